@@ -1,0 +1,186 @@
+"""The two doors as functions: explain a script, speed up a script."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import hasten
+from hasten.core.codec import decode
+from hasten.core.errors import UsageError
+from hasten.core.plan import Plan, sha256_of_file
+from hasten.core.report import Outcome, Report, Result
+from hasten.core.trace import Trace
+from hasten.measure import machine
+from hasten.seams import launch
+
+Pathish = str | os.PathLike[str]
+
+
+def explain(
+    script: Pathish,
+    args: Sequence[str] = (),
+    *,
+    module: bool = False,
+    steps: int = 0,
+    ceilings: bool = True,
+    stdout: Any = None,
+) -> Report:
+    """Run an unmodified training script and explain where its time goes.
+
+    Args:
+        script: path of the script, or a module's name with ``module=True``.
+        args: its command-line arguments.
+        module: run as ``python -m``.
+        steps: stop the script after so many optimizer steps; 0 lets it run to its end.
+        ceilings: whether to measure ceilings in forked children.
+        stdout: where the script's stdout goes (as for :class:`subprocess.Popen`).
+
+    Returns:
+        the report; ``report.exit_code`` is the script's own.
+
+    Raises:
+        UsageError: there is no such script.
+    """
+    config = {"mode": "explain", "steps": steps, "ceilings": ceilings}
+    argv = launch.command(os.fspath(script), list(args), module)
+    with launch.session_folder(config) as folder:
+        code = launch.run(argv, folder, stdout)
+        return _report(folder, argv, code)
+
+
+def run(
+    script: Pathish,
+    args: Sequence[str] = (),
+    *,
+    module: bool = False,
+    budget: float | None = None,
+    allow: str = "equivalent",
+    plan: Pathish | Plan | None = None,
+    save_plan: Pathish | None = None,
+    only: Sequence[str] = (),
+    skip: Sequence[str] = (),
+    stdout: Any = None,
+) -> Result:
+    """Run an unmodified training script, make it faster while it runs, and prove it.
+
+    Args:
+        script, args, module, stdout: as for :func:`explain`.
+        budget: seconds that trials may take; by default the smaller of 120 and 5 % of the predicted job.
+        allow: ``"identical"``, ``"equivalent"`` or ``"approximate"``: the most a remedy may change.
+        plan: replay this plan without trials.
+        save_plan: where the plan is written; by default nowhere.
+        only, skip: names of remedies to try, or not to try.
+
+    Raises:
+        UsageError: there is no such script or plan, or an argument is wrong.
+        PlanRefused: the plan no longer fits the script, the versions or the machine.
+    """
+    argv = launch.command(os.fspath(script), list(args), module)
+    identity = script_identity(os.fspath(script), module)
+    config: dict[str, Any] = {
+        "mode": "run",
+        "budget": budget,
+        "allow": _allowed(allow),
+        "only": _remedies(only),
+        "skip": _remedies(skip),
+        "script": os.fspath(script),
+        "script_sha256": identity,
+    }
+    if plan is not None:
+        loaded = plan if isinstance(plan, Plan) else Plan.load(plan)
+        loaded.check(identity, machine.versions(), machine.machine())
+        from hasten.core.codec import encode
+
+        config["plan"] = encode(loaded)
+    with launch.session_folder(config) as folder:
+        code = launch.run(argv, folder, stdout)
+        result = _result(folder, argv, code)
+    if save_plan is not None and result.plan is not None and plan is None:
+        import dataclasses
+
+        result.plan.save(save_plan)
+        result = dataclasses.replace(result, plan_path=os.fspath(save_plan))
+    return result
+
+
+def script_identity(script: str, module: bool) -> str:
+    """sha256 of the script's file; for a module of the file it is loaded from."""
+    if not module:
+        return sha256_of_file(script)
+    import importlib.util
+
+    try:
+        spec = importlib.util.find_spec(script)
+        if spec is not None and spec.submodule_search_locations:
+            spec = importlib.util.find_spec(script + ".__main__")
+    except (ImportError, ValueError):
+        spec = None
+    return sha256_of_file(spec.origin) if spec is not None and spec.origin else ""
+
+
+def _allowed(allow: str) -> str:
+    if allow not in ("identical", "equivalent", "approximate"):
+        raise UsageError(
+            f"allow={allow!r} is no fidelity", "a typing error", "use identical, equivalent or approximate"
+        )
+    return allow
+
+
+def _remedies(names: Sequence[str]) -> list[str]:
+    from hasten.rules import remedy_types
+
+    for name in names:
+        if name not in remedy_types():
+            raise UsageError(f"there is no remedy {name!r}", "a typing error", f"one of {', '.join(remedy_types())}")
+    return list(names)
+
+
+def _read(folder: Path, pattern: str) -> list[Any]:
+    return [json.loads(p.read_text(encoding="utf-8")) for p in sorted(folder.glob(pattern))]
+
+
+def _report(folder: Path, argv: list[str], code: int) -> Report:
+    from hasten.rules import find, ranked
+
+    traces = [decode(Trace, data) for data in _read(folder, "trace-*.json")]
+    if not traces:
+        return Report(None, (), tuple(argv), code, _nothing(folder, code), 0, hasten.__version__)
+    trace = max(traces, key=lambda t: (t.rank == 0, t.steps))
+    message = ""
+    if trace.steps < 4:
+        message = f"only {trace.steps} steps were seen; that is too few to say where the time goes"
+    findings = ranked(find(trace)) if trace.step is not None and not math.isnan(trace.step_seconds) else ()
+    return Report(trace, findings, tuple(argv), code, message, len(traces) - 1, hasten.__version__)
+
+
+def _nothing(folder: Path, code: int) -> str:
+    if code:
+        return "the script failed before it trained; its own message stands above"
+    idle = _read(folder, "idle-*.json")
+    if not idle:
+        return "torch was never imported, so there was no training to explain"
+    return (
+        "torch was imported, but no optimizer stepped and no loss was differentiated; "
+        "if training happens in another program that this script starts, run hasten on that program"
+    )
+
+
+def _result(folder: Path, argv: list[str], code: int) -> Result:
+    report = _report(folder, argv, code)
+    outcomes = _read(folder, "outcome-*.json")
+    if not outcomes:
+        return Result(report=report, message=report.message or "the script ended before there were enough steps for a trial")
+    outcome = max(outcomes, key=lambda o: o["steps"])
+    outcome.pop("steps")
+    import dataclasses
+
+    result = decode(Outcome, outcome)
+    fields = {f.name: getattr(result, f.name) for f in dataclasses.fields(result)}
+    return Result(report=report, **fields)
+
+

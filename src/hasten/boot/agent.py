@@ -1,0 +1,139 @@
+"""Starts the watch inside the user's process and sees to it that what was measured is written, whatever happens.
+
+Whatever fails here is said in one line on stderr; the script goes on as if hasten were not there.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from hasten.core.codec import encode
+from hasten.core.plan import write_atomically
+from hasten.seams import backward, checkpoint, copy, forward, loader, log, optimizer, wait
+from hasten.seams.apply import Switchboard
+from hasten.seams.forward import ForwardSeam
+from hasten.seams.guard import guarded
+from hasten.seams.locate import OURS
+from hasten.seams.patch import Patches
+from hasten.seams.watch import Watch
+
+
+class Session:
+    """One watched process.
+
+    Attributes:
+        config: what the command line asked for (see :mod:`hasten.seams.launch`).
+        watch, forward, switchboard: the seams of this process.
+        patches: everything replaced in torch.
+    """
+
+    def __init__(self, folder: Path, config: dict[str, Any], torch_started: int) -> None:
+        self.folder = folder
+        self.config = config
+        self.pid = os.getpid()
+        self.watch = Watch()
+        self.watch.torch_started = torch_started
+        self.watch.torch_imported = time.perf_counter_ns()
+        self.patches = Patches()
+        self.forward: ForwardSeam
+        self.switchboard: Switchboard
+        self.finish: Callable[[str], None] | None = None
+        self.ended = ""
+        self._finished = False
+
+    def install(self) -> None:
+        watch, patches = self.watch, self.patches
+        for seam in (optimizer, backward, loader, wait, copy, checkpoint, log):
+            seam.install(watch, patches)
+        self.forward = forward.install(watch, patches)
+        self.switchboard = Switchboard(watch, self.forward)
+        atexit.register(self.end, "finished")
+        os.register_at_fork(after_in_child=self._forked)
+        _hook_exceptions(self)
+        _hook_exit(self)
+
+    def _forked(self) -> None:
+        if not self.watch.forking:  # the script's own fork, a loader's worker: nothing of ours there
+            self._finished = True
+            self.watch.at_step = None
+            self.watch.sampler.forget()
+
+    def write(self, name: str, value: Any) -> None:
+        """One JSON file into the session's folder, whole or not at all."""
+        write_atomically(self.folder / f"{name}-{self.pid}.json", json.dumps(encode(value)))
+
+    def end(self, how: str) -> None:
+        """Write the final trace, once."""
+        if self._finished or os.getpid() != self.pid or self.watch.driver is not None:
+            return
+        self._finished = True
+        self.ended = self.ended or how
+        self.watch.sampler.stop()
+        if self.finish is not None:
+            guarded(self, lambda: self.finish(self.ended))  # type: ignore[misc]
+
+
+def _hook_exceptions(session: Session) -> None:
+    previous = sys.excepthook
+
+    def excepthook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        session.ended = f"{kind.__name__} in step {session.watch.steps + 1}"
+        previous(kind, error, without_ours(error, trace))
+
+    sys.excepthook = excepthook
+    threading.excepthook = threading.__excepthook__
+
+
+def without_ours(error: BaseException | None, trace: TracebackType | None) -> TracebackType | None:
+    """A traceback without hasten's frames, so that the user sees what plain Python shows; causes included."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        error.__traceback__ = _strip(error.__traceback__)
+        error = error.__cause__ or error.__context__
+    return _strip(trace)
+
+
+def _strip(trace: TracebackType | None) -> TracebackType | None:
+    frames = []
+    while trace is not None:
+        if not trace.tb_frame.f_code.co_filename.startswith(OURS):
+            frames.append(trace)
+        trace = trace.tb_next
+    out: TracebackType | None = None
+    for frame in reversed(frames):
+        frame.tb_next = out
+        out = frame
+    return out
+
+
+def _hook_exit(session: Session) -> None:
+    original = os._exit
+
+    def _exit(status: int) -> None:
+        session.end("os._exit")
+        original(status)
+
+    os._exit = _exit  # type: ignore[assignment]
+
+
+def start(torch_started: int) -> None:
+    """Called right after torch was imported in a process under hasten."""
+    folder = Path(os.environ["HASTEN_SESSION"])
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    session = Session(folder, config, torch_started)
+    session.install()
+    if config["mode"] == "run":
+        from hasten.run.inside import begin
+    else:
+        from hasten.explain.inside import begin
+    begin(session)

@@ -1,0 +1,1 @@
+"""Frozen nouns shared by every part. Standard library only."""

@@ -1,0 +1,38 @@
+"""Errors that read like documentation: what happened, the usual cause, the exact change."""
+
+from __future__ import annotations
+
+
+class HastenError(Exception):
+    """A failure of hasten's own that the user can act on.
+
+    Args:
+        what: what happened, one sentence.
+        cause: the usual cause.
+        change: the exact change that cures it.
+    """
+
+    def __init__(self, what: str, cause: str = "", change: str = "") -> None:
+        self.what, self.cause, self.change = what, cause, change
+        lines = [what]
+        if cause:
+            lines.append(f"  usual cause: {cause}")
+        if change:
+            lines.append(f"  try: {change}")
+        super().__init__("\n".join(lines))
+
+
+class UsageError(HastenError):
+    """Wrong usage: exit code 2."""
+
+
+class PlanRefused(HastenError):
+    """A plan no longer fits the script, the versions or the machine: exit code 2."""
+
+
+class BrokenPromise(HastenError):
+    """A remedy changed more than it had promised: exit code 3 with ``--strict``."""
+
+
+class Unsuited(HastenError):
+    """A remedy cannot serve the object it was called on; nothing was changed."""

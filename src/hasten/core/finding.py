@@ -1,0 +1,71 @@
+"""One reason why a script is slow, and the rule that found it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from hasten.core.interval import Interval
+from hasten.core.remedy import Remedy
+from hasten.core.trace import Place, Trace
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One reason, with its place, evidence and predicted speed-up of the whole step.
+
+    Attributes:
+        code, name: the rule's.
+        message: what is wrong with its measured cost, one line.
+        label: the words under the caret.
+        place: where.
+        predicted: speed-up of a step if cured, a ratio.
+        remedies: alternatives that ``run`` tries, best guess first.
+        advice: what to change by hand where no remedy applies from outside.
+        notes: further evidence.
+    """
+
+    code: str
+    name: str
+    message: str
+    place: Place | None
+    predicted: Interval
+    label: str = ""
+    remedies: tuple[Remedy, ...] = ()
+    advice: str = ""
+    notes: tuple[str, ...] = field(default=())
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Finds one kind of trouble in a trace.
+
+    Attributes:
+        code: a letter for the family (D data, C copies, M model, O optimizer, S synchronisation and logging,
+            E evaluation and checkpoints, G growth, W whole job) and three digits.
+        name: the trouble, in kebab case.
+        detect: yields findings from a trace; yields nothing from an empty one.
+        doc: the rule file's docstring, the source of its documentation.
+    """
+
+    code: str
+    name: str
+    detect: Callable[[Trace], Iterable[Finding]]
+    doc: str
+    remedies: tuple[type[Remedy], ...] = ()
+
+    def finding(
+        self,
+        message: str,
+        place: Place | None,
+        predicted: tuple[float, float],
+        *,
+        label: str = "",
+        remedies: tuple[Remedy, ...] = (),
+        advice: str = "",
+        notes: tuple[str, ...] = (),
+    ) -> Finding:
+        """A finding of this rule; ``predicted`` is the range of the step's speed-up."""
+        low, high = max(1.0, min(predicted)), max(1.0, *predicted)
+        interval = Interval((low * high) ** 0.5, low, high, "ratio", 0.9, 0)
+        return Finding(self.code, self.name, message, place, interval, label, remedies, advice, notes)

@@ -1,0 +1,110 @@
+"""The kept remedies, in order, as JSON, with everything they depend on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hasten.core.codec import decode, encode
+from hasten.core.errors import PlanRefused, UsageError
+from hasten.core.interval import Interval
+
+PLAN_SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Step:
+    """One kept remedy with what was measured and proved."""
+
+    remedy: str
+    settings: dict[str, Any]
+    fidelity: str
+    rule: str = ""
+    ratio: Interval | None = None
+    proof: str = ""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Remedies to replay without trials. Refused when the script, versions or machine changed."""
+
+    script: str
+    script_sha256: str
+    versions: dict[str, str]
+    machine: dict[str, Any]
+    steps: tuple[Step, ...] = ()
+    created: str = ""
+    schema: int = PLAN_SCHEMA
+    notes: tuple[str, ...] = field(default=())
+
+    def refusals(self, script_sha256: str, versions: dict[str, str], machine: dict[str, Any]) -> list[str]:
+        """Reasons why this plan does not fit here; empty when it does."""
+        reasons = []
+        if self.script_sha256 != script_sha256:
+            reasons.append(f"the script changed: {self.script_sha256[:12]} when planned, {script_sha256[:12]} now")
+        for kind, then, now in (("version of", self.versions, versions), ("machine's", self.machine, machine)):
+            for key in sorted(set(then) | set(now)):
+                if then.get(key) != now.get(key):
+                    reasons.append(f"the {kind} {key} changed: {then.get(key)} when planned, {now.get(key)} now")
+        return reasons
+
+    def check(self, script_sha256: str, versions: dict[str, str], machine: dict[str, Any]) -> None:
+        """Raises PlanRefused when this plan does not fit here."""
+        reasons = self.refusals(script_sha256, versions, machine)
+        if reasons:
+            raise PlanRefused(
+                "the plan no longer applies: " + "; ".join(reasons),
+                "what was measured holds only for the same script, versions and machine",
+                "run `hasten run` again without --plan to make a new one",
+            )
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        write_atomically(Path(path), json.dumps(encode(self), indent=2) + "\n")
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Plan:
+        """Raises UsageError when the file is missing, torn, or not a plan."""
+        try:
+            data = json.loads(Path(path).read_text(encoding="utf-8"))
+            if isinstance(data, dict) and data.get("schema") != PLAN_SCHEMA:
+                raise PlanRefused(
+                    f"{path} has plan schema {data.get('schema')}, this version reads {PLAN_SCHEMA}",
+                    "it was written by another version of hasten",
+                    "make a new plan with `hasten run`",
+                )
+            return decode(cls, data)
+        except (OSError, ValueError) as error:
+            raise UsageError(
+                f"cannot read the plan {path}: {error}",
+                "the file is missing, cut short, or was not written by `hasten run`",
+                "make a new plan with `hasten run SCRIPT`",
+            ) from None
+
+
+def sha256_of_file(path: str | os.PathLike[str]) -> str:
+    """Hex sha256 of a file's bytes; empty for a path that cannot be read."""
+    try:
+        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    except OSError:
+        return ""
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write to a temporary name beside ``path``, fsync, rename: never torn, even by kill -9."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(name, path)
+    except BaseException:
+        if os.path.exists(name):
+            os.unlink(name)
+        raise

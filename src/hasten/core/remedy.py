@@ -1,0 +1,94 @@
+"""The cure, and what it may change."""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, ClassVar
+
+Undo = Callable[[], None]
+
+
+class Fidelity(str, Enum):
+    """What a remedy may change about what is learned."""
+
+    IDENTICAL = "identical"  # the same bits at a fixed seed
+    EQUIVALENT = "equivalent"  # the same mathematics, other rounding
+    APPROXIMATE = "approximate"  # lower precision or less work
+
+    @property
+    def rank(self) -> int:
+        return list(Fidelity).index(self)
+
+
+class Seam(str, Enum):
+    """The place in a script where a remedy takes hold, and so the object it is called on."""
+
+    LOADER = "loader"  # torch.utils.data.DataLoader, before an iterator is made from it
+    FETCHER = "fetcher"  # anything with .dataset, .collate_fn and .auto_collation
+    OPTIMIZER = "optimizer"  # torch.optim.Optimizer
+    MODEL = "model"  # the outermost torch.nn.Module
+    PROCESS = "process"  # nothing: a switch of the whole process
+
+
+class Grain(str, Enum):
+    """How finely a trial may alternate between with and without."""
+
+    STEP = "step"  # on and off between two steps of one process
+    CHILD = "child"  # one forked child with, one without
+    JOB = "job"  # one process of the whole script with, one without
+
+
+@dataclass(frozen=True)
+class Remedy(ABC):
+    """A frozen setting that can be switched on for an object and off again.
+
+    A remedy is a plain callable on the user's own object: ``LoaderWorkers(2)(loader)``. :meth:`on` is the same with a
+    way back, which is what trials use.
+    """
+
+    fidelity: ClassVar[Fidelity]
+    seam: ClassVar[Seam]
+    grain: ClassVar[Grain] = Grain.STEP
+    settle: ClassVar[int] = 0  # steps after a switch that a trial does not time
+    conflicts: ClassVar[tuple[str, ...]] = ()
+    parallel: ClassVar[bool] = False  # may trade CPU time for wall time
+    one_off_seconds: ClassVar[float] = 0.0  # set-up cost that the remaining steps must pay back
+
+    @abstractmethod
+    def on(self, target: Any = None) -> Undo:
+        """Switch on for ``target`` in place and return the way back.
+
+        Raises:
+            Unsuited: ``target`` cannot take it; nothing was changed.
+        """
+
+    def __call__(self, target: Any = None) -> Any:
+        """Switch on for ``target`` and return it."""
+        self.on(target)
+        return target
+
+    @property
+    def name(self) -> str:
+        return type(self).__name__
+
+    def __str__(self) -> str:
+        values = ", ".join(str(getattr(self, f.name)) for f in dataclasses.fields(self))
+        return f"{self.name}({values})"
+
+    def settings(self) -> dict[str, Any]:
+        """The remedy's own fields, as JSON values."""
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+
+
+def undo_all(undos: list[Undo]) -> Undo:
+    """One undo out of many, last first."""
+
+    def undo() -> None:
+        while undos:
+            undos.pop()()
+
+    return undo

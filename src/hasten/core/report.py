@@ -1,0 +1,102 @@
+"""What a user is handed: the explanation, and the outcome of a run."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from hasten.core.finding import Finding
+from hasten.core.interval import Interval
+from hasten.core.plan import Plan
+from hasten.core.trace import Trace
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A paired A/B of one remedy.
+
+    Attributes:
+        remedy: as ``LoaderWorkers(2)``.
+        fidelity: what it promised.
+        predicted: speed-up predicted by its finding.
+        ratio: measured speed-up of a step (without / with), None when it was not tried.
+        cpu_ratio: the same in CPU time of the process, the second witness.
+        pairs: how many pairs stand behind it.
+        verdict: "kept", "dropped", "cannot tell", "broken promise", "not tried".
+        why: one line.
+        method: "fork, step by step", "fork, child by child", "processes", …
+        fidelity_found: what the comparison of weights showed.
+        seconds: what the trial cost.
+    """
+
+    remedy: str
+    name: str
+    settings: dict[str, Any]
+    fidelity: str
+    rule: str = ""
+    predicted: Interval | None = None
+    ratio: Interval | None = None
+    cpu_ratio: Interval | None = None
+    pairs: int = 0
+    verdict: str = "not tried"
+    why: str = ""
+    method: str = ""
+    fidelity_found: str = ""
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Report:
+    """The outcome of ``explain``. ``trace`` is None when no process trained."""
+
+    trace: Trace | None
+    findings: tuple[Finding, ...] = ()
+    command: tuple[str, ...] = ()
+    exit_code: int = 0
+    message: str = ""
+    other_processes: int = 0
+    version: str = ""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What trials in the watched process led to.
+
+    Attributes:
+        trials: every remedy considered, in order, with its verdict.
+        plan: the kept remedies.
+        before, after: seconds per step as measured before the trials and after the plan took hold.
+        overall: speed-up of all kept remedies together, paired in one trial.
+        cost_seconds: what all trials cost.
+        budget_seconds: what they were allowed to cost.
+        payback_seconds: training seconds after which the cost is repaid; infinite where nothing was gained.
+        proof: what the comparison of weights showed for the whole plan.
+        broken: promises that were broken (exit code 3 with --strict).
+        message: why there were no trials, if there were none.
+    """
+
+    trials: tuple[Trial, ...] = ()
+    plan: Plan | None = None
+    before: Interval | None = None
+    after: Interval | None = None
+    overall: Interval | None = None
+    cost_seconds: float = 0.0
+    budget_seconds: float = math.nan
+    payback_seconds: float = math.inf
+    proof: str = ""
+    broken: tuple[str, ...] = ()
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class Result(Outcome):
+    """The outcome of ``run``: what was measured before the trials, and what the trials led to."""
+
+    report: Report = field(default_factory=lambda: Report(None))
+    plan_path: str = ""
+
+    @property
+    def exit_code(self) -> int:
+        """The script's own exit code."""
+        return self.report.exit_code

@@ -1,0 +1,312 @@
+"""What was measured: the one value that explain makes, rules read and reports show."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from hasten.core.interval import Interval
+
+SCHEMA = 1
+
+# First-level phases in the order a step passes them. Exclusive: an instant belongs to exactly one.
+PHASES = (
+    "fetch",
+    "copy",
+    "forward",
+    "backward",
+    "optimizer",
+    "zero_grad",
+    "wait",
+    "log",
+    "evaluation",
+    "checkpoint",
+    "loader start",
+    "python",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A place in the user's code. ``column`` counts from 1; 0 means unknown."""
+
+    file: str
+    line: int
+    function: str = ""
+    text: str = ""
+    column: int = 0
+    end_column: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}" + (f":{self.column}" if self.column else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """A named share of a step; children are shares of their parent.
+
+    Attributes:
+        name: one of :data:`PHASES`, or the name of a sub-phase.
+        seconds: mean seconds per step, exclusive of other phases.
+        place: the line that owns it.
+        calls: calls per step (0 where a sampler found it).
+        children: sub-phases, largest first.
+    """
+
+    name: str
+    seconds: Interval
+    place: Place | None = None
+    calls: float = 0.0
+    children: tuple[Phase, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Ceilings:
+    """Step times with one side made free, each measured, paired with the step as it is (seconds)."""
+
+    as_is: Interval | None = None
+    data_free: Interval | None = None
+    model_free: Interval | None = None
+    data_free_ratio: Interval | None = None
+    method: str = ""
+    why_not: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """Slopes over the steps (Theil–Sen with a 95 % interval).
+
+    Attributes:
+        seconds: seconds per step, per step.
+        memory: resident bytes per step.
+        relative: growth of the step time over the watched run, as a fraction of its start.
+        grows: whether the step time's slope is above zero and matters.
+        leaks: whether the memory's slope is above zero and matters.
+        place: the line whose time grew most (late profile minus early profile).
+        place_seconds: how much that line grew, seconds per step.
+        variable: name of the variable that keeps graphs alive, if one was found.
+        variable_place: where that variable lives.
+    """
+
+    seconds: Interval | None = None
+    memory: Interval | None = None
+    relative: float = math.nan
+    grows: bool = False
+    leaks: bool = False
+    place: Place | None = None
+    place_seconds: float = math.nan
+    variable: str = ""
+    variable_place: Place | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """One pass over the training loader, or one span of 1000 steps where there is no loader."""
+
+    steps: int
+    seconds: float
+    fetch_seconds: float
+    evaluation_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What asking a dataset for the same items twice revealed (in a forked child).
+
+    Attributes:
+        deterministic: the same bytes both times.
+        random_free: the Python, NumPy and torch random states were untouched.
+        sample_bytes: bytes of one sample's tensors.
+        seconds: median seconds to make one sample.
+        stages: names of the transform chain's stages, if one was found.
+        cacheable_stages: how many leading stages are deterministic and draw nothing.
+        prefix_exact: cached prefix + replayed suffix gave the same bytes and random states as the whole.
+        prefix_seconds, suffix_seconds: seconds of either part for one sample.
+        why_not: why something could not be probed.
+    """
+
+    deterministic: bool = False
+    random_free: bool = False
+    sample_bytes: int = 0
+    seconds: float = math.nan
+    stages: tuple[str, ...] = ()
+    cacheable_stages: int = 0
+    prefix_exact: bool = False
+    prefix_seconds: float = math.nan
+    suffix_seconds: float = math.nan
+    prefix_bytes: int = 0
+    why_not: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LoaderFacts:
+    """A DataLoader that was iterated."""
+
+    role: str
+    dataset: str
+    place: Place | None = None
+    length: int = -1
+    batch_size: int = -1
+    num_workers: int = 0
+    persistent_workers: bool = False
+    pin_memory: bool = False
+    map_style: bool = True
+    default_collate: bool = True
+    tensor_backed: bool = False
+    starts: int = 0
+    start_seconds: float = 0.0
+    batches: int = 0
+    probe: Probe | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OptimizerFacts:
+    """An optimizer that stepped."""
+
+    kind: str
+    place: Place | None = None
+    tensors: int = 0
+    elements: int = 0
+    implementation: str = ""
+    can_foreach: bool = False
+    can_fuse: bool = False
+    steps: int = 0
+    zeroes_gradients: bool = False
+    zero_place: Place | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """A module that was called from the user's code."""
+
+    kind: str
+    place: Place | None = None
+    elements: int = 0
+    modules: int = 0
+    dtypes: tuple[str, ...] = ()
+    conv2d: int = 0
+    channels_last: bool = False
+    compiled: bool = False
+    evaluations: int = 0
+    evaluations_with_graph: int = 0
+    evaluation_place: Place | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Per-step use of the machine by this process over the window."""
+
+    cpu_seconds: float = math.nan
+    system_seconds: float = math.nan
+    minor_faults: float = math.nan
+    major_faults: float = math.nan
+    resident_bytes: float = math.nan
+    other_load: float = math.nan
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """State of the process that decides which remedies make sense."""
+
+    threads: int = 1
+    cores: int = 1
+    device: str = "cpu"
+    anomaly_mode: bool = False
+    anomaly_place: Place | None = None
+    flush_denormals: bool = False
+    denormal_share: float = 0.0
+    denormal_tensor: str = ""
+    float32_matmul: str = "highest"
+    bfloat16_units: bool = False
+    compiler: bool = False
+    compiled_by_script: bool = False
+    autocast: bool = False
+    forkable: bool = False
+    why_not_forkable: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Hot:
+    """A line of the user's code that a sampler found busy: seconds per step under a phase."""
+
+    phase: str
+    place: Place
+    seconds: float
+    share: float
+    callee: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A watched call with its place: mean calls and seconds per step over the window."""
+
+    kind: str
+    place: Place
+    calls: float
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """Everything measured about one process that trained.
+
+    ``phases`` sum to ``step`` (seconds per optimizer step, mean over the window); ``unaccounted`` is what is left.
+    """
+
+    script: str
+    steps: int = 0
+    window: int = 0
+    wall_seconds: float = math.nan
+    startup_seconds: float = math.nan
+    import_seconds: float = math.nan
+    first_step_seconds: float = math.nan
+    step: Interval | None = None
+    step_median: float = math.nan
+    phases: tuple[Phase, ...] = ()
+    unaccounted: float = math.nan
+    ceilings: Ceilings = field(default_factory=Ceilings)
+    growth: Growth = field(default_factory=Growth)
+    epochs: tuple[Epoch, ...] = ()
+    loaders: tuple[LoaderFacts, ...] = ()
+    optimizers: tuple[OptimizerFacts, ...] = ()
+    models: tuple[ModelFacts, ...] = ()
+    usage: Usage = field(default_factory=Usage)
+    process: Process = field(default_factory=Process)
+    hot: tuple[Hot, ...] = ()
+    events: tuple[Event, ...] = ()
+    reopened: tuple[Event, ...] = ()
+    curve: tuple[float, ...] = ()
+    curve_stride: int = 1
+    predicted_steps: int = -1
+    steps_from: str = ""
+    backwards: float = 0.0
+    clock: str = "optimizer"
+    device_phases: tuple[Phase, ...] = ()
+    pid: int = 0
+    rank: int = 0
+    ended: str = ""
+    notes: tuple[str, ...] = ()
+    machine: dict[str, Any] = field(default_factory=dict)
+    watching: str = ""
+
+    def phase(self, name: str) -> float:
+        """Seconds per step of a first-level phase; 0 where it never occurred."""
+        return next((p.seconds.value for p in self.phases if p.name == name), 0.0)
+
+    def place(self, name: str) -> Place | None:
+        """The line that owns a first-level phase."""
+        return next((p.place for p in self.phases if p.name == name), None)
+
+    @property
+    def step_seconds(self) -> float:
+        return self.step.value if self.step is not None else math.nan
+
+    @property
+    def loader(self) -> LoaderFacts | None:
+        """The training loader, if the script has one."""
+        return next((x for x in self.loaders if x.role == "training"), None)
+
+    def amdahl(self, saved: float) -> float:
+        """Speed-up of a step when ``saved`` seconds of it vanish."""
+        return self.step_seconds / max(self.step_seconds - saved, 1e-9)

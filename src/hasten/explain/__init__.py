@@ -1,0 +1,1 @@
+"""A script to a report: phases, ceilings, growth."""

@@ -1,0 +1,84 @@
+"""What ``explain`` does inside the watched process."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from hasten.core.trace import Ceilings, Trace
+from hasten.seams import fork
+from hasten.seams.collect import collect
+from hasten.seams.guard import guarded
+from hasten.seams.window import Window, rest
+
+
+class Explainer:
+    """Watches, measures the ceilings once after the window, and writes the trace."""
+
+    def __init__(self, session: Any) -> None:
+        self.session = session
+        self.watch = session.watch
+        self.ceilings = Ceilings()
+        self.probes: dict[int, Any] = {}
+        self.limit = int(session.config.get("steps") or 0)
+        self.window = Window(self.watch, session.forward, self._after)
+        session.finish = self._finish
+        self._measured = False
+
+    def _after(self, _now: int) -> None:
+        guarded(self.session, self._between)
+        if self.limit and self.watch.steps >= self.limit:
+            self.session.ended = f"stopped after {self.limit} steps as asked"
+            raise SystemExit(0)
+
+    def _between(self) -> None:
+        if not self._measured:
+            self._measured = True
+            self._measure()
+        else:
+            self.growth.look()
+        self.session.write("trace", self._trace(""))
+        rest(self.window)
+        if self.limit:
+            self.watch.next_call = min(self.watch.next_call, self.limit)
+
+    def _measure(self) -> None:
+        from hasten.explain.ceilings import measure
+        from hasten.explain.growth import GrowthWatch
+        from hasten.seams.probe import probe_loaders
+
+        self.growth = GrowthWatch(self.watch, self.window)
+        reason = fork.why_not()
+        if reason:
+            self.ceilings = Ceilings(why_not=reason)
+            return
+        if not self.session.config.get("ceilings", True):
+            return
+        self.probes = probe_loaders(self.watch)
+        self.ceilings = measure(self.watch)
+
+    def _trace(self, ended: str) -> Trace:
+        from hasten.explain.growth import growth
+
+        trace = collect(self.watch, self.window, ended=ended)
+        loaders = tuple(
+            dataclasses.replace(facts, probe=self.probes.get(key))
+            for facts, key in zip(
+                trace.loaders, [k for k, r in self.watch.loaders.items() if r.batches], strict=True
+            )
+        )
+        return dataclasses.replace(
+            trace, ceilings=self.ceilings, loaders=loaders, growth=growth(self.watch, self.window)
+        )
+
+    def _finish(self, how: str) -> None:
+        self.window.close()
+        if self.watch.steps or self.watch.backwards:
+            self.session.write("trace", self._trace(how))
+        else:
+            self.session.write("idle", {"wall": self.watch.clock.now() - self.watch.torch_imported})
+
+
+def begin(session: Any) -> None:
+    """Called once torch has been imported in a process under ``hasten explain``."""
+    Explainer(session)

@@ -1,0 +1,1 @@
+"""How a time is taken: clocks, interleaved pairs, slopes, and what machine this is."""

@@ -1,0 +1,148 @@
+"""Paired, randomised, sequential comparison of two ways to run a step.
+
+Within each pair a coin decides which way goes first. If both ways take the same time, the sign of a pair's log-ratio
+is that coin, whatever the machine does meanwhile, so the signed-rank test is exact under any noise, busy or quiet,
+independent or not. Looks at the growing data share one error budget (Bonferroni), so looking often cannot manufacture
+a difference.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import random
+import statistics
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import Enum
+
+import numpy as np
+
+from hasten.core.interval import Interval
+
+FALSE_CLAIMS = 0.004  # probability that a whole A/A trial claims a difference; the promise is 1 in 200
+LOOKS = (12, 17, 24, 34, 48, 68, 96, 136, 192, 272)  # pairs after which the test is looked at
+EQUAL = 0.01  # an interval within ±1 % says "no difference"
+REPORT_LEVEL = 0.99
+
+
+class Outcome(str, Enum):
+    FASTER = "faster"
+    SLOWER = "slower"
+    SAME = "no difference"
+    OPEN = "cannot tell"
+
+
+@functools.cache
+def _rank_counts(n: int) -> tuple[int, ...]:
+    """Number of sign patterns of 1..n with each positive-rank sum."""
+    counts = [1]
+    for rank in range(1, n + 1):
+        longer = counts + [0] * rank
+        for total, count in enumerate(counts):
+            longer[total + rank] += count
+        counts = longer
+    return tuple(counts)
+
+
+@functools.cache
+def _critical_rank(n: int, alpha: float) -> int:
+    """Largest k with P(W <= k) <= alpha / 2 under the null; -1 if there is none (Wilcoxon signed-rank)."""
+    if n > 60:
+        mean, sd = n * (n + 1) / 4, math.sqrt(n * (n + 1) * (2 * n + 1) / 24)
+        return math.floor(mean + statistics.NormalDist().inv_cdf(alpha / 2) * sd - 0.5)
+    counts = _rank_counts(n)
+    limit, total = alpha / 2 * 2**n, 0
+    for k, count in enumerate(counts):
+        total += count
+        if total > limit:
+            return k - 1
+    return len(counts) - 1
+
+
+def hodges_lehmann(log_ratios: list[float], level: float) -> tuple[float, float, float]:
+    """Estimate and interval of a symmetric centre: median and order statistics of the Walsh averages.
+
+    Source: Hodges & Lehmann (1963); Hollander & Wolfe, Nonparametric Statistical Methods, ch. 3. The interval is
+    infinite where ``n`` is too small for the level.
+    """
+    x = np.asarray(log_ratios, dtype=np.float64)
+    n = len(x)
+    i, j = np.triu_indices(n)
+    walsh = np.sort((x[i] + x[j]) / 2)
+    k = _critical_rank(n, 1 - level)
+    centre = float(np.median(walsh))
+    if k < 0:
+        return centre, -math.inf, math.inf
+    return centre, float(walsh[k]), float(walsh[len(walsh) - 1 - k])
+
+
+@dataclass
+class Pairs:
+    """Log-ratios without/with of one trial, and what may be said of them so far.
+
+    Attributes:
+        wall, cpu: log(time without / time with) per pair; above 0 the remedy is faster.
+    """
+
+    wall: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
+    looks: tuple[int, ...] = LOOKS
+    _looked: int = 0
+    outcome: Outcome = Outcome.OPEN
+
+    def add(self, without: float, with_: float, cpu_without: float = 0.0, cpu_with: float = 0.0) -> None:
+        """One pair of times (seconds, both > 0)."""
+        self.wall.append(math.log(without / with_))
+        if cpu_without > 0 and cpu_with > 0:
+            self.cpu.append(math.log(cpu_without / cpu_with))
+
+    def look(self) -> Outcome:
+        """Look if a look is due; FASTER, SLOWER and SAME are final."""
+        while self.outcome is Outcome.OPEN and self._looked < len(self.looks):
+            if len(self.wall) < self.looks[self._looked]:
+                break
+            self._looked += 1
+            self.outcome = self._test(self.wall[: self.looks[self._looked - 1]])
+        return self.outcome
+
+    def _test(self, logs: list[float]) -> Outcome:
+        _, low, high = hodges_lehmann(logs, 1 - FALSE_CLAIMS / len(self.looks))
+        if low > 0:
+            return Outcome.FASTER
+        if high < 0:
+            return Outcome.SLOWER
+        _, low, high = hodges_lehmann(logs, REPORT_LEVEL)
+        if low > math.log(1 - EQUAL) and high < math.log(1 + EQUAL):
+            return Outcome.SAME
+        return Outcome.OPEN
+
+    @property
+    def exhausted(self) -> bool:
+        """True when no further look is planned."""
+        return self.outcome is not Outcome.OPEN or self._looked >= len(self.looks)
+
+    def ratio(self, level: float = REPORT_LEVEL) -> Interval | None:
+        """Speed-up with its interval; None without pairs."""
+        return _ratio(self.wall, level)
+
+    def cpu_ratio(self, level: float = REPORT_LEVEL) -> Interval | None:
+        """The same in CPU time."""
+        return _ratio(self.cpu, level)
+
+
+def _ratio(logs: list[float], level: float) -> Interval | None:
+    if not logs:
+        return None
+    centre, low, high = hodges_lehmann(logs, level)
+    low, high = max(low, math.log(1e-3)), min(high, math.log(1e3))
+    return Interval(
+        math.exp(centre), math.exp(min(low, centre)), math.exp(max(high, centre)), "ratio", level, len(logs)
+    )
+
+
+def coin_flips() -> Iterator[bool]:
+    """An endless fair coin that leaves the user's random states alone."""
+    source = random.SystemRandom()
+    while True:
+        yield bool(source.getrandbits(1))

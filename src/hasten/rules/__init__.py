@@ -1,0 +1,77 @@
+"""The rules, in the order in which their remedies are tried, with the reason beside the order.
+
+Order matters: each remedy is tried on top of those kept before it. First what removes whole passes over the data
+(nothing later can be judged while the loader hides the model), then switches that cost nothing and keep every bit,
+then what changes rounding, then what changes precision; advice without a remedy comes last.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from collections.abc import Iterable
+
+from hasten.core.finding import Finding, Rule
+from hasten.core.remedy import Remedy
+from hasten.core.trace import Trace
+
+_MODULES = (
+    # A whole-batch gather makes every other way to feed an in-memory dataset pointless, so it is tried first.
+    "d102_sample_by_sample",
+    # A cache of finished samples removes decoding and transforms from the second epoch on …
+    "d103_repeated_samples",
+    # … and where the chain draws random numbers, a cache of its deterministic beginning is the most one can have.
+    "d104_cacheable_prefix",
+    # Workers only for what is left to do per sample.
+    "d101_single_process_loader",
+    "d105_respawned_workers",
+    "d106_file_reopened",
+    "c201_blocking_copy",
+    # Switches of the process: nothing changes but the time.
+    "m308_anomaly_mode",
+    "o403_zeroed_gradients",
+    "e601_evaluation_with_graph",
+    "m307_page_faults",
+    "o401_loop_optimizer",
+    # From here on rounding changes.
+    "m305_denormals",
+    "o402_unfused_optimizer",
+    "m301_channels_first",
+    "m306_threads",
+    # Compiling last of the equivalent ones: it is dear to try and sees the others' effect.
+    "m302_eager",
+    # Only with --allow approximate.
+    "m304_no_tf32",
+    "m303_full_precision",
+    # Advice: what only the user can change.
+    "m309_double_precision",
+    "m310_python_loop",
+    "s501_logging",
+    "s502_host_wait",
+    "e602_evaluation_share",
+    "e603_checkpoint_share",
+    "g701_graph_kept_alive",
+    "g702_growing_step",
+)
+
+
+@functools.cache
+def all_rules() -> tuple[Rule, ...]:
+    """Every rule, in order."""
+    return tuple(importlib.import_module(f"hasten.rules.{name}").RULE for name in _MODULES)
+
+
+@functools.cache
+def remedy_types() -> dict[str, type[Remedy]]:
+    """Every remedy's class by its name."""
+    return {kind.__name__: kind for rule in all_rules() for kind in rule.remedies}
+
+
+def find(trace: Trace) -> tuple[Finding, ...]:
+    """All findings of all rules, in the rules' order."""
+    return tuple(finding for rule in all_rules() for finding in rule.detect(trace))
+
+
+def ranked(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """Findings by predicted gain, largest first; equal ones stay in the rules' order."""
+    return tuple(sorted(findings, key=lambda f: -f.predicted.value))

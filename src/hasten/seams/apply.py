@@ -1,0 +1,83 @@
+"""Switching a remedy on for everything of its seam: what is there now, and what will come."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hasten.core.errors import Unsuited
+from hasten.core.remedy import Remedy, Seam, Undo, undo_all
+from hasten.seams.forward import ForwardSeam
+from hasten.seams.watch import Watch
+
+
+class Switchboard:
+    """The remedies that are on in this process.
+
+    Attributes:
+        active: in order; new loaders, fetchers, optimizers and models get them as they appear.
+    """
+
+    def __init__(self, watch: Watch, forward: ForwardSeam) -> None:
+        self.watch = watch
+        self.forward = forward
+        self.active: list[Remedy] = []
+        self._undos: dict[int, list[Undo]] = {}
+        watch.new_target = self._new
+
+    def on(self, remedy: Remedy, *, required: bool = True) -> Undo:
+        """Switch on for all present targets.
+
+        Raises:
+            Unsuited: no present target took it (only if ``required``); nothing was changed.
+        """
+        undos: list[Undo] = []
+        reason = "nothing here that it could be applied to"
+        for target in self.targets(remedy.seam):
+            try:
+                undos.append(self._apply(remedy, target))
+            except Unsuited as error:
+                reason = str(error)
+        if required and not undos:
+            raise Unsuited(reason)
+        self.active.append(remedy)
+        self._undos[id(remedy)] = undos
+
+        def undo() -> None:
+            if remedy in self.active:
+                self.active.remove(remedy)
+            undo_all(self._undos.pop(id(remedy), []))()
+
+        return undo
+
+    def _apply(self, remedy: Remedy, target: Any) -> Undo:
+        inside = getattr(remedy, "on_seam", None)
+        if inside is not None:  # remedies that wrap calls rather than change an object
+            return inside(self.forward, target)  # type: ignore[no-any-return]
+        return remedy.on(target)
+
+    def targets(self, seam: Seam) -> list[Any]:
+        """The objects of a seam that exist now."""
+        watch = self.watch
+        if seam is Seam.PROCESS:
+            return [None]
+        if seam is Seam.OPTIMIZER:
+            return [r.optimizer for r in watch.optimizers.values()]
+        if seam is Seam.MODEL:
+            return [m for r in watch.models.values() if (m := r.module()) is not None and r.trained]
+        loaders = [x for r in watch.loaders.values() if (x := r.loader()) is not None]
+        if seam is Seam.LOADER:
+            return loaders
+        fetchers = []
+        for record in watch.loaders.values():
+            fetcher = getattr(record.iterator, "_dataset_fetcher", None)
+            if fetcher is not None:
+                fetchers.append(fetcher)
+        return fetchers
+
+    def _new(self, kind: str, target: Any) -> None:
+        for remedy in self.active:
+            if remedy.seam.value == kind:
+                try:
+                    self._undos.setdefault(id(remedy), []).append(self._apply(remedy, target))
+                except Unsuited:
+                    continue

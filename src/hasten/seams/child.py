@@ -1,0 +1,302 @@
+"""What a forked child does in the user's loop: alternate two ways step by step, or run K steps and tell the outcome."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from hasten.core.remedy import Undo
+from hasten.measure.clock import CHECKPOINT, EVALUATION, INDEX
+from hasten.measure.interleave import coin_flips
+from hasten.seams.fork import DONE, Sender
+from hasten.seams.state import Snapshot, digest
+from hasten.seams.watch import Watch
+
+WARM_STEPS = 4  # steps after a fork that are not timed: copy-on-write faults, threads coming back
+_DIRTY = (EVALUATION, CHECKPOINT, INDEX["loader start"])
+WITHOUT, WITH = 0, 1
+
+
+class Batches:
+    """Serves batches to the child's loop so that it never leaves its inner loop.
+
+    An exhausted loader starts anew; batches recorded before the fork are repeated for ever; while ``free`` is set the
+    batch handed out last is handed out again, restored if the script changed it in place.
+    """
+
+    def __init__(self, watch: Watch, recorded: deque[Any] | None, endless: bool = True) -> None:
+        self.watch = watch
+        self.recorded = recorded
+        self.endless = endless
+        self.free = False
+        self.stand_ins: dict[int, Any] = {}
+        self._held: Any = None
+        self._pristine: Any = None
+        self._versions: tuple[int, ...] = ()
+
+    def __call__(self, iterator: Any, original: Callable[[Any], Any]) -> Any:
+        record = self.watch.iterators.get(iterator)
+        if record is None or record.role != "training":
+            return original(iterator)
+        if self.free and self._held is not None:
+            return self._held
+        batch = self._take(iterator, original, record)
+        self._held = batch
+        return batch
+
+    def _take(self, iterator: Any, original: Callable[[Any], Any], record: Any) -> Any:
+        if self.recorded is not None:
+            if not self.recorded:
+                raise StopIteration
+            batch = self.recorded.popleft()
+            if self.endless:
+                self.recorded.append(batch)
+            return batch
+        current = self.stand_ins.get(id(iterator), iterator)
+        try:
+            return original(current)
+        except StopIteration:
+            loader = record.loader()
+            if not self.endless or loader is None:
+                raise
+            fresh = self.stand_ins[id(iterator)] = loader._get_iterator()
+            return original(fresh)
+
+    def current(self, iterator: Any) -> Any:
+        """The iterator that really serves ``iterator``'s loop."""
+        return self.stand_ins.get(id(iterator), iterator)
+
+    def mend(self) -> None:
+        """Between steps: keep a clean copy of the held batch, and restore the batch from it if it was changed."""
+        if self._held is None:
+            return
+        import torch
+
+        tensors = list(_tensors(self._held))
+        versions = tuple(t._version for t in tensors)
+        if self._pristine is None or len(self._pristine) != len(tensors) or not self.free:
+            self._pristine = [t.detach().clone() for t in tensors] if self.free else None
+        elif versions != self._versions:
+            with torch.no_grad():
+                for tensor, clean in zip(tensors, self._pristine, strict=True):
+                    tensor.copy_(clean)
+            versions = tuple(t._version for t in tensors)
+        self._versions = versions
+
+
+def _tensors(value: Any) -> Iterator[Any]:
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _tensors(item)
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from _tensors(item)
+
+
+class Alternating:
+    """Runs pairs of steps, one with and one without, in coin-flip order, and sends the time of every step.
+
+    Args:
+        switch: switches the thing under trial on and returns the way back.
+        prepare: called before each step with whether it will be timed with the remedy on; its time is not counted.
+        settle: steps after each switch that are not timed.
+        unit: steps per timing.
+    """
+
+    def __init__(
+        self,
+        sender: Sender,
+        watch: Watch,
+        switch: Callable[[], Undo],
+        *,
+        prepare: Callable[[], None] | None = None,
+        settle: int = 0,
+        unit: int = 1,
+        most_pairs: int = 272,
+    ) -> None:
+        self.sender = sender
+        self.watch = watch
+        self.switch = switch
+        self.prepare = prepare
+        self.settle = settle
+        self.unit = unit
+        self.pairs_left = most_pairs
+        self.coins = coin_flips()
+        self.undo: Undo | None = None
+        self.order: list[int] = []
+        self.times: dict[int, tuple[float, float]] = {}
+        self.discard = WARM_STEPS
+        self.counted = 0
+        self.sums = [0.0, 0.0]
+        watch.keep_loss = False
+        self._start()
+
+    def _start(self) -> None:
+        if self.prepare is not None:
+            self.prepare()
+        self.wall = time.perf_counter()
+        self.cpu = time.process_time()
+        self.watch.clock.pause_until(self.watch.clock.now())
+
+    def beat(self) -> None:
+        """A step ended in the child."""
+        wall, cpu = time.perf_counter() - self.wall, time.process_time() - self.cpu
+        spent = self.watch.clock.cut(self.watch.clock.now())
+        if self.discard:
+            self.discard -= 1
+        elif any(spent[i] for i in _DIRTY):
+            self._begin_pair()
+        else:
+            self.sums[0] += wall
+            self.sums[1] += cpu
+            self.counted += 1
+        if not self.order:
+            if not self.discard:
+                self._begin_pair()
+        elif self.counted == self.unit:
+            self._unit_done()
+        self._start()
+
+    def _begin_pair(self) -> None:
+        self.order = [WITHOUT, WITH] if next(self.coins) else [WITH, WITHOUT]
+        self.times.clear()
+        self._turn(self.order[0])
+
+    def _turn(self, way: int) -> None:
+        self.counted = 0
+        self.sums = [0.0, 0.0]
+        if way == WITH and self.undo is None:
+            self.undo = self.switch()
+            self.discard = self.settle
+        elif way == WITHOUT and self.undo is not None:
+            self.undo()
+            self.undo = None
+            self.discard = self.settle
+
+    def _unit_done(self) -> None:
+        way = self.order.pop(0)
+        self.times[way] = (self.sums[0], self.sums[1])
+        if self.order:
+            self._turn(self.order[0])
+            return
+        for key in (WITHOUT, WITH):
+            self.sender.row(key, *self.times[key])
+        self.pairs_left -= 1
+        if not self.pairs_left:
+            self.sender.row(DONE)
+            self.sender.leave()
+        self._begin_pair()
+
+
+class Straight:
+    """Runs steps with one setting throughout and sends each step's time; ends with the state's digest if asked.
+
+    Args:
+        steps: steps to run after the warm-up.
+        outcome: file that receives the digest (JSON) and, beside it, the weights (raw float32).
+        snapshot: which objects make up the state.
+    """
+
+    def __init__(
+        self,
+        sender: Sender,
+        watch: Watch,
+        steps: int,
+        *,
+        warm: int = WARM_STEPS,
+        snapshot: Snapshot | None = None,
+        outcome: str = "",
+    ) -> None:
+        self.sender = sender
+        self.watch = watch
+        self.warm = warm
+        self.left = steps + warm
+        self.snapshot = snapshot
+        self.outcome = outcome
+        self.losses: list[float] = []
+        watch.keep_loss = bool(outcome)
+        self._start()
+
+    def _start(self) -> None:
+        self.wall = time.perf_counter()
+        self.cpu = time.process_time()
+        self.watch.clock.pause_until(self.watch.clock.now())
+
+    def beat(self) -> None:
+        wall, cpu = time.perf_counter() - self.wall, time.process_time() - self.cpu
+        spent = self.watch.clock.cut(self.watch.clock.now())
+        loss = _value(self.watch.loss) if self.watch.keep_loss else 0.0
+        self.losses.append(loss)
+        self.left -= 1
+        if self.warm:
+            self.warm -= 1
+        else:
+            dirty = any(spent[i] for i in _DIRTY)
+            self.sender.row(2 if dirty else 0, wall, cpu, loss)
+        if not self.left:
+            self.finish()
+        self._start()
+
+    def finish(self) -> None:
+        if self.outcome and self.snapshot is not None:
+            result = digest(self.snapshot)
+            result["losses"] = self.losses
+            self.snapshot.write_weights(self.outcome + ".weights")
+            with open(self.outcome, "w", encoding="utf-8") as file:
+                json.dump(result, file)
+        self.sender.row(DONE)
+        self.sender.leave()
+
+
+def _value(loss: Any) -> float:
+    try:
+        return float(loss.detach().sum())
+    except (AttributeError, RuntimeError, TypeError, ValueError):
+        return 0.0
+
+
+class PullOnly:
+    """Asks the training loader for batches and does nothing else: the data side alone."""
+
+    def __init__(self, sender: Sender, watch: Watch, batches: int, seconds: float) -> None:
+        self.sender = sender
+        record = watch.trained_from
+        loader = record.loader() if record is not None else None
+        if record is None or loader is None:
+            sender.leave()
+            return
+        iterator = record.iterator if not loader.num_workers else loader._get_iterator()
+        skip = 1 if not loader.num_workers else loader.num_workers * (loader.prefetch_factor or 2) + 1
+        end = time.perf_counter() + seconds
+        for i in itertools.count():
+            start = time.perf_counter()
+            try:
+                next(iterator)
+            except StopIteration:
+                iterator = loader._get_iterator()
+                continue
+            if i >= skip:
+                sender.row(0, time.perf_counter() - start)
+            if i >= batches + skip or time.perf_counter() > end:
+                break
+        sender.row(DONE)
+        sender.leave()
+
+    def beat(self) -> None:
+        self.sender.leave()
+
+
+def exchange_folder() -> str:
+    """A private folder for outcomes of children."""
+    import tempfile
+
+    return tempfile.mkdtemp(prefix="hasten-trial-", dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None)

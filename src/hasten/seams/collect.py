@@ -1,0 +1,357 @@
+"""From a watched process to a :class:`~hasten.core.trace.Trace`."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+import statistics
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+from hasten.core.interval import Interval
+from hasten.core.trace import (
+    PHASES,
+    Epoch,
+    Event,
+    Hot,
+    LoaderFacts,
+    ModelFacts,
+    OptimizerFacts,
+    Phase,
+    Place,
+    Process,
+    Trace,
+)
+from hasten.measure import machine
+from hasten.measure.clock import INDEX
+from hasten.seams.locate import SampleKey, place_of, place_of_line, resolve, shown
+from hasten.seams.watch import LoaderRecord, Watch
+from hasten.seams.window import WARM, Window
+
+SMALL = 0.02  # sub-phases below this share of their phase are summed up as "other"
+MOST_CHILDREN = 6
+CURVE_POINTS = 600
+_SPLIT = ("fetch", "python", "evaluation", "log", "checkpoint", "forward")
+
+
+def collect(watch: Watch, window: Window, *, ended: str = "") -> Trace:
+    """Everything measured so far. Cheap enough to be called between two steps."""
+    window.collect()
+    records = watch.records()
+    warm = 1 if watch.fold > 1 else WARM
+    settled = records[warm:] if len(records) > warm else records[1:]
+    walls = [r[0] / 1e9 for r in settled]
+    phases = _phases(watch, settled, window.samples)
+    step = Interval.of_mean(walls) if walls else None
+    python = next((p for p in phases if p.name == "python"), None)
+    unaccounted = 0.0
+    if python is not None:
+        unaccounted = max(0.0, python.seconds.value - sum(c.seconds.value for c in python.children))
+    start = machine.process_started()
+    zero = _perf_counter_at(start)
+    predicted, steps_from = (-1, "")
+    return Trace(
+        script=shown(getattr(sys.modules.get("__main__"), "__file__", "") or ""),
+        steps=watch.steps,
+        window=len(settled) * watch.fold,
+        wall_seconds=max(0.0, (watch.clock.now() - zero) / 1e9),
+        startup_seconds=_seconds(zero, watch.first_fetch or watch.first_step),
+        import_seconds=_seconds(watch.torch_started, watch.torch_imported),
+        first_step_seconds=records[0][0] / 1e9 if records and not warm == 1 else math.nan,
+        step=step,
+        step_median=statistics.median(walls) if walls else math.nan,
+        phases=phases,
+        unaccounted=unaccounted,
+        epochs=tuple(_epochs(watch)),
+        loaders=tuple(_loader(r) for r in watch.loaders.values() if r.batches),
+        optimizers=tuple(_optimizer(r) for r in watch.optimizers.values()),
+        models=tuple(m for r in watch.models.values() if (m := _model(r)) is not None),
+        usage=window.usage,
+        process=_process(watch),
+        hot=tuple(_hot(window.samples, max(watch.steps - WARM, 1))),
+        events=tuple(_events(watch, window)),
+        curve=tuple(_curve(walls)),
+        curve_stride=max(1, len(walls) // CURVE_POINTS) * watch.fold,
+        predicted_steps=predicted,
+        steps_from=steps_from,
+        backwards=watch.backwards / max(1, watch.steps),
+        clock=watch.clock_name,
+        pid=os.getpid(),
+        rank=int(os.environ.get("RANK", "0") or 0),
+        ended=ended,
+        notes=tuple(watch.notes),
+        machine={**machine.machine(), "versions": machine.versions()},
+    )
+
+
+def _perf_counter_at(monotonic_seconds: float) -> int:
+    """The perf_counter value at a time since boot (both clocks count from boot on Linux)."""
+    import time
+
+    return time.perf_counter_ns() - int((time.clock_gettime(time.CLOCK_BOOTTIME) - monotonic_seconds) * 1e9)
+
+
+def _seconds(start: int, end: int) -> float:
+    return max(0.0, (end - start) / 1e9) if start and end else math.nan
+
+
+def _phases(watch: Watch, records: list[tuple[int, ...]], samples: dict[SampleKey, float]) -> tuple[Phase, ...]:
+    owners: dict[int, tuple[Place, int]] = {}
+    calls: dict[int, int] = {}
+    for phase, place, count, _ns in resolve(watch.clock.places):
+        owners.setdefault(phase, (place, count))
+        calls[phase] = calls.get(phase, 0) + count
+    found = []
+    for i, name in enumerate(PHASES):
+        values = [r[i + 1] / 1e9 for r in records]
+        if not any(values):
+            continue
+        seconds = Interval.of_mean(values)
+        owner = owners[i][0] if i in owners else None
+        children = _children(i, seconds, samples) if name in _SPLIT else ()
+        if owner is None and name in ("python", "evaluation") and children:
+            owner = max(children, key=lambda c: c.seconds.value).place
+        found.append(Phase(name, seconds, owner, watch.clock.calls[i] / max(1, watch.steps), children))
+    return tuple(sorted(found, key=lambda p: -p.seconds.value))
+
+
+def _children(phase: int, seconds: Interval, samples: dict[SampleKey, float]) -> tuple[Phase, ...]:
+    mine = {k: w for k, w in samples.items() if k[0] == phase}
+    total = sum(mine.values())
+    if total <= 0:
+        return ()
+    groups: dict[tuple[str, str, int], tuple[Place, float, dict[str, float]]] = {}
+    for (_, code, line, kind, callee), weight in mine.items():
+        place = place_of_line(code, line)
+        key = (kind, place.file, place.line) if kind != "wait for workers" else (kind, "", 0)
+        old = groups.get(key, (place, 0.0, {}))
+        old[2][callee] = old[2].get(callee, 0.0) + weight
+        groups[key] = (place, old[1] + weight, old[2])
+    count = max(4, len(mine), int(total * 100))
+    out = []
+    for (kind, _, _), (place, weight, callees) in sorted(groups.items(), key=lambda g: -g[1][1]):
+        share = weight / total
+        if share < SMALL or len(out) == MOST_CHILDREN:
+            break
+        name = kind or max(callees, key=lambda c: callees[c]) or place.function
+        error = 1.96 * math.sqrt(share * (1 - share) / count)
+        out.append(
+            Phase(
+                name,
+                Interval(
+                    seconds.value * share,
+                    seconds.value * max(0.0, share - error),
+                    seconds.value * min(1.0, share + error),
+                    "s",
+                    0.95,
+                    count,
+                ),
+                place,
+            )
+        )
+    return tuple(out)
+
+
+def _hot(samples: dict[SampleKey, float], steps: int) -> Iterable[Hot]:
+    total = sum(samples.values())
+    lines: dict[tuple[int, str, int], list[Any]] = {}
+    for (phase, code, line, _kind, callee), weight in samples.items():
+        place = place_of_line(code, line)
+        entry = lines.setdefault((phase, place.file, place.line), [place, 0.0, {}])
+        entry[1] += weight
+        entry[2][callee] = entry[2].get(callee, 0.0) + weight
+    for (phase, _, _), (place, weight, callees) in sorted(lines.items(), key=lambda x: -x[1][1])[:40]:
+        if weight / total < 0.005:
+            break
+        callee = max(callees, key=lambda c: callees[c])
+        yield Hot(PHASES[phase], place, weight / steps, weight / total, callee)
+
+
+def _events(watch: Watch, window: Window) -> Iterable[Event]:
+    steps = max(1, (window.closed_at or watch.steps) - window.opened_at)
+    for phase, place, calls, nanoseconds in resolve(watch.clock.places)[:40]:
+        yield Event(PHASES[phase], place, calls / steps, nanoseconds / 1e9 / steps)
+
+
+def _curve(walls: list[float]) -> list[float]:
+    stride = max(1, len(walls) // CURVE_POINTS)
+    return [statistics.median(walls[i : i + stride]) for i in range(0, len(walls), stride)]
+
+
+def _epochs(watch: Watch) -> Iterable[Epoch]:
+    records, fold = watch.records(), watch.fold
+    record = watch.trained_from
+    bounds = [s for s, _ in record.epochs] if record is not None else []
+    if not bounds:
+        bounds = list(range(0, watch.steps, 1000))
+    bounds = [*sorted(set(bounds)), watch.steps]
+    fetch, evaluation = INDEX["fetch"] + 1, INDEX["evaluation"] + 1
+    for a, b in zip(bounds[:-1], bounds[1:], strict=True):
+        rows = records[a // fold : max(b // fold, a // fold + 1)]
+        if rows and b > a:
+            yield Epoch(
+                b - a,
+                sum(r[0] for r in rows) * fold / 1e9,
+                sum(r[fetch] for r in rows) * fold / 1e9,
+                sum(r[evaluation] for r in rows) * fold / 1e9,
+            )
+
+
+def _place(raw: Any) -> Place | None:
+    return place_of(*raw) if raw is not None else None
+
+
+def note_facts(watch: Watch) -> None:
+    """Read loaders and modules while they are alive; at the end of a script they are often gone."""
+    for loader in watch.loaders.values():
+        _loader(loader)
+    for model in watch.models.values():
+        _model(model)
+
+
+def _loader(record: LoaderRecord) -> LoaderFacts:
+    """What is known of a loader; its settings as last seen if it is gone."""
+    loader = record.loader()
+    if loader is not None:
+        record.facts = _loader_settings(record, loader)
+    facts = record.facts or LoaderFacts("unknown", "gone")
+    return dataclasses.replace(
+        facts,
+        role=record.role or "unknown",
+        place=_place(record.place),
+        starts=record.starts,
+        start_seconds=record.start_seconds,
+        batches=record.batches,
+    )
+
+
+def _loader_settings(record: LoaderRecord, loader: Any) -> LoaderFacts:
+    from torch.utils.data import IterableDataset, TensorDataset
+    from torch.utils.data._utils.collate import default_collate
+
+    dataset = loader.dataset
+    inner = dataset
+    while hasattr(inner, "dataset") and hasattr(inner, "indices"):
+        inner = inner.dataset
+    try:
+        length = len(dataset)
+    except (TypeError, NotImplementedError):
+        length = -1
+    return LoaderFacts(
+        role=record.role or "unknown",
+        dataset=type(dataset).__qualname__,
+        length=length,
+        batch_size=loader.batch_size if isinstance(loader.batch_size, int) else -1,
+        num_workers=loader.num_workers,
+        persistent_workers=loader.persistent_workers,
+        pin_memory=bool(loader.pin_memory),
+        map_style=not isinstance(dataset, IterableDataset),
+        default_collate=loader.collate_fn is default_collate,
+        tensor_backed=isinstance(inner, TensorDataset),
+    )
+
+
+def _optimizer(record: Any) -> OptimizerFacts:
+    optimizer = record.optimizer
+    group = optimizer.param_groups[0] if optimizer.param_groups else {}
+    tensors = [p for g in optimizer.param_groups for p in g["params"]]
+    implementation = "fused" if group.get("fused") else "foreach" if group.get("foreach") else "loop"
+    if group.get("foreach") is None and not group.get("fused") and tensors and tensors[0].is_cuda:
+        implementation = "foreach"
+    return OptimizerFacts(
+        kind=type(optimizer).__name__,
+        place=_place(record.place),
+        tensors=len(tensors),
+        elements=sum(p.numel() for p in tensors),
+        implementation=implementation,
+        can_foreach="foreach" in group,
+        can_fuse="fused" in group,
+        steps=record.steps,
+        zeroes_gradients=record.zeroes_gradients,
+        zero_place=_place(record.zero_place),
+    )
+
+
+def _model(record: Any) -> ModelFacts | None:
+    """What is known of a module; as last seen if it is gone, None if it was never seen alive."""
+    module = record.module()
+    if module is not None:
+        record.facts = _model_settings(module)
+    if record.facts is None:
+        return None
+    return dataclasses.replace(
+        record.facts,
+        place=_place(record.place),
+        evaluations=record.evaluations,
+        evaluations_with_graph=record.evaluations_with_graph,
+        evaluation_place=_place(record.evaluation_place),
+    )
+
+
+def _model_settings(module: Any) -> ModelFacts:
+    import torch
+
+    parameters = list(module.parameters())
+    convolutions = [m for m in module.modules() if isinstance(m, torch.nn.Conv2d)]
+    weight = convolutions[0].weight if convolutions else None
+    return ModelFacts(
+        kind=type(module).__name__,
+        elements=sum(p.numel() for p in parameters),
+        modules=sum(1 for _ in module.modules()),
+        dtypes=tuple(sorted({str(p.dtype).removeprefix("torch.") for p in parameters})),
+        conv2d=len(convolutions),
+        channels_last=weight is not None
+        and weight.is_contiguous(memory_format=torch.channels_last)
+        and not weight.is_contiguous(),
+        compiled=getattr(module, "_compiled_call_impl", None) is not None
+        or type(module).__name__ == "OptimizedModule",
+    )
+
+
+def _process(watch: Watch) -> Process:
+    import torch
+
+    from hasten.seams import fork
+
+    reason = fork.why_not()
+    flags = machine.cpu_flags()
+    share, tensor = _denormals(watch)
+    return Process(
+        threads=torch.get_num_threads(),
+        cores=machine.cores(),
+        device="cuda" if torch.cuda.is_available() and torch.cuda.is_initialized() else "cpu",
+        anomaly_mode=torch.is_anomaly_enabled(),
+        denormal_share=share,
+        denormal_tensor=tensor,
+        float32_matmul=torch.get_float32_matmul_precision(),
+        bfloat16_units="amx_bf16" in flags or "avx512_bf16" in flags,
+        compiler=machine.has_compiler(),
+        compiled_by_script=watch.compiled_by_script,
+        autocast=torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda"),
+        forkable=not reason,
+        why_not_forkable=reason,
+    )
+
+
+def _denormals(watch: Watch, most: int = 1 << 20) -> tuple[float, str]:
+    """Largest share of subnormal numbers among the first ``most`` elements of a weight or optimizer state."""
+    import torch
+
+    worst, name = 0.0, ""
+    left = most
+    for record in watch.optimizers.values():
+        for p in (p for g in record.optimizer.param_groups for p in g["params"]):
+            state = record.optimizer.state.get(p, {})
+            for label, tensor in (("weight", p), *((str(k), v) for k, v in state.items())):
+                if not isinstance(tensor, torch.Tensor) or tensor.dtype != torch.float32 or tensor.is_cuda:
+                    continue
+                flat = tensor.detach().reshape(-1)[: 1 << 16]
+                left -= flat.numel()
+                if left < 0:
+                    return worst, name
+                tiny = ((flat != 0) & (flat.abs() < torch.finfo(torch.float32).tiny)).float().mean().item()
+                if tiny > worst:
+                    worst, name = tiny, label
+    return worst, name

@@ -1,0 +1,180 @@
+"""Where the outermost modules are called.
+
+Patching ``nn.Module.__call__`` for good would cost 0.4 µs for every inner module of every step. So the first steps
+discover which classes are called from outside any module, and only those classes keep a wrapper.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from hasten.measure.clock import INDEX, PYTHON
+from hasten.seams.patch import Patches
+from hasten.seams.watch import Watch
+
+FORWARD = INDEX["forward"]
+EVALUATION = INDEX["evaluation"]
+OPTIMIZER = INDEX["optimizer"]
+_OUTSIDE = frozenset({PYTHON, EVALUATION, OPTIMIZER})  # a closure's forward runs inside the optimizer's step
+_get_frame = sys._getframe
+
+
+class ForwardSeam:
+    """Discovers root modules, then watches only their classes.
+
+    Attributes:
+        around: context managers entered around every root call, for remedies that need one (autocast).
+        without_graph: run evaluations under ``torch.no_grad``.
+    """
+
+    def __init__(self, watch: Watch, patches: Patches) -> None:
+        import torch
+
+        self.watch = watch
+        self.patches = patches
+        self.module_type = torch.nn.Module
+        self.grad_enabled = torch.is_grad_enabled
+        self.no_grad = torch.no_grad
+        self.original = torch.nn.Module.__call__
+        self.around: list[Callable[[], Any]] = []
+        self.without_graph = False
+        self.discovering = False
+        self._global = Patches()
+        self._classes: dict[type, Patches] = {}
+
+    def discover(self) -> None:
+        """Watch all modules until :meth:`settle`. Not done once the script compiles: tracing would see the wrapper."""
+        if self.watch.compiled_by_script or self.discovering:
+            return
+        self.discovering = True
+        self._global.set(self.module_type, "__call__", self._wrapper(self.original))
+
+    def settle(self) -> None:
+        """Stop discovering; keep watching the classes that were called from outside."""
+        if not self.discovering:
+            return
+        self.discovering = False
+        self._global.undo()
+        for record in list(self.watch.models.values()):
+            module = record.module()
+            if module is not None:
+                self.keep(type(module))
+
+    def keep(self, kind: type) -> None:
+        """Watch the calls of one class."""
+        if kind in self._classes or kind is self.module_type:
+            return
+        own = self._classes[kind] = Patches()
+        try:
+            own.set(kind, "__call__", self._wrapper(kind.__call__))  # type: ignore[operator]
+        except (AttributeError, TypeError):
+            pass
+
+    def release(self, keep: frozenset[type] = frozenset()) -> None:
+        """Stop watching (before compiling), except for the classes in ``keep``."""
+        if self.discovering:
+            self.settle()
+        for kind in [k for k in self._classes if k not in keep]:
+            self._classes.pop(kind).undo()
+
+    def _wrapper(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        watch, clock, grad_enabled, around = self.watch, self.watch.clock, self.grad_enabled, self.around
+        get_ident = threading.get_ident
+
+        def __call__(module: Any, *args: Any, **kwargs: Any) -> Any:
+            if watch.depth or get_ident() != clock.thread or clock.current not in _OUTSIDE:
+                return call(module, *args, **kwargs)
+            watch.depth = 1
+            grad = grad_enabled()
+            watch.module_called(module, grad)
+            clock.enter(FORWARD)
+            start = clock.last
+            try:
+                if around or (self.without_graph and grad and clock.evaluating):
+                    return self._inside(call, module, args, kwargs)
+                return call(module, *args, **kwargs)
+            finally:
+                clock.leave()
+                watch.depth = 0
+                if clock.locate is not None:
+                    frame = clock.locate(_get_frame(1))
+                    self._book(module, frame, clock.last - start)
+
+        __call__.__wrapped__ = call  # type: ignore[attr-defined]
+        return __call__
+
+    def _book(self, module: Any, frame: Any, nanoseconds: int) -> None:
+        clock = self.watch.clock
+        phase = EVALUATION if clock.evaluating else FORWARD
+        clock.book((phase, frame.f_code, frame.f_lasti), nanoseconds)
+        record = self.watch.models.get(id(module))
+        if record is not None:
+            if phase == FORWARD and record.place is None:
+                record.place = (frame.f_code, frame.f_lasti)
+            elif phase == EVALUATION and record.evaluation_place is None:
+                record.evaluation_place = (frame.f_code, frame.f_lasti)
+
+    def _inside(self, call: Callable[..., Any], module: Any, args: Any, kwargs: Any) -> Any:
+        import contextlib
+
+        with contextlib.ExitStack() as stack:
+            for make in self.around:
+                stack.enter_context(make())
+            if self.without_graph and self.watch.clock.evaluating:
+                stack.enter_context(self.no_grad())
+            out = call(module, *args, **kwargs)
+        if self.around:
+            out = to_float32(out)
+        return out
+
+
+def to_float32(value: Any) -> Any:
+    """Half-precision tensors of a module's output as float32, so that the user's loss code sees what it expects."""
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        return value.float() if value.dtype in (torch.bfloat16, torch.float16) else value
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*(to_float32(v) for v in value))
+    if isinstance(value, (list, tuple)):
+        return type(value)(to_float32(v) for v in value)
+    if isinstance(value, dict):
+        for key in value:
+            value[key] = to_float32(value[key])
+    return value
+
+
+def install(watch: Watch, patches: Patches) -> ForwardSeam:
+    """Start discovering; note the script's own ``torch.compile``."""
+    import torch
+
+    seam = ForwardSeam(watch, patches)
+    original = torch.compile
+    original_method = torch.nn.Module.compile
+
+    def compile(*args: Any, **kwargs: Any) -> Any:
+        _compiles(args)
+        out = original(*args, **kwargs)
+        if isinstance(out, torch.nn.Module):
+            seam.keep(type(out))
+        return out
+
+    def compile_module(self: Any, *args: Any, **kwargs: Any) -> Any:
+        _compiles((self,))
+        original_method(self, *args, **kwargs)
+        seam.keep(type(self))
+
+    def _compiles(_args: Any) -> None:
+        if not watch.compiled_by_script:
+            watch.compiled_by_script = True
+            seam.release()
+
+    compile.__doc__ = original.__doc__
+    compile.__wrapped__ = original  # type: ignore[attr-defined]
+    patches.set(torch, "compile", compile)
+    patches.set(torch.nn.Module, "compile", compile_module)
+    seam.discover()
+    return seam

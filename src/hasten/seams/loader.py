@@ -1,0 +1,95 @@
+"""Where batches are asked for."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from typing import Any
+
+from hasten.measure.clock import INDEX
+from hasten.seams.locate import user_frame
+from hasten.seams.patch import Patches
+from hasten.seams.watch import LoaderRecord, Watch
+
+FETCH = INDEX["fetch"]
+START = INDEX["loader start"]
+_get_frame = sys._getframe
+
+
+def install(watch: Watch, patches: Patches) -> None:
+    """Wrap making an iterator, asking it for a batch, and making a fetcher (also in forked workers)."""
+    from torch.utils.data import DataLoader
+    from torch.utils.data import dataloader as module
+
+    base = module._BaseDataLoaderIter
+    patches.set(DataLoader, "__iter__", _iter(watch, DataLoader.__iter__))
+    patches.set(base, "__next__", _next(watch, base.__next__))
+    original = module._DatasetKind.create_fetcher
+
+    def create_fetcher(*args: Any, **kwargs: Any) -> Any:
+        fetcher = original(*args, **kwargs)
+        if watch.new_target is not None:
+            watch.new_target("fetcher", fetcher)
+        return fetcher
+
+    patches.set(module._DatasetKind, "create_fetcher", staticmethod(create_fetcher))
+
+
+def _iter(watch: Watch, original: Any) -> Any:
+    clock = watch.clock
+
+    def __iter__(self: Any) -> Any:
+        if threading.get_ident() != clock.thread:
+            return original(self)
+        record = watch.record_of(self)
+        if watch.new_target is not None:
+            watch.new_target("loader", self)
+        clock.enter(START)
+        start = clock.last
+        try:
+            iterator = original(self)
+        finally:
+            clock.leave()
+            record.starts += 1
+            record.start_seconds += (clock.last - start) / 1e9
+        record.epochs.append((watch.steps, clock.last / 1e9))
+        if record.place is None:
+            frame = user_frame(_get_frame(1))
+            record.place = (frame.f_code, frame.f_lasti)
+        watch.iterators[iterator] = record
+        record.iterator = iterator
+        return iterator
+
+    return __iter__
+
+
+def _next(watch: Watch, original: Any) -> Any:
+    clock = watch.clock
+    get_ident = threading.get_ident
+    iterators = watch.iterators
+
+    def __next__(self: Any) -> Any:
+        if get_ident() != clock.thread or clock.current == FETCH:
+            return original(self)
+        record: LoaderRecord | None = iterators.get(self)
+        if record is None:
+            return original(self)
+        if record.role == "evaluation":
+            clock.evaluation(True)
+        clock.enter(FETCH)
+        start = clock.last
+        try:
+            return original(self) if watch.serve is None else watch.serve(self, original)
+        finally:
+            clock.leave()
+            record.last_fetch = clock.last - start
+            record.batches += 1
+            watch.feeding = record
+            if not watch.first_fetch:
+                watch.first_fetch = start
+            if clock.locate is not None:
+                frame = clock.locate(_get_frame(1))
+                clock.book((FETCH, frame.f_code, frame.f_lasti), record.last_fetch)
+
+    __next__.__wrapped__ = original  # type: ignore[attr-defined]
+    return __next__

@@ -1,0 +1,257 @@
+"""Which line of the user's code: the innermost frame that is neither a library's nor ours."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import linecache
+import os
+import signal
+import site
+import sys
+import sysconfig
+import threading
+from collections.abc import Callable
+from types import CodeType, FrameType
+from typing import Any
+
+from hasten.core.trace import Place
+from hasten.measure.clock import PhaseClock
+
+OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+
+
+@functools.cache
+def _library_roots() -> tuple[str, ...]:
+    paths = {sysconfig.get_paths()[k] for k in ("stdlib", "platstdlib", "purelib", "platlib")}
+    paths.update(site.getsitepackages() if hasattr(site, "getsitepackages") else ())
+    paths.add(site.getusersitepackages())
+    return tuple(sorted({os.path.realpath(p) + os.sep for p in paths} | {p + os.sep for p in paths}))
+
+
+@functools.cache
+def _main_root() -> str:
+    """Folder of the script that is run; its files are the user's even inside site-packages."""
+    path = getattr(sys.modules.get("__main__"), "__file__", "") or ""
+    return os.path.dirname(os.path.abspath(path)) + os.sep if path else "\0"
+
+
+@functools.cache
+def is_users(filename: str) -> bool:
+    """Whether a code file belongs to the user rather than to Python, a library or hasten."""
+    if filename.startswith("<") and not filename.startswith("<ipython"):
+        return False
+    path = os.path.abspath(filename)
+    if path.startswith(OURS):
+        return False
+    if path.startswith(_library_roots()):
+        root = _main_root()
+        return path.startswith(root) and not any(r == root for r in _library_roots())
+    return True
+
+
+def user_frame(frame: FrameType) -> FrameType:
+    """The innermost frame at or outside ``frame`` that is the user's; ``frame`` itself if there is none."""
+    found: FrameType | None = frame
+    while found is not None:
+        if is_users(found.f_code.co_filename):
+            return found
+        found = found.f_back
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(OURS):
+        frame = frame.f_back
+    return frame
+
+
+def place_of(code: CodeType, lasti: int) -> Place:
+    """The source position of an instruction; the file is relative to the working folder where it lies below it."""
+    line, column, end = code.co_firstlineno, 0, 0
+    positions = list(code.co_positions())
+    index = lasti // 2
+    if 0 <= index < len(positions):
+        first, last, start, stop = positions[index]
+        line = first or line
+        if start is not None and stop is not None and first == last:
+            column, end = start + 1, stop + 1
+    return _place(code.co_filename, line, code.co_name, column, end)
+
+
+def _place(filename: str, line: int, function: str, column: int = 0, end: int = 0) -> Place:
+    text = linecache.getline(filename, line).rstrip("\n")
+    return Place(shown(filename), line, function, text, column, end)
+
+
+def place_of_line(code: CodeType, line: int) -> Place:
+    """The place of a line without a column (what a sampler knows)."""
+    return _place(code.co_filename, line, code.co_name)
+
+
+def shown(filename: str) -> str:
+    """A path as a user writes it: relative when below the working folder."""
+    try:
+        path = os.path.relpath(filename)
+    except (ValueError, OSError):
+        return filename
+    return filename if path.startswith("..") else path
+
+
+# What a library's frame is busy with, by a piece of its path; the first match from the inside out counts.
+_WORK = (
+    (f"PIL{os.sep}Image.py", "transform"),
+    (f"{os.sep}PIL{os.sep}", "decode"),
+    (f"torchvision{os.sep}io", "decode"),
+    (f"torchvision{os.sep}transforms", "transform"),
+    (f"{os.sep}albumentations{os.sep}", "transform"),
+    (f"{os.sep}imageio{os.sep}", "decode"),
+    (f"{os.sep}cv2{os.sep}", "transform"),
+    (f"{os.sep}h5py{os.sep}", "read"),
+    (f"numpy{os.sep}lib{os.sep}_npyio", "read"),
+    (f"numpy{os.sep}lib{os.sep}npyio", "read"),
+    (f"{os.sep}pandas{os.sep}", "table"),
+    (f"_utils{os.sep}collate.py", "collate"),
+    (f"_utils{os.sep}pin_memory.py", "pin memory"),
+    (f"multiprocessing{os.sep}", "wait for workers"),
+    (f"{os.sep}selectors.py", "wait for workers"),
+    (f"{os.sep}tqdm{os.sep}", "progress bar"),
+    (f"{os.sep}tensorboard", "log"),
+    (f"{os.sep}logging{os.sep}", "log"),
+    (f"torch{os.sep}optim{os.sep}lr_scheduler", "schedule"),
+)
+# PIL's Image.py holds pixel operations; decoding happens lazily in these functions of it.
+_PIL_DECODE = frozenset({"open", "load", "frombytes", "_decode"})
+
+
+@functools.cache
+def _work(filename: str, function: str) -> str:
+    for piece, kind in _WORK:
+        if piece in filename:
+            if kind == "transform" and "PIL" in piece and function in _PIL_DECODE:
+                return "decode"
+            return kind
+    return ""
+
+
+SampleKey = tuple[int, CodeType, int, str, str]
+_LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+class _SigEvent(ctypes.Structure):
+    _fields_ = (
+        ("value", ctypes.c_void_p),
+        ("signo", ctypes.c_int),
+        ("notify", ctypes.c_int),
+        ("tid", ctypes.c_int),
+        ("pad", ctypes.c_char * 48),
+    )
+
+
+class _TimerSpec(ctypes.Structure):
+    _fields_ = tuple((n, ctypes.c_long) for n in ("every_s", "every_ns", "first_s", "first_ns"))
+
+
+class Sampler:
+    """Samples the training thread's stack by a POSIX timer whose signal only the main thread receives.
+
+    A signal costs the sample itself; a sampling thread would add the hand-over of the interpreter lock (measured 4 %
+    of a 2 ms step at 100 Hz). Python delays the handler until a running C call returns, so a sample carries the time
+    since the one before as its weight.
+
+    Attributes:
+        seconds: weight by (phase, user's code, line, kind of library work, function called there).
+    """
+
+    SIGNAL = signal.SIGRTMIN + 9 if hasattr(signal, "SIGRTMIN") else None
+
+    def __init__(self, clock: PhaseClock) -> None:
+        self.clock = clock
+        self.seconds: dict[SampleKey, float] = {}
+        self.samples = 0
+        self._timer: ctypes.c_void_p | None = None
+        self._last = 0
+
+    def start(self, hertz: float) -> bool:
+        """Start, or change the rate; False where this system or thread does not allow it."""
+        self.stop()
+        if self.SIGNAL is None or not hasattr(_LIBC, "timer_create"):
+            return False
+        try:
+            signal.signal(self.SIGNAL, self._sample)
+            signal.siginterrupt(self.SIGNAL, False)
+        except ValueError:  # not the main thread
+            return False
+        timer = ctypes.c_void_p()
+        event = _SigEvent(signo=int(self.SIGNAL), notify=4, tid=os.getpid())  # SIGEV_THREAD_ID, main thread
+        if _LIBC.timer_create(1, ctypes.byref(event), ctypes.byref(timer)) != 0:
+            return False
+        every = int(1e9 / hertz)
+        spec = _TimerSpec(every // 10**9, every % 10**9, every // 10**9, every % 10**9)
+        _LIBC.timer_settime(timer, 0, ctypes.byref(spec), None)
+        self._timer = timer
+        self.skip()
+        return True
+
+    def stop(self) -> None:
+        if self._timer is not None:
+            _LIBC.timer_delete(self._timer)
+            self._timer = None
+
+    def forget(self) -> None:
+        """In a forked child: timers are not inherited."""
+        self._timer = None
+
+    def skip(self) -> None:
+        """Give the time since the last sample to nobody."""
+        self._last = self.clock.now()
+
+    def take(self) -> dict[SampleKey, float]:
+        """The weights so far; counting starts anew."""
+        taken, self.seconds = self.seconds, {}
+        return taken
+
+    def _sample(self, _signal: int, frame: FrameType | None) -> None:
+        if self._timer is None:
+            return
+        clock = self.clock
+        now = clock.now()
+        weight, self._last = (now - self._last) / 1e9, now
+        if clock.thread != _MAIN_IDENT:
+            frame = sys._current_frames().get(clock.thread)
+        if frame is None:
+            return
+        key = self._key(frame)
+        if key is not None:
+            self.seconds[key] = self.seconds.get(key, 0.0) + weight
+            self.samples += 1
+
+    def _key(self, frame: FrameType) -> SampleKey | None:
+        kind = callee = ""
+        at: FrameType | None = frame
+        while at is not None:
+            code = at.f_code
+            filename = code.co_filename
+            if is_users(filename):
+                return (self.clock.current, code, at.f_lineno, kind, callee)
+            if filename.startswith(OURS):
+                if code.co_name in ("boundary", "_sample"):
+                    return None
+            else:
+                callee = code.co_name
+                kind = kind or _work(filename, code.co_name)
+            at = at.f_back
+        return (self.clock.current, frame.f_code, frame.f_lineno, kind, callee)
+
+
+
+
+_MAIN_IDENT = threading.main_thread().ident or 0
+
+
+
+def resolve(places: dict[Any, list[int]]) -> list[tuple[int, Place, int, int]]:
+    """(phase, place, calls, nanoseconds) of a clock's places, summed by line."""
+    merged: dict[tuple[int, str, int], tuple[Place, list[int]]] = {}
+    for (phase, code, lasti), (calls, nanoseconds) in places.items():
+        place = place_of(code, lasti)
+        entry = merged.setdefault((phase, place.file, place.line), (place, [0, 0]))
+        entry[1][0] += calls
+        entry[1][1] += nanoseconds
+    return sorted(((k[0], p, v[0], v[1]) for k, (p, v) in merged.items()), key=lambda row: -row[3])

@@ -1,0 +1,52 @@
+"""Where an optimizer steps, and where gradients are zeroed."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from typing import Any
+
+from hasten.measure.clock import timed
+from hasten.seams.locate import user_frame
+from hasten.seams.patch import Patches
+from hasten.seams.watch import Watch
+
+_get_frame = sys._getframe
+
+
+def install(watch: Watch, patches: Patches) -> None:
+    """Hook every optimizer's step by torch's own global hooks; wrap ``zero_grad``."""
+    import torch
+    from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
+
+    clock = watch.clock
+
+    def before(optimizer: Any, _args: Any, _kwargs: Any) -> None:
+        watch.optimizer_entered(optimizer)
+
+    def after(optimizer: Any, _args: Any, _kwargs: Any) -> None:
+        if clock.locate is not None and threading.get_ident() == clock.thread:
+            frame = user_frame(_get_frame(1))
+            clock.book((clock.current, frame.f_code, frame.f_lasti), clock.now() - clock.last)
+            record = watch.optimizers.get(id(optimizer))
+            if record is not None and record.place is None:
+                record.place = (frame.f_code, frame.f_lasti)
+        watch.optimizer_left(optimizer)
+
+    register_optimizer_step_pre_hook(before)
+    register_optimizer_step_post_hook(after)
+    original = torch.optim.Optimizer.zero_grad
+    zeroing = timed(clock, "zero_grad", original)
+
+    def zero_grad(self: Any, set_to_none: bool = True) -> None:
+        if not set_to_none and clock.locate is not None:
+            record = watch.optimizers.get(id(self))
+            if record is not None and not record.zeroes_gradients:
+                frame = user_frame(_get_frame(1))
+                record.zeroes_gradients, record.zero_place = True, (frame.f_code, frame.f_lasti)
+        zeroing(self, set_to_none)
+
+    zero_grad.__doc__ = original.__doc__
+    zero_grad.__wrapped__ = original  # type: ignore[attr-defined]
+    patches.set(torch.optim.Optimizer, "zero_grad", zero_grad)
+    patches.set(torch.nn.Module, "zero_grad", timed(clock, "zero_grad", torch.nn.Module.zero_grad))

@@ -1,0 +1,333 @@
+"""The heartbeat: everything hasten knows about the training loop of this process.
+
+A step ends when the clock optimizer's ``step`` returns (or, in scripts without ``torch.optim``, when ``backward``
+does). Time since the last step's end is split by :class:`~hasten.measure.clock.PhaseClock`.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import weakref
+from array import array
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from hasten.core.trace import PHASES
+from hasten.measure.clock import EVALUATION, INDEX, PYTHON, PhaseClock
+from hasten.seams.locate import Sampler
+
+FETCH = INDEX["fetch"]
+MOST_ROWS = 8192  # step records kept; beyond, neighbours are merged two by two
+BACKWARDS_WITHOUT_OPTIMIZER = 8  # calls of backward without any optimizer before backward becomes the clock
+IDLE_CLOCK = 25  # steps of other optimizers after which a silent clock optimizer is replaced
+MEMORY_EVERY = 8  # steps between two readings of the resident memory
+WIDTH = len(PHASES) + 1
+
+
+class Departed(BaseException):
+    """Raised in a freshly forked child to leave hasten's own frames and go on in the user's loop."""
+
+
+class LoaderRecord:
+    """What is known of one DataLoader."""
+
+    __slots__ = (
+        "batches",
+        "epochs",
+        "facts",
+        "iterator",
+        "last_fetch",
+        "loader",
+        "place",
+        "role",
+        "start_seconds",
+        "starts",
+    )
+
+    def __init__(self, loader: Any) -> None:
+        self.loader = weakref.ref(loader)
+        self.facts: Any = None  # as last read while the loader was alive
+        self.role = ""
+        self.starts = 0
+        self.start_seconds = 0.0
+        self.batches = 0
+        self.place: Any = None
+        self.iterator: Any = None
+        self.last_fetch = 0
+        self.epochs: list[tuple[int, float]] = []
+
+
+@dataclass
+class ModelRecord:
+    """What is known of one outermost module."""
+
+    module: Any
+    trained: bool = False
+    trains_in_eval_mode: bool = False
+    evaluations: int = 0
+    evaluations_with_graph: int = 0
+    place: Any = None
+    evaluation_place: Any = None
+    channels: bool = False
+    facts: Any = None  # as last read while the module was alive
+
+
+@dataclass
+class OptimizerRecord:
+    """What is known of one optimizer."""
+
+    optimizer: Any
+    place: Any = None
+    steps: int = 0
+    zeroes_gradients: bool = False
+    zero_place: Any = None
+
+
+@dataclass
+class Watch:
+    """State of the watched process. Seams write to it; the agent reads it and is called at step ends.
+
+    Attributes:
+        clock: exclusive phase times of the training thread.
+        at_step: called with the step's end in nanoseconds once ``steps`` reaches ``next_call``.
+        rows: per record, wall nanoseconds then nanoseconds per phase; a record holds ``fold`` steps.
+        depth: how many outermost module calls are running (0 or 1).
+    """
+
+    clock: PhaseClock = field(default_factory=PhaseClock)
+    at_step: Callable[[int], None] | None = None
+    next_call: int = 1 << 62
+    steps: int = 0
+    backwards: int = 0
+    rows: array[int] = field(default_factory=lambda: array("q"))
+    fold: int = 1
+    memory: list[tuple[int, int]] = field(default_factory=list)
+    depth: int = 0
+    loaders: dict[int, LoaderRecord] = field(default_factory=dict)
+    iterators: weakref.WeakKeyDictionary[Any, LoaderRecord] = field(default_factory=weakref.WeakKeyDictionary)
+    models: dict[int, ModelRecord] = field(default_factory=dict)
+    optimizers: dict[int, OptimizerRecord] = field(default_factory=dict)
+    feeding: LoaderRecord | None = None
+    trained_from: LoaderRecord | None = None
+    tentative: ModelRecord | None = None
+    compiled_by_script: bool = False
+    driver: Any = None
+    loss: Any = None
+    keep_loss: bool = False
+    first_fetch: int = 0
+    first_step: int = 0
+    torch_started: int = 0
+    torch_imported: int = 0
+    clock_key: int = 0
+    clock_name: str = "optimizer"
+    others: int = 0
+    foreign_steps: int = 0
+    notes: list[str] = field(default_factory=list)
+    new_target: Callable[[str, Any], None] | None = None
+    replay: Any = None
+    serve: Any = None
+    broken: str = ""
+    forking: bool = False
+    keeper: Any = None
+
+    def __post_init__(self) -> None:
+        self.sampler = Sampler(self.clock)
+        self.step_started = self.clock.now()
+        self._pending = [0] * WIDTH
+        self._pending_count = 0
+        self._statm = -1
+
+    # -- the beat ------------------------------------------------------------------------------------------------
+
+    def optimizer_entered(self, optimizer: Any) -> None:
+        """An optimizer's step begins."""
+        if threading.get_ident() != self.clock.thread:
+            if self.steps or self.clock.stack:
+                self.foreign_steps += 1
+                return
+            self._move_to_this_thread()
+        record = self.optimizers.get(id(optimizer))
+        if record is None or record.optimizer is not optimizer:
+            record = self.optimizers[id(optimizer)] = OptimizerRecord(optimizer)
+            if self.new_target is not None:
+                self.new_target("optimizer", optimizer)
+        record.steps += 1
+        self.clock.enter(INDEX["optimizer"])
+
+    def _move_to_this_thread(self) -> None:
+        self.clock.thread = threading.get_ident()
+        self.clock.stack.clear()
+        self.clock.current = PYTHON
+        self.clock.pause_until(self.clock.now())
+
+    def optimizer_left(self, optimizer: Any) -> None:
+        """An optimizer's step is over; a step ends if it is the clock."""
+        clock = self.clock
+        if threading.get_ident() != clock.thread:
+            return
+        clock.leave()
+        key = id(optimizer)
+        if key != self.clock_key:
+            self.others += 1
+            if self.clock_key and self.clock_name == "optimizer" and self.others < IDLE_CLOCK:
+                return
+            self.clock_key, self.clock_name = key, "optimizer"
+        self.others = 0
+        self.boundary()
+
+    def backward_left(self) -> None:
+        """A backward pass is over."""
+        self.backwards += 1
+        record = self.feeding
+        if record is not None and record is not self.trained_from:
+            self.trained_from = record
+            record.role = "training"
+        if self.tentative is not None:
+            self._was_training(self.tentative)
+        if not self.optimizers and self.backwards >= BACKWARDS_WITHOUT_OPTIMIZER:
+            self.clock_name = "backward"
+            self.boundary()
+
+    def _was_training(self, record: ModelRecord) -> None:
+        record.trains_in_eval_mode = True
+        record.evaluations_with_graph = max(0, record.evaluations_with_graph - 1)
+        self.tentative = None
+        self.clock.evaluation(False)
+
+    def boundary(self) -> None:
+        """A step has ended."""
+        driver = self.driver
+        if driver is not None:
+            driver.beat()
+            return
+        clock = self.clock
+        now = clock.now()
+        spent = clock.cut(now)
+        wall = now - self.step_started
+        self.step_started = now
+        self.steps += 1
+        if self.fold == 1:
+            self.rows.append(wall)
+            self.rows.extend(spent)
+            if len(self.rows) >= MOST_ROWS * WIDTH:
+                self._merge_rows()
+        else:
+            self._fold(wall, spent)
+        if not self.steps % MEMORY_EVERY:
+            self._read_memory()
+        if self.steps >= self.next_call and self.at_step is not None:
+            self._call_agent(now)
+
+    def _call_agent(self, now: int) -> None:
+        """Hasten's own work between two steps: nothing it calls is watched, none of its time is booked."""
+        clock = self.clock
+        thread, clock.thread = clock.thread, -1
+        try:
+            self.at_step(now)  # type: ignore[misc]
+        except Departed:
+            return
+        finally:
+            clock.thread = thread
+            now = clock.now()
+            self.step_started = now
+            clock.pause_until(now)
+            self.sampler.skip()
+
+    def _fold(self, wall: int, spent: list[int]) -> None:
+        pending = self._pending
+        pending[0] += wall
+        for i, x in enumerate(spent, 1):
+            pending[i] += x
+        self._pending_count += 1
+        if self._pending_count >= self.fold:
+            self.rows.extend(pending)
+            self._pending = [0] * WIDTH
+            self._pending_count = 0
+            if len(self.rows) >= MOST_ROWS * WIDTH:
+                self._merge_rows()
+
+    def _merge_rows(self) -> None:
+        rows = self.rows
+        merged = array("q")
+        for start in range(0, len(rows) - WIDTH, 2 * WIDTH):
+            merged.extend(
+                a + b
+                for a, b in zip(
+                    rows[start : start + WIDTH], rows[start + WIDTH : start + 2 * WIDTH], strict=True
+                )
+            )
+        self.rows = merged
+        self.fold *= 2
+
+    def _read_memory(self) -> None:
+        import os
+
+        try:
+            if self._statm < 0:
+                self._statm = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
+            self.memory.append((self.steps, int(os.pread(self._statm, 64, 0).split()[1]) * 4096))
+        except (OSError, ValueError, IndexError):
+            pass
+        if len(self.memory) > 4096:
+            del self.memory[1::2]
+
+    # -- what seams ask ------------------------------------------------------------------------------------------
+
+    def record_of(self, loader: Any) -> LoaderRecord:
+        record = self.loaders.get(id(loader))
+        if record is None or record.loader() is not loader:
+            record = self.loaders[id(loader)] = LoaderRecord(loader)
+        return record
+
+    def module_called(self, module: Any, grad: bool) -> None:
+        """An outermost module is called: decide whether this is training or evaluation."""
+        record = self.models.get(id(module))
+        if record is None or record.module() is not module:
+            record = self.models[id(module)] = ModelRecord(weakref.ref(module))
+            if self.new_target is not None:
+                self.new_target("model", module)
+        clock = self.clock
+        feeding = self.feeding
+        if grad:
+            if module.training or record.trains_in_eval_mode or not record.trained:
+                if module.training:
+                    record.trained = True
+                if clock.evaluating and (record.channels or self._has_parameters(record, module)):
+                    clock.evaluation(False)
+                    if feeding is not None and feeding.role != "evaluation":
+                        clock.move(feeding.last_fetch, EVALUATION, FETCH)
+                return
+            record.evaluations += 1
+            record.evaluations_with_graph += 1
+            self.tentative = record
+            self._evaluation_begins(feeding)
+        elif record.trained and (not module.training or (feeding is not None and feeding is not self.trained_from)):
+            record.evaluations += 1
+            self._evaluation_begins(feeding)
+
+    def _has_parameters(self, record: ModelRecord, module: Any) -> bool:
+        record.channels = next(module.parameters(), None) is not None
+        return record.channels
+
+    def _evaluation_begins(self, feeding: LoaderRecord | None) -> None:
+        if self.clock.evaluating:
+            return
+        self.clock.evaluation(True)
+        if feeding is not None and feeding is not self.trained_from:
+            if not feeding.role:
+                feeding.role = "evaluation"
+            self.clock.move(feeding.last_fetch, FETCH, EVALUATION)
+
+    # -- reading -------------------------------------------------------------------------------------------------
+
+    def records(self) -> list[tuple[int, ...]]:
+        """Step records so far: wall nanoseconds, then nanoseconds per phase, each a mean over ``fold`` steps."""
+        rows, fold = self.rows, self.fold
+        return [tuple(x // fold for x in rows[i : i + WIDTH]) for i in range(0, len(rows), WIDTH)]
+
+
+def monotonic() -> int:
+    """The clock that all processes of this machine share, nanoseconds."""
+    return time.perf_counter_ns()

@@ -1,0 +1,162 @@
+"""When to look closely: the first steps warm up, then a window with lines and samples, then only the heartbeat."""
+
+from __future__ import annotations
+
+import os
+import resource
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from hasten.core.trace import Usage
+from hasten.measure.machine import cores
+from hasten.seams.forward import ForwardSeam
+from hasten.seams.locate import SampleKey
+from hasten.seams.watch import Watch
+
+WARM = 3  # steps before the window: imports, first allocations, discovery of modules
+LEAST_STEPS = 12  # a window has at least this many steps …
+LEAST_SECONDS = 2.0  # … and seconds,
+MOST_SECONDS = 20.0  # unless it takes longer than this
+HERTZ = 200.0  # stack samples per second inside the window
+HERTZ_AFTER = 40.0  # and after it, for growth and for phases between epochs
+
+
+@dataclass
+class _Mark:
+    wall: float
+    usage: resource.struct_rusage
+    machine_busy: float
+
+    @classmethod
+    def now(cls) -> _Mark:
+        return cls(time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF), machine_busy())
+
+
+def machine_busy() -> float:
+    """CPU seconds all processes of this machine have used; 0 where unknown."""
+    try:
+        with open("/proc/stat", encoding="ascii") as file:
+            fields = [int(x) for x in file.readline().split()[1:]]
+        return (sum(fields) - fields[3] - fields[4]) / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, IndexError):
+        return 0.0
+
+
+class Window:
+    """Opens after the warm-up, closes when enough was seen, then calls ``then`` at a step's end.
+
+    Attributes:
+        usage: per-step use of the machine inside the window.
+        early, late: samples by line in the window, and since the last doubling of the number of steps.
+    """
+
+    def __init__(self, watch: Watch, forward: ForwardSeam, then: Callable[[int], None], sample: bool = True) -> None:
+        self.watch = watch
+        self.forward = forward
+        self.then = then
+        self.sample = sample
+        self.usage = Usage()
+        self.samples: dict[SampleKey, float] = {}
+        self.early: tuple[int, dict[SampleKey, float]] = (0, {})
+        self.late: tuple[int, dict[SampleKey, float]] = (0, {})
+        self.opened_at = 0
+        self.closed_at = 0
+        self._mark: _Mark | None = None
+        self._late_start = 0
+        watch.at_step = self._step
+        watch.next_call = 1
+
+    def note(self) -> None:
+        from hasten.seams.collect import note_facts
+
+        note_facts(self.watch)
+
+    @property
+    def open(self) -> bool:
+        return self._mark is not None and not self.closed_at
+
+    def _step(self, now: int) -> None:
+        watch = self.watch
+        if not watch.first_step:
+            watch.first_step = now
+            self.note()
+        if self.closed_at:
+            self.then(now)
+            return
+        if self._mark is None:
+            if watch.steps < WARM:
+                return
+            self._open()
+            return
+        elapsed = time.perf_counter() - self._mark.wall
+        steps = watch.steps - self.opened_at
+        if (steps >= LEAST_STEPS and elapsed >= LEAST_SECONDS) or elapsed >= MOST_SECONDS:
+            self.close()
+            self.then(now)
+
+    def _open(self) -> None:
+        from hasten.seams.locate import user_frame
+
+        self.note()
+        self.forward.settle()
+        self.opened_at = self.watch.steps
+        self.watch.clock.places.clear()
+        self.watch.clock.locate = user_frame
+        if self.sample:
+            self.watch.sampler.start(HERTZ)
+        self._mark = _Mark.now()
+
+    def close(self) -> None:
+        """Leave the window; safe to call at any time, also when it never opened."""
+        watch = self.watch
+        self.forward.settle()
+        if self._mark is None or self.closed_at:
+            self.collect()
+            return
+        watch.clock.locate = None
+        self.closed_at = watch.steps
+        steps = max(1, self.closed_at - self.opened_at)
+        self.usage = _usage(self._mark, _Mark.now(), steps)
+        taken = watch.sampler.take()
+        self.early = (steps, taken)
+        self._add(taken)
+        self._late_start = watch.steps
+        if self.sample:
+            watch.sampler.start(HERTZ_AFTER)
+
+    def collect(self) -> None:
+        """Take the samples since the last call; the latest span becomes ``late``."""
+        watch = self.watch
+        taken = watch.sampler.take()
+        self._add(taken)
+        if watch.steps > self._late_start:
+            self.late = (watch.steps - self._late_start, taken)
+        self._late_start = watch.steps
+
+    def _add(self, taken: dict[SampleKey, float]) -> None:
+        for key, seconds in taken.items():
+            self.samples[key] = self.samples.get(key, 0.0) + seconds
+
+
+def _usage(a: _Mark, b: _Mark, steps: int) -> Usage:
+    from hasten.measure.machine import resident_bytes
+
+    user = b.usage.ru_utime - a.usage.ru_utime
+    system = b.usage.ru_stime - a.usage.ru_stime
+    wall = max(b.wall - a.wall, 1e-9)
+    others = max(0.0, (b.machine_busy - a.machine_busy - user - system) / wall)
+    return Usage(
+        cpu_seconds=(user + system) / steps,
+        system_seconds=system / steps,
+        minor_faults=(b.usage.ru_minflt - a.usage.ru_minflt) / steps,
+        major_faults=(b.usage.ru_majflt - a.usage.ru_majflt) / steps,
+        resident_bytes=float(resident_bytes()),
+        other_load=min(others, float(cores())),
+    )
+
+
+def rest(window: Any) -> None:
+    """After the window: nothing is called until a doubling of the steps."""
+    window.watch.next_call = max(window.watch.steps + 1, 2 * window.watch.steps)
