@@ -14,7 +14,7 @@ import numpy as np
 from hasten.core.interval import Interval
 from hasten.core.trace import Growth, Place
 from hasten.measure.slope import theil_sen
-from hasten.seams.locate import SampleKey, is_users, place_of_line, shown
+from hasten.seams.locate import SampleKey, is_users, locals_of, place_of_line, shown
 from hasten.seams.watch import Watch
 from hasten.seams.window import WARM, Window
 
@@ -92,13 +92,8 @@ def find_graph_keeper(frame: FrameType | None) -> tuple[str, Place | None] | Non
     """A variable of the user's frames that keeps many steps' graphs alive: a running sum, or a list of losses."""
     while frame is not None:
         if is_users(frame.f_code.co_filename):
-            scopes = [frame.f_locals]
-            if frame.f_locals is not frame.f_globals:
-                scopes.append(frame.f_globals)
-            for scope in scopes:
+            for scope in (locals_of(frame), frame.f_globals):
                 name = next((n for n, v in list(scope.items()) if keeps_graphs(v)), None)
-                if scope is not frame.f_globals and type(scope) is dict and frame.f_code.co_flags & 2:
-                    scope.clear()  # before Python 3.13 a function's f_locals is a snapshot that keeps tensors alive
                 if name is not None:
                     return name, _assignment(frame, name)
         frame = frame.f_back

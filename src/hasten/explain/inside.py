@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from typing import Any
 
 from hasten.core.trace import Ceilings, Trace
-from hasten.seams import fork
+from hasten.seams import fork, schedule
 from hasten.seams.collect import collect
 from hasten.seams.guard import guarded
 from hasten.seams.window import Window, rest
@@ -20,10 +21,12 @@ class Explainer:
         self.watch = session.watch
         self.ceilings = Ceilings()
         self.probes: dict[int, Any] = {}
+        self.repeats: dict[tuple[str, int], Any] = {}
         self.limit = int(session.config.get("steps") or 0)
         self.window = Window(self.watch, session.forward, self._after)
         session.finish = self._finish
         self._measured = False
+        self.predicted = (-1, "")
 
     def _after(self, _now: int) -> None:
         guarded(self.session, self._between)
@@ -43,22 +46,27 @@ class Explainer:
             self.watch.next_call = min(self.watch.next_call, self.limit)
 
     def _measure(self) -> None:
+        from hasten.data.probe import probe
         from hasten.explain.ceilings import measure
         from hasten.explain.growth import GrowthWatch
-        from hasten.seams.probe import probe_loaders
+        from hasten.explain.loops import count_repeats
+        from hasten.seams.ask import probe_loaders
 
         self.growth = GrowthWatch(self.watch, self.window)
+        self.predicted = schedule.predict(sys._getframe())
         reason = fork.why_not()
         if reason:
             self.ceilings = Ceilings(why_not=reason)
             return
         if not self.session.config.get("ceilings", True):
             return
-        self.probes = probe_loaders(self.watch)
+        self.probes = probe_loaders(self.watch, probe)
         self.ceilings = measure(self.watch)
+        self.repeats = count_repeats(self.watch)
 
     def _trace(self, ended: str) -> Trace:
         from hasten.explain.growth import growth
+        from hasten.explain.loops import loop_events
 
         trace = collect(self.watch, self.window, ended=ended)
         loaders = tuple(
@@ -68,7 +76,11 @@ class Explainer:
             )
         )
         return dataclasses.replace(
-            trace, ceilings=self.ceilings, loaders=loaders, growth=growth(self.watch, self.window)
+            trace,
+            ceilings=self.ceilings,
+            loaders=loaders,
+            events=trace.events + loop_events(self.repeats, trace.hot),
+            growth=growth(self.watch, self.window),
         )
 
     def _finish(self, how: str) -> None:

@@ -76,6 +76,12 @@ class Switchboard:
 
     def _new(self, kind: str, target: Any) -> None:
         for remedy in self.active:
+            before = getattr(remedy, "before_workers", None)
+            if kind == "loader" and before is not None and target.num_workers:
+                try:
+                    before(target)
+                except Unsuited:
+                    continue
             if remedy.seam.value == kind:
                 try:
                     self._undos.setdefault(id(remedy), []).append(self._apply(remedy, target))

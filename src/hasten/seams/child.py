@@ -13,7 +13,7 @@ from typing import Any
 from hasten.core.remedy import Undo
 from hasten.measure.clock import CHECKPOINT, EVALUATION, INDEX
 from hasten.measure.interleave import coin_flips
-from hasten.seams.fork import DONE, Sender
+from hasten.seams.fork import DONE, READY, Sender
 from hasten.seams.state import Snapshot, digest
 from hasten.seams.watch import Watch
 
@@ -57,19 +57,23 @@ class Batches:
             if self.endless:
                 self.recorded.append(batch)
             return batch
-        current = self.stand_ins.get(id(iterator), iterator)
+        current = self.current(iterator)
         try:
             return original(current)
         except StopIteration:
             loader = record.loader()
             if not self.endless or loader is None:
                 raise
-            fresh = self.stand_ins[id(iterator)] = loader._get_iterator()
+            fresh = self.stand_ins[id(current)] = loader._get_iterator()
+            self.watch.iterators[fresh] = record
+            record.iterator = fresh
             return original(fresh)
 
     def current(self, iterator: Any) -> Any:
         """The iterator that really serves ``iterator``'s loop."""
-        return self.stand_ins.get(id(iterator), iterator)
+        while id(iterator) in self.stand_ins:
+            iterator = self.stand_ins[id(iterator)]
+        return iterator
 
     def mend(self) -> None:
         """Between steps: keep a clean copy of the held batch, and restore the batch from it if it was changed."""
@@ -195,6 +199,110 @@ class Alternating:
             self.sender.row(DONE)
             self.sender.leave()
         self._begin_pair()
+
+
+class Tokened:
+    """Runs units of steps, each after the parent gave the turn, and sends each unit's time.
+
+    Args:
+        warm: steps before the first turn, not timed.
+        unit: steps per turn.
+        prepare: called before each step; its time is not counted.
+    """
+
+    def __init__(
+        self,
+        sender: Sender,
+        watch: Watch,
+        *,
+        warm: int,
+        unit: int,
+        prepare: Callable[[], None] | None = None,
+    ) -> None:
+        self.sender = sender
+        self.watch = watch
+        self.warm = warm
+        self.unit = unit
+        self.prepare = prepare
+        self.count = 0
+        self.wall_sum = self.cpu_sum = 0.0
+        self.dirty = False
+        self._start()
+
+    def _start(self) -> None:
+        if self.prepare is not None:
+            self.prepare()
+        self.watch.clock.pause_until(self.watch.clock.now())
+        self.wall = time.perf_counter()
+        self.cpu = time.process_time()
+
+    def beat(self) -> None:
+        """A step ended in the child."""
+        wall, cpu = time.perf_counter() - self.wall, time.process_time() - self.cpu
+        spent = self.watch.clock.cut(self.watch.clock.now())
+        if self.warm:
+            self.warm -= 1
+            if not self.warm:
+                self.sender.row(READY, wall)
+                self.sender.await_turn()
+        else:
+            self.wall_sum += wall
+            self.cpu_sum += cpu
+            self.dirty |= any(spent[i] for i in _DIRTY)
+            self.count += 1
+            if self.count == self.unit:
+                self.sender.row(2 if self.dirty else 0, self.wall_sum, self.cpu_sum)
+                self.count, self.wall_sum, self.cpu_sum, self.dirty = 0, 0.0, 0.0, False
+                self.sender.await_turn()
+        self._start()
+
+
+class Ahead:
+    """Has remedies make what later epochs would find ready, a few batches ahead of the loop."""
+
+    def __init__(self, watch: Watch, batches: Batches, remedies: list[Any], depth: int = 2) -> None:
+        self.watch = watch
+        self.batches = batches
+        self.remedies = [r for r in remedies if hasattr(r, "ahead")]
+        self.depth = depth
+        self._iterator: Any = None
+        self._queue: deque[Any] = deque()
+
+    def __call__(self) -> None:
+        self.batches.mend()
+        record = self.watch.trained_from
+        if not self.remedies or record is None:
+            return
+        iterator = self.batches.current(record.iterator)
+        fetcher = getattr(iterator, "_dataset_fetcher", None)
+        if fetcher is None:
+            return
+        if iterator is not self._iterator:
+            self._iterator = iterator
+            self._queue = deque()
+            iterator._sampler_iter = _Peeked(self._queue, iterator._sampler_iter)
+        source = iterator._sampler_iter.rest
+        while len(self._queue) < self.depth:
+            indices = next(source, None)
+            if indices is None:
+                return
+            self._queue.append(indices)
+            for remedy in self.remedies:
+                remedy.ahead(fetcher, indices)
+
+
+class _Peeked:
+    """A sampler's iterator with a queue of indices taken from it ahead of time."""
+
+    def __init__(self, queue: deque[Any], rest: Iterator[Any]) -> None:
+        self.queue = queue
+        self.rest = rest
+
+    def __iter__(self) -> _Peeked:
+        return self
+
+    def __next__(self) -> Any:
+        return self.queue.popleft() if self.queue else next(self.rest)
 
 
 class Straight:

@@ -72,6 +72,7 @@ def collect(watch: Watch, window: Window, *, ended: str = "") -> Trace:
         process=_process(watch),
         hot=tuple(_hot(window.samples, max(watch.steps - WARM, 1))),
         events=tuple(_events(watch, window)),
+        reopened=window.opens.events(),
         curve=tuple(_curve(walls)),
         curve_stride=max(1, len(walls) // CURVE_POINTS) * watch.fold,
         predicted_steps=predicted,
@@ -111,7 +112,7 @@ def _phases(watch: Watch, records: list[tuple[int, ...]], samples: dict[SampleKe
         seconds = Interval.of_mean(values)
         owner = owners[i][0] if i in owners else None
         children = _children(i, seconds, samples) if name in _SPLIT else ()
-        if owner is None and name in ("python", "evaluation") and children:
+        if owner is None and children:
             owner = max(children, key=lambda c: c.seconds.value).place
         found.append(Phase(name, seconds, owner, watch.clock.calls[i] / max(1, watch.steps), children))
     return tuple(sorted(found, key=lambda p: -p.seconds.value))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from hasten.seams.patch import Patches
 from hasten.seams.wait import only_outside
 from hasten.seams.watch import Watch
@@ -14,3 +17,22 @@ def install(watch: Watch, patches: Patches) -> None:
     for name in ("to", "cuda"):
         original = getattr(torch.Tensor, name)
         patches.set(torch.Tensor, name, only_outside(watch, "copy", original))
+
+
+def asynchronous() -> Callable[[], None]:
+    """Make ``tensor.to(device)`` of pinned host tensors asynchronous; returns the way back."""
+    import torch
+
+    original = torch.Tensor.to
+
+    def to(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if not self.is_cuda and self.is_pinned():
+            kwargs.setdefault("non_blocking", True)
+        return original(self, *args, **kwargs)
+
+    torch.Tensor.to = to
+
+    def undo() -> None:
+        torch.Tensor.to = original
+
+    return undo

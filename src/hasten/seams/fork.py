@@ -18,16 +18,17 @@ import struct
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from hasten.seams.isolate import PrivateFiles, isolate, why_not_private
+from hasten.seams.isolate import PrivateFiles, isolate, private_folder, why_not_private
 from hasten.seams.watch import Departed, Watch
 
 _HARMLESS_THREADS = ("TMonitor", "QueueFeederThread", "tqdm", "SockListener", "hasten")
 _ROW = struct.Struct("<qdddd")  # kind, wall seconds, CPU seconds, loss, spare
-DONE, NOTE = -1, -2
+DONE, READY = -1, -2
 
 
 @functools.cache
@@ -83,6 +84,21 @@ def why_not() -> str:
     return why_not_private()
 
 
+class AtEnd:
+    """Runs ``call`` when a block is left, but not in a child that departs through it: what is cleaned up belongs to
+    the parent."""
+
+    def __init__(self, call: Callable[[], None]) -> None:
+        self.call = call
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, *_: Any) -> None:
+        if kind is None or not issubclass(kind, Departed):
+            self.call()
+
+
 @dataclass
 class Child:
     """A trial child as its parent sees it."""
@@ -90,8 +106,28 @@ class Child:
     pid: int
     pipe: int
     started: float
+    tokens: int = -1
+    folder: str = ""
     _buffer: bytes = b""
     ended: bool = False
+
+    def freeze(self) -> None:
+        """Stop the child and its workers where they are."""
+        self._signal(signal.SIGSTOP)
+
+    def turn(self) -> None:
+        """Let the child go on, for one unit of steps."""
+        self._signal(signal.SIGCONT)
+        try:
+            os.write(self.tokens, b"t")
+        except OSError:
+            self.ended = True
+
+    def _signal(self, number: int) -> None:
+        try:
+            os.killpg(self.pid, number)
+        except (ProcessLookupError, PermissionError):
+            self.ended = True
 
     def rows(self, timeout: float) -> list[tuple[int, float, float, float, float]]:
         """Rows that arrive within ``timeout`` seconds; sets ``ended`` when the child is gone."""
@@ -120,19 +156,32 @@ class Child:
             os.waitpid(self.pid, 0)
         except ChildProcessError:
             pass
-        try:
-            os.close(self.pipe)
-        except OSError:
-            pass
+        for end in (self.pipe, self.tokens):
+            try:
+                os.close(end)
+            except OSError:
+                pass
+        if self.folder:
+            shutil.rmtree(self.folder, ignore_errors=True)
         self.ended = True
 
 
 class Sender:
     """The child's way to report: fixed-size rows into a pipe, then gone by ``os._exit``."""
 
-    def __init__(self, pipe: int, files: PrivateFiles | None) -> None:
+    def __init__(self, pipe: int, files: PrivateFiles | None, tokens: int = -1) -> None:
         self.pipe = pipe
         self.files = files
+        self.tokens = tokens
+
+    def await_turn(self) -> None:
+        """Wait until the parent gives the turn; end if it is gone."""
+        try:
+            if os.read(self.tokens, 1):
+                return
+        except OSError:
+            pass
+        self.leave()
 
     def row(self, kind: int, wall: float = 0.0, cpu: float = 0.0, loss: float = 0.0, spare: float = 0.0) -> None:
         try:
@@ -142,8 +191,6 @@ class Sender:
 
     def leave(self) -> None:
         """End this child now, running nothing of the user's."""
-        if self.files is not None:
-            shutil.rmtree(self.files.folder, ignore_errors=True)
         os._exit(0)
 
 
@@ -166,6 +213,8 @@ def go(
         except (OSError, ValueError):
             pass
     read_end, write_end = os.pipe()
+    turn_read, turn_write = os.pipe()
+    folder = private_folder()
     pause_openmp()
     blocked = {signal.SIGINT, signal.SIGTERM}
     signal.pthread_sigmask(signal.SIG_BLOCK, blocked)
@@ -174,19 +223,27 @@ def go(
     watch.forking = False
     if pid:
         os.close(write_end)
+        os.close(turn_read)
         try:
             os.setpgid(pid, pid)
         except OSError:
             pass
         signal.pthread_sigmask(signal.SIG_UNBLOCK, blocked)
-        return Child(pid, read_end, time.monotonic())
-    _become_child(watch, driver, write_end, allowed, processes)
+        return Child(pid, read_end, time.monotonic(), turn_write, folder)
+    os.close(turn_write)
+    os.close(read_end)
+    _become_child(watch, driver, (write_end, turn_read), folder, allowed, processes)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, blocked)
     raise Departed
 
 
 def _become_child(
-    watch: Watch, driver: Callable[[Sender], Any], pipe: int, allowed: tuple[str, ...], processes: bool
+    watch: Watch,
+    driver: Callable[[Sender], Any],
+    pipes: tuple[int, int],
+    folder: str,
+    allowed: tuple[str, ...],
+    processes: bool,
 ) -> None:
     try:
         os.setpgid(0, 0)
@@ -196,10 +253,14 @@ def _become_child(
         watch.sampler.forget()
         watch.clock.locate = None
         watch.at_step = None
-        files = isolate(frozenset({pipe}), allowed, processes)
-        sender = Sender(pipe, files)
+        debug = bool(os.environ.get("HASTEN_DEBUG"))
+        files = isolate(frozenset((*pipes, 2) if debug else pipes), folder, allowed, processes)
+        sender = Sender(pipes[0], files, pipes[1])
+        os.environ["HASTEN_CACHE_DIR"] = folder
 
-        def quiet(*_args: Any) -> None:
+        def quiet(*error: Any) -> None:
+            if debug:
+                sys.__excepthook__(*error)
             sender.leave()
 
         sys.excepthook = quiet
@@ -207,4 +268,6 @@ def _become_child(
         atexit.register(sender.leave)
         watch.driver = driver(sender)
     except BaseException:
+        if os.environ.get("HASTEN_DEBUG"):
+            traceback.print_exc()
         os._exit(1)

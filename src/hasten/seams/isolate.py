@@ -16,6 +16,7 @@ import builtins
 import ctypes
 import fcntl
 import io
+import multiprocessing
 import os
 import socket
 import stat
@@ -147,8 +148,8 @@ class PrivateFiles:
     are not removed: such calls succeed and do nothing.
     """
 
-    def __init__(self, allowed: tuple[str, ...] = ()) -> None:
-        self.folder = tempfile.mkdtemp(prefix="hasten-child-", dir=_memory_folder())
+    def __init__(self, folder: str, allowed: tuple[str, ...] = ()) -> None:
+        self.folder = folder
         self.allowed = tuple(os.path.realpath(p) + os.sep for p in (*allowed, self.folder))
         self.copies: dict[str, str] = {}
         self._open = builtins.open
@@ -204,7 +205,7 @@ class PrivateFiles:
 
     def _guarded(self, call: Callable[..., Any]) -> Callable[..., Any]:
         def guarded(path: Any, *args: Any, **kwargs: Any) -> Any:
-            if self._is_ours(self._real(path)):
+            if isinstance(path, int) or self._is_ours(self._real(path)):
                 return call(path, *args, **kwargs)
             return None
 
@@ -221,23 +222,33 @@ class PrivateFiles:
         return moved
 
 
-def _memory_folder() -> str | None:
-    return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+def private_folder() -> str:
+    """A new folder for one child, in memory where possible; its parent removes it."""
+    return tempfile.mkdtemp(prefix="hasten-child-", dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None)
 
 
-def refuse_processes_and_connections(processes: bool) -> None:
-    """New processes and connections end the child."""
+def refuse_processes_and_connections(folder: str, processes: bool) -> None:
+    """New processes and connections end the child; its own loader workers may use sockets in its folder."""
 
     def stray(*_args: Any, **_kwargs: Any) -> Any:
         raise Stray
 
-    socket.socket.connect = stray  # type: ignore[method-assign]
-    socket.socket.bind = stray  # type: ignore[method-assign]
+    for name in ("connect", "bind"):
+        setattr(socket.socket, name, _only_within(folder, getattr(socket.socket, name)))
     if processes:
         subprocess.Popen.__init__ = stray  # type: ignore[method-assign]
         os.system = stray
         for name in ("execv", "execve", "posix_spawn", "posix_spawnp"):
             setattr(os, name, stray)
+
+
+def _only_within(folder: str, call: Callable[..., Any]) -> Callable[..., Any]:
+    def guarded(self: socket.socket, address: Any) -> Any:
+        if self.family == socket.AF_UNIX and os.fsdecode(address).startswith(folder):
+            return call(self, address)
+        raise Stray
+
+    return guarded
 
 
 class _RulesetAttr(ctypes.Structure):
@@ -278,18 +289,23 @@ def seal(allowed: tuple[str, ...]) -> bool:
         os.close(ruleset)
 
 
-def isolate(keep: frozenset[int], allowed: tuple[str, ...] = (), processes: bool = True) -> PrivateFiles:
+def isolate(
+    keep: frozenset[int], folder: str, allowed: tuple[str, ...] = (), processes: bool = True
+) -> PrivateFiles:
     """Make this freshly forked child harmless.
 
     Args:
         keep: descriptors that stay as they are (the child's own pipe).
+        folder: the child's own folder.
         allowed: folders it may write to.
         processes: whether new processes end it (False lets a trial start loader workers).
     """
     privatise_memory()
     privatise_descriptors(keep)
-    files = PrivateFiles(allowed)
-    seal((*allowed, files.folder))
+    files = PrivateFiles(folder, allowed)
+    seal((*allowed, folder))
+    tempfile.tempdir = folder
+    multiprocessing.current_process()._config.pop("tempdir", None)  # type: ignore[attr-defined]
     files.install()
-    refuse_processes_and_connections(processes)
+    refuse_processes_and_connections(folder, processes)
     return files

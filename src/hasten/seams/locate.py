@@ -62,6 +62,19 @@ def user_frame(frame: FrameType) -> FrameType:
     return frame
 
 
+def locals_of(frame: FrameType) -> dict[str, Any]:
+    """A copy of a frame's local variables that leaves nothing behind.
+
+    Before Python 3.13 a function's ``f_locals`` is a dictionary that stays with the frame and would keep the user's
+    tensors alive.
+    """
+    scope = frame.f_locals
+    copy = dict(scope)
+    if sys.version_info < (3, 13) and frame.f_code.co_flags & 3 == 3:  # CO_OPTIMIZED and CO_NEWLOCALS: a function
+        scope.clear()
+    return copy
+
+
 def place_of(code: CodeType, lasti: int) -> Place:
     """The source position of an instruction; the file is relative to the working folder where it lies below it."""
     line, column, end = code.co_firstlineno, 0, 0

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-import random
-import sys
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
+from hasten.measure.digest import random_digest, sha256
 from hasten.seams.watch import Watch
 
 
@@ -57,50 +53,6 @@ class Snapshot:
                     p.mul_(1 + sign * torch.finfo(p.dtype).eps)
 
 
-def _feed(hasher: Any, value: Any) -> None:
-    import torch
-
-    if isinstance(value, torch.Tensor):
-        hasher.update(f"{value.dtype}{tuple(value.shape)}".encode())
-        if value.layout is not torch.strided:
-            value = value.to_dense()
-        hasher.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    elif isinstance(value, np.ndarray):
-        hasher.update(f"{value.dtype}{value.shape}".encode())
-        hasher.update(np.ascontiguousarray(value).tobytes())
-    elif isinstance(value, dict):
-        for key in value:
-            hasher.update(str(key).encode())
-            _feed(hasher, value[key])
-    elif isinstance(value, (list, tuple)):
-        hasher.update(str(len(value)).encode())
-        for item in value:
-            _feed(hasher, item)
-    else:
-        hasher.update(repr(value).encode())
-
-
-def _sha256(value: Any) -> str:
-    hasher = hashlib.sha256()
-    _feed(hasher, value)
-    return hasher.hexdigest()
-
-
-def random_states() -> dict[str, Any]:
-    """The random states a script may draw from: Python's, torch's, and NumPy's once it is imported."""
-    import torch
-
-    states: dict[str, Any] = {"python": random.getstate(), "torch": torch.get_rng_state()}
-    if "numpy" in sys.modules:
-        states["numpy"] = np.random.get_state(legacy=True)
-    return states
-
-
-def random_digest() -> str:
-    """sha256 over all random states."""
-    return _sha256(random_states())
-
-
 def digest(snapshot: Snapshot) -> dict[str, Any]:
     """sha256 of weights and buffers, of optimizer state, and of the random states."""
     optimizers = []
@@ -111,7 +63,7 @@ def digest(snapshot: Snapshot) -> dict[str, Any]:
             optimizers.append([(k, _plain_step(k, state[k])) for k in sorted(state, key=str)])
     weights = [p for p in snapshot.parameters()]
     buffers = [list(m.buffers()) for m in snapshot.models]
-    return {"weights": _sha256([weights, buffers]), "optimizer": _sha256(optimizers), "random": random_digest()}
+    return {"weights": sha256([weights, buffers]), "optimizer": sha256(optimizers), "random": random_digest()}
 
 
 def _plain_step(key: Any, value: Any) -> Any:

@@ -13,6 +13,7 @@ from hasten.core.trace import Usage
 from hasten.measure.machine import cores
 from hasten.seams.forward import ForwardSeam
 from hasten.seams.locate import SampleKey
+from hasten.seams.opens import Opens
 from hasten.seams.watch import Watch
 
 WARM = 3  # steps before the window: imports, first allocations, discovery of modules
@@ -49,6 +50,7 @@ class Window:
 
     Attributes:
         usage: per-step use of the machine inside the window.
+        opens: files opened inside the window.
         early, late: samples by line in the window, and since the last doubling of the number of steps.
     """
 
@@ -63,6 +65,7 @@ class Window:
         self.late: tuple[int, dict[SampleKey, float]] = (0, {})
         self.opened_at = 0
         self.closed_at = 0
+        self.opens = Opens(watch)
         self._mark: _Mark | None = None
         self._late_start = 0
         watch.at_step = self._step
@@ -106,6 +109,7 @@ class Window:
         self.watch.clock.locate = user_frame
         if self.sample:
             self.watch.sampler.start(HERTZ)
+            self.opens.start()
         self._mark = _Mark.now()
 
     def close(self) -> None:
@@ -116,6 +120,7 @@ class Window:
             self.collect()
             return
         watch.clock.locate = None
+        self.opens.stop()
         self.closed_at = watch.steps
         steps = max(1, self.closed_at - self.opened_at)
         self.usage = _usage(self._mark, _Mark.now(), steps)

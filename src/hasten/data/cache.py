@@ -1,0 +1,256 @@
+"""Samples kept after they were made once, for datasets whose items are the same every time."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from hasten.data.fingerprint import fingerprint
+from hasten.data.store import NoRoom, RowStore
+from hasten.data.structure import (
+    Leaf,
+    Unsupported,
+    batch_like,
+    flatten,
+    pack_skeleton,
+    rebuild,
+    unpack_skeleton,
+)
+from hasten.measure.digest import random_states, same_states
+
+OFF, BROKEN, RANDOM, FULL = 0, 1, 2, 3  # bytes of RowStore.signals
+AUDIT_EVERY = 64  # batches served from the cache between two comparisons with a sample made anew
+MOST_LARGER = 1.5  # slots of varying samples have room for this many times the first batch's largest
+_HEAD = struct.Struct("<II")
+
+
+class SampleCache:
+    """Serves batches of a map-style dataset, making every sample at most once.
+
+    What is trusted is checked while it runs: that making a sample leaves the random states alone (each time samples
+    are made), that the dataset's settings stay the same (at every new iterator), and that a sample made anew is the
+    same bytes (one in every :data:`AUDIT_EVERY` batches). A failed check switches the cache off for good: from then
+    on the dataset is asked as before.
+
+    Args:
+        dataset: map-style, with a length.
+        collate: the loader's collate function.
+        default_collate: torch's own; batches are gathered without it where ``collate`` is it.
+    """
+
+    def __init__(self, dataset: Any, collate: Callable[[list[Any]], Any]) -> None:
+        from torch.utils.data._utils.collate import default_collate
+
+        self.dataset = dataset
+        self.collate = collate
+        self.gathers = collate is default_collate
+        self.length = len(dataset)
+        self.store: RowStore | None = None
+        self.skeleton: Any = None
+        self.columns: list[np.ndarray] = []
+        self.like: Any = None
+        self.fixed = False
+        self.off = ""
+        self.mark = fingerprint(dataset)
+        self.served = 0
+
+    # -- the door ------------------------------------------------------------------------------------------------
+
+    def batch(self, indices: Sequence[Any]) -> Any:
+        """What ``collate([dataset[i] for i in indices])`` is."""
+        rows = None if self.off else self._rows(indices)
+        if rows is None or (self.store is not None and self.store.signals[OFF]):
+            return self.collate(self.ask(indices))
+        store = self.store
+        if store is not None and store.written.take(rows).all():
+            return self._serve(rows, indices)
+        missing = [j for j, row in enumerate(rows) if store is None or not store.written[row]]
+        made = self._make([indices[j] for j in missing])
+        if len(missing) == len(rows):
+            out = self.collate(made)
+            self._keep(rows, made, out)
+            return out
+        self._keep(rows[missing], made, None)
+        if store is not None and not store.signals[OFF] and store.written.take(rows).all():
+            return self._serve(rows, indices)
+        fresh = dict(zip(missing, made, strict=True))
+        return self.collate([fresh[j] if j in fresh else self._sample(int(r)) for j, r in enumerate(rows)])
+
+    def ask(self, indices: Sequence[Any]) -> list[Any]:
+        """The dataset's own samples."""
+        many = getattr(self.dataset, "__getitems__", None)
+        return list(many(list(indices))) if many else [self.dataset[i] for i in indices]
+
+    def new_iterator(self) -> None:
+        """A new pass begins: forget everything if the dataset's settings have changed."""
+        mark = fingerprint(self.dataset)
+        if mark != self.mark:
+            self.mark = mark
+            if self.store is not None:
+                self.store.forget()
+
+    def ready(self, indices: Sequence[Any]) -> bool:
+        """Whether these would be served without asking the dataset."""
+        rows = self._rows(indices)
+        return rows is not None and self.store is not None and bool(self.store.written.take(rows).all())
+
+    @property
+    def why_off(self) -> str:
+        """Why the cache is off; empty while it is on."""
+        if self.store is not None and not self.off:
+            if self.store.signals[BROKEN]:
+                return "a sample made anew differed from the cached one"
+            if self.store.signals[RANDOM]:
+                return "the dataset drew random numbers"
+            if self.store.signals[FULL]:
+                return "the disk is full"
+        return self.off
+
+    @property
+    def broken(self) -> bool:
+        """Whether a cached sample was found to differ from one made anew."""
+        return self.store is not None and bool(self.store.signals[BROKEN])
+
+    # -- keeping -------------------------------------------------------------------------------------------------
+
+    def _rows(self, indices: Sequence[Any]) -> np.ndarray | None:
+        try:
+            rows = np.asarray(indices)
+        except (ValueError, TypeError):
+            return None
+        if rows.ndim != 1 or rows.dtype.kind not in "iu" or not rows.size:
+            return None
+        rows = rows.astype(np.int64, copy=False)
+        if rows.min() < 0 or rows.max() >= self.length:
+            return None
+        return rows
+
+    def _make(self, indices: Sequence[Any]) -> list[Any]:
+        before = random_states()
+        made = self.ask(indices)
+        if not same_states(before, random_states()):
+            self._switch_off(RANDOM, "the dataset drew random numbers")
+        return made
+
+    def _keep(self, rows: np.ndarray, samples: list[Any], collated: Any) -> None:
+        if self.off:
+            return
+        try:
+            if self.store is None:
+                if collated is None:
+                    return
+                self._open(samples, collated)
+            for row, sample in zip(rows, samples, strict=True):
+                content = self._encode(sample)
+                if content is not None:
+                    self.store.write(int(row), content)  # type: ignore[union-attr]
+        except Unsupported as error:
+            self._switch_off(OFF, f"a sample holds {error}")
+        except NoRoom as error:
+            self._switch_off(FULL, error.strerror or "no room")
+        except OSError as error:
+            self._switch_off(FULL, error.strerror or "writing failed")
+
+    def _switch_off(self, signal: int, why: str) -> None:
+        self.off = why
+        if self.store is not None:
+            self.store.signals[OFF] = 1
+            self.store.signals[signal] = 1
+
+    def _open(self, samples: list[Any], collated: Any) -> None:
+        flat = [flatten(s) for s in samples]
+        skeletons = {pack_skeleton(s) for s, _ in flat}
+        sizes = [sum(len(c) for _, c in leaves) for _, leaves in flat]
+        self.fixed = len(skeletons) == 1
+        self.skeleton = flat[0][0]
+        if self.fixed:
+            stride = sizes[0]
+        else:
+            stride = int(MOST_LARGER * max(sizes)) + max(len(s) for s in skeletons) + 256
+        store = RowStore(self.length, max(8, -(-stride // 8) * 8))
+        if self.fixed and self.gathers:
+            self._open_columns(store, [leaf for leaf, _ in flat[0][1]], samples, collated)
+        self.store = store
+
+    def _open_columns(self, store: RowStore, leaves: list[Leaf], samples: list[Any], collated: Any) -> None:
+        offset = 0
+        for leaf in leaves:
+            if leaf.kind == "image":
+                raise Unsupported("a picture where torch collates tensors")
+            dtype = np.dtype("<i2") if leaf.dtype == "bfloat16" else np.dtype(leaf.dtype)
+            self.columns.append(store.view(offset, dtype, leaf.shape))
+            offset += leaf.nbytes
+        self.like = collated
+        self.leaves = leaves
+
+    def _encode(self, sample: Any) -> bytes | None:
+        skeleton, leaves = flatten(sample)
+        content = b"".join(c for _, c in leaves)
+        if self.fixed:
+            if skeleton != self.skeleton:
+                raise Unsupported("another shape than the samples before")
+            return content
+        head = pack_skeleton(skeleton)
+        record = _HEAD.pack(len(head), len(content)) + head + content
+        assert self.store is not None
+        return record if len(record) <= self.store.stride else None
+
+    # -- serving -------------------------------------------------------------------------------------------------
+
+    def _serve(self, rows: np.ndarray, indices: Sequence[Any]) -> Any:
+        self.served += 1
+        if self.served % AUDIT_EVERY == 0 and not self._audit(int(rows[self.served // AUDIT_EVERY % len(rows)])):
+            return self.collate(self.ask(indices))
+        if not self.columns:
+            return self.collate([self._sample(int(r)) for r in rows])
+        return batch_like(self.like, self.skeleton, [self._gather(i, rows) for i in range(len(self.columns))])
+
+    def _gather(self, column: int, rows: np.ndarray) -> Any:
+        import torch
+
+        source = self.columns[column]
+        out = np.empty((len(rows), *source.shape[1:]), source.dtype)
+        np.take(source, rows, axis=0, out=out, mode="clip")
+        tensor = torch.from_numpy(out)
+        return tensor.view(torch.bfloat16) if self.leaves[column].dtype == "bfloat16" else tensor
+
+    def _sample(self, row: int) -> Any:
+        assert self.store is not None
+        content = self.store.bytes[row].data
+        if self.fixed:
+            return rebuild(self.skeleton, content)
+        head, size = _HEAD.unpack_from(content)
+        start = _HEAD.size + head
+        return rebuild(unpack_skeleton(content[_HEAD.size : start]), content[start : start + size])
+
+    def _audit(self, row: int) -> bool:
+        """Make one sample anew and compare its bytes."""
+        assert self.store is not None
+        made = self._make([row])
+        if self.off:
+            return False
+        try:
+            same = self._encode(made[0]) == bytes(self.store.bytes[row].data[: self._size(row)])
+        except Unsupported:
+            same = False
+        if not same:
+            self._switch_off(BROKEN, "a sample made anew differed from the cached one")
+        return same
+
+    def _size(self, row: int) -> int:
+        assert self.store is not None
+        if self.fixed:
+            return sum(leaf.nbytes for leaf in _leaves(self.skeleton))
+        head, size = _HEAD.unpack_from(self.store.bytes[row].data)
+        return int(_HEAD.size + head + size)
+
+
+def _leaves(skeleton: Any) -> list[Leaf]:
+    if isinstance(skeleton, Leaf):
+        return [skeleton]
+    _, form, children = skeleton
+    nodes = [v for _, v in children] if form == "map" else children
+    return [leaf for node in nodes for leaf in _leaves(node)]

@@ -1,0 +1,119 @@
+"""Whole-batch gathers for datasets that are tensors inside: the batch that ``default_collate`` would have made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+Gather = Callable[[Any], Any]  # row indices (int64 tensor) -> list of batch tensors, as default_collate gives them
+
+
+class NotGatherable(Exception):
+    """Why a dataset's batches cannot be gathered."""
+
+
+def gather_of(dataset: Any) -> Gather:
+    """How to make a whole batch of ``dataset`` at once.
+
+    Serves ``TensorDataset``, torchvision's MNIST- and CIFAR-like datasets with element-wise transforms, and
+    ``Subset`` of these, nested at will.
+
+    Raises:
+        NotGatherable: the dataset is of another kind.
+    """
+    import torch
+    from torch.utils.data import Subset, TensorDataset
+
+    if type(dataset) is TensorDataset:
+        tensors = dataset.tensors
+        if any(t.device.type != "cpu" or t.layout is not torch.strided for t in tensors):
+            raise NotGatherable("its tensors are not plain tensors in memory")
+        return lambda rows: [t.index_select(0, rows) for t in tensors]
+    if type(dataset) is Subset:
+        inner = gather_of(dataset.dataset)
+        order = torch.as_tensor(list(dataset.indices), dtype=torch.int64)
+        return lambda rows: inner(order.index_select(0, rows))
+    return _pictures(dataset)
+
+
+# module of torchvision -> classes whose __getitem__ is: picture from .data, transform; label from .targets
+_TORCHVISION = {
+    "torchvision.datasets.mnist": ("MNIST", "FashionMNIST", "KMNIST", "QMNIST"),
+    "torchvision.datasets.cifar": ("CIFAR10", "CIFAR100"),
+}
+
+
+def _pictures(dataset: Any) -> Gather:
+    import torch
+
+    kind = type(dataset)
+    if kind.__name__ not in _TORCHVISION.get(kind.__module__, ()):
+        raise NotGatherable(f"{kind.__name__} is neither a TensorDataset nor a dataset of pictures in memory")
+    if dataset.target_transform is not None or kind.__name__ == "QMNIST":
+        raise NotGatherable("its labels are transformed")
+    data = torch.as_tensor(dataset.data)
+    if data.dtype != torch.uint8:
+        raise NotGatherable("its pictures are not 8-bit")
+    targets = torch.as_tensor(dataset.targets, dtype=torch.int64)
+    steps = _element_wise(dataset.transform)
+
+    def gather(rows: Any) -> list[Any]:
+        pictures = data.index_select(0, rows)
+        pictures = pictures.unsqueeze(1) if pictures.dim() == 3 else pictures.permute(0, 3, 1, 2).contiguous()
+        for step in steps:
+            pictures = step(pictures)
+        return [pictures, targets.index_select(0, rows)]
+
+    return gather
+
+
+def _element_wise(transform: Any) -> list[Callable[[Any], Any]]:
+    """Batch versions of a chain of ToTensor and Normalize.
+
+    Raises:
+        NotGatherable: the chain holds anything else.
+    """
+    import torch
+
+    chain = list(getattr(transform, "transforms", [transform]))
+    names = [type(t).__name__ for t in chain]
+    homes = {type(t).__module__ for t in chain}
+    if not names or names[0] != "ToTensor" or homes != {"torchvision.transforms.transforms"}:
+        raise NotGatherable("its transforms are not ToTensor and Normalize of torchvision")
+    if getattr(transform, "transforms", None) is not None and type(transform).__name__ != "Compose":
+        raise NotGatherable("its transforms are not a plain Compose")
+    steps: list[Callable[[Any], Any]] = [lambda x: x.to(torch.get_default_dtype()).div(255)]
+    for stage, name in zip(chain[1:], names[1:], strict=True):
+        if name != "Normalize":
+            raise NotGatherable(f"{name} is not element-wise")
+        steps.append(_normalize(stage))
+    return steps
+
+
+def _normalize(stage: Any) -> Callable[[Any], Any]:
+    import torch
+
+    def normalize(x: Any) -> Any:
+        mean = torch.as_tensor(stage.mean, dtype=x.dtype)
+        std = torch.as_tensor(stage.std, dtype=x.dtype)
+        mean = mean.view(-1, 1, 1) if mean.dim() == 1 else mean
+        std = std.view(-1, 1, 1) if std.dim() == 1 else std
+        return x.sub_(mean).div_(std)
+
+    return normalize
+
+
+def as_rows(indices: Sequence[Any], length: int) -> Any:
+    """Indices of a batch as an int64 tensor; None where they are not plain row numbers."""
+    import torch
+
+    try:
+        rows = torch.as_tensor(indices)
+    except (TypeError, ValueError, RuntimeError):
+        return None
+    if rows.dim() != 1 or rows.dtype not in (torch.int64, torch.int32):
+        return None
+    rows = rows.to(torch.int64)
+    if rows.numel() and (int(rows.min()) < -length or int(rows.max()) >= length):
+        return None
+    return torch.where(rows < 0, rows + length, rows)

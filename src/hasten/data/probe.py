@@ -1,0 +1,88 @@
+"""Asking a dataset for the same items twice: is it deterministic, does it draw random numbers, where does it start to?
+
+Asking may have side effects in the dataset, so callers do it in a forked child.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+import time
+from typing import Any
+
+from hasten.core.trace import Probe
+from hasten.data.chain import Split, cacheable_stages, find_chain, plain
+from hasten.measure.digest import random_digest, random_states, restore, sha256
+
+ITEMS = 6
+
+
+def probe(dataset: Any) -> Probe:
+    """Ask for a few items twice, with the same random states before each."""
+    try:
+        length = len(dataset)
+        indices = sorted({i * (length - 1) // max(1, ITEMS - 1) for i in range(ITEMS)}) if length else []
+        if not indices:
+            return Probe(why_not="the dataset is empty")
+        same, untouched, size, times = True, True, 0, []
+        for i in indices:
+            before = random_digest()
+            start = time.perf_counter()
+            first = dataset[i]
+            times.append(time.perf_counter() - start)
+            untouched &= random_digest() == before
+            same &= sha256(plain(first)) == sha256(plain(dataset[i]))
+            size = max(size, _bytes(first))
+    except Exception as error:
+        return Probe(why_not=f"the dataset raised {type(error).__name__}")
+    seconds = statistics.median(times)
+    base = Probe(same and untouched, untouched, size, seconds)
+    return base if base.deterministic else _with_stages(base, dataset, indices)
+
+
+def _with_stages(base: Probe, dataset: Any, indices: list[int]) -> Probe:
+    chain = find_chain(dataset)
+    if chain is None:
+        return base
+    stages = list(chain[1].transforms)
+    split = Split.make(dataset, cacheable_stages(dataset, indices))
+    names = tuple(type(s).__name__ for s in stages)
+    if split is None:
+        return dataclasses.replace(base, stages=names)
+    exact, prefix_times, suffix_times, size = True, [], [], 0
+    for i in indices:
+        state = random_states()
+        whole = sha256(plain(dataset[i]))
+        after = random_digest()
+        restore(state)
+        start = time.perf_counter()
+        item = split.prefix(i)
+        middle = time.perf_counter()
+        exact &= sha256(plain(split.suffix(item))) == whole and random_digest() == after
+        prefix_times.append(middle - start)
+        suffix_times.append(time.perf_counter() - middle)
+        size = max(size, _bytes(item))
+    return dataclasses.replace(
+        base,
+        stages=names,
+        cacheable_stages=split.count,
+        prefix_exact=exact,
+        prefix_seconds=statistics.median(prefix_times),
+        suffix_seconds=statistics.median(suffix_times),
+        prefix_bytes=size,
+    )
+
+
+def _bytes(value: Any) -> int:
+    import torch
+
+    value = plain(value)
+    if isinstance(value, torch.Tensor):
+        return value.numel() * value.element_size()
+    if hasattr(value, "nbytes"):
+        return int(value.nbytes)
+    if isinstance(value, dict):
+        return sum(_bytes(v) for v in value.values())
+    if isinstance(value, (list, tuple)):
+        return sum(_bytes(v) for v in value)
+    return 8

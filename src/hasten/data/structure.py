@@ -1,0 +1,190 @@
+"""Samples as a skeleton and its leaves; batches put together as ``default_collate`` does, without its per-sample work."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+
+class Unsupported(Exception):
+    """A sample holds something that cannot be kept as bytes."""
+
+
+class Marked:
+    """The value between prefix and suffix, inside a sample."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """What is needed to rebuild one leaf from its bytes: kind, dtype, shape."""
+
+    kind: str  # "tensor", "array", "scalar", "int", "float", "bool", "image"
+    dtype: str
+    shape: tuple[int, ...]
+    extra: str = ""
+
+    @property
+    def nbytes(self) -> int:
+        return int(np.prod(self.shape, dtype=np.int64)) * _itemsize(self.dtype)
+
+
+def _itemsize(dtype: str) -> int:
+    return 2 if dtype == "bfloat16" else np.dtype(dtype).itemsize
+
+
+def flatten(sample: Any) -> tuple[Any, list[tuple[Leaf, bytes]]]:
+    """Skeleton (containers with :class:`Leaf` in place of data) and the leaves' bytes, in order.
+
+    Raises:
+        Unsupported: a leaf is neither a tensor, an array, a number nor a picture.
+    """
+    leaves: list[tuple[Leaf, bytes]] = []
+
+    def walk(value: Any) -> Any:
+        if isinstance(value, Marked):
+            return (Marked, "mark", [walk(value.value)])
+        if isinstance(value, Mapping):
+            return (type(value), "map", [(k, walk(v)) for k, v in value.items()])
+        if isinstance(value, tuple) and hasattr(value, "_fields"):
+            return (type(value), "named", [walk(v) for v in value])
+        if type(value) in (tuple, list):
+            return (type(value), "seq", [walk(v) for v in value])
+        leaf, content = _to_bytes(value)
+        leaves.append((leaf, content))
+        return leaf
+
+    return walk(sample), leaves
+
+
+def _to_bytes(value: Any) -> tuple[Leaf, bytes]:
+    import torch
+
+    if type(value) is torch.Tensor or type(value) is torch.nn.Parameter:
+        return _tensor_bytes(value)
+    if type(value) is np.ndarray and value.dtype.kind in "biufc":
+        return Leaf("array", value.dtype.str, value.shape), np.ascontiguousarray(value).tobytes()
+    if isinstance(value, np.generic) and value.dtype.kind in "biuf":
+        return Leaf("scalar", value.dtype.str, ()), value.tobytes()
+    if type(value) is bool:
+        return Leaf("bool", "|b1", ()), np.bool_(value).tobytes()
+    if type(value) is int:
+        if not -(2**63) <= value < 2**63:
+            raise Unsupported("an integer beyond 64 bits")
+        return Leaf("int", "<i8", ()), np.int64(value).tobytes()
+    if type(value) is float:
+        return Leaf("float", "<f8", ()), np.float64(value).tobytes()
+    if type(value).__module__.startswith("PIL.") and value.mode in ("L", "RGB", "RGBA", "CMYK", "I;16", "F", "I"):
+        array = np.asarray(value)
+        return Leaf("image", array.dtype.str, array.shape, value.mode), array.tobytes()
+    raise Unsupported(f"a {type(value).__name__}")
+
+
+def _tensor_bytes(value: Any) -> tuple[Leaf, bytes]:
+    import torch
+
+    if value.requires_grad or value.layout is not torch.strided or value.device.type != "cpu" or value.is_quantized:
+        raise Unsupported("a tensor that needs a gradient, is sparse, or lies on a device")
+    dtype = str(value.dtype).removeprefix("torch.")
+    flat = value.contiguous()
+    if value.dtype is torch.bfloat16:
+        return Leaf("tensor", dtype, tuple(value.shape)), flat.view(torch.int16).numpy().tobytes()
+    try:
+        array = flat.numpy()
+    except TypeError:
+        raise Unsupported(f"a tensor of {dtype}") from None
+    return Leaf("tensor", array.dtype.str, tuple(value.shape)), array.tobytes()
+
+
+def rebuild(skeleton: Any, content: memoryview) -> Any:
+    """A fresh sample from its skeleton and the concatenated bytes of its leaves (the bytes are copied)."""
+    position = 0
+
+    def walk(node: Any) -> Any:
+        nonlocal position
+        if isinstance(node, Leaf):
+            part = content[position : position + node.nbytes]
+            position += node.nbytes
+            return _from_bytes(node, part)
+        kind, form, children = node
+        if form == "map":
+            return kind((k, walk(v)) for k, v in children)
+        if form in ("named", "mark"):
+            return kind(*(walk(v) for v in children))
+        return kind(walk(v) for v in children)
+
+    return walk(skeleton)
+
+
+def _from_bytes(leaf: Leaf, part: memoryview) -> Any:
+    import torch
+
+    if leaf.dtype == "bfloat16":
+        raw = np.frombuffer(bytearray(part), np.int16).reshape(leaf.shape)
+        return torch.from_numpy(raw).view(torch.bfloat16)
+    array = np.frombuffer(bytearray(part), np.dtype(leaf.dtype)).reshape(leaf.shape)
+    if leaf.kind == "tensor":
+        return torch.from_numpy(array)
+    if leaf.kind == "array":
+        return array
+    if leaf.kind == "scalar":
+        return array[()]
+    if leaf.kind == "image":
+        from PIL import Image
+
+        return Image.fromarray(array, leaf.extra)
+    return array.item()
+
+
+def pack_skeleton(skeleton: Any) -> bytes:
+    """A skeleton as bytes, for records of varying shape (only ever read back by the process family that wrote it)."""
+    return pickle.dumps(skeleton, protocol=5)
+
+
+def unpack_skeleton(content: memoryview) -> Any:
+    return pickle.loads(content)
+
+
+def batch_like(collated: Any, skeleton: Any, columns: list[Any]) -> Any:
+    """A batch with the structure that ``default_collate`` gave to an earlier batch of the same skeleton.
+
+    Args:
+        collated: that earlier batch.
+        skeleton: of one sample.
+        columns: one stacked tensor per leaf, in order.
+
+    Raises:
+        Unsupported: structure and skeleton do not match.
+    """
+    rest = iter(columns)
+
+    def walk(node: Any, like: Any) -> Any:
+        import torch
+
+        if isinstance(node, Leaf):
+            if not isinstance(like, torch.Tensor):
+                raise Unsupported("a leaf that was not collated to a tensor")
+            column = next(rest)
+            if column.dtype != like.dtype or column.shape[1:] != like.shape[1:]:
+                raise Unsupported("a leaf that was collated to another shape or dtype")
+            return column
+        _, form, children = node
+        if form == "map":
+            return type(like)({k: walk(v, like[k]) for k, v in children})
+        parts = [walk(v, x) for v, x in zip(children, like, strict=True)]
+        return type(like)(*parts) if form == "named" else type(like)(parts)
+
+    return walk(skeleton, collated)
+
+
+def collated_dtype(leaf: Leaf) -> str:
+    """The NumPy dtype of a leaf after ``default_collate``; "" where it is not a plain stack."""
+    return "" if leaf.kind == "image" else leaf.dtype

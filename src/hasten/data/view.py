@@ -1,0 +1,91 @@
+"""Putting another way of making batches into a DataLoader or into one of torch's fetchers, and taking it out again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from hasten.core.errors import Unsuited
+from hasten.core.remedy import Undo
+
+
+class Ready:
+    """A batch that needs no collating."""
+
+    __slots__ = ("batch",)
+
+    def __init__(self, batch: Any) -> None:
+        self.batch = batch
+
+
+class BatchView:
+    """A dataset as it is, except that whole batches come from elsewhere."""
+
+    def __init__(self, dataset: Any, batch: Callable[[Sequence[Any]], Any]) -> None:
+        self.dataset = dataset
+        self.batch = batch
+
+    def __getitems__(self, indices: Sequence[Any]) -> Ready:
+        return Ready(self.batch(indices))
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.dataset[index]
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.dataset, name)
+
+
+def _unwrap(collate: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def collate_ready(data: Any) -> Any:
+        return data.batch if type(data) is Ready else collate(data)
+
+    collate_ready.__wrapped__ = collate  # type: ignore[attr-defined]
+    return collate_ready
+
+
+def source(target: Any) -> tuple[Any, Callable[[list[Any]], Any]]:
+    """The dataset and collate function of a DataLoader or fetcher that makes batches from a map-style dataset.
+
+    Raises:
+        Unsuited: it makes no batches from items, or has been given another way already.
+    """
+    from torch.utils.data import IterableDataset
+
+    batches = getattr(target, "auto_collation", None)
+    if batches is None:
+        batches = target._auto_collation
+    dataset = target.dataset
+    if not batches:
+        raise Unsuited("the loader does not put batches together")
+    if isinstance(dataset, IterableDataset) or not hasattr(dataset, "__getitem__"):
+        raise Unsuited("the dataset is iterated, not indexed")
+    if isinstance(dataset, BatchView):
+        raise Unsuited("batches are made another way already")
+    try:
+        len(dataset)
+    except TypeError:
+        raise Unsuited("the dataset has no length") from None
+    return dataset, target.collate_fn
+
+
+def put(target: Any, batch: Callable[[Sequence[Any]], Any]) -> Undo:
+    """Let ``target`` (a DataLoader or fetcher) make its batches by ``batch(indices)``."""
+    dataset, collate = target.dataset, target.collate_fn
+    fields = vars(target)
+    fields["dataset"], fields["collate_fn"] = BatchView(dataset, batch), _unwrap(collate)
+
+    def undo() -> None:
+        fields["dataset"], fields["collate_fn"] = dataset, collate
+
+    return undo
+
+
+def original(target: Any) -> tuple[Any, Callable[[list[Any]], Any]]:
+    """The dataset and collate function that the script gave, whether another way is put in or not."""
+    dataset, collate = target.dataset, target.collate_fn
+    if isinstance(dataset, BatchView):
+        return dataset.dataset, collate.__wrapped__
+    return dataset, collate

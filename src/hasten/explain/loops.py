@@ -1,0 +1,141 @@
+"""How often do the user's lines run in one step? Counted by a tracer in a forked child, so that no step is slowed.
+
+A sampler knows how long a line takes but not whether it ran once or a thousand times, and only the second is cured by
+vectorising.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import time
+from types import CodeType, FrameType
+from typing import Any
+
+from hasten.core.codec import decode, encode
+from hasten.core.trace import Event, Hot, Place
+from hasten.measure.clock import INDEX, PYTHON
+from hasten.seams import fork
+from hasten.seams.child import exchange_folder
+from hasten.seams.locate import is_users, shown
+from hasten.seams.source import differentiates, loops_around, place_in
+from hasten.seams.watch import Watch
+
+STEPS = 2  # steps that are traced
+LIMIT_SECONDS = 15.0  # a traced child is given up after this
+LEAST_RUNS = 6.0  # runs of a line per step from which it counts as repeated
+MOST_FRAMES = 12  # how far out a loop is looked for
+_COUNTED_IN = frozenset({PYTHON, INDEX["forward"]})
+
+Line = tuple[CodeType, int]
+Repeats = dict[tuple[str, int], Event]
+
+
+def count_repeats(watch: Watch) -> Repeats:
+    """Lines that run several times in one step because a loop inside the step runs them: (file, line) to the loop.
+
+    An event's place is the loop's header, its calls the iterations per step. The caller has checked that forking is
+    safe.
+    """
+    if watch.compiled_by_script:  # a tracer and the compiler's frame evaluation do not mix
+        return {}
+    folder = exchange_folder()
+    path = os.path.join(folder, "loops.json")
+    child = fork.go(watch, lambda sender: LineCounter(sender, watch, path), allowed=(folder,), processes=False)
+    try:
+        end = time.monotonic() + LIMIT_SECONDS
+        while not child.ended and time.monotonic() < end:
+            if any(r[0] == fork.DONE for r in child.rows(0.5)):
+                break
+        with open(path, encoding="utf-8") as file:
+            return {(f, n): decode(Event, event) for f, n, event in json.load(file)}
+    except (OSError, ValueError):
+        return {}
+    finally:
+        child.kill() if not child.ended else None
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+class LineCounter:
+    """Counts the user's lines for a few steps of the child's loop."""
+
+    def __init__(self, sender: fork.Sender, watch: Watch, path: str) -> None:
+        self.sender = sender
+        self.path = path
+        self.clock = watch.clock
+        self.left = STEPS
+        self.counts: dict[Line, int] = {}
+        self.chains: dict[Line, list[Line]] = {}
+        frame: FrameType | None = sys._getframe()
+        while frame is not None:
+            if is_users(frame.f_code.co_filename):
+                frame.f_trace = self._line
+            frame = frame.f_back
+        sys.settrace(self._call)
+
+    def _call(self, frame: FrameType, _event: str, _arg: Any) -> Any:
+        return self._line if is_users(frame.f_code.co_filename) else None
+
+    def _line(self, frame: FrameType, event: str, _arg: Any) -> Any:
+        if event == "line" and self.clock.current in _COUNTED_IN:
+            line = (frame.f_code, frame.f_lineno)
+            seen = self.counts.get(line, 0)
+            self.counts[line] = seen + 1
+            if not seen:
+                self.chains[line] = list(_users_lines(frame))
+        return self._line
+
+    def beat(self) -> None:
+        self.left -= 1
+        if self.left:
+            return
+        sys.settrace(None)
+        rows = [(f, n, encode(event)) for (f, n), event in self.repeats().items()]
+        with open(self.path, "w", encoding="utf-8") as file:
+            json.dump(rows, file)
+        self.sender.row(fork.DONE)
+        self.sender.leave()
+
+    def repeats(self) -> Repeats:
+        """Each repeated line with the innermost loop that repeats it."""
+        found: Repeats = {}
+        for line, chain in self.chains.items():
+            for at in chain:
+                runs = self.counts.get(at, 0) / STEPS
+                if runs < LEAST_RUNS:
+                    break
+                loop = next(iter(loops_around(at[0].co_filename, at[1])), None)
+                if loop is None:
+                    continue
+                if not differentiates(loop):
+                    header = place_in(at[0].co_filename, loop, at[0].co_name)
+                    place = Place(
+                        shown(header.file), header.line, header.function, header.text, header.column, header.end_column
+                    )
+                    found[shown(line[0].co_filename), line[1]] = Event("loop", place, runs, 0.0)
+                break
+        return found
+
+
+def _users_lines(frame: FrameType | None) -> Any:
+    for _ in range(MOST_FRAMES):
+        while frame is not None and not is_users(frame.f_code.co_filename):
+            frame = frame.f_back
+        if frame is None:
+            return
+        yield frame.f_code, frame.f_lineno
+        frame = frame.f_back
+
+
+def loop_events(repeats: Repeats, hot: tuple[Hot, ...]) -> tuple[Event, ...]:
+    """One event for every loop inside the step: iterations and the sampled seconds of all its lines per step."""
+    loops: dict[Place, Event] = {}
+    for line in hot:
+        event = repeats.get((line.place.file, line.place.line))
+        if event is None or line.phase not in ("python", "forward"):
+            continue
+        old = loops.get(event.place, Event("loop", event.place, 0.0, 0.0))
+        loops[event.place] = Event("loop", event.place, max(old.calls, event.calls), old.seconds + line.seconds)
+    return tuple(sorted(loops.values(), key=lambda e: -e.seconds))

@@ -1,0 +1,76 @@
+"""sha256 of any value made of tensors, arrays, containers and plain values; the random states of this process."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import sys
+from typing import Any
+
+import numpy as np
+
+
+def _feed(hasher: Any, value: Any) -> None:
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        hasher.update(f"{value.dtype}{tuple(value.shape)}".encode())
+        if value.layout is not torch.strided:
+            value = value.to_dense()
+        hasher.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    elif isinstance(value, np.ndarray):
+        hasher.update(f"{value.dtype}{value.shape}".encode())
+        hasher.update(np.ascontiguousarray(value).tobytes())
+    elif isinstance(value, dict):
+        for key in value:
+            hasher.update(str(key).encode())
+            _feed(hasher, value[key])
+    elif isinstance(value, (list, tuple)):
+        hasher.update(str(len(value)).encode())
+        for item in value:
+            _feed(hasher, item)
+    else:
+        hasher.update(repr(value).encode())
+
+
+def sha256(value: Any) -> str:
+    hasher = hashlib.sha256()
+    _feed(hasher, value)
+    return hasher.hexdigest()
+
+
+def random_states() -> dict[str, Any]:
+    """The random states a script may draw from: Python's, torch's, and NumPy's once it is imported."""
+    import torch
+
+    states: dict[str, Any] = {"python": random.getstate(), "torch": torch.get_rng_state()}
+    if "numpy" in sys.modules:
+        states["numpy"] = np.random.get_state(legacy=True)
+    return states
+
+
+def random_digest() -> str:
+    """sha256 over all random states."""
+    return sha256(random_states())
+
+
+def restore(states: dict[str, Any]) -> None:
+    """Set the random states back to what :func:`random_states` returned."""
+    import torch
+
+    random.setstate(states["python"])
+    torch.set_rng_state(states["torch"])
+    if "numpy" in states:
+        np.random.set_state(states["numpy"])
+
+
+def same_states(a: dict[str, Any], b: dict[str, Any]) -> bool:
+    """Whether nothing was drawn between two calls of :func:`random_states` (cheaper than digests)."""
+    import torch
+
+    if a["python"] != b["python"] or not torch.equal(a["torch"], b["torch"]) or a.keys() != b.keys():
+        return False
+    if "numpy" not in a:
+        return True
+    old, new = a["numpy"], b["numpy"]
+    return bool(old[2:] == new[2:] and (old[1] == new[1]).all())

@@ -1,0 +1,1 @@
+"""Values to text, HTML and JSON. Nothing here measures, decides or prints."""

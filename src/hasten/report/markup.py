@@ -1,0 +1,35 @@
+"""HTML by construction: text is escaped unless it was made here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from html import escape
+
+VOID = frozenset({"meta", "br", "line", "circle", "polyline", "path", "rect"})
+
+
+class Markup(str):
+    """Text that is already HTML."""
+
+    __slots__ = ()
+
+
+def el(name: str, /, *inside: str | None, **attributes: object) -> Markup:
+    """One element. Plain strings and attribute values are escaped; ``class_`` is ``class``, ``a_b`` ``a-b``."""
+    given = "".join(
+        f' {key.rstrip("_").replace("_", "-")}="{escape(_printable(str(value)))}"'
+        for key, value in attributes.items()
+        if value is not None
+    )
+    body = joined(inside)
+    return Markup(f"<{name}{given}/>" if name in VOID and not body else f"<{name}{given}>{body}</{name}>")
+
+
+def joined(parts: Iterable[str | None]) -> Markup:
+    """Parts one after the other, each escaped unless it is markup."""
+    return Markup("".join(p if isinstance(p, Markup) else escape(_printable(p)) for p in parts if p))
+
+
+def _printable(text: str) -> str:
+    """Without what XML forbids: control characters and lone surrogates (undecodable bytes of a path)."""
+    return "".join(c if (c >= " " and not "\ud800" <= c <= "\udfff") or c in "\n\t" else "�" for c in text)

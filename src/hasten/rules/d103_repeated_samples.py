@@ -1,0 +1,103 @@
+"""The same samples are decoded and transformed again in every epoch.
+
+Why it is slow
+    A deterministic ``__getitem__`` gives the same bytes every epoch, and is paid for every epoch.
+
+Remedy
+    ``CacheSamples()`` keeps every sample, after it was made once, in a memory-mapped file without a name, and
+    gathers batches from there; it fills during the first epoch at no extra pass.
+
+Fidelity
+    identical: the cached bytes are the dataset's own. While it runs it checks that no random number is drawn, that
+    the dataset's settings stay the same, and now and then that a sample made anew has the same bytes; otherwise it
+    switches itself off.
+
+When it does not help
+    The first epoch; datasets larger than half of the free memory; items that differ each time (see cacheable-
+    prefix).
+
+References
+    Why PyTorch has none: https://github.com/pytorch/pytorch/issues/35642
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from hasten.core.errors import Unsuited
+from hasten.core.finding import Finding, Rule
+from hasten.core.remedy import Fidelity, Remedy, Seam, Undo
+from hasten.core.trace import Trace
+from hasten.data.cache import SampleCache
+from hasten.data.view import original, put, source
+
+LEAST_SHARE = 0.03  # of the step spent fetching
+SAVED = (0.75, 0.98)  # part of the fetch that a gather from the cache saves
+
+_caches: dict[int, SampleCache] = {}  # by dataset: every epoch's iterator uses the same cache
+
+
+@dataclass(frozen=True)
+class CacheSamples(Remedy):
+    """Keeps the samples of a dataset whose items are the same every time."""
+
+    fidelity: ClassVar[Fidelity] = Fidelity.IDENTICAL
+    seam: ClassVar[Seam] = Seam.FETCHER
+    conflicts: ClassVar[tuple[str, ...]] = ("BatchedFetch", "CachePrefix")
+
+    def on(self, target: Any = None) -> Undo:
+        dataset, collate = source(target)
+        cache = cache_of(dataset, collate)
+        if cache.why_off:
+            raise Unsuited(cache.why_off)
+        cache.new_iterator()
+        return put(target, cache.batch)
+
+    def before_workers(self, loader: Any) -> None:
+        """Open the store before workers are forked, so that they share it."""
+        dataset, collate = source(loader)
+        cache = cache_of(dataset, collate)
+        if cache.store is None and not cache.why_off:
+            cache.batch([0, min(1, len(dataset) - 1)])
+
+    def ahead(self, target: Any, indices: Sequence[Any]) -> None:
+        """In trials: make the samples of a later batch, so that its step is timed as in later epochs."""
+        cache_of(*original(target)).batch(indices)
+
+    def broken(self) -> bool:
+        """Whether a cached sample was found to differ from one made anew."""
+        return any(cache.broken for cache in _caches.values())
+
+
+def cache_of(dataset: Any, collate: Callable[[list[Any]], Any]) -> SampleCache:
+    """The cache of a dataset, made on first use."""
+    cache = _caches.get(id(dataset))
+    if cache is None or cache.dataset is not dataset or cache.collate is not collate:
+        cache = _caches[id(dataset)] = SampleCache(dataset, collate)
+    return cache
+
+
+def detect(trace: Trace) -> Iterator[Finding]:
+    loader, cost = trace.loader, trace.phase("fetch")
+    if loader is None or loader.probe is None or not loader.probe.deterministic or not loader.map_style:
+        return
+    if not cost >= LEAST_SHARE * trace.step_seconds:
+        return
+    probe = loader.probe
+    size = probe.sample_bytes * max(loader.length, 0)
+    yield RULE.finding(
+        f"{loader.dataset} makes each of its {loader.length} samples anew every epoch, {1000 * cost:.1f} ms a step",
+        loader.place,
+        (trace.amdahl(SAVED[0] * cost), trace.amdahl(SAVED[1] * cost)),
+        label="asks for the same bytes every epoch",
+        remedies=(CacheSamples(),),
+        notes=(
+            "asked twice for the same items it gave the same bytes and drew no random number",
+            f"all samples take {size / 1e6:.0f} MB; the gain starts with the second epoch",
+        ),
+    )
+
+
+RULE = Rule("D103", "repeated-samples", detect, __doc__, (CacheSamples,))

@@ -1,0 +1,113 @@
+"""The deterministic beginning of a random transform chain is repeated in every epoch.
+
+Why it is slow
+    Decoding and resizing give the same picture every epoch; only what follows the first random transform differs.
+
+Remedy
+    ``CachePrefix()`` keeps each sample as it is before the first random transform and runs the rest of the chain
+    every time, so the same random numbers are drawn in the same order.
+
+Fidelity
+    identical: probed bit for bit, random states included, before it is offered.
+
+When it does not help
+    Chains that begin with a random transform; transforms written inside ``__getitem__`` instead of a ``Compose``.
+
+References
+    https://github.com/pytorch/vision/issues/8059
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from hasten.core.errors import Unsuited
+from hasten.core.finding import Finding, Rule
+from hasten.core.remedy import Fidelity, Remedy, Seam, Undo
+from hasten.core.trace import Trace
+from hasten.data.cache import SampleCache
+from hasten.data.chain import Split, find_chain
+from hasten.data.view import original, put, source
+
+LEAST_SHARE = 0.03  # of the step spent fetching
+READING = 0.10  # part of the prefix's time that reading it from the cache takes
+
+_prefixes: dict[tuple[int, int], tuple[Any, Split, SampleCache]] = {}
+
+
+@dataclass(frozen=True)
+class CachePrefix(Remedy):
+    """Keeps samples as they are after the first ``stages`` transforms of the chain."""
+
+    stages: int
+    fidelity: ClassVar[Fidelity] = Fidelity.IDENTICAL
+    seam: ClassVar[Seam] = Seam.FETCHER
+    conflicts: ClassVar[tuple[str, ...]] = ("BatchedFetch", "CacheSamples")
+
+    def on(self, target: Any = None) -> Undo:
+        dataset, collate = source(target)
+        split, cache = self._split(dataset)
+        if cache.why_off:
+            raise Unsuited(cache.why_off)
+        cache.new_iterator()
+
+        def batch(indices: Sequence[Any]) -> Any:
+            return collate([split.suffix(item) for item in cache.batch(indices)])
+
+        return put(target, batch)
+
+    def _split(self, dataset: Any) -> tuple[Split, SampleCache]:
+        key = (id(dataset), self.stages)
+        known = _prefixes.get(key)
+        if known is not None and known[0] is dataset:
+            return known[1], known[2]
+        chain = find_chain(dataset)
+        if chain is None or len(chain[1].transforms) < self.stages or self.stages < 1:
+            raise Unsuited("the dataset has no transform chain that could be cut there")
+        split = Split.make(dataset, self.stages)
+        if split is None:
+            raise Unsuited("the dataset works on its samples after the transform chain")
+        cache = SampleCache(split.tapped, list)
+        _prefixes[key] = (dataset, split, cache)
+        return split, cache
+
+    def before_workers(self, loader: Any) -> None:
+        """Open the store before workers are forked, so that they share it."""
+        _, cache = self._split(source(loader)[0])
+        if cache.store is None and not cache.why_off:
+            cache.batch([0, min(1, cache.length - 1)])
+
+    def ahead(self, target: Any, indices: Sequence[Any]) -> None:
+        """In trials: make the prefixes of a later batch, so that its step is timed as in later epochs."""
+        self._split(original(target)[0])[1].batch(indices)
+
+    def broken(self) -> bool:
+        """Whether a cached prefix was found to differ from one made anew."""
+        return any(cache.broken for _, _, cache in _prefixes.values())
+
+
+def detect(trace: Trace) -> Iterator[Finding]:
+    loader, cost = trace.loader, trace.phase("fetch")
+    if loader is None or loader.probe is None or not loader.probe.prefix_exact or not loader.probe.cacheable_stages:
+        return
+    if not cost >= LEAST_SHARE * trace.step_seconds:
+        return
+    probe = loader.probe
+    part = probe.prefix_seconds / max(probe.prefix_seconds + probe.suffix_seconds, 1e-12)
+    saved = cost * part * (1 - READING)
+    cached = ", ".join(probe.stages[: probe.cacheable_stages])
+    yield RULE.finding(
+        f"{cached} give the same result every epoch; {part:.0%} of making a sample is before the first random step",
+        loader.place,
+        (trace.amdahl(0.8 * saved), trace.amdahl(saved)),
+        label=f"repeats what comes before {probe.stages[probe.cacheable_stages]}"
+        if probe.cacheable_stages < len(probe.stages)
+        else "repeats the whole chain",
+        remedies=(CachePrefix(probe.cacheable_stages),),
+        notes=("cut there, samples and random states were the same to the bit",),
+    )
+
+
+RULE = Rule("D104", "cacheable-prefix", detect, __doc__, (CachePrefix,))

@@ -1,0 +1,72 @@
+"""Evaluation takes a large part of the training time.
+
+Why it is slow
+    While a model is evaluated it does not learn. An evaluation over all validation data every few steps can cost
+    more than the training.
+
+Remedy
+    None from outside: how often and on what a model is evaluated is part of the experiment. By hand: evaluate less
+    often, on a fixed subset, and with a larger batch, for there is no gradient to keep memory for.
+
+Fidelity
+    identical weights, unless evaluations decide when to stop or draw random numbers; fewer points of the validation
+    curve.
+
+When it does not help
+    Short runs with one evaluation at the end.
+
+References
+    https://lightning.ai/docs/pytorch/stable/common/trainer.html#val-check-interval
+    https://docs.pytorch.org/docs/stable/notes/autograd.html#inference-mode
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from hasten.core.finding import Finding, Rule
+from hasten.core.trace import LoaderFacts, Place, Trace
+from hasten.seams.source import callers
+
+LEAST_SHARE = 0.15  # of the time since the first step; below, evaluating half as often gains less than 8 %
+SAVED = (0.5, 0.9)  # half as often, ten times less often; measured 2.2x for every 10 steps against every 200
+SMALL_BATCH = 0.5  # an evaluation batch smaller than this part of the training batch wastes calls
+
+
+def detect(trace: Trace) -> Iterator[Finding]:
+    cost = trace.phase("evaluation")
+    if not cost >= LEAST_SHARE * trace.step_seconds:
+        return
+    place = trace.place("evaluation")
+    small = _small_batches(trace)
+    advice = "evaluate less often (every 200 steps, or once an epoch), or on a fixed subset"
+    if small is not None:
+        advice = f"raise the evaluation's batch size from {small.batch_size}; then {advice}"
+    yield RULE.finding(
+        f"evaluation takes {cost / trace.step_seconds:.0%} of the time, {1000 * cost:.1f} ms for every step",
+        started(place) or place,
+        (trace.amdahl(SAVED[0] * cost), trace.amdahl(SAVED[1] * cost)),
+        label="evaluates here",
+        advice=advice,
+    )
+
+
+def started(place: Place | None) -> Place | None:
+    """The line in a loop that calls the function in which evaluation happens, if there is exactly one."""
+    if place is None or place.function in ("", "<module>", "forward"):
+        return None
+    found = callers(place.file, place.function)
+    return found[0] if len(found) == 1 else None
+
+
+def _small_batches(trace: Trace) -> LoaderFacts | None:
+    training = trace.loader
+    if training is None or training.batch_size < 1:
+        return None
+    for loader in trace.loaders:
+        if loader.role == "evaluation" and 0 < loader.batch_size < SMALL_BATCH * training.batch_size:
+            return loader
+    return None
+
+
+RULE = Rule("E602", "evaluation-share", detect, __doc__)

@@ -1,0 +1,48 @@
+"""Steps take longer the longer the training runs.
+
+Why it is slow
+    Something works on all that has gathered so far: a metric over the whole history, ``list.pop(0)`` on a growing
+    buffer, hooks or parameter groups added in the loop. The loss of time grows with the square of the steps.
+
+Remedy
+    None from outside: the line has to be written so that a step costs the same at any time. By hand: running sums
+    instead of lists, ``collections.deque`` or a ring buffer instead of ``pop(0)``, set-up out of the loop.
+
+Fidelity
+    equivalent: a running sum rounds differently from a sum over the history.
+
+When it does not help
+    Runs that end before the growth matters. A schedule that makes steps longer on purpose (longer sequences, larger
+    batches) is reported, too.
+
+References
+    https://docs.python.org/3/library/collections.html#collections.deque
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from hasten.core.finding import Finding, Rule
+from hasten.core.trace import Trace
+
+LEAST_PART = 0.25  # of the growth, that one line must explain to be called the culprit
+
+
+def detect(trace: Trace) -> Iterator[Finding]:
+    growth = trace.growth
+    if not growth.grows or not growth.relative > 0 or growth.seconds is None:
+        return
+    added = growth.seconds.value * trace.steps
+    certain = growth.place is not None and growth.place_seconds >= LEAST_PART * added / 2
+    yield RULE.finding(
+        f"a step takes {1000 * added:.1f} ms longer at the end than at the start ({growth.relative:+.0%})",
+        growth.place if certain else None,
+        (1.0 + growth.relative / 4, 1.0 + growth.relative),
+        label="takes longer in every step",
+        advice="keep running sums or a buffer of fixed length, so that this line does not work on the whole history",
+        notes=("predicted over the watched steps; it grows with their number",),
+    )
+
+
+RULE = Rule("G702", "growing-step", detect, __doc__)

@@ -1,0 +1,107 @@
+"""Everything is computed in float32 where the processor has faster units for 16 bits.
+
+Why it is slow
+    Matrix units for bfloat16 or float16 do several times the work of float32 units, and half the bytes move.
+
+Remedy
+    ``Autocast("bfloat16")`` runs the model's calls under autocast and hands float32 back to the script.
+
+Fidelity
+    approximate: 8 (bfloat16) or 11 (float16) bits of mantissa in matrix products.
+
+When it does not help
+    Processors without such units: measured 0.53 to 0.92, slower, on one. Therefore only after a trial, and only
+    with ``--allow approximate``.
+
+References
+    https://docs.pytorch.org/docs/stable/amp.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from hasten.core.errors import Unsuited
+from hasten.core.finding import Finding, Rule
+from hasten.core.remedy import Fidelity, Grain, Remedy, Seam, Undo
+from hasten.core.trace import Trace
+
+FACTOR = (0.6, 3.0)
+
+
+@dataclass(frozen=True)
+class Autocast(Remedy):
+    """Runs the outermost modules under autocast; floating outputs come back as float32.
+
+    float16 needs a gradient scaler, which the script must own; from outside only bfloat16 is applied.
+    """
+
+    dtype: str = "bfloat16"
+    fidelity: ClassVar[Fidelity] = Fidelity.APPROXIMATE
+    seam: ClassVar[Seam] = Seam.MODEL
+    conflicts: ClassVar[tuple[str, ...]] = ()
+
+    def _context(self, device: str) -> Any:
+        import torch
+
+        return torch.autocast(device, dtype=getattr(torch, self.dtype))
+
+    def on(self, target: Any = None) -> Undo:
+        """For use by hand: wraps ``target.forward``."""
+        from hasten.seams.forward import to_float32
+
+        device, original = _device(target), target.forward
+
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            with self._context(device):
+                return to_float32(original(*args, **kwargs))
+
+        target.forward = forward
+
+        def undo() -> None:
+            del target.forward
+
+        return undo
+
+    def on_seam(self, seam: Any, target: Any) -> Undo:
+        """From outside: around every outermost call, leaving the module itself alone."""
+        if self.dtype != "bfloat16":
+            raise Unsuited("float16 needs a gradient scaler in the script")
+        device = _device(target)
+
+        def context() -> Any:
+            return self._context(device)
+
+        if any(getattr(make, "is_autocast", False) for make in seam.around):
+            raise Unsuited("autocast is on already")
+        context.is_autocast = True  # type: ignore[attr-defined]
+        seam.around.append(context)
+        return lambda: seam.around.remove(context)
+
+
+def _device(module: Any) -> str:
+    parameter = next(module.parameters(), None)
+    if parameter is None:
+        raise Unsuited("the module has no parameters")
+    return str(parameter.device.type)
+
+
+def detect(trace: Trace) -> Iterator[Finding]:
+    process = trace.process
+    if process.autocast or not (process.bfloat16_units or process.device == "cuda"):
+        return
+    model = next((m for m in trace.models if m.elements and "float32" in m.dtypes), None)
+    if model is None:
+        return
+    yield RULE.finding(
+        f"{model.kind} computes in float32 on a processor with bfloat16 units",
+        model.place,
+        FACTOR,
+        label="float32 throughout",
+        remedies=(Autocast("bfloat16"),),
+    )
+
+
+RULE = Rule("M303", "full-precision", detect, __doc__, (Autocast,))

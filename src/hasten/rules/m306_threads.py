@@ -1,0 +1,78 @@
+"""The number of intra-op threads does not suit the model or the machine.
+
+Why it is slow
+    Every parallel region ends in a barrier. For small tensors the barrier costs more than the work it shares out,
+    and when another process holds a core, every region waits for the thread on that core.
+
+Remedy
+    ``Threads(n)`` sets ``torch.set_num_threads(n)``.
+
+Fidelity
+    equivalent: sums are split at other places, so their rounding may differ.
+
+When it does not help
+    When the operations are large and the cores are idle.
+
+References
+    https://docs.pytorch.org/docs/stable/notes/cpu_threading_torchscript_inference.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from hasten.core.errors import Unsuited
+from hasten.core.finding import Finding, Rule
+from hasten.core.remedy import Fidelity, Grain, Remedy, Seam, Undo
+from hasten.core.trace import Trace
+
+BUSY = 0.25  # cores' worth of other work beside the training
+SMALL_STEP = 0.02  # seconds; steps this short are made of small operations
+FACTOR = (1.0, 1.6)  # measured 0.53 to 1.9 on public scripts: only a trial can tell
+
+
+@dataclass(frozen=True)
+class Threads(Remedy):
+    """Sets the number of intra-op threads."""
+
+    count: int = 1
+    fidelity: ClassVar[Fidelity] = Fidelity.EQUIVALENT
+    seam: ClassVar[Seam] = Seam.PROCESS
+    settle: ClassVar[int] = 1
+    parallel: ClassVar[bool] = True
+
+    def on(self, target: Any = None) -> Undo:
+        import torch
+
+        before = torch.get_num_threads()
+        if before == self.count:
+            raise Unsuited(f"torch already runs {before} threads")
+        torch.set_num_threads(self.count)
+        return lambda: torch.set_num_threads(before)
+
+
+def detect(trace: Trace) -> Iterator[Finding]:
+    process = trace.process
+    if process.device != "cpu" or not trace.step_seconds > 0:
+        return
+    used = trace.usage.cpu_seconds / trace.step_seconds
+    if process.threads < process.cores and trace.phase("forward") + trace.phase("backward") > 0.5 * trace.step_seconds:
+        yield RULE.finding(
+            f"torch runs {process.threads} of {process.cores} threads",
+            trace.place("forward"),
+            (1.0, process.cores / process.threads),
+            remedies=(Threads(process.cores),),
+        )
+    elif process.threads > 1 and (trace.step_seconds < SMALL_STEP or trace.usage.other_load > BUSY or used < 1.3):
+        yield RULE.finding(
+            f"{process.threads} threads keep {used:.1f} cores busy in a step of {1000 * trace.step_seconds:.1f} ms",
+            trace.place("forward") or trace.place("backward"),
+            FACTOR,
+            label="starts and ends a team of threads in every operation",
+            remedies=(Threads(1),),
+        )
+
+
+RULE = Rule("M306", "threads", detect, __doc__, (Threads,))

@@ -1,0 +1,79 @@
+"""Memory is given back to the system and taken again in every step.
+
+Why it is slow
+    glibc serves large requests by mmap and gives them back at once; the next step faults every page in again,
+    zeroed by the kernel. Stage timers do not show it: it is system time spread over all operations.
+
+Remedy
+    ``Allocator()`` sets glibc's thresholds so that freed memory is kept and used again.
+
+Fidelity
+    identical: only addresses change.
+
+When it does not help
+    When tensors are small, or when another allocator is loaded. The process keeps its peak memory.
+
+References
+    https://www.gnu.org/software/libc/manual/html_node/Malloc-Tunable-Parameters.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from hasten.core.errors import Unsuited
+from hasten.core.finding import Finding, Rule
+from hasten.core.remedy import Fidelity, Grain, Remedy, Seam, Undo
+from hasten.core.trace import Trace
+
+LEAST_FAULTS = 500  # minor faults per step
+FAULT_SECONDS = (0.1e-6, 1.0e-6)  # a fault with its zeroed page
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -2, -3, -4  # malloc.h
+_DEFAULTS = ((_TRIM_THRESHOLD, 128 << 10), (_TOP_PAD, 128 << 10), (_MMAP_THRESHOLD, 128 << 10), (_MMAP_MAX, 65536))
+
+
+@dataclass(frozen=True)
+class Allocator(Remedy):
+    """Lets glibc's malloc keep freed pages (no mmap for large blocks, no trimming)."""
+
+    fidelity: ClassVar[Fidelity] = Fidelity.IDENTICAL
+    seam: ClassVar[Seam] = Seam.PROCESS
+    grain: ClassVar[Grain] = Grain.CHILD
+    settle: ClassVar[int] = 4
+
+    def on(self, target: Any = None) -> Undo:
+        import ctypes
+
+        try:
+            mallopt = ctypes.CDLL("libc.so.6").mallopt
+        except (OSError, AttributeError):
+            raise Unsuited("this system's allocator is not glibc's") from None
+        mallopt(_MMAP_MAX, 0)
+        mallopt(_TRIM_THRESHOLD, 1 << 40 if ctypes.sizeof(ctypes.c_int) > 4 else (1 << 31) - 1)
+        mallopt(_TOP_PAD, 64 << 20)
+
+        def undo() -> None:
+            for option, value in _DEFAULTS:
+                mallopt(option, value)
+
+        return undo
+
+
+def detect(trace: Trace) -> Iterator[Finding]:
+    faults = trace.usage.minor_faults
+    if not faults >= LEAST_FAULTS or trace.process.device != "cpu":
+        return
+    system = trace.usage.system_seconds
+    saved = min(max(system, faults * FAULT_SECONDS[0]), 0.8 * trace.step_seconds)
+    yield RULE.finding(
+        f"{faults:.0f} page faults a step and {1000 * system:.1f} ms of system time: freed memory is taken anew",
+        trace.place("forward") or trace.place("backward"),
+        (trace.amdahl(0.1 * saved), trace.amdahl(saved)),
+        label="memory of this step was given back after the last one",
+        remedies=(Allocator(),),
+    )
+
+
+RULE = Rule("M307", "page-faults", detect, __doc__, (Allocator,))

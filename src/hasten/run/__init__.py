@@ -1,0 +1,1 @@
+"""Trials, fidelity, search: remedies measured and proved before they are kept."""

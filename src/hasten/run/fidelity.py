@@ -1,0 +1,171 @@
+"""Did what was learned stay the same? Compared, not assumed.
+
+All children start from one state of the running script and take the same K steps. ``identical`` must give the same
+sha256 of weights, buffers, optimizer state and random states. ``equivalent`` must stay as close to the unchanged script
+as the unchanged script stays to itself when every weight is moved by one unit in the last place: that is what rounding
+alone does to this model in K steps.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from hasten.core.remedy import Fidelity, Remedy, Seam
+from hasten.run.trial import TrialRoom
+from hasten.seams import fork
+from hasten.seams.child import Straight
+from hasten.seams.state import Snapshot
+
+MOST_STEPS = 40
+LEAST_STEPS = 4
+ROUNDING = 32.0  # an equivalent remedy rounds in every operation of every step, the yardstick only once
+LEAST_TOLERANCE = 1e-6  # relative; a few units in the last place of float32
+PART_SECONDS = 15.0  # one child takes at most this long
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Outcome of one comparison.
+
+    Attributes:
+        kept: whether the promise was kept; None where it cannot be judged (the script differs from itself).
+        words: one line for the report.
+        distance: relative distance of the weight updates; 0 for the same bits.
+    """
+
+    kept: bool | None
+    words: str
+    distance: float = math.nan
+
+
+@dataclass
+class Judge:
+    """Runs the unchanged script once per number of steps and compares others with it."""
+
+    room: TrialRoom
+    folder: str
+    step_seconds: float
+    _known: dict[str, dict[str, Any]] = field(default_factory=dict)
+    _start: np.ndarray | None = None
+
+    @property
+    def steps(self) -> int:
+        return int(max(LEAST_STEPS, min(MOST_STEPS, PART_SECONDS / 2 / max(self.step_seconds, 1e-6))))
+
+    def judge(self, remedies: list[Remedy]) -> Finding:
+        """Compare the script with ``remedies`` on to the script as it is."""
+        promise = max((r.fidelity for r in remedies), key=lambda f: f.rank, default=Fidelity.IDENTICAL)
+        fresh = any(r.seam is Seam.LOADER for r in remedies)
+        base = self._run("plain" + "+fresh" * fresh, [], fresh)
+        other = self._run("", remedies, fresh)
+        if base is None or other is None:
+            return Finding(None, "a child ended before the comparison")
+        same = [k for k in ("weights", "optimizer", "random") if base[k] == other[k]]
+        if len(same) == 3:
+            return Finding(True, f"identical after {self.steps} steps, to the bit", 0.0)
+        again = self._run("again" + "+fresh" * fresh, [], fresh)
+        if again is None or any(base[k] != again[k] for k in ("weights", "optimizer")):
+            return Finding(None, "the script differs from itself when run twice, so nothing can be compared")
+        if promise is Fidelity.IDENTICAL:
+            changed = ", ".join(k for k in ("weights", "optimizer", "random") if k not in same)
+            return Finding(False, f"promised the same bits, but after {self.steps} steps these differ: {changed}")
+        if "random" not in same:
+            return Finding(False, "other random numbers were drawn")
+        if promise is Fidelity.APPROXIMATE:
+            return self._curves(base, other, fresh)
+        return self._distance(base, other, fresh)
+
+    def _distance(self, base: dict[str, Any], other: dict[str, Any], fresh: bool) -> Finding:
+        yardstick = self._run("ulp" + "+fresh" * fresh, [], fresh, perturb=True)
+        if yardstick is None:
+            return Finding(None, "a child ended before the comparison")
+        found = self._relative(base, other)
+        tolerance = max(LEAST_TOLERANCE, ROUNDING * self._relative(base, yardstick))
+        words = (
+            f"updates differ by {found:.1e} of their length after {self.steps} steps; "
+            f"rounding alone explains {tolerance:.1e}"
+        )
+        return Finding(bool(found <= tolerance), words, found)
+
+    def _curves(self, base: dict[str, Any], other: dict[str, Any], fresh: bool) -> Finding:
+        """Losses beside the losses of the same script with other random numbers."""
+        spread = self._seed_noise(base, fresh)
+        if spread is None:
+            return Finding(None, "the noise between seeds could not be measured")
+        a, b = np.array(base["losses"]), np.array(other["losses"])
+        gap = abs(float(np.mean(b - a)))
+        words = f"mean loss over {len(a)} steps differs by {gap:.2e}; between seeds it differs by {spread:.2e}"
+        return Finding(bool(gap <= spread and np.isfinite(b).all()), words, gap)
+
+    def _seed_noise(self, base: dict[str, Any], fresh: bool) -> float | None:
+        gaps = []
+        for seed in range(3):
+            run = self._run(f"seed{seed}" + "+fresh" * fresh, [], fresh, seed=seed)
+            if run is None or len(run["losses"]) != len(base["losses"]):
+                return None
+            gaps.append(abs(float(np.mean(np.array(run["losses"]) - np.array(base["losses"])))))
+        return max(gaps)
+
+    def _relative(self, base: dict[str, Any], other: dict[str, Any]) -> float:
+        a, b = (np.fromfile(x["weights_file"], np.float32) for x in (base, other))
+        if self._start is None:
+            path = os.path.join(self.folder, "start")
+            Snapshot.of(self.room.watch).write_weights(path)
+            self._start = np.fromfile(path, np.float32)
+        moved = float(np.linalg.norm((a - self._start).astype(np.float64)))
+        apart = float(np.linalg.norm((b - a).astype(np.float64)))
+        return apart / moved if moved > 0 else (0.0 if apart == 0 else math.inf)
+
+    def _run(
+        self, name: str, remedies: list[Remedy], fresh: bool, *, perturb: bool = False, seed: int | None = None
+    ) -> dict[str, Any] | None:
+        """One child; the unchanged ones are remembered by name."""
+        if name in self._known:
+            return self._known[name]
+        path = os.path.join(self.folder, f"{name or 'with'}.json")
+        if os.path.exists(path):
+            os.unlink(path)
+        snapshot = Snapshot.of(self.room.watch)
+
+        def driver(sender: fork.Sender) -> Straight:
+            self.room.arrange(remedies, fresh, endless=False)
+            if perturb:
+                snapshot.perturb()
+            if seed is not None:
+                _reseed(seed)
+            return Straight(sender, self.room.watch, self.steps, warm=0, snapshot=snapshot, outcome=path)
+
+        child = fork.go(self.room.watch, driver, allowed=(self.folder,), processes=False)
+        end = time.monotonic() + PART_SECONDS + 4 * self.steps * self.step_seconds
+        try:
+            while not child.ended and time.monotonic() < end:
+                if any(r[0] == fork.DONE for r in child.rows(0.5)):
+                    break
+        finally:
+            child.kill()
+        try:
+            with open(path, encoding="utf-8") as file:
+                result: dict[str, Any] = json.load(file)
+        except (OSError, ValueError):
+            return None
+        result["weights_file"] = path + ".weights"
+        if name:
+            self._known[name] = result
+        return result
+
+
+def _reseed(seed: int) -> None:
+    import random
+
+    import torch
+
+    random.seed(seed)
+    torch.manual_seed(seed)
+    np.random.seed(seed)

@@ -1,0 +1,215 @@
+"""What ``run`` does inside the watched process: look, try, prove, apply, and let the script go on faster."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import shutil
+import sys
+import time
+from typing import Any
+
+from hasten.core.codec import decode, encode
+from hasten.core.errors import Unsuited
+from hasten.core.interval import Interval
+from hasten.core.plan import Plan, Step
+from hasten.core.remedy import Fidelity
+from hasten.core.report import Outcome
+from hasten.core.trace import Trace
+from hasten.data.probe import probe
+from hasten.measure import machine
+from hasten.rules import remedy_types
+from hasten.run.fidelity import Judge
+from hasten.run.search import Search, budget_of, payback, remedies_of
+from hasten.run.trial import TrialRoom
+from hasten.seams import fork, schedule
+from hasten.seams.ask import probe_loaders
+from hasten.seams.child import exchange_folder
+from hasten.seams.collect import collect
+from hasten.seams.guard import guarded, say
+from hasten.seams.window import Window, rest
+
+OVERALL_SHARE = 0.15  # of the budget, kept for timing all kept remedies together
+SETTLE = 3  # steps after applying the plan that are not counted
+
+
+class Runner:
+    """Watches, tries once after the window, applies what was kept."""
+
+    def __init__(self, session: Any) -> None:
+        self.session = session
+        self.watch = session.watch
+        self.config = session.config
+        self.outcome = Outcome()
+        self.trace: Trace | None = None
+        self.applied_at = 0
+        self.applied: list[Any] = []
+        session.finish = self._finish
+        self.window = Window(self.watch, session.forward, self._after)
+        if self.config.get("plan"):
+            self.watch.at_step = self._replay
+
+    # -- replaying a plan ----------------------------------------------------------------------------------------
+
+    def _replay(self, now: int) -> None:
+        """After the first step (optimizers and modules are known then), apply the given plan."""
+        self.watch.first_step = self.watch.first_step or now
+
+        def apply() -> None:
+            self.session.forward.settle()
+            plan = decode(Plan, self.config["plan"])
+            self._apply(plan.steps)
+            self.outcome = Outcome(plan=plan, message=f"replayed a plan of {len(plan.steps)} remedies")
+
+        self.watch.at_step = self.window._step
+        guarded(self.session, apply)
+
+    # -- searching -----------------------------------------------------------------------------------------------
+
+    def _after(self, _now: int) -> None:
+        guarded(self.session, self._between)
+
+    def _between(self) -> None:
+        if self.trace is None:
+            self.trace = self._trace("")
+            if not self.config.get("plan"):
+                self._search()
+        self._write("")
+        rest(self.window)
+
+    def _trace(self, ended: str) -> Trace:
+        trace = collect(self.watch, self.window, ended=ended)
+        predicted, source = schedule.predict(sys._getframe()) if not ended else (-1, "")
+        if self.trace is not None:
+            predicted, source = self.trace.predicted_steps, self.trace.steps_from
+        return dataclasses.replace(trace, predicted_steps=predicted, steps_from=source)
+
+    def _search(self) -> None:
+        assert self.trace is not None
+        reason = fork.why_not()
+        if reason:
+            self.outcome = Outcome(message=f"no trials inside this process: {reason}")
+            return
+        start = time.monotonic()
+        budget = budget_of(self.trace, self.config.get("budget"))
+        self._probe()
+        folder = exchange_folder()
+        step_seconds = self.trace.step_median
+        with fork.AtEnd(lambda: shutil.rmtree(folder, ignore_errors=True)):
+            room = TrialRoom(self.watch, self.session.switchboard, step_seconds, folder)
+            search = Search(
+                room,
+                Judge(room, folder, step_seconds),
+                self.trace,
+                budget * (1 - OVERALL_SHARE),
+                Fidelity(self.config.get("allow", "equivalent")),
+                tuple(self.config.get("only") or ()),
+                tuple(self.config.get("skip") or ()),
+                say,
+            )
+            search.run()
+            self._conclude(search, start, budget)
+
+    def _probe(self) -> None:
+        assert self.trace is not None
+        probes = probe_loaders(self.watch, probe)
+        keys = [k for k, r in self.watch.loaders.items() if r.batches]
+        loaders = tuple(
+            dataclasses.replace(facts, probe=probes.get(key))
+            for facts, key in zip(self.trace.loaders, keys, strict=True)
+        )
+        self.trace = dataclasses.replace(self.trace, loaders=loaders)
+
+    def _conclude(self, search: Search, start: float, budget: float) -> None:
+        assert self.trace is not None
+        overall = search.overall(max(2.0, budget * OVERALL_SHARE))
+        proof = ""
+        if search.kept:
+            found = search.judge.judge([k.remedy for k in search.kept])
+            proof = found.words
+            if found.kept is False:
+                search.broken.append(f"all together: {found.words}")
+                search.kept.clear()
+        cost = time.monotonic() - start
+        steps = tuple(k.step() for k in search.kept)
+        ratio = overall.ratio if overall is not None and search.kept else None
+        self.outcome = Outcome(
+            trials=tuple(search.trials),
+            plan=self._plan(steps),
+            before=self.trace.step,
+            overall=ratio,
+            cost_seconds=cost,
+            budget_seconds=budget,
+            payback_seconds=payback(cost, ratio),
+            proof=proof,
+            broken=tuple(search.broken),
+        )
+        self._apply(steps)
+        kept = ", ".join(str(k.remedy) for k in search.kept) or "nothing"
+        say(f"trials took {cost:.0f} s; kept: {kept}")
+
+    def _plan(self, steps: tuple[Step, ...]) -> Plan:
+        return Plan(
+            script=self.config.get("script", ""),
+            script_sha256=self.config.get("script_sha256", ""),
+            versions=machine.versions(),
+            machine=machine.machine(),
+            steps=steps,
+            created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        )
+
+    def _apply(self, steps: tuple[Step, ...]) -> None:
+        """Switch the remedies on in the user's own process."""
+        for step, remedy in zip(steps, remedies_of(steps, remedy_types()), strict=True):
+            try:
+                if remedy.name == "Compile":
+                    self.session.forward.release()
+                self.session.switchboard.on(remedy, required=False)
+                self.applied.append(remedy)
+            except Unsuited as error:
+                say(f"{step.remedy} could not be applied: {error}")
+        self.applied_at = self.watch.steps
+
+    # -- the end -------------------------------------------------------------------------------------------------
+
+    def _write(self, ended: str) -> None:
+        trace = self._trace(ended) if self.trace is None or self.config.get("plan") else self.trace
+        if ended:
+            trace = dataclasses.replace(trace, ended=ended, steps=self.watch.steps)
+        self._audit()
+        outcome = dataclasses.replace(self.outcome, after=self._speed_after())
+        self.session.write("trace", trace)
+        self.session.write("outcome", {"steps": self.watch.steps, **encode(outcome)})
+
+    def _audit(self) -> None:
+        """Remedies that check themselves while they run may have found that their promise does not hold."""
+        broken = [
+            f"{r}: a value made anew differed from the kept one; it was switched off"
+            for r in self.applied
+            if getattr(r, "broken", lambda: False)()
+        ]
+        known = self.outcome.broken
+        new = tuple(b for b in broken if b not in known)
+        for line in new:
+            say(f"broken promise: {line}")
+        if new:
+            self.outcome = dataclasses.replace(self.outcome, broken=(*known, *new))
+
+    def _speed_after(self) -> Interval | None:
+        fold = self.watch.fold
+        rows = self.watch.records()[(self.applied_at + SETTLE) // fold :]
+        rows = rows[len(rows) // 4 :]
+        return Interval.of_mean([r[0] / 1e9 for r in rows]) if self.applied_at and len(rows) >= 4 else None
+
+    def _finish(self, how: str) -> None:
+        self.window.close()
+        if self.watch.steps or self.watch.backwards:
+            self._write(how)
+        else:
+            self.session.write("idle", {"wall": self.watch.clock.now() - self.watch.torch_imported})
+
+
+def begin(session: Any) -> None:
+    """Called once torch has been imported in a process under ``hasten run``."""
+    Runner(session)
+

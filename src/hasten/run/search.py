@@ -1,0 +1,198 @@
+"""Which remedies to try, in which order, within which budget; what is kept."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from hasten.core.errors import Unsuited
+from hasten.core.finding import Finding
+from hasten.core.interval import Interval
+from hasten.core.plan import Step
+from hasten.core.remedy import Fidelity, Grain, Remedy
+from hasten.core.report import Trial
+from hasten.core.trace import Trace
+from hasten.measure.interleave import Outcome
+from hasten.rules import find
+from hasten.run.fidelity import Judge
+from hasten.run.trial import Measured, TrialRoom
+
+MOST_SECONDS = 120.0  # default budget: the smaller of this …
+SHARE_OF_JOB = 0.05  # … and this part of the predicted job,
+UNKNOWN_SECONDS = 30.0  # or this where the job's length cannot be predicted
+LEAST_TRIAL = 2.0  # seconds; a trial that would get less is not begun
+LEAST_GAIN = 1.005  # predicted best case below which a remedy is not tried
+
+
+@dataclass
+class Kept:
+    """A remedy that won, with its evidence."""
+
+    remedy: Remedy
+    rule: str
+    measured: Measured
+    proof: str
+
+    def step(self) -> Step:
+        r = self.remedy
+        return Step(r.name, r.settings(), r.fidelity.value, self.rule, self.measured.ratio, self.proof)
+
+
+@dataclass
+class Search:
+    """Tries remedies one on top of the other.
+
+    Args:
+        room, judge: where trials and comparisons run.
+        trace: what was measured before.
+        budget: seconds for everything.
+        allow: the most that a remedy may change.
+        say: progress, one line each.
+    """
+
+    room: TrialRoom
+    judge: Judge
+    trace: Trace
+    budget: float
+    allow: Fidelity = Fidelity.EQUIVALENT
+    only: tuple[str, ...] = ()
+    skip: tuple[str, ...] = ()
+    say: Callable[[str], None] = lambda text: None
+    kept: list[Kept] = field(default_factory=list)
+    trials: list[Trial] = field(default_factory=list)
+    broken: list[str] = field(default_factory=list)
+
+    def run(self) -> None:
+        """Try everything that the budget allows."""
+        start = time.monotonic()
+        candidates = list(self.candidates())
+        for number, (finding, remedy) in enumerate(candidates):
+            left = self.budget - (time.monotonic() - start)
+            trial = _trial(finding, remedy)
+            why = self._why_not(finding, remedy, left)
+            if why:
+                self.trials.append(replace(trial, why=why))
+                continue
+            share = max(LEAST_TRIAL, left / (len(candidates) - number) * 2)
+            self.say(f"trial {number + 1} of {len(candidates)}: {remedy}")
+            self.trials.append(self._try(finding, remedy, trial, min(left, share)))
+
+    def candidates(self) -> list[tuple[Finding, Remedy]]:
+        """Remedies of all findings in the rules' order, each once."""
+        seen: set[str] = set()
+        out = []
+        for finding in find(self.trace):
+            for remedy in finding.remedies:
+                if str(remedy) not in seen:
+                    seen.add(str(remedy))
+                    out.append((finding, remedy))
+        return out
+
+    def _why_not(self, finding: Finding, remedy: Remedy, left: float) -> str:
+        if self.only and remedy.name not in self.only:
+            return "not among --only"
+        if remedy.name in self.skip:
+            return "skipped as asked"
+        if remedy.fidelity.rank > self.allow.rank:
+            return f"ask: --allow {remedy.fidelity.value}"
+        if remedy.grain is Grain.JOB:
+            return "cannot be alternated inside a run"
+        if finding.predicted.high < LEAST_GAIN and not self.only:
+            return "predicted to gain nothing"
+        if any(k.remedy.name == remedy.name for k in self.kept):
+            return "another setting of it was kept"
+        if left < LEAST_TRIAL + remedy.one_off_seconds:
+            return "the budget was used up" if not remedy.one_off_seconds else "dearer to try than the budget allows"
+        return ""
+
+    def _try(self, finding: Finding, remedy: Remedy, trial: Trial, seconds: float) -> Trial:
+        start = time.monotonic()
+        base = [k.remedy for k in self.kept]
+        with_ = [r for r in base if r.name not in remedy.conflicts] + [remedy]
+        unsuited = self._unsuited(remedy)
+        if unsuited:
+            return replace(trial, why=unsuited)
+        measured = self.room.compare(base, with_, seconds)
+        trial = replace(
+            trial,
+            ratio=measured.ratio,
+            cpu_ratio=measured.cpu_ratio,
+            pairs=len(measured.pairs.wall),
+            method=measured.method,
+        )
+        verdict, why = _verdict(measured, remedy)
+        proof = ""
+        if verdict == "kept":
+            found = self.judge.judge(with_)
+            proof = found.words
+            if found.kept is None:
+                verdict, why = "dropped", found.words
+            elif not found.kept:
+                verdict, why = "broken promise", found.words
+                self.broken.append(f"{remedy}: {found.words}")
+            else:
+                self.kept = [k for k in self.kept if k.remedy.name not in remedy.conflicts]
+                self.kept.append(Kept(remedy, finding.code, measured, proof))
+        return replace(trial, verdict=verdict, why=why, fidelity_found=proof, seconds=time.monotonic() - start)
+
+    def _unsuited(self, remedy: Remedy) -> str:
+        """Ask in the parent, by switching on and at once off again, whether the remedy can be applied at all."""
+        try:
+            self.room.switchboard.on(remedy)()
+        except Unsuited as error:
+            return str(error)
+        return ""
+
+    def overall(self, seconds: float) -> Measured | None:
+        """All kept remedies together against the script as it is."""
+        if not self.kept:
+            return None
+        if len(self.kept) == 1:
+            return self.kept[0].measured
+        return self.room.compare([], [k.remedy for k in self.kept], seconds)
+
+
+def _trial(finding: Finding, remedy: Remedy) -> Trial:
+    return Trial(
+        str(remedy), remedy.name, remedy.settings(), remedy.fidelity.value, finding.code, finding.predicted
+    )
+
+
+def _verdict(measured: Measured, remedy: Remedy) -> tuple[str, str]:
+    outcome = measured.outcome
+    if outcome is Outcome.FASTER:
+        cpu = measured.cpu_ratio
+        if cpu is not None and cpu.high < 1 and not remedy.parallel:
+            return "cannot tell", "wall time and CPU time contradict each other"
+        return "kept", ""
+    if outcome is Outcome.SLOWER:
+        return "dropped", "slower"
+    if outcome is Outcome.SAME:
+        return "dropped", "no difference"
+    if measured.ratio is not None and measured.ratio.high < 1.02:
+        return "dropped", "no gain worth having"
+    return "cannot tell", measured.why or "the noise is larger than the difference"
+
+
+def budget_of(trace: Trace, asked: float | None) -> float:
+    """Seconds that trials may take."""
+    if asked is not None:
+        return float(asked)
+    if trace.predicted_steps > 0 and trace.step_seconds > 0:
+        return min(MOST_SECONDS, SHARE_OF_JOB * trace.predicted_steps * trace.step_seconds)
+    return UNKNOWN_SECONDS
+
+
+def payback(cost: float, overall: Interval | None) -> float:
+    """Training seconds (with the plan on) after which the trials' cost is repaid."""
+    if overall is None or not overall.value > 1:
+        return math.inf
+    return cost / (overall.value - 1)
+
+
+def remedies_of(steps: tuple[Step, ...], types: dict[str, Any]) -> list[Remedy]:
+    """The remedies of a plan, in order."""
+    return [types[s.remedy](**s.settings) for s in steps]

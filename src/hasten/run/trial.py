@@ -1,0 +1,245 @@
+"""A paired A/B of one remedy in forked children of the running script."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from hasten.core.errors import Unsuited
+from hasten.core.interval import Interval
+from hasten.core.remedy import Grain, Remedy, Seam, Undo, undo_all
+from hasten.measure.interleave import Outcome, Pairs, coin_flips
+from hasten.seams import fork
+from hasten.seams.apply import Switchboard
+from hasten.seams.child import WITH, WITHOUT, Ahead, Alternating, Batches, Tokened
+from hasten.seams.record import record_batches
+from hasten.seams.watch import Watch
+
+FORKED_STEPWISE = "fork, step by step"
+FORKED_IN_TURNS = "fork, two children in turns"
+UNIT_SECONDS = 0.02  # a turn lasts at least this long …
+WORKER_UNIT = 4  # … and this many steps where workers deliver in bursts
+WARM = 4
+SILENT_SECONDS = 20.0  # a child that says nothing for so long (beyond its steps) is given up
+
+
+@dataclass
+class Measured:
+    """What a trial found."""
+
+    pairs: Pairs
+    method: str
+    seconds: float
+    why: str = ""
+    losses: dict[int, list[float]] = field(default_factory=dict)
+
+    @property
+    def outcome(self) -> Outcome:
+        return self.pairs.outcome
+
+    @property
+    def ratio(self) -> Interval | None:
+        return self.pairs.ratio() if len(self.pairs.wall) >= 8 else None
+
+    @property
+    def cpu_ratio(self) -> Interval | None:
+        return self.pairs.cpu_ratio() if len(self.pairs.cpu) >= 8 else None
+
+
+class TrialRoom:
+    """Runs trials at one point of the script: all children start from the same state.
+
+    Args:
+        step_seconds: mean duration of a step now.
+    """
+
+    def __init__(self, watch: Watch, switchboard: Switchboard, step_seconds: float, folder: str = "") -> None:
+        self.watch = watch
+        self.switchboard = switchboard
+        self.step_seconds = step_seconds
+        self.folder = folder
+        self.recorded: deque[Any] | None = record_batches(watch)
+
+    # -- one trial -----------------------------------------------------------------------------------------------
+
+    def compare(self, without: list[Remedy], with_: list[Remedy], seconds: float) -> Measured:
+        """Steps with ``with_`` against steps with ``without``, for at most ``seconds``."""
+        start = time.monotonic()
+        changed = [r for r in (*without, *with_) if (r in without) != (r in with_)]
+        stepwise = all(r.grain is Grain.STEP for r in changed)
+        pairs = Pairs()
+        if stepwise:
+            why = self._stepwise(without, with_, pairs, seconds)
+        else:
+            why = self._in_turns(without, with_, pairs, seconds)
+        method = FORKED_STEPWISE if stepwise else FORKED_IN_TURNS
+        return Measured(pairs, method, time.monotonic() - start, why)
+
+    def _stepwise(self, without: list[Remedy], with_: list[Remedy], pairs: Pairs, seconds: float) -> str:
+        common = [r for r in without if r in with_]
+        off = [r for r in without if r not in with_]
+        on = [r for r in with_ if r not in without]
+        settle = max((r.settle for r in (*on, *off)), default=0)
+        unit = max(1, min(8, round(0.004 / max(self.step_seconds, 1e-6))))
+
+        def driver(sender: fork.Sender) -> Alternating:
+            batches = self.arrange(common, fresh=False)
+            undo_off = [self.switchboard.on(r) for r in off]
+
+            def switch() -> Undo:
+                undo_all(undo_off)()
+                undos = [self.switchboard.on(r) for r in on]
+
+                def back() -> None:
+                    undo_all(undos)()
+                    undo_off.extend(self.switchboard.on(r) for r in off)
+
+                return back
+
+            switch()()
+            return Alternating(
+                sender,
+                self.watch,
+                switch,
+                prepare=Ahead(self.watch, batches, [*common, *off, *on]),
+                settle=settle,
+                unit=unit,
+            )
+
+        child = fork.go(self.watch, driver, allowed=self.allowed, processes=False)
+        return self._listen(child, pairs, seconds)
+
+    def _listen(self, child: fork.Child, pairs: Pairs, seconds: float) -> str:
+        end = time.monotonic() + seconds
+        silent = SILENT_SECONDS + 40 * self.step_seconds
+        heard = time.monotonic()
+        half: tuple[int, float, float] | None = None
+        try:
+            while not pairs.exhausted:
+                now = time.monotonic()
+                if child.ended:
+                    return "" if pairs.wall else "the child ended before it could be timed"
+                if now > end:
+                    return "time was up"
+                if now - heard > silent:
+                    return "the child fell silent"
+                for kind, wall, cpu, _, _ in child.rows(min(0.5, end - now)):
+                    heard = time.monotonic()
+                    if kind == fork.DONE:
+                        return ""
+                    if half is None:
+                        half = (kind, wall, cpu)
+                        continue
+                    times = {half[0]: half[1:], kind: (wall, cpu)}
+                    half = None
+                    if len(times) == 2:
+                        pairs.add(times[WITHOUT][0], times[WITH][0], times[WITHOUT][1], times[WITH][1])
+                        pairs.look()
+            return ""
+        finally:
+            child.kill()
+
+    def _in_turns(self, without: list[Remedy], with_: list[Remedy], pairs: Pairs, seconds: float) -> str:
+        end = time.monotonic() + seconds
+        changed = [r for r in (*without, *with_) if (r in without) != (r in with_)]
+        fresh = any(r.seam is Seam.LOADER for r in changed)
+        unit = max(1, min(16, round(UNIT_SECONDS / max(self.step_seconds, 1e-6))))
+        warm = WARM + max((r.settle for r in changed), default=0)
+        if fresh:
+            unit, warm = max(unit, WORKER_UNIT), warm + 4
+        children: dict[int, fork.Child] = {}
+
+        def kill() -> None:
+            for child in children.values():
+                child.kill()
+
+        with fork.AtEnd(kill):
+            for way, remedies in ((WITHOUT, without), (WITH, with_)):
+                child = children[way] = fork.go(
+                    self.watch, self._tokened(remedies, fresh, warm, unit), allowed=self.allowed, processes=False
+                )
+                if not self._ready(child, end):
+                    return "the child was not ready in time"
+                child.freeze()
+            return self._take_turns(children, pairs, end)
+
+    def _tokened(
+        self, remedies: list[Remedy], fresh: bool, warm: int, unit: int
+    ) -> Callable[[fork.Sender], Tokened]:
+        def driver(sender: fork.Sender) -> Tokened:
+            batches = self.arrange(remedies, fresh)
+            return Tokened(
+                sender, self.watch, warm=warm, unit=unit, prepare=Ahead(self.watch, batches, remedies)
+            )
+
+        return driver
+
+    def _ready(self, child: fork.Child, end: float) -> bool:
+        while time.monotonic() < end and not child.ended:
+            if any(r[0] == fork.READY for r in child.rows(0.2)):
+                return True
+        return False
+
+    def _take_turns(self, children: dict[int, fork.Child], pairs: Pairs, end: float) -> str:
+        for heads in coin_flips():
+            times = {}
+            for way in (WITHOUT, WITH) if heads else (WITH, WITHOUT):
+                child = children[way]
+                child.turn()
+                row = self._await_row(child, end)
+                if row is None:
+                    return "time was up" if time.monotonic() >= end else "a child ended early"
+                child.freeze()
+                times[way] = row
+            if all(row[0] == 0 for row in times.values()):
+                pairs.add(times[WITHOUT][1], times[WITH][1], times[WITHOUT][2], times[WITH][2])
+                pairs.look()
+            if pairs.exhausted:
+                return ""
+            if time.monotonic() > end:
+                return "time was up"
+        return ""
+
+    def _await_row(self, child: fork.Child, end: float) -> tuple[int, float, float, float, float] | None:
+        while time.monotonic() < end and not child.ended:
+            rows = child.rows(min(0.5, max(0.0, end - time.monotonic())))
+            if rows:
+                return rows[-1]
+        return None
+
+    # -- inside a child ------------------------------------------------------------------------------------------
+
+    @property
+    def allowed(self) -> tuple[str, ...]:
+        return (self.folder,) if self.folder else ()
+
+    def arrange(self, remedies: list[Remedy], fresh: bool, endless: bool = True) -> Batches:
+        """In a child: serve batches so that the loop goes on, and switch remedies on.
+
+        Args:
+            fresh: give the loop a new iterator, made with the remedies on.
+        """
+        watch = self.watch
+        loaders = any(r.seam is Seam.LOADER for r in remedies)
+        recorded = deque(self.recorded) if self.recorded is not None and not (fresh or loaders) else None
+        batches = Batches(watch, recorded, endless)
+        watch.serve = batches
+        first = [r for r in remedies if r.seam is Seam.LOADER]
+        for remedy in first:
+            self.switchboard.on(remedy)
+        if fresh or loaders:
+            record = watch.trained_from
+            loader = record.loader() if record is not None else None
+            if record is None or loader is None:
+                raise Unsuited("no loader feeds the training")
+            iterator = loader._get_iterator()
+            batches.stand_ins[id(record.iterator)] = iterator
+            watch.iterators[iterator] = record
+            record.iterator = iterator
+        for remedy in remedies:
+            if remedy not in first:
+                self.switchboard.on(remedy)
+        return batches

@@ -1,0 +1,63 @@
+"""Asking a dataset in a forked child, where it can do no harm."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable
+from typing import Any
+
+from hasten.core.codec import decode, encode
+from hasten.core.trace import Probe
+from hasten.seams import fork
+from hasten.seams.child import exchange_folder
+from hasten.seams.watch import Watch
+
+LIMIT_SECONDS = 10.0
+Examine = Callable[[Any], Probe]
+
+
+def probe_loaders(watch: Watch, examine: Examine) -> dict[int, Probe]:
+    """A probe for every map-style loader, by the key of :attr:`Watch.loaders`."""
+    from torch.utils.data import IterableDataset
+
+    found = {}
+    for key, record in watch.loaders.items():
+        loader = record.loader()
+        if loader is None or not record.batches:
+            continue
+        if isinstance(loader.dataset, IterableDataset):
+            found[key] = Probe(why_not="an IterableDataset has no items to ask for")
+            continue
+        found[key] = probe_in_child(watch, loader.dataset, examine)
+    return found
+
+
+def probe_in_child(watch: Watch, dataset: Any, examine: Examine) -> Probe:
+    """Probe a dataset in a forked child; the caller has checked that forking is safe."""
+    folder = exchange_folder()
+    path = os.path.join(folder, "probe.json")
+
+    def driver(sender: fork.Sender) -> Any:
+        result = examine(dataset)
+        with open(path, "w", encoding="utf-8") as file:
+            json.dump(encode(result), file)
+        sender.row(fork.DONE)
+        sender.leave()
+
+    child = fork.go(watch, driver, allowed=(folder,))
+    try:
+        end = time.monotonic() + LIMIT_SECONDS
+        while not child.ended and time.monotonic() < end:
+            if any(r[0] == fork.DONE for r in child.rows(0.5)):
+                break
+        child.kill()
+        with open(path, encoding="utf-8") as file:
+            return decode(Probe, json.load(file))
+    except (OSError, ValueError):
+        return Probe(why_not="asking the dataset twice failed or took too long")
+    finally:
+        child.kill() if not child.ended else None
+        shutil.rmtree(folder, ignore_errors=True)

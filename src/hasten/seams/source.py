@@ -1,0 +1,132 @@
+"""Reading the user's source: which loop stands around a line, where a call is written. Nothing is run."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import linecache
+from collections.abc import Callable, Iterator
+
+from hasten.core.trace import Place
+
+Loop = ast.For | ast.AsyncFor | ast.While | ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
+_LOOPS = (ast.For, ast.AsyncFor, ast.While, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+_SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
+
+
+@functools.lru_cache(maxsize=64)
+def tree_of(file: str) -> ast.Module | None:
+    """The parsed file; None where it cannot be read or parsed."""
+    lines = linecache.getlines(file)
+    if not lines:
+        return None
+    try:
+        return ast.parse("".join(lines))
+    except (SyntaxError, ValueError):
+        return None
+
+
+def place_in(file: str, node: ast.stmt | ast.expr, function: str = "") -> Place:
+    """The place of a node; of a compound statement only its first line."""
+    text = linecache.getline(file, node.lineno).rstrip("\n")
+    one_line = node.end_lineno == node.lineno
+    end = (node.end_col_offset or 0) if one_line else len(text.split("  #")[0].rstrip())
+    return Place(file, node.lineno, function, text, node.col_offset + 1, end + 1)
+
+
+def loops_around(file: str, line: int) -> list[Loop]:
+    """The loops of the innermost function that a line lies in, innermost first; their header lines count."""
+    tree = tree_of(file)
+    if tree is None:
+        return []
+    found: list[Loop] = []
+    node: ast.AST | None = tree
+    while node is not None:
+        if isinstance(node, _SCOPES):
+            found.clear()
+        elif isinstance(node, _LOOPS):
+            found.append(node)
+        node = next((n for n in _inner(node) if _holds(n, line)), None)
+    return found[::-1]
+
+
+def _inner(node: ast.AST) -> Iterator[ast.AST]:
+    """Children that have lines, those without (arguments, comprehension clauses) opened up."""
+    for child in ast.iter_child_nodes(node):
+        if hasattr(child, "lineno"):
+            yield child
+        else:
+            yield from _inner(child)
+
+
+def _holds(node: ast.AST, line: int) -> bool:
+    first, last = getattr(node, "lineno", 0), getattr(node, "end_lineno", 0) or 0
+    if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+        first = min([first, *(d.lineno for d in node.decorator_list)])
+    return bool(first <= line <= last)
+
+
+def loop_at(file: str, line: int) -> Loop | None:
+    """The loop whose header stands on a line."""
+    return next((n for n in loops_around(file, line) if n.lineno == line), None)
+
+
+def iterations_are_alike(loop: Loop) -> bool:
+    """False where every iteration calls another object (``for layer in layers: x = layer(x)``): nothing to batch."""
+    targets = _targets(loop)
+    for call in (n for n in ast.walk(loop) if isinstance(n, ast.Call)):
+        called = call.func
+        if isinstance(called, ast.Name) and called.id in targets:
+            return False
+        if isinstance(called, ast.Subscript) and targets & _names(called.slice):
+            return False
+    return True
+
+
+def differentiates(loop: Loop) -> bool:
+    """Whether a loop calls ``backward`` or an optimizer's ``step``: it is the training loop, or accumulates."""
+    names = {n.func.attr for n in ast.walk(loop) if isinstance(n, ast.Call) and isinstance(n.func, ast.Attribute)}
+    return bool(names & {"backward", "step"})
+
+
+def source_of(file: str, node: ast.AST) -> str:
+    """The text of a node."""
+    return ast.get_source_segment("".join(linecache.getlines(file)), node) or ""
+
+
+def iterated(loop: Loop) -> ast.expr:
+    """What a loop runs over; of ``while`` its condition."""
+    if isinstance(loop, ast.While):
+        return loop.test
+    return loop.iter if isinstance(loop, (ast.For, ast.AsyncFor)) else loop.generators[0].iter
+
+
+def _targets(loop: Loop) -> set[str]:
+    if isinstance(loop, ast.While):
+        return set()
+    if isinstance(loop, (ast.For, ast.AsyncFor)):
+        return _names(loop.target)
+    return set().union(*(_names(g.target) for g in loop.generators))
+
+
+def _names(node: ast.AST) -> set[str]:
+    return {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
+
+
+def calls(file: str, wanted: Callable[[ast.Call], bool]) -> list[Place]:
+    """Where a file calls what is wanted, in the order of the text."""
+    tree = tree_of(file)
+    if tree is None:
+        return []
+    found = [n for n in ast.walk(tree) if isinstance(n, ast.Call) and wanted(n)]
+    return [place_in(file, n) for n in sorted(found, key=lambda n: (n.lineno, n.col_offset))]
+
+
+def callers(file: str, function: str) -> list[Place]:
+    """Where a file calls a function or method of that name, inside a loop."""
+
+    def wanted(call: ast.Call) -> bool:
+        name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+        return name == function
+
+    return [p for p in calls(file, wanted) if loops_around(file, p.line)]
