@@ -75,7 +75,5 @@ class RowStore:
 
     def view(self, offset: int, dtype: np.dtype[np.generic], shape: tuple[int, ...]) -> np.ndarray:
         """A column: ``(rows, *shape)`` of ``dtype`` at a byte offset inside each row (no copy)."""
-        width = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-        part = self.bytes[:, offset : offset + width]
         strides = (self.stride, *np.empty(shape, dtype).strides)
-        return np.ndarray((self.rows, *shape), dtype, part.data if part.size else b"", 0, strides)
+        return np.ndarray((self.rows, *shape), dtype, self._map, offset, strides)

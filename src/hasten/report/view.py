@@ -14,6 +14,7 @@ from hasten.core.plan import Step
 from hasten.core.report import Report, Result, Trial
 from hasten.core.trace import Ceilings, Epoch, Growth, Place, Trace
 from hasten.report.figures import duration, figure, level_of, time_unit
+from hasten.report.tree import same_line
 
 EPOCHS = 6  # lines of the epoch table before some are left out
 

@@ -23,11 +23,11 @@ from hasten.seams import fork
 from hasten.seams.child import Straight
 from hasten.seams.state import Snapshot
 
-MOST_STEPS = 40
-LEAST_STEPS = 4
+MOST_STEPS = 40  # steps compared …
+LEAST_STEPS = 4  # … or fewer where steps are long
 ROUNDING = 32.0  # an equivalent remedy rounds in every operation of every step, the yardstick only once
 LEAST_TOLERANCE = 1e-6  # relative; a few units in the last place of float32
-PART_SECONDS = 15.0  # one child takes at most this long
+PART_SECONDS = 6.0  # one child takes about this long at most
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Judge:
 
     @property
     def steps(self) -> int:
-        return int(max(LEAST_STEPS, min(MOST_STEPS, PART_SECONDS / 2 / max(self.step_seconds, 1e-6))))
+        return int(max(LEAST_STEPS, min(MOST_STEPS, PART_SECONDS / max(self.step_seconds, 1e-6))))
 
     def judge(self, remedies: list[Remedy]) -> Finding:
         """Compare the script with ``remedies`` on to the script as it is."""

@@ -227,19 +227,23 @@ class TrialRoom:
         recorded = deque(self.recorded) if self.recorded is not None and not (fresh or loaders) else None
         batches = Batches(watch, recorded, endless)
         watch.serve = batches
-        first = [r for r in remedies if r.seam is Seam.LOADER]
-        for remedy in first:
-            self.switchboard.on(remedy)
+        early = [r for r in remedies if r.seam in (Seam.LOADER, Seam.FETCHER)] if fresh or loaders else []
+        for remedy in early:  # the new iterator's fetcher, here or in its workers, is made with them on
+            self.switchboard.on(remedy, required=False)
         if fresh or loaders:
-            record = watch.trained_from
-            loader = record.loader() if record is not None else None
-            if record is None or loader is None:
-                raise Unsuited("no loader feeds the training")
-            iterator = loader._get_iterator()
-            batches.stand_ins[id(record.iterator)] = iterator
-            watch.iterators[iterator] = record
-            record.iterator = iterator
+            self._renew_iterator(batches)
         for remedy in remedies:
-            if remedy not in first:
+            if remedy not in early:
                 self.switchboard.on(remedy)
         return batches
+
+    def _renew_iterator(self, batches: Batches) -> None:
+        """Give the training loop an iterator made now, in place of the one it holds."""
+        record = self.watch.trained_from
+        loader = record.loader() if record is not None else None
+        if record is None or loader is None:
+            raise Unsuited("no loader feeds the training")
+        iterator = loader._get_iterator()
+        batches.stand_ins[id(record.iterator)] = iterator
+        self.watch.iterators[iterator] = record
+        record.iterator = iterator

@@ -332,6 +332,7 @@ class Straight:
         self.outcome = outcome
         self.losses: list[float] = []
         watch.keep_loss = bool(outcome)
+        sender.at_end = self._tell  # a script that ends before all steps are taken is compared as it ended
         self._start()
 
     def _start(self) -> None:
@@ -351,10 +352,10 @@ class Straight:
             dirty = any(spent[i] for i in _DIRTY)
             self.sender.row(2 if dirty else 0, wall, cpu, loss)
         if not self.left:
-            self.finish()
+            self.sender.leave()
         self._start()
 
-    def finish(self) -> None:
+    def _tell(self) -> None:
         if self.outcome and self.snapshot is not None:
             result = digest(self.snapshot)
             result["losses"] = self.losses
@@ -362,7 +363,6 @@ class Straight:
             with open(self.outcome, "w", encoding="utf-8") as file:
                 json.dump(result, file)
         self.sender.row(DONE)
-        self.sender.leave()
 
 
 def _value(loss: Any) -> float:

@@ -11,6 +11,7 @@ import atexit
 import ctypes
 import functools
 import os
+import random
 import select
 import shutil
 import signal
@@ -173,6 +174,7 @@ class Sender:
         self.pipe = pipe
         self.files = files
         self.tokens = tokens
+        self.at_end: Callable[[], None] | None = None
 
     def await_turn(self) -> None:
         """Wait until the parent gives the turn; end if it is gone."""
@@ -191,6 +193,12 @@ class Sender:
 
     def leave(self) -> None:
         """End this child now, running nothing of the user's."""
+        call, self.at_end = self.at_end, None
+        if call is not None:
+            try:
+                call()
+            except Exception:
+                os._exit(1)
         os._exit(0)
 
 
@@ -218,9 +226,12 @@ def go(
     pause_openmp()
     blocked = {signal.SIGINT, signal.SIGTERM}
     signal.pthread_sigmask(signal.SIG_BLOCK, blocked)
+    drawn = random.getstate()
     watch.forking = True
     pid = os.fork()
     watch.forking = False
+    if not pid:
+        random.setstate(drawn)  # Python seeds its generator anew in every forked child
     if pid:
         os.close(write_end)
         os.close(turn_read)

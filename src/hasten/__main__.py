@@ -1,0 +1,7 @@
+"""``python -m hasten``."""
+
+import sys
+
+from hasten.cli.main import main
+
+sys.exit(main())

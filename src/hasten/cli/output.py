@@ -1,0 +1,76 @@
+"""Where the report goes: files are checked before the script is run, and written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from hasten.core.errors import UsageError
+from hasten.core.plan import write_atomically
+
+STDOUT = "-"
+
+
+def check(path: str) -> None:
+    """Find out now, not after hours of training, whether ``path`` can be written.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    target = Path(path).resolve()
+    if target.is_dir():
+        raise UsageError(f"cannot write {path}: it is a folder", "the file's name is missing", f"{path}/report")
+    if _special(target):
+        if not os.access(target, os.W_OK):
+            raise UsageError(f"cannot write {path}", "this user may not write it", "another path")
+        return
+    if not target.parent.is_dir():
+        raise UsageError(
+            f"cannot write {path}: there is no folder {target.parent}",
+            "a typing error, or the folder was not made yet",
+            f"mkdir -p {target.parent}",
+        )
+    try:
+        with tempfile.TemporaryFile(dir=target.parent):
+            pass
+    except OSError as error:
+        raise UsageError(
+            f"cannot write {path}: {error.strerror or error}",
+            "this user may not write the folder, or the disk is full or read-only",
+            "a path in another folder, or --no-save-plan if it is the plan's",
+        ) from None
+
+
+def write(path: str, text: str) -> None:
+    """Write a whole file; ``-`` is stdout.
+
+    Raises:
+        OSError: what was writable before the script ran is no longer.
+    """
+    target = Path(path).resolve()
+    if path == STDOUT:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    elif _special(target):
+        with open(target, "w", encoding="utf-8") as file:
+            file.write(text)
+    else:
+        write_atomically(target, text)
+
+
+def attempt(what: str, action: Callable[[], object]) -> bool:
+    """Do it; say so on stderr if it fails, so that the rest of the report is not lost with it."""
+    try:
+        action()
+    except OSError as error:
+        sys.stderr.write(f"hasten: could not write {what}: {error.strerror or error}\n")
+        return False
+    return True
+
+
+def _special(target: Path) -> bool:
+    """A device or a pipe, which must not be replaced by a file."""
+    return target.exists() and not target.is_file()
