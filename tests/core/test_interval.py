@@ -6,9 +6,10 @@ import math
 import random
 
 import pytest
-from hasten.core.interval import Interval, student_t
 from hypothesis import given
 from hypothesis import strategies as st
+
+from hasten.core.interval import Interval, student_t
 
 seconds = st.floats(1e-6, 1e3)
 

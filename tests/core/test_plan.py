@@ -8,10 +8,10 @@ import os
 from pathlib import Path
 
 import pytest
+
 from hasten.core import plan as plan_module
 from hasten.core.errors import PlanRefused, UsageError
 from hasten.core.plan import Plan, sha256_of_file, write_atomically
-
 from tests import samples
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from hasten.core.interval import Interval
 from hasten.report.figures import (
     aligned,
@@ -18,8 +21,6 @@ from hasten.report.figures import (
     time_unit,
     times,
 )
-from hypothesis import given
-from hypothesis import strategies as st
 
 
 def around(value: float, half: float, unit: str = "s", level: float = 0.95) -> Interval:
@@ -62,7 +63,7 @@ def test_an_interval_without_ends_shows_none() -> None:
         (2.27, 2.31, 2.35, "2.27–2.35"),
         (0.992, 1.001, 1.012, "0.99–1.01"),
         (1.004, 1.02, 1.04, "1.004–1.040"),
-        (0.96, 0.98, 0.9996, "0.96–1.00"),
+        (0.96, 0.98, 0.996, "0.960–0.996"),
         (1.57, 2.02, 2.6, "1.6–2.6"),
         (1.0, 1.0, 1.0, "1.00"),
     ],

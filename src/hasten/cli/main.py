@@ -89,16 +89,18 @@ def run(asked: Asked) -> int:
 
 
 def _check_outputs(asked: Asked) -> None:
-    for path in (asked.json, asked.html, asked.save_plan):
+    for path in (asked.json, asked.html):
         if path and not (path == output.STDOUT and path is asked.json):
             output.check(path)
+    if asked.save_plan:
+        output.check(asked.save_plan, device=False)
 
 
 def _save_plan(result: Result, asked: Asked) -> tuple[Result, bool]:
     plan = result.plan
     if not asked.save_plan or plan is None or not (plan.steps or asked.save_always):
         return result, True
-    if not output.attempt(asked.save_plan, lambda: plan.save(asked.save_plan)):
+    if not output.attempt(asked.save_plan, lambda: plan.save(os.path.realpath(asked.save_plan))):
         return result, False
     return dataclasses.replace(result, plan_path=asked.save_plan), True
 

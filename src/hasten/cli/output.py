@@ -14,8 +14,11 @@ from hasten.core.plan import write_atomically
 STDOUT = "-"
 
 
-def check(path: str) -> None:
+def check(path: str, device: bool = True) -> None:
     """Find out now, not after hours of training, whether ``path`` can be written.
+
+    Args:
+        device: whether it may be a device or a pipe.
 
     Raises:
         UsageError: it cannot.
@@ -24,8 +27,9 @@ def check(path: str) -> None:
     if target.is_dir():
         raise UsageError(f"cannot write {path}: it is a folder", "the file's name is missing", f"{path}/report")
     if _special(target):
-        if not os.access(target, os.W_OK):
-            raise UsageError(f"cannot write {path}", "this user may not write it", "another path")
+        if not device or not os.access(target, os.W_OK):
+            reason = "this user may not write it" if device else "it is no plain file"
+            raise UsageError(f"cannot write {path}: {reason}", "a typing error", "the path of a file")
         return
     if not target.parent.is_dir():
         raise UsageError(

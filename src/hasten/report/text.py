@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 FINDINGS = 5  # shown before "N more: --all"
 BAR = 16  # cells of a whole step
-NARROWEST, WIDEST = 60, 120
+NARROWEST, WIDEST = 72, 120
 
 STYLES = {
     "head": "bold",
@@ -294,9 +294,22 @@ def trials(result: Result, width: int) -> list[Line]:
         table.append([("all kept together", "head"), ("", ""), ("", ""), *figures, ("", "")])
         whys.append("")
     lines: list[Line] = []
-    for line, why in zip(columns(table, "ll...l"), whys, strict=True):
+    for line, why in zip(_fitted(table, width), whys, strict=True):
         lines += _with_why(line, why, width)
     return lines
+
+
+def _fitted(table: list[list[Span]], width: int) -> list[Line]:
+    """The trial table; where the window is too narrow, remedies are cut and not the figures."""
+    lines = columns(table, "ll...l")
+    excess = max(sum(width_of(text) for text, _ in line) for line in lines) - width
+    if excess <= 0:
+        return lines
+    room = max(12, max(width_of(row[0][0]) for row in table) - excess)
+    cut = [
+        [(text if width_of(text) <= room else text[: room - 1] + "…", role) for text, role in row[:1]] for row in table
+    ]
+    return columns([[*first, *row[1:]] for first, row in zip(cut, table, strict=True)], "ll...l")
 
 
 def _replayed(result: Result) -> list[Line]:

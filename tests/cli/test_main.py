@@ -1,0 +1,382 @@
+"""The command line through its own door: the script behaves as without hasten, whatever happens."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import hasten
+from hasten.cli import main as cli
+from hasten.cli.arguments import Asked, parse
+from hasten.core.errors import UsageError
+from tests import samples
+
+SOURCE = str(Path(hasten.__file__).parent.parent)
+ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [SOURCE, os.environ.get("PYTHONPATH")]))}
+TRAINING = """
+import sys, torch
+torch.manual_seed(0)
+torch.set_num_threads(1)
+model = torch.nn.Linear(8, 1)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+for step in range(40):
+    optimizer.zero_grad()
+    loss = model(torch.ones(4, 8)).square().mean()
+    loss.backward()
+    optimizer.step()
+print("loss", loss.item(), sys.argv[1:])
+sys.exit(7)
+"""
+Done = subprocess.CompletedProcess[str]
+
+
+def python(*words: str, cwd: Path, **options: Any) -> Done:
+    return subprocess.run(
+        [sys.executable, *words], cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True, timeout=120, **options
+    )
+
+
+def ours(*words: str, cwd: Path, **options: Any) -> Done:
+    return python("-m", "hasten", *words, cwd=cwd, **options)
+
+
+def script(folder: Path, text: str, name: str = "t.py") -> str:
+    (folder / name).write_text(text)
+    return name
+
+
+# -- the script stays as it is --------------------------------------------------------------------------------------
+
+
+def test_everything_behind_the_script_is_the_scripts(tmp_path: Path) -> None:
+    name = script(tmp_path, "import sys; print(sys.argv, __name__, __file__)")
+    words = [name, "--json", "x", "--help", "-m", "--", "run", ""]
+    done = ours("explain", *words, cwd=tmp_path)
+    assert done.stdout == python(*words, cwd=tmp_path).stdout
+    assert os.listdir(tmp_path) == [name]
+
+
+@pytest.mark.parametrize(
+    "text", ["import sys; sys.exit(7)", "import sys; sys.exit('no')", "import os; os._exit(3)", "1"]
+)
+def test_the_exit_code_is_the_scripts(tmp_path: Path, text: str) -> None:
+    name = script(tmp_path, text)
+    assert ours("explain", name, cwd=tmp_path).returncode == python(name, cwd=tmp_path).returncode
+
+
+def test_a_traceback_is_shown_as_python_shows_it(tmp_path: Path) -> None:
+    name = script(
+        tmp_path,
+        "def f():\n    return {}['a']\ntry:\n    f()\nexcept KeyError as e:\n    raise ValueError('é') from e\n",
+    )
+    plain, done = python(name, cwd=tmp_path), ours("explain", name, cwd=tmp_path)
+    assert done.stderr.startswith(plain.stderr) and "ValueError" in plain.stderr
+    assert done.returncode == plain.returncode == 1
+
+
+def test_stdin_reaches_the_script(tmp_path: Path) -> None:
+    name = script(tmp_path, "print(input()[::-1])")
+    assert ours("explain", name, cwd=tmp_path, input="abc\n").stdout == "cba\n"
+
+
+def test_a_module_is_run_as_python_does(tmp_path: Path) -> None:
+    (tmp_path / "pkg").mkdir()
+    script(tmp_path / "pkg", "import sys; print(sys.argv[1:], __name__, __package__)", "__main__.py")
+    done = ours("explain", "--quiet", "-m", "pkg", "--steps", "3", cwd=tmp_path)
+    assert done.stdout == "['--steps', '3'] __main__ pkg\n"
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGABRT])
+def test_a_script_ended_by_a_signal_ends_hasten_by_the_same(tmp_path: Path, number: int) -> None:
+    name = script(tmp_path, f"import os; os.kill(os.getpid(), {int(number)})")
+    done = ours("explain", name, cwd=tmp_path)
+    assert done.returncode == -number
+    assert f"the script was ended by {signal.Signals(number).name}" in done.stderr
+
+
+@pytest.mark.parametrize(("number", "whole_group"), [(signal.SIGINT, True), (signal.SIGTERM, False)])
+def test_an_interrupted_script_says_goodbye_itself(tmp_path: Path, number: int, whole_group: bool) -> None:
+    text = "import time, signal\n" + (
+        "signal.signal(signal.SIGTERM, lambda *a: (print('goodbye', flush=True), exit(5)))\n"
+        "try:\n    print('ready', flush=True)\n    time.sleep(60)\n"
+        "except KeyboardInterrupt:\n    print('goodbye', flush=True)\n    raise\n"
+    )
+    name = script(tmp_path, text)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "hasten", "explain", name],
+        cwd=tmp_path,
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdout is not None and process.stdout.readline() == "ready\n"
+    time.sleep(0.2)
+    os.killpg(process.pid, number) if whole_group else process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert out == "goodbye\n"
+    assert process.returncode == (-signal.SIGINT if whole_group else 5)
+    assert "\nnext    " in err
+
+
+# -- what is said ---------------------------------------------------------------------------------------------------
+
+
+def test_a_script_that_never_trains_gets_a_clear_message(tmp_path: Path) -> None:
+    done = ours("explain", script(tmp_path, "print('hello')"), cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, "hello\n")
+    assert "torch was never imported, so there was no training to explain" in done.stderr
+
+
+def test_a_script_that_fails_before_it_trains_gets_its_own_command_back(tmp_path: Path) -> None:
+    done = ours("explain", script(tmp_path, "raise SystemExit(4)"), "--lr", "1", cwd=tmp_path)
+    assert "the script failed before it trained" in done.stderr
+    assert done.stderr.rstrip().endswith("next    python t.py --lr 1")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Done]:
+    folder = tmp_path_factory.mktemp("trained")
+    name = script(folder, TRAINING)
+    words = ["explain", "--no-ceilings", "--json", "r.json", "--html", "r.html", name, "--all"]
+    return folder, ours(*words, cwd=folder)
+
+
+def test_a_training_script_is_explained_on_stderr(trained: tuple[Path, Done]) -> None:
+    folder, done = trained
+    assert done.returncode == 7
+    assert done.stdout == python("t.py", "--all", cwd=folder).stdout
+    for words in ("where the time goes", "of 40 steps watched", "ended with exit code 7", "hasten run t.py --all"):
+        assert words in done.stderr
+
+
+def test_the_files_asked_for_are_written(trained: tuple[Path, Done]) -> None:
+    folder, _ = trained
+    document = json.loads((folder / "r.json").read_text())
+    assert (document["kind"], document["exit_code"], document["trace"]["steps"]) == ("explain", 7, 40)
+    assert "Where the time goes" in (folder / "r.html").read_text(encoding="utf-8")
+    assert sorted(os.listdir(folder)) == ["r.html", "r.json", "t.py"]
+
+
+def test_json_on_stdout_follows_the_scripts_own(tmp_path: Path) -> None:
+    done = ours("explain", "--quiet", "--json", "-", script(tmp_path, "print('hello')"), cwd=tmp_path)
+    first, rest = done.stdout.split("\n", 1)
+    assert first == "hello" and json.loads(rest)["trace"] is None and done.stderr == ""
+
+
+# -- wrong usage: nothing is run ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["explain"], "`explain` needs the script to run"),
+        (["explain", "-m"], "no module is named after -m"),
+        (["explain", "none.py"], "there is no file 'none.py'"),
+        (["explain", "--jsno", "x", "t.py"], "unrecognized arguments: --jsno"),
+        (["explain", "--steps", "0", "t.py"], "is no number of steps"),
+        (["explain", "--json", "no/folder/x.json", "t.py"], "there is no folder"),
+        (["explain", "--html", ".", "t.py"], "it is a folder"),
+        (["run", "--save-plan", "no/p.json", "t.py"], "there is no folder"),
+        (["run", "--save-plan", "/dev/null", "t.py"], "it is no plain file"),
+        (["run", "--allow", "anything", "t.py"], "invalid choice"),
+        (["run", "--budget", "-1", "t.py"], "is no number of seconds"),
+        (["run", "--only", "Magic", "t.py"], "there is no remedy 'Magic'"),
+        (["run", "--plan", "torn.json", "t.py"], "cannot read the plan torn.json"),
+        (["run", "--plan", "other.json", "t.py"], "the plan no longer applies: the script changed"),
+        (["run", "--plan", "p.json", "--save-plan", "q.json", "t.py"], "--plan replays a plan"),
+        (["exlpain", "t.py"], "invalid choice: 'exlpain'"),
+        (["rule", "D999"], "there is no rule 'D999'"),
+    ],
+)
+def test_wrong_usage_is_said_before_anything_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: list[str], said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    script(tmp_path, "open('ran', 'w')")
+    (tmp_path / "torn.json").write_text('{"schema": 1, "script"')
+    samples.plan().save(tmp_path / "other.json")
+    assert cli.main(words) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("hasten: ") and said in error and "\n  try: " in error
+    assert not (tmp_path / "ran").exists()
+
+
+def test_an_unwritable_folder_is_found_before_the_script_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(**_: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr("hasten.cli.output.tempfile.TemporaryFile", full)
+    with pytest.raises(UsageError, match="Read-only file system"):
+        cli.output.check(str(tmp_path / "r.json"))
+
+
+def test_a_device_is_written_and_not_replaced() -> None:
+    cli.output.check("/dev/null")
+    cli.output.write("/dev/null", "x")
+    assert not Path("/dev/null").is_file()
+
+
+def test_a_link_is_followed_and_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "real.json").write_text("old")
+    (tmp_path / "link.json").symlink_to("real.json")
+    cli.output.write(str(tmp_path / "link.json"), "new")
+    assert (tmp_path / "link.json").is_symlink() and (tmp_path / "real.json").read_text() == "new"
+
+
+# -- run ------------------------------------------------------------------------------------------------------------
+
+
+def run_with(monkeypatch: pytest.MonkeyPatch, folder: Path, *words: str, **outcome: Any) -> tuple[int, dict[str, Any]]:
+    """`hasten run` whose trials are invented; the arguments they were asked for."""
+    asked: dict[str, Any] = {}
+
+    def invented(script: str, args: Any, **options: Any) -> Any:
+        asked.update(options, script=script, args=args)
+        return samples.result(plan_path="", **outcome)
+
+    monkeypatch.setattr("hasten.api.run", invented)
+    monkeypatch.chdir(folder)
+    return cli.main(["run", *words]), asked
+
+
+def test_options_of_run_arrive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = [
+        "--budget",
+        "9.5",
+        "--allow",
+        "identical",
+        "--only",
+        "A",
+        "--only",
+        "B",
+        "--skip",
+        "C",
+        "-m",
+        "pkg.train",
+        "--plan",
+    ]
+    _, asked = run_with(monkeypatch, tmp_path, "--quiet", *words)
+    assert asked == {
+        "script": "pkg.train", "args": ("--plan",), "module": True, "budget": 9.5, "allow": "identical", "plan": None,
+        "only": ("A", "B"), "skip": ("C",),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("words", "written"),
+    [
+        ([], ["train.hasten.json"]),
+        (["--no-save-plan"], []),
+        (["--save-plan", "p.json"], ["p.json"]),
+        (["--plan", "given.json"], []),
+    ],
+)
+def test_the_plan_is_saved_where_it_was_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], written: list[str]
+) -> None:
+    code, _ = run_with(monkeypatch, tmp_path, *words, "some/train.py")
+    assert code == 0
+    assert os.listdir(tmp_path) == written
+
+
+def test_a_plan_without_remedies_is_saved_only_if_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    empty = dataclasses.replace(samples.plan(), steps=())
+    run_with(monkeypatch, tmp_path, "train.py", plan=empty)
+    assert os.listdir(tmp_path) == []
+    run_with(monkeypatch, tmp_path, "--save-plan", "p.json", "train.py", plan=empty)
+    assert os.listdir(tmp_path) == ["p.json"]
+
+
+@pytest.mark.parametrize(
+    ("strict", "broken", "own", "code"),
+    [(True, True, 0, 3), (False, True, 0, 0), (True, False, 0, 0), (True, True, 5, 5)],
+)
+def test_a_broken_promise_counts_with_strict(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, strict: bool, broken: bool, own: int, code: int
+) -> None:
+    words = ["--strict"] if strict else []
+    said = ("LoaderWorkers(7) gave other weights",) if broken else ()
+    outcome = {"broken": said, "report": samples.report(exit_code=own)}
+    assert run_with(monkeypatch, tmp_path, *words, "train.py", **outcome)[0] == code
+
+
+def test_a_report_that_cannot_be_written_any_more_does_not_lose_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("hasten.cli.output.write_atomically", full)
+    code, _ = run_with(monkeypatch, tmp_path, "--html", "r.html", "train.py")
+    error = capsys.readouterr().err
+    assert code == 1
+    assert "hasten: could not write r.html: No space left on device" in error
+    assert "LoaderWorkers(7)" in error and (tmp_path / "train.hasten.json").exists()
+
+
+# -- help, version, rules -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "heavy"),
+    [
+        (["--help"], ("torch", "rich", "numpy")),
+        (["run", "--help"], ("torch", "rich", "numpy")),
+        (["--version"], ("torch", "rich", "numpy")),
+        (["explain", "none.py"], ("torch", "rich", "numpy")),
+        (["rule"], ("torch", "rich")),
+    ],
+)
+def test_little_is_loaded_before_it_is_needed(tmp_path: Path, words: list[str], heavy: tuple[str, ...]) -> None:
+    code = (
+        "import sys\nfrom hasten.cli.main import main\n"
+        f"try:\n    main({words!r})\nexcept SystemExit:\n    pass\n"
+        f"print('loaded', [m for m in {heavy!r} if m in sys.modules])"
+    )
+    done = python("-c", code, cwd=tmp_path)
+    assert done.stdout.splitlines()[-1] == "loaded []", done.stderr
+
+
+def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
+    for words, said in ((["--version"], hasten.__version__), (["--help"], "hasten run"), ([], "examples:")):
+        with pytest.raises(SystemExit) as left:
+            sys.exit(cli.main(words))
+        assert not left.value.code and said in capsys.readouterr().out
+
+
+def test_rules_are_listed_in_order_and_documented_one_by_one(capsys: pytest.CaptureFixture[str]) -> None:
+    from hasten.rules import all_rules
+
+    assert cli.main(["rule"]) == 0
+    listed = capsys.readouterr().out.splitlines()[1:]
+    assert [line.split()[0] for line in listed] == [rule.code for rule in all_rules()]
+    assert cli.main(["rule", "m308"]) == cli.main(["rule", "anomaly-mode"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.count("M308 anomaly-mode\n\nAnomaly detection was left on.") == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["explain", "--steps", "5", "t.py", "--steps", "6"], Asked("explain", "t.py", ("--steps", "6"), steps=5)),
+        (["explain", "--json=-", "--", "-t.py", "--"], Asked("explain", "-t.py", ("--",), json="-")),
+        (["explain", "--all", "-m", "a.b", "-m"], Asked("explain", "a.b", ("-m",), True, every=True)),
+        (["run", "--no-save-plan", "t.py"], Asked("run", "t.py")),
+        (["run", "-m", "a.b"], Asked("run", "a.b", (), True, save_plan="b.hasten.json")),
+        (["rule", "D101"], Asked("rule", code="D101")),
+    ],
+)
+def test_command_lines(words: list[str], expected: Asked) -> None:
+    assert parse(words) == expected

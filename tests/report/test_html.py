@@ -1,0 +1,119 @@
+"""The page: self-contained, escaped, well-formed, with a drawing for every figure it promises."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from hasten.core.report import Report
+from hasten.core.trace import Place
+from hasten.report.html import page
+from tests import samples
+
+VOID = {"meta", "br", "link", "img", "input", "hr"}
+EVIL = """<script>alert("x")</script>'&"""
+
+
+class Reader(HTMLParser):
+    """Collects text and attributes, and insists that every element is closed."""
+
+    def __init__(self, document: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str | None]] = []
+        self.text = ""
+        self.feed(document)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += attrs
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += attrs
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+PAGES = {
+    "explain": page(samples.report()),
+    "run": page(samples.result(report=samples.report(trace=samples.growing()))),
+    "nothing": page(Report(None, command=samples.COMMAND, message="torch was never imported")),
+}
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_is_well_formed_and_needs_nothing_from_elsewhere(name: str) -> None:
+    reader = Reader(PAGES[name])
+    assert reader.open == []
+    assert not {"script", "link", "img", "iframe", "object"} & set(reader.tags)
+    assert not [a for a in reader.attributes if a[0] in ("src", "href") or a[0].startswith("on")]
+    assert not re.search(r"https?:|url\(|@import", PAGES[name])
+    assert ("name", "viewport") in reader.attributes
+    assert "prefers-color-scheme: dark" in PAGES[name]
+
+
+def test_everything_that_came_from_the_user_is_escaped() -> None:
+    place = Place(f"{EVIL}.py", 3, EVIL, f"x = '{EVIL}'", 5, 12)
+    finding = dataclasses.replace(
+        samples.FINDINGS[0], place=place, message=EVIL, label=EVIL, advice=EVIL, notes=(EVIL,), name=EVIL
+    )
+    trial = dataclasses.replace(samples.TRIALS[0], remedy=EVIL, why=EVIL, verdict=EVIL, fidelity=EVIL)
+    phase = dataclasses.replace(samples.trace().phases[0], name=EVIL, place=place)
+    trace = samples.growing(script=EVIL, notes=(EVIL,), phases=(phase,), ended=EVIL, machine={"cpu": EVIL})
+    report = samples.report(
+        trace=dataclasses.replace(trace, growth=dataclasses.replace(trace.growth, variable=EVIL, place=place)),
+        findings=(finding,),
+        command=("python", f"{EVIL}.py", EVIL),
+        message=EVIL,
+        exit_code=1,
+    )
+    document = page(samples.result(report=report, trials=(trial,), proof=EVIL, broken=(EVIL,), plan_path=EVIL))
+    reader = Reader(document)
+    assert "script" not in reader.tags and reader.open == []
+    assert "<script" not in document
+    assert reader.text.count('alert("x")') > 15
+
+
+def test_undecodable_paths_and_control_characters_can_be_written() -> None:
+    report = samples.report(command=("python", "\udcff\x1b[2J.py"))
+    page(report).encode("utf-8")
+    assert "\x1b" not in page(report)
+
+
+def test_figures_of_the_report_are_on_the_page() -> None:
+    text = Reader(PAGES["run"]).text
+    for figure in ("99.2", "±0.7", "61.8 %", "2.31×", "2.27–2.35", "1.6–2.6×", "1 min 48 s", "hasten run --plan"):
+        assert figure in text
+    for title in ("What was tried", "Where the time goes", "Ceilings", "Why", "What grows", "Step time", "Epochs"):
+        assert title in text
+
+
+def test_trials_are_drawn_on_one_logarithmic_scale() -> None:
+    dots = [float(x) for x in re.findall(r'class="dot" cx="([\d.]+)"', PAGES["run"])]
+    ones = {float(x) for x in re.findall(r'class="one" x1="([\d.]+)"', PAGES["run"])}
+    assert len(dots) == 3 and len(ones) == 1
+    assert abs(dots[1] - ones.pop()) < 1 < dots[0]
+    assert dots[0] == dots[2]
+
+
+def test_the_marked_part_of_a_line_is_marked() -> None:
+    assert "<mark>DataLoader(dataset, batch_size=64, shuffle=True)</mark>" in PAGES["explain"]
+
+
+def test_the_curve_has_a_point_a_value_and_none_for_the_unknown() -> None:
+    document = page(samples.report(trace=samples.trace(curve=(0.1, float("nan"), 0.2, 0.1, 0.15))))
+    points = re.search(r'<polyline class="curve" points="([^"]+)"', document)
+    assert points is not None and len(points[1].split()) == 4
+    assert "polyline" not in page(samples.report(trace=samples.trace(curve=())))

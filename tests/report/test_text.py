@@ -1,0 +1,228 @@
+"""The report in the terminal: its form to the letter, its figures honest, its colours only where they are wanted."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import re
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from hasten.core.interval import Interval
+from hasten.core.report import Report, Result
+from hasten.core.trace import Ceilings, Epoch, Phase, Place
+from hasten.report import text
+from hasten.report.layout import bar, excerpt, width_of
+from hasten.report.paragraph import quoted
+from hasten.report.tree import tree
+from tests import samples
+
+HERE = Path(__file__).parent
+
+
+def drawn(page: text.Page, width: int = 80, **options: object) -> str:
+    file = io.StringIO()
+    Console(file=file, width=width, highlight=False, **options).print(page, soft_wrap=True)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("name", ["explain", "run", "growing"])
+def test_the_whole_report_to_the_letter(name: str) -> None:
+    pages = {
+        "explain": text.render(samples.report()),
+        "run": text.render_result(samples.result()),
+        "growing": text.render(samples.report(trace=samples.growing())),
+    }
+    assert str(pages[name]) + "\n" == (HERE / f"{name}.txt").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("width", [72, 80, 100])
+def test_no_line_is_wider_than_the_window(width: int) -> None:
+    for page in (text.render(samples.report(trace=samples.growing())), text.render_result(samples.result())):
+        lines = drawn(page, width).splitlines()[:-1]  # the next command is never broken
+        assert max(map(width_of, lines)) <= width
+
+
+def test_a_long_remedy_is_cut_and_its_figures_are_not() -> None:
+    trial = dataclasses.replace(samples.TRIALS[0], remedy="CachePrefix(Resize, CenterCrop, ToTensor, Normalize)")
+    line = next(x for x in str(text.render_result(samples.result(trials=(trial,)))).splitlines() if "CachePrefix" in x)
+    assert width_of(line) <= 80 and "…" in line and line.endswith("2.31×  2.27–2.35  kept")
+
+
+def test_colours_only_on_a_terminal_and_without_no_color(monkeypatch: pytest.MonkeyPatch) -> None:
+    page = text.render(samples.report())
+    assert "\x1b" not in drawn(page)
+    assert "\x1b[" in drawn(page, force_terminal=True, color_system="standard")
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert not re.search(r"\x1b\[[0-9;]*3[0-7]m", drawn(page, force_terminal=True))
+
+
+def test_words_are_the_same_with_and_without_colours() -> None:
+    page = text.render(samples.report())
+    coloured = drawn(page, force_terminal=True, color_system="standard")
+    assert re.sub(r"\x1b\[[0-9;]*m", "", coloured) == drawn(page)
+
+
+def test_an_ascii_terminal_gets_ascii() -> None:
+    file = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    Console(file=file, width=80, highlight=False).print(text.render(samples.report()), soft_wrap=True)
+    file.flush()
+    assert b"|- fetch a batch" in file.buffer.getvalue()  # type: ignore[attr-defined]
+
+
+def test_phases_sum_to_the_step() -> None:
+    rows = tree(samples.trace())
+    assert sum(r.seconds.value for r in rows if len(r.lasts) == 1) == pytest.approx(rows[0].seconds.value)
+    fetch = [r for r in rows if r.phase == "fetch"]
+    assert sum(r.seconds.value for r in fetch[1:]) == pytest.approx(fetch[0].seconds.value)
+    assert rows[-1].name == "unaccounted"
+
+
+def test_phases_that_leave_time_open_show_it() -> None:
+    trace = samples.trace(phases=(Phase("forward", samples.ms(60, 1)),), unaccounted=float("nan"))
+    assert [r.name for r in tree(trace)] == ["step", "forward", "unaccounted"]
+    assert tree(trace)[-1].seconds.value == pytest.approx(0.0392)
+
+
+def test_at_most_five_findings_then_how_to_see_the_rest() -> None:
+    many = samples.report(findings=samples.FINDINGS * 3)
+    assert str(text.render(many)).count("= predicted") == 5
+    assert "\n4 more: --all\n" in str(text.render(many))
+    assert str(text.render(many, every=True)).count("= predicted") == 9
+
+
+def test_unknown_ceilings_say_why() -> None:
+    report = samples.report(trace=samples.trace(ceilings=Ceilings(why_not="CUDA is in use, so nothing can be forked")))
+    assert "ceilings  –  CUDA is in use, so nothing can be forked" in str(text.render(report))
+    half = Ceilings(samples.ms(99, 1), samples.ms(40, 1), None, why_not="no DataLoader")
+    shown = str(text.render(samples.report(trace=samples.trace(ceilings=half))))
+    assert re.search(r"model free\s+–\s+–\s+–\s+–  no DataLoader", shown)
+
+
+def test_nothing_that_does_not_grow_is_shown() -> None:
+    assert "grows" not in str(text.render(samples.report()))
+    assert "per 1000 steps" in str(text.render(samples.report(trace=samples.growing())))
+
+
+def test_many_epochs_are_first_middle_and_last() -> None:
+    trace = samples.trace(epochs=tuple(Epoch(10, 1.0, 0.5, 0.25) for _ in range(300)))
+    lines = str(text.render(samples.report(trace=trace))).splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith("epoch"))
+    table = lines[start : lines.index("", start)]
+    assert [line.split()[0] for line in table] == ["epoch", "1", "2", "…", "151", "…", "299", "300"]
+    assert "evaluation" in table[0]
+
+
+def test_a_single_epoch_needs_no_table() -> None:
+    assert "epoch" not in str(
+        text.render(samples.report(trace=samples.trace(epochs=(Epoch(9, 1.0, 1.0, 0.0),)), command=()))
+    )
+
+
+@pytest.mark.parametrize(
+    ("code", "ended", "said"),
+    [
+        (1, "ValueError in step 13", "the script ended with exit code 1: ValueError in step 13"),
+        (-9, "", "the script was ended by SIGKILL; the usual cause is that memory ran out"),
+        (0, "stopped after 20 steps as asked", "the script stopped after 20 steps as asked"),
+    ],
+)
+def test_how_the_script_ended(code: int, ended: str, said: str) -> None:
+    shown = str(text.render(samples.report(exit_code=code, trace=samples.trace(ended=ended))))
+    assert said in shown.splitlines()
+
+
+def test_a_script_that_did_not_train_gets_a_sentence_and_a_next_command() -> None:
+    shown = str(text.render(Report(None, command=samples.COMMAND, message="torch was never imported")))
+    assert shown.splitlines() == [
+        "train.py --epochs 8",
+        "torch was never imported",
+        "",
+        "next    hasten explain SCRIPT, with the script that trains",
+    ]
+
+
+def test_the_last_line_is_the_next_command() -> None:
+    def last(page: text.Page) -> str:
+        return str(page).splitlines()[-1].removeprefix("next    ")
+
+    trials = samples.TRIALS
+    assert last(text.render(samples.report())) == "hasten run train.py --epochs 8"
+    assert last(text.render(samples.report(findings=samples.FINDINGS[1:2]))) == "hasten rule S501"
+    assert last(text.render_result(samples.result())) == "hasten run --plan train.hasten.json train.py --epochs 8"
+    assert (
+        last(text.render_result(samples.result(trials=trials[1:])))
+        == "hasten run --allow approximate train.py --epochs 8"
+    )
+    odd = samples.report(command=("python", "a b.py", "it's"))
+    assert last(text.render(odd)) == """hasten run 'a b.py' 'it'"'"'s'"""
+
+
+def test_a_broken_promise_is_shown() -> None:
+    broken = samples.result(broken=("LoaderWorkers(7) promised identical weights and gave others",))
+    assert "broken    LoaderWorkers(7) promised identical weights" in str(text.render_result(broken))
+
+
+def test_why_there_were_no_trials() -> None:
+    shown = str(text.render_result(Result(report=samples.report(), message="no trials inside this process: CUDA")))
+    assert "no trials inside this process: CUDA" in shown
+
+
+def test_a_replayed_plan_shows_what_was_measured_when_it_was_made() -> None:
+    result = Result(report=samples.report(), plan=samples.plan(), message="replayed a plan of 1 remedies")
+    assert re.search(r"LoaderWorkers\(7\)  identical\s+2\.31×  2\.27–2\.35", str(text.render_result(result)))
+
+
+def test_a_ratio_that_nothing_is_known_of_has_no_interval() -> None:
+    trial = dataclasses.replace(samples.TRIALS[0], ratio=Interval(1.234, 1e-3, 1e3, "ratio", 0.99, 3))
+    shown = str(text.render_result(samples.result(trials=(trial,), overall=None)))
+    assert re.search(r"1\.2×\s+–  kept", shown)
+
+
+# -- source lines ---------------------------------------------------------------------------------------------------
+
+
+def lines_of(place: Place, label: str = "here", width: int = 60) -> list[str]:
+    return ["".join(t for t, _ in line).rstrip() for line in quoted(place, label, width)]
+
+
+def test_the_caret_stands_under_the_columns() -> None:
+    assert lines_of(Place("a.py", 7, text="    x = model(y)", column=9, end_column=17)) == [
+        " --> a.py:7:9",
+        "7 | x = model(y)",
+        "  |     ^^^^^^^^ here",
+    ]
+
+
+def test_without_a_column_there_is_no_caret() -> None:
+    assert lines_of(Place("a.py", 7, text="x = model(y)")) == [" --> a.py:7", "7 | x = model(y)", "  | here"]
+
+
+def test_without_the_source_there_is_only_the_place() -> None:
+    assert lines_of(Place("a.py", 7)) == [" --> a.py:7", "  = here"]
+
+
+def test_wide_characters_tabs_and_long_lines_keep_the_caret_in_place() -> None:
+    wide = Place("a.py", 1, text='\tf("é日本"); g(x)', column=17, end_column=21)
+    _, source, mark = lines_of(wide)
+    assert mark.index("^^^^") == width_of(source[: source.index("g(x)")])
+    far = Place("a.py", 1, text="a = b + " * 40 + "model(x)", column=321, end_column=329)
+    _, source, mark = lines_of(far)
+    assert source[mark.index("^") :].startswith("model(x)") and width_of(source) <= 60
+
+
+def test_control_characters_of_a_script_do_not_reach_the_terminal() -> None:
+    shown = "\n".join(
+        lines_of(Place("a\x1b[2J.py", 1, text="x = '\x1b]0;owned\x07'", column=1, end_column=2), "\x1b[31m")
+    )
+    assert "\x1b" not in shown and "\x07" not in shown
+
+
+def test_a_column_beyond_the_line_is_harmless() -> None:
+    assert excerpt(Place("a.py", 1, text="x", column=90, end_column=99), 40) is not None
+
+
+def test_bars() -> None:
+    assert [bar(s, 4) for s in (1.0, 0.5, 0.53, 0.0001, 0.0, float("nan"))] == ["████", "██", "██▏", "▏", "", ""]
