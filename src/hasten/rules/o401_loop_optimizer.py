@@ -25,8 +25,9 @@ from typing import Any, ClassVar
 
 from hasten.core.errors import Unsuited
 from hasten.core.finding import Finding, Rule
-from hasten.core.remedy import Fidelity, Grain, Remedy, Seam, Undo
+from hasten.core.remedy import Fidelity, Remedy, Seam, Undo
 from hasten.core.trace import Trace
+from hasten.seams.optimizer import set_in_groups
 
 LEAST_SHARE = 0.03  # of the step spent in the optimizer
 SAVED = (0.0, 0.6)  # part of the optimizer's time; measured 1.02 to 1.25x of a step
@@ -49,19 +50,6 @@ class ForeachOptimizer(Remedy):
         if any(g.get("differentiable") for g in groups):
             raise Unsuited("a differentiable optimizer must loop")
         return set_in_groups(target, foreach=True)
-
-
-def set_in_groups(optimizer: Any, **values: Any) -> Undo:
-    """Set keys in every parameter group, with the way back."""
-    before = [{k: g.get(k) for k in values} for g in optimizer.param_groups]
-    for group in optimizer.param_groups:
-        group.update(values)
-
-    def undo() -> None:
-        for group, old in zip(optimizer.param_groups, before, strict=False):
-            group.update(old)
-
-    return undo
 
 
 def detect(trace: Trace) -> Iterator[Finding]:

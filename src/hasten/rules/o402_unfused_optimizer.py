@@ -25,8 +25,9 @@ from typing import Any, ClassVar
 
 from hasten.core.errors import Unsuited
 from hasten.core.finding import Finding, Rule
-from hasten.core.remedy import Fidelity, Grain, Remedy, Seam, Undo
+from hasten.core.remedy import Fidelity, Remedy, Seam, Undo
 from hasten.core.trace import Trace
+from hasten.seams.optimizer import set_in_groups
 
 LEAST_SHARE = 0.03  # of the step spent in the optimizer
 SAVED = (0.3, 0.95)  # part of the optimizer's time
@@ -41,8 +42,6 @@ class FusedOptimizer(Remedy):
     conflicts: ClassVar[tuple[str, ...]] = ("ForeachOptimizer",)
 
     def on(self, target: Any = None) -> Undo:
-        from hasten.rules.o401_loop_optimizer import set_in_groups
-
         groups = target.param_groups
         if not all("fused" in g for g in groups):
             raise Unsuited(f"{type(target).__name__} has no fused implementation")

@@ -6,6 +6,7 @@ import sys
 import threading
 from typing import Any
 
+from hasten.core.remedy import Undo
 from hasten.measure.clock import timed
 from hasten.seams.locate import user_frame
 from hasten.seams.patch import Patches
@@ -50,3 +51,16 @@ def install(watch: Watch, patches: Patches) -> None:
     zero_grad.__wrapped__ = original  # type: ignore[attr-defined]
     patches.set(torch.optim.Optimizer, "zero_grad", zero_grad)
     patches.set(torch.nn.Module, "zero_grad", timed(clock, "zero_grad", torch.nn.Module.zero_grad))
+
+
+def set_in_groups(optimizer: Any, **values: Any) -> Undo:
+    """Set keys in every parameter group, with the way back."""
+    before = [{k: g.get(k) for k in values} for g in optimizer.param_groups]
+    for group in optimizer.param_groups:
+        group.update(values)
+
+    def undo() -> None:
+        for group, old in zip(optimizer.param_groups, before, strict=False):
+            group.update(old)
+
+    return undo
