@@ -11,7 +11,7 @@ model = nn.Sequential(nn.Linear(32, 64), nn.ReLU(), nn.Linear(64, 4))
 optimizer = torch.optim.Adam(model.parameters(), fused=True)
 
 predicted, actual = [], []
-for epoch in range(12):
+for epoch in range(20):
     for rows in torch.randperm(len(x)).split(64):
         optimizer.zero_grad()
         logits = model(x[rows])

@@ -80,6 +80,7 @@ class Session:
         self.watch.sampler.stop()
         if self.finish is not None:
             guarded(self, lambda: self.finish(self.ended))  # type: ignore[misc]
+        self.watch.sampler.stop()  # closing the window starts it again; a signal after Python's handlers are gone kills
 
 
 def _hook_exceptions(session: Session) -> None:

@@ -80,7 +80,7 @@ class LineCounter:
 
     def _line(self, frame: FrameType, event: str, _arg: Any) -> Any:
         if event == "line" and self.clock.current in _COUNTED_IN:
-            line = (frame.f_code, frame.f_lineno)
+            line = (frame.f_code, frame.f_lineno or frame.f_code.co_firstlineno)
             seen = self.counts.get(line, 0)
             self.counts[line] = seen + 1
             if not seen:
@@ -125,7 +125,7 @@ def _users_lines(frame: FrameType | None) -> Any:
             frame = frame.f_back
         if frame is None:
             return
-        yield frame.f_code, frame.f_lineno
+        yield frame.f_code, frame.f_lineno or frame.f_code.co_firstlineno
         frame = frame.f_back
 
 

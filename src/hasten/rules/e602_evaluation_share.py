@@ -26,7 +26,7 @@ from collections.abc import Iterator
 
 from hasten.core.finding import Finding, Rule
 from hasten.core.trace import LoaderFacts, Place, Trace
-from hasten.seams.source import callers
+from hasten.seams.source import callers, function_around
 
 LEAST_SHARE = 0.15  # of the time since the first step; below, evaluating half as often gains less than 8 %
 SAVED = (0.5, 0.9)  # half as often, ten times less often; measured 2.2x for every 10 steps against every 200
@@ -53,9 +53,10 @@ def detect(trace: Trace) -> Iterator[Finding]:
 
 def started(place: Place | None) -> Place | None:
     """The line in a loop that calls the function in which evaluation happens, if there is exactly one."""
-    if place is None or place.function in ("", "<module>", "forward"):
+    function = function_around(place.file, place.line) if place is not None else ""
+    if place is None or function in ("", "forward"):
         return None
-    found = callers(place.file, place.function)
+    found = callers(place.file, function)
     return found[0] if len(found) == 1 else None
 
 

@@ -242,7 +242,7 @@ class Sampler:
             code = at.f_code
             filename = code.co_filename
             if is_users(filename):
-                return (self.clock.current, code, at.f_lineno, kind, callee)
+                return (self.clock.current, code, at.f_lineno or code.co_firstlineno, kind, callee)
             if filename.startswith(OURS):
                 if code.co_name in ("boundary", "_sample"):
                     return None
@@ -250,7 +250,7 @@ class Sampler:
                 callee = code.co_name
                 kind = kind or _work(filename, code.co_name)
             at = at.f_back
-        return (self.clock.current, frame.f_code, frame.f_lineno, kind, callee)
+        return (self.clock.current, frame.f_code, frame.f_lineno or frame.f_code.co_firstlineno, kind, callee)
 
 
 

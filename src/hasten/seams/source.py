@@ -66,6 +66,17 @@ def _holds(node: ast.AST, line: int) -> bool:
     return bool(first <= line <= last)
 
 
+def function_around(file: str, line: int) -> str:
+    """Name of the innermost named function that a line lies in; empty at module level."""
+    name = ""
+    node: ast.AST | None = tree_of(file)
+    while node is not None:
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            name = node.name
+        node = next((n for n in _inner(node) if _holds(n, line)), None)
+    return name
+
+
 def loop_at(file: str, line: int) -> Loop | None:
     """The loop whose header stands on a line."""
     return next((n for n in loops_around(file, line) if n.lineno == line), None)
