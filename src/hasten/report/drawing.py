@@ -11,6 +11,8 @@ from hasten.report.markup import Markup, el, joined
 
 WIDTH, HEIGHT, EDGE = 190.0, 22.0, 8.0
 DOT = 4.0
+APART = 30.0  # pixels between two labels of an axis
+ROUND = (1.0, 2.0, 0.5, 10.0, 0.1, 100.0, 0.01, 5.0, 0.2, 3.0, 1.5, 0.75, 1.2, 0.9, 1.1)
 
 
 class LogScale:
@@ -27,13 +29,13 @@ class LogScale:
         return EDGE + min(max(at, 0.0), 1.0) * (WIDTH - 2 * EDGE)
 
     def ticks(self) -> list[float]:
-        """Round ratios on the scale, at most about six."""
-        for steps in ((0.8, 0.9, 1.0, 1.1, 1.2, 1.3), (0.5, 0.75, 1, 1.5, 2, 3), (0.25, 0.5, 1, 2, 4, 8)):
-            inside = [float(t) for t in steps if self.low <= math.log(t) <= self.high]
-            if math.exp(self.high) <= steps[-1] * 1.15:
-                return inside
-        most = math.ceil(math.log10(math.exp(self.high)))
-        return [10.0**k for k in range(math.floor(self.low / math.log(10)) + 1, most + 1)]
+        """Round ratios on the scale, the roundest first, as many as stand apart."""
+        out: list[float] = []
+        for tick in ROUND:
+            inside = self.low <= math.log(tick) <= self.high
+            if inside and all(abs(self.x(tick) - self.x(other)) >= APART for other in out):
+                out.append(tick)
+        return sorted(out)
 
 
 def whisker(scale: LogScale, measured: Interval | None, predicted: Interval | None, kind: str) -> Markup:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 FINDINGS = 5  # shown before "N more: --all"
 BAR = 16  # cells of a whole step
+PLACE = 20  # cells of a place that a bar may not push out
 NARROWEST, WIDEST = 72, 120
 
 STYLES = {
@@ -183,9 +184,9 @@ def _phase_cells(row: tree.Row, factor: float, most: int, place: int) -> list[Sp
 
 
 def _with_bars(lines: list[Line], rows: Sequence[tree.Row], width: int) -> list[Line]:
-    """Bars and places behind the figures; where there is no room for both, places."""
+    """Bars and places behind the figures; where there is no room for both, places. Long places lose their beginning."""
     used = max(sum(width_of(text) for text, _ in line) for line in lines) + 2
-    longest = max((width_of(_short(r.place)) for r in rows if r.place), default=0)
+    longest = min(PLACE, max((width_of(_short(r.place)) for r in rows if r.place), default=0))
     room = min(BAR, width - used - 2 - longest)
     room = room if room >= BAR // 2 else 0 if longest else max(width - used, 0)
     left = width - used - (room + 2 if room else 0)
