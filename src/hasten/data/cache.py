@@ -50,6 +50,7 @@ class SampleCache:
         self.length = len(dataset)
         self.store: RowStore | None = None
         self.skeleton: Any = None
+        self.leaves: list[Leaf] = []
         self.columns: list[np.ndarray] = []
         self.like: Any = None
         self.fixed = False
@@ -166,37 +167,36 @@ class SampleCache:
         sizes = [sum(len(c) for _, c in leaves) for _, leaves in flat]
         self.fixed = len(skeletons) == 1
         self.skeleton = flat[0][0]
-        if self.fixed:
-            stride = sizes[0]
-        else:
-            stride = int(MOST_LARGER * max(sizes)) + max(len(s) for s in skeletons) + 256
-        store = RowStore(self.length, max(8, -(-stride // 8) * 8))
-        if self.fixed and self.gathers:
-            self._open_columns(store, [leaf for leaf, _ in flat[0][1]], samples, collated)
+        if not self.fixed:
+            width = int(MOST_LARGER * max(sizes)) + max(len(s) for s in skeletons) + 256
+            self.store = RowStore(self.length, (width,))
+            return
+        self.leaves = [leaf for leaf, _ in flat[0][1]]
+        store = RowStore(self.length, tuple(leaf.nbytes for leaf in self.leaves))
+        if self.gathers:
+            self._open_columns(store, collated)
         self.store = store
 
-    def _open_columns(self, store: RowStore, leaves: list[Leaf], samples: list[Any], collated: Any) -> None:
-        offset = 0
-        for leaf in leaves:
+    def _open_columns(self, store: RowStore, collated: Any) -> None:
+        for column, leaf in enumerate(self.leaves):
             if leaf.kind == "image":
                 raise Unsupported("a picture where torch collates tensors")
             dtype = np.dtype("<i2") if leaf.dtype == "bfloat16" else np.dtype(leaf.dtype)
-            self.columns.append(store.view(offset, dtype, leaf.shape))
-            offset += leaf.nbytes
+            self.columns.append(store.view(column, dtype, leaf.shape))
         self.like = collated
-        self.leaves = leaves
 
-    def _encode(self, sample: Any) -> bytes | None:
+    def _encode(self, sample: Any) -> list[bytes] | None:
+        """A sample's bytes, a part for each column; None where a varying sample is larger than its slot."""
         skeleton, leaves = flatten(sample)
-        content = b"".join(c for _, c in leaves)
         if self.fixed:
             if skeleton != self.skeleton:
                 raise Unsupported("another shape than the samples before")
-            return content
+            return [content for _, content in leaves]
+        content = b"".join(c for _, c in leaves)
         head = pack_skeleton(skeleton)
         record = _HEAD.pack(len(head), len(content)) + head + content
         assert self.store is not None
-        return record if len(record) <= self.store.stride else None
+        return [record] if len(record) <= self.store.widths[0] else None
 
     # -- serving -------------------------------------------------------------------------------------------------
 
@@ -219,9 +219,10 @@ class SampleCache:
 
     def _sample(self, row: int) -> Any:
         assert self.store is not None
-        content = self.store.bytes[row].data
         if self.fixed:
-            return rebuild(self.skeleton, content)
+            parts = [self.store.read(row, column) for column in range(len(self.leaves))]
+            return rebuild(self.skeleton, memoryview(b"".join(parts)))
+        content = self.store.read(row, 0)
         head, size = _HEAD.unpack_from(content)
         start = _HEAD.size + head
         return rebuild(unpack_skeleton(content[_HEAD.size : start]), content[start : start + size])
@@ -233,24 +234,10 @@ class SampleCache:
         if self.off:
             return False
         try:
-            same = self._encode(made[0]) == bytes(self.store.bytes[row].data[: self._size(row)])
+            parts = self._encode(made[0]) or []
+            same = all(bytes(self.store.read(row, i)[: len(part)]) == part for i, part in enumerate(parts))
         except Unsupported:
             same = False
         if not same:
             self._switch_off(BROKEN, "a sample made anew differed from the cached one")
         return same
-
-    def _size(self, row: int) -> int:
-        assert self.store is not None
-        if self.fixed:
-            return sum(leaf.nbytes for leaf in _leaves(self.skeleton))
-        head, size = _HEAD.unpack_from(self.store.bytes[row].data)
-        return int(_HEAD.size + head + size)
-
-
-def _leaves(skeleton: Any) -> list[Leaf]:
-    if isinstance(skeleton, Leaf):
-        return [skeleton]
-    _, form, children = skeleton
-    nodes = [v for _, v in children] if form == "map" else children
-    return [leaf for node in nodes for leaf in _leaves(node)]

@@ -7,6 +7,7 @@ import mmap
 import os
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -33,47 +34,64 @@ class NoRoom(OSError):
     """There is not enough memory or disk for the rows."""
 
 
+ALIGNMENT = 64
+
+
 class RowStore:
-    """``rows`` slots of ``stride`` bytes, each written once.
+    """``rows`` rows of bytes, each written once, column after column so that a column can be gathered at once.
 
     The file is removed from its folder as soon as it is open, so that nothing remains whatever ends the process.
     Writes go through ``pwrite`` (a full disk is an error, not a crash); reads through a memory map. Whether a row has
     been written is a byte in shared memory, set after the row: forked workers fill and read the same store.
 
+    Args:
+        rows: how many.
+        widths: bytes of a row in each column.
+
     Raises:
         NoRoom: the rows would not fit.
     """
 
-    def __init__(self, rows: int, stride: int, folder: str | None = None) -> None:
-        size = rows * stride
+    def __init__(self, rows: int, widths: tuple[int, ...], folder: str | None = None) -> None:
+        self.rows = rows
+        self.widths = widths
+        self.offsets, size = [], 0
+        for width in widths:
+            self.offsets.append(size)
+            size += -(-rows * width // ALIGNMENT) * ALIGNMENT
         folder = folder or cache_folder()
         if size > SHARE_OF_MEMORY * available_bytes():
             raise NoRoom(errno.ENOMEM, f"{size >> 20} MiB of samples do not fit in half of the free memory")
         if size > SHARE_OF_DISK * shutil.disk_usage(folder).free:
             raise NoRoom(errno.ENOSPC, f"{size >> 20} MiB of samples do not fit in half of the free disk")
-        self.rows = rows
-        self.stride = stride
         self._file = tempfile.TemporaryFile(dir=folder, prefix="hasten-")
         self._fd = self._file.fileno()
         os.ftruncate(self._fd, max(size, 1))
         self._map = mmap.mmap(self._fd, max(size, 1), mmap.MAP_SHARED, mmap.PROT_READ)
-        self.bytes = np.frombuffer(self._map, np.uint8)[:size].reshape(rows, stride)
         self._flags = mmap.mmap(-1, rows + 64)
         self.written = np.frombuffer(self._flags, np.uint8)[:rows]
         self.signals = np.frombuffer(self._flags, np.uint8)[rows : rows + 64]
 
-    def write(self, row: int, content: bytes) -> None:
-        """Raises OSError when the disk is full; the row then stays unwritten."""
-        done = os.pwrite(self._fd, content, row * self.stride)
-        if done != len(content):
-            raise NoRoom(errno.ENOSPC, "the disk is full")
+    def write(self, row: int, parts: Sequence[bytes]) -> None:
+        """One part a column, none longer than the column is wide.
+
+        Raises:
+            OSError: the disk is full; the row then stays unwritten.
+        """
+        for part, offset, width in zip(parts, self.offsets, self.widths, strict=True):
+            if os.pwrite(self._fd, part, offset + row * width) != len(part):
+                raise NoRoom(errno.ENOSPC, "the disk is full")
         self.written[row] = 1
+
+    def read(self, row: int, column: int) -> memoryview:
+        """A row's bytes in one column (no copy)."""
+        start = self.offsets[column] + row * self.widths[column]
+        return memoryview(self._map)[start : start + self.widths[column]]
 
     def forget(self) -> None:
         """All rows unwritten again."""
         self.written[:] = 0
 
-    def view(self, offset: int, dtype: np.dtype[np.generic], shape: tuple[int, ...]) -> np.ndarray:
-        """A column: ``(rows, *shape)`` of ``dtype`` at a byte offset inside each row (no copy)."""
-        strides = (self.stride, *np.empty(shape, dtype).strides)
-        return np.ndarray((self.rows, *shape), dtype, self._map, offset, strides)
+    def view(self, column: int, dtype: np.dtype[np.generic], shape: tuple[int, ...]) -> np.ndarray:
+        """A column as ``(rows, *shape)`` of ``dtype`` (no copy)."""
+        return np.ndarray((self.rows, *shape), dtype, self._map, self.offsets[column])

@@ -31,7 +31,7 @@ from hasten.core.trace import Trace
 LEAST_FAULTS = 500  # minor faults per step
 FAULT_SECONDS = (0.1e-6, 1.0e-6)  # a fault with its zeroed page
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -2, -3, -4  # malloc.h
-_DEFAULTS = ((_TRIM_THRESHOLD, 128 << 10), (_TOP_PAD, 128 << 10), (_MMAP_THRESHOLD, 128 << 10), (_MMAP_MAX, 65536))
+_ADAPTED = ((_TRIM_THRESHOLD, 64 << 20), (_TOP_PAD, 128 << 10), (_MMAP_THRESHOLD, 32 << 20), (_MMAP_MAX, 65536))
 
 
 @dataclass(frozen=True)
@@ -51,11 +51,12 @@ class Allocator(Remedy):
         except (OSError, AttributeError):
             raise Unsuited("this system's allocator is not glibc's") from None
         mallopt(_MMAP_MAX, 0)
-        mallopt(_TRIM_THRESHOLD, 1 << 40 if ctypes.sizeof(ctypes.c_int) > 4 else (1 << 31) - 1)
+        mallopt(_TRIM_THRESHOLD, (1 << 31) - 1)
         mallopt(_TOP_PAD, 64 << 20)
 
         def undo() -> None:
-            for option, value in _DEFAULTS:
+            # glibc adapts its thresholds until they are first set; that cannot be brought back, only approached.
+            for option, value in _ADAPTED:
                 mallopt(option, value)
 
         return undo

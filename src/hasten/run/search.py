@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from hasten.core.errors import Unsuited
 from hasten.core.finding import Finding
 from hasten.core.interval import Interval
 from hasten.core.plan import Step
@@ -112,7 +111,7 @@ class Search:
         start = time.monotonic()
         base = [k.remedy for k in self.kept]
         with_ = [r for r in base if r.name not in remedy.conflicts] + [remedy]
-        unsuited = self._unsuited(remedy)
+        unsuited = self.room.unsuited(remedy)
         if unsuited:
             return replace(trial, why=unsuited)
         measured = self.room.compare(base, with_, seconds)
@@ -137,14 +136,6 @@ class Search:
                 self.kept = [k for k in self.kept if k.remedy.name not in remedy.conflicts]
                 self.kept.append(Kept(remedy, finding.code, measured, proof))
         return replace(trial, verdict=verdict, why=why, fidelity_found=proof, seconds=time.monotonic() - start)
-
-    def _unsuited(self, remedy: Remedy) -> str:
-        """Ask in the parent, by switching on and at once off again, whether the remedy can be applied at all."""
-        try:
-            self.room.switchboard.on(remedy)()
-        except Unsuited as error:
-            return str(error)
-        return ""
 
     def overall(self, seconds: float) -> Measured | None:
         """All kept remedies together against the script as it is."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import deque
 from collections.abc import Callable
@@ -209,6 +210,35 @@ class TrialRoom:
             if rows:
                 return rows[-1]
         return None
+
+    def unsuited(self, remedy: Remedy) -> str:
+        """Why a remedy cannot be applied here; empty when it can. Asked in a child: not every switch has a way back."""
+        path = os.path.join(self.folder, "unsuited")
+
+        def driver(sender: fork.Sender) -> None:
+            words = ""
+            try:
+                self.switchboard.on(remedy)
+            except Unsuited as error:
+                words = str(error)
+            with open(path, "w", encoding="utf-8") as file:
+                file.write(words)
+            sender.row(fork.DONE)
+            sender.leave()
+
+        child = fork.go(self.watch, driver, allowed=self.allowed, processes=False)
+        end = time.monotonic() + SILENT_SECONDS
+        while not child.ended and time.monotonic() < end:
+            if any(r[0] == fork.DONE for r in child.rows(0.5)):
+                break
+        child.kill()
+        try:
+            with open(path, encoding="utf-8") as file:
+                words = file.read()
+            os.unlink(path)
+            return words
+        except OSError:
+            return "switching it on failed"
 
     # -- inside a child ------------------------------------------------------------------------------------------
 
