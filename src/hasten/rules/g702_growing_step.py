@@ -26,7 +26,7 @@ from collections.abc import Iterator
 from hasten.core.finding import Finding, Rule
 from hasten.core.trace import Trace
 
-LEAST_PART = 0.25  # of the growth, that one line must explain to be called the culprit
+PREDICTED = (0.25, 1.0)  # of the growth at the end: half of its mean over the watched steps, and all of it
 
 
 def detect(trace: Trace) -> Iterator[Finding]:
@@ -34,11 +34,10 @@ def detect(trace: Trace) -> Iterator[Finding]:
     if not growth.grows or not growth.relative > 0 or growth.seconds is None:
         return
     added = growth.seconds.value * trace.steps
-    certain = growth.place is not None and growth.place_seconds >= LEAST_PART * added / 2
     yield RULE.finding(
         f"a step takes {1000 * added:.1f} ms longer at the end than at the start ({growth.relative:+.0%})",
-        growth.place if certain else None,
-        (1.0 + growth.relative / 4, 1.0 + growth.relative),
+        growth.place,
+        (1.0 + PREDICTED[0] * growth.relative, 1.0 + PREDICTED[1] * growth.relative),
         label="takes longer in every step",
         advice="keep running sums or a buffer of fixed length, so that this line does not work on the whole history",
         notes=("predicted over the watched steps; it grows with their number",),

@@ -324,16 +324,29 @@ def _process(watch: Watch) -> Process:
         cores=machine.cores(),
         device="cuda" if torch.cuda.is_available() and torch.cuda.is_initialized() else "cpu",
         anomaly_mode=torch.is_anomaly_enabled(),
+        anomaly_place=_anomaly_place() if torch.is_anomaly_enabled() else None,
         denormal_share=share,
         denormal_tensor=tensor,
         float32_matmul=torch.get_float32_matmul_precision(),
         bfloat16_units="amx_bf16" in flags or "avx512_bf16" in flags,
         compiler=machine.has_compiler(),
         compiled_by_script=watch.compiled_by_script,
-        autocast=torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda"),
+        autocast=watch.autocast,
         forkable=not reason,
         why_not_forkable=reason,
     )
+
+
+def _anomaly_place() -> Place | None:
+    """The line of the script that switches anomaly detection on, if the script itself does."""
+    from hasten.seams.source import calls
+
+    names = ("set_detect_anomaly", "detect_anomaly")
+    found = calls(
+        shown(getattr(sys.modules.get("__main__"), "__file__", "") or ""),
+        lambda call: getattr(call.func, "attr", getattr(call.func, "id", "")) in names,
+    )
+    return found[0] if found else None
 
 
 def _denormals(watch: Watch, most: int = 1 << 20) -> tuple[float, str]:

@@ -38,6 +38,7 @@ class ForwardSeam:
         self.module_type = torch.nn.Module
         self.grad_enabled = torch.is_grad_enabled
         self.no_grad = torch.no_grad
+        self.autocast_enabled = torch.is_autocast_enabled
         self.original = torch.nn.Module.__call__
         self.around: list[Callable[[], Any]] = []
         self.without_graph = False
@@ -109,6 +110,8 @@ class ForwardSeam:
     def _book(self, module: Any, frame: Any, nanoseconds: int) -> None:
         clock = self.watch.clock
         phase = EVALUATION if clock.evaluating else FORWARD
+        if not self.watch.autocast:
+            self.watch.autocast = self.autocast_enabled("cpu") or self.autocast_enabled("cuda")
         clock.book((phase, frame.f_code, frame.f_lasti), nanoseconds)
         record = self.watch.models.get(id(module))
         if record is not None:

@@ -113,6 +113,7 @@ class Watch:
     trained_from: LoaderRecord | None = None
     tentative: ModelRecord | None = None
     compiled_by_script: bool = False
+    autocast: bool = False
     driver: Any = None
     loss: Any = None
     keep_loss: bool = False

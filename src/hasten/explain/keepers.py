@@ -1,0 +1,137 @@
+"""Which of the user's variables keeps the graphs of many steps alive? A running sum of losses, or a list of them."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from types import FrameType
+from typing import Any, NamedTuple
+
+from hasten.core.trace import Place
+from hasten.seams.locate import is_users, locals_of, shown
+from hasten.seams.source import place_in, tree_of
+
+LONG_GRAPH = 20  # a value whose graph is deeper than this many sums may have been accumulated …
+CERTAINLY = 500  # … deeper than this it was: no network adds so often in a row
+MOST_SUMS = 2000  # a chain is followed no further
+MOST_MEMBERS = 64  # entries of a dictionary or attributes of an object that are looked at
+LONGEST = 200  # values of a list that are looked at, from its end
+
+
+class Keeper(NamedTuple):
+    """A variable that holds graphs.
+
+    Attributes:
+        name: as the user writes it: ``total``, ``self.total``, ``meters['loss']``.
+        place: the line that adds to it.
+        length: how many graphs it was seen to hold.
+    """
+
+    name: str
+    place: Place | None
+    length: int
+
+
+class KeeperWatch:
+    """Looks for keepers between two steps. Believes one that has grown since an earlier look, or is very long."""
+
+    def __init__(self) -> None:
+        self.found: tuple[str, Place | None] | None = None
+        self._lengths: dict[str, int] = {}
+
+    def look(self, frame: FrameType | None) -> None:
+        for keeper in keepers(frame):
+            before = self._lengths.get(keeper.name)
+            self._lengths[keeper.name] = keeper.length
+            if keeper.length >= CERTAINLY or (before is not None and keeper.length != before):
+                self.found = (keeper.name, keeper.place)
+
+
+def keepers(frame: FrameType | None) -> Iterator[Keeper]:
+    """Variables of the user's frames at and outside ``frame`` that may keep many steps' graphs alive."""
+    while frame is not None:
+        file = frame.f_code.co_filename
+        if is_users(file):
+            for scope in (locals_of(frame), frame.f_globals):
+                for name, value in list(scope.items()):
+                    for member, length in _held(name, value):
+                        yield Keeper(member, assignment(file, member, frame.f_code.co_name), length)
+        frame = frame.f_back
+
+
+def _held(name: str, value: Any) -> Iterator[tuple[str, int]]:
+    """(name, length) of a value that keeps graphs, or of its members that do."""
+    length = graphs_kept(value)
+    if length:
+        yield name, length
+    elif isinstance(value, dict):
+        for key, inner in list(value.items())[:MOST_MEMBERS]:
+            if isinstance(key, str) and (length := graphs_kept(inner)):
+                yield f"{name}[{key!r}]", length
+    elif _of_users_class(value):
+        for key, inner in list(vars(value).items())[:MOST_MEMBERS]:
+            if length := graphs_kept(inner):
+                yield f"{name}.{key}", length
+
+
+def _of_users_class(value: Any) -> bool:
+    module = sys.modules.get(type(value).__module__)
+    file = getattr(module, "__file__", None)
+    return isinstance(file, str) and is_users(file) and isinstance(getattr(value, "__dict__", None), dict)
+
+
+def graphs_kept(value: Any) -> int:
+    """How many graphs a tensor (a sum) or a list holds; 0 where they are too few to tell."""
+    import torch
+
+    length = 0
+    if isinstance(value, torch.Tensor):
+        length = _sums(value.grad_fn)
+    elif isinstance(value, list) and len(value) >= LONG_GRAPH:
+        last = value[-LONGEST:]
+        if all(isinstance(v, torch.Tensor) and v.grad_fn is not None for v in last):
+            length = len(value)
+    return length if length >= LONG_GRAPH else 0
+
+
+def _sums(node: Any) -> int:
+    """Length of the chain of additions that ends in ``node`` (``total = total + loss``)."""
+    length = 0
+    while node is not None and type(node).__name__.startswith("Add") and length < MOST_SUMS:
+        length += 1
+        following = [f for f, _ in node.next_functions if f is not None]
+        node = next((f for f in following if type(f).__name__.startswith("Add")), None)
+    return length
+
+
+def assignment(file: str, name: str, function: str = "") -> Place | None:
+    """The line that adds to a variable: ``name += …``, ``name = name + …``, ``name.append(…)``."""
+    for node in ast.walk(tree_of(file) or ast.Module([], [])):
+        if _adds_to(node, name):
+            assert isinstance(node, (ast.stmt, ast.expr))
+            place = place_in(file, node, function)
+            return Place(shown(file), place.line, function, place.text, place.column, place.end_column)
+    return None
+
+
+def _adds_to(node: ast.AST, name: str) -> bool:
+    if isinstance(node, ast.AugAssign):
+        return _is(node.target, name)
+    if isinstance(node, ast.Assign):
+        return any(_is(t, name) for t in node.targets) and any(_is(n, name) for n in ast.walk(node.value))
+    return (
+        isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr == "append"
+        and _is(node.func.value, name)
+    )
+
+
+def _is(node: ast.AST, name: str) -> bool:
+    """Whether an expression is the variable; of an attribute only its own name counts (``self`` elsewhere)."""
+    if isinstance(node, ast.Attribute):
+        return "." in name and node.attr == name.rsplit(".", 1)[1]
+    if isinstance(node, ast.Subscript):
+        return "[" in name and ast.unparse(node) == name
+    return isinstance(node, ast.Name) and node.id == name
