@@ -17,12 +17,14 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from common import RESULTS, busy_core, clopper_pearson, head, save, say
+from inside import watched
+from small_loop import training
+
 from hasten.core.interval import Interval
 from hasten.core.remedy import Fidelity, Grain, Remedy, Seam, Undo
 from hasten.measure.interleave import Outcome
 from hasten.run.trial import TrialRoom
 from hasten.seams.watch import Watch
-from loop import training, watched
 
 CLAIM = "An A/A trial claims a difference at most once in 200, also on a busy machine"
 NAME = "aa-false-claims"
@@ -136,7 +138,9 @@ def table(found: list[AA]) -> dict[str, Interval]:
 
 
 def summary(figures: dict[str, Interval]) -> str:
-    return "; ".join(f"{k}: {100 * v.value:.1f} % ({100 * v.low:.1f}–{100 * v.high:.1f}) of {v.n}" for k, v in figures.items())
+    return "; ".join(
+        f"{k}: {100 * v.value:.1f} % ({100 * v.low:.1f}–{100 * v.high:.1f}) of {v.n}" for k, v in figures.items()
+    )
 
 
 def main() -> None:

@@ -35,7 +35,7 @@ def where() -> dict[str, Any]:
         "machine": machine.machine(),
         "versions": machine.versions(),
         "load": [round(x, 2) for x in os.getloadavg()],
-        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
 
 
@@ -113,9 +113,7 @@ def _at_most(k: int, n: int, p: float) -> float:
     if p <= 0 or p >= 1:
         return 1.0 if p <= 0 or k >= n else 0.0
     logs = (math.lgamma(n + 1) - math.lgamma(i + 1) - math.lgamma(n - i + 1) for i in range(k + 1))
-    return math.fsum(
-        math.exp(c + i * math.log(p) + (n - i) * math.log1p(-p)) for i, c in enumerate(logs)
-    )
+    return math.fsum(math.exp(c + i * math.log(p) + (n - i) * math.log1p(-p)) for i, c in enumerate(logs))
 
 
 def _bisect(below: Callable[[float], bool]) -> float:

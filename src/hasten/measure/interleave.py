@@ -23,6 +23,7 @@ from hasten.core.interval import Interval
 FALSE_CLAIMS = 0.004  # probability that a whole A/A trial claims a difference; the promise is 1 in 200
 LOOKS = (12, 17, 24, 34, 48, 68, 96, 136, 192, 272)  # pairs after which the test is looked at
 EQUAL = 0.01  # an interval within ±1 % says "no difference"
+FUTILE = (6, 9)  # pairs after which a trial without any sign of a gain is given up (no claim is made by that)
 REPORT_LEVEL = 0.99
 
 
@@ -30,6 +31,7 @@ class Outcome(str, Enum):
     FASTER = "faster"
     SLOWER = "slower"
     SAME = "no difference"
+    NO_GAIN = "no gain"
     OPEN = "cannot tell"
 
 
@@ -98,7 +100,9 @@ class Pairs:
             self.cpu.append(math.log(cpu_without / cpu_with))
 
     def look(self) -> Outcome:
-        """Look if a look is due; FASTER, SLOWER and SAME are final."""
+        """Look if a look is due; every outcome but OPEN is final."""
+        if self.outcome is Outcome.OPEN and len(self.wall) in FUTILE and max(self.wall) < 0:
+            self.outcome = Outcome.NO_GAIN
         while self.outcome is Outcome.OPEN and self._looked < len(self.looks):
             if len(self.wall) < self.looks[self._looked]:
                 break
@@ -115,6 +119,8 @@ class Pairs:
         _, low, high = hodges_lehmann(logs, REPORT_LEVEL)
         if low > math.log(1 - EQUAL) and high < math.log(1 + EQUAL):
             return Outcome.SAME
+        if high < math.log(1 + EQUAL):
+            return Outcome.NO_GAIN
         return Outcome.OPEN
 
     @property

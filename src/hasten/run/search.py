@@ -23,6 +23,7 @@ MOST_SECONDS = 120.0  # default budget: the smaller of this …
 SHARE_OF_JOB = 0.05  # … and this part of the predicted job,
 UNKNOWN_SECONDS = 30.0  # or this where the job's length cannot be predicted
 LEAST_TRIAL = 2.0  # seconds; a trial that would get less is not begun
+CLEARLY_SLOWER = 0.9  # measured speed-up of one setting below which its other settings are not tried
 LEAST_GAIN = 1.005  # predicted best case below which a remedy is not tried
 
 
@@ -103,6 +104,9 @@ class Search:
             return "predicted to gain nothing"
         if any(k.remedy.name == remedy.name for k in self.kept):
             return "another setting of it was kept"
+        others = [t for t in self.trials if t.name == remedy.name and t.ratio is not None]
+        if any(t.ratio is not None and t.ratio.value < CLEARLY_SLOWER for t in others):
+            return "another setting of it was clearly slower"
         if left < LEAST_TRIAL + remedy.one_off_seconds:
             return "the budget was used up" if not remedy.one_off_seconds else "dearer to try than the budget allows"
         return ""
@@ -161,8 +165,8 @@ def _verdict(measured: Measured, remedy: Remedy) -> tuple[str, str]:
         return "kept", ""
     if outcome is Outcome.SLOWER:
         return "dropped", "slower"
-    if outcome is Outcome.SAME:
-        return "dropped", "no difference"
+    if outcome in (Outcome.SAME, Outcome.NO_GAIN):
+        return "dropped", outcome.value
     if measured.ratio is not None and measured.ratio.high < 1.02:
         return "dropped", "no gain worth having"
     return "cannot tell", measured.why or "the noise is larger than the difference"

@@ -19,7 +19,7 @@ from hasten.seams.watch import Watch
 WARM = 3  # steps before the window: imports, first allocations, discovery of modules
 LEAST_STEPS = 12  # a window has at least this many steps …
 LEAST_SECONDS = 2.0  # … and seconds,
-MOST_SECONDS = 20.0  # unless it takes longer than this
+MOST_SECONDS = 10.0  # unless it takes longer than this
 HERTZ = 200.0  # stack samples per second inside the window
 HERTZ_AFTER = 40.0  # and after it, for growth and for phases between epochs
 
