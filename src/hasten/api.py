@@ -174,7 +174,9 @@ def _result(folder: Path, argv: list[str], code: int) -> Result:
     report = _report(folder, argv, code)
     outcomes = _read(folder, "outcome-*.json")
     if not outcomes:
-        return Result(report=report, message=report.message or "the script ended before there were enough steps for a trial")
+        return Result(
+            report=report, message=report.message or "the script ended before there were enough steps for a trial"
+        )
     outcome = max(outcomes, key=lambda o: o["steps"])
     outcome.pop("steps")
     import dataclasses
@@ -182,5 +184,3 @@ def _result(folder: Path, argv: list[str], code: int) -> Result:
     result = decode(Outcome, outcome)
     fields = {f.name: getattr(result, f.name) for f in dataclasses.fields(result)}
     return Result(report=report, **fields)
-
-

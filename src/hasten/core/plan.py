@@ -94,6 +94,12 @@ def sha256_of_file(path: str | os.PathLike[str]) -> str:
         return ""
 
 
+def _umask() -> int:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
+
+
 def write_atomically(path: Path, text: str) -> None:
     """Write to a temporary name beside ``path``, fsync, rename: never torn, even by kill -9."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -103,6 +109,7 @@ def write_atomically(path: Path, text: str) -> None:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
+        os.chmod(name, 0o666 & ~_umask())
         os.replace(name, path)
     except BaseException:
         if os.path.exists(name):

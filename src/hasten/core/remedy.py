@@ -6,13 +6,13 @@ import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 from typing import Any, ClassVar
 
 Undo = Callable[[], None]
 
 
-class Fidelity(str, Enum):
+class Fidelity(StrEnum):
     """What a remedy may change about what is learned."""
 
     IDENTICAL = "identical"  # the same bits at a fixed seed
@@ -24,7 +24,7 @@ class Fidelity(str, Enum):
         return list(Fidelity).index(self)
 
 
-class Seam(str, Enum):
+class Seam(StrEnum):
     """The place in a script where a remedy takes hold, and so the object it is called on."""
 
     LOADER = "loader"  # torch.utils.data.DataLoader, before an iterator is made from it
@@ -34,7 +34,7 @@ class Seam(str, Enum):
     PROCESS = "process"  # nothing: a switch of the whole process
 
 
-class Grain(str, Enum):
+class Grain(StrEnum):
     """How finely a trial may alternate between with and without."""
 
     STEP = "step"  # on and off between two steps of one process

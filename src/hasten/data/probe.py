@@ -78,7 +78,7 @@ def _bytes(value: Any) -> int:
 
     value = plain(value)
     if isinstance(value, torch.Tensor):
-        return value.numel() * value.element_size()
+        return int(value.numel() * value.element_size())
     if hasattr(value, "nbytes"):
         return int(value.nbytes)
     if isinstance(value, dict):

@@ -64,7 +64,7 @@ class RowStore:
             raise NoRoom(errno.ENOMEM, f"{size >> 20} MiB of samples do not fit in half of the free memory")
         if size > SHARE_OF_DISK * shutil.disk_usage(folder).free:
             raise NoRoom(errno.ENOSPC, f"{size >> 20} MiB of samples do not fit in half of the free disk")
-        self._file = tempfile.TemporaryFile(dir=folder, prefix="hasten-")
+        self._file = tempfile.TemporaryFile(dir=folder, prefix="hasten-")  # noqa: SIM115  kept as long as the store
         self._fd = self._file.fileno()
         os.ftruncate(self._fd, max(size, 1))
         self._map = mmap.mmap(self._fd, max(size, 1), mmap.MAP_SHARED, mmap.PROT_READ)

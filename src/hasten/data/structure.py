@@ -1,4 +1,4 @@
-"""Samples as a skeleton and its leaves; batches put together as ``default_collate`` does, without its per-sample work."""
+"""Samples as a skeleton and its leaves; batches put together as ``default_collate`` does, but at once."""
 
 from __future__ import annotations
 

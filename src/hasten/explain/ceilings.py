@@ -15,8 +15,8 @@ from hasten.seams.child import WITH, WITHOUT, Alternating, Batches, PullOnly
 from hasten.seams.record import record_batches
 from hasten.seams.watch import Watch
 
-MOST_SECONDS = 20.0  # for either ceiling
-PAIRS = 40
+MOST_SECONDS = 8.0  # for either ceiling
+PAIRS = 24
 STALL_SECONDS = 30.0  # a child silent for so long is given up
 
 
@@ -42,9 +42,7 @@ def measure(watch: Watch) -> Ceilings:
     )
 
 
-def _data_free(
-    watch: Watch, recorded: deque[Any] | None
-) -> tuple[Interval | None, Interval | None, Interval | None]:
+def _data_free(watch: Watch, recorded: deque[Any] | None) -> tuple[Interval | None, Interval | None, Interval | None]:
     def driver(sender: fork.Sender) -> Alternating:
         batches = Batches(watch, deque(recorded) if recorded is not None else None)
         watch.serve = batches

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+import time
 from typing import Any
 
 from hasten.core.trace import Ceilings, Trace
@@ -27,6 +28,7 @@ class Explainer:
         session.finish = self._finish
         self._measured = False
         self.predicted = (-1, "")
+        self.held_up = 0.0
 
     def _after(self, _now: int) -> None:
         guarded(self.session, self._between)
@@ -37,7 +39,9 @@ class Explainer:
     def _between(self) -> None:
         if not self._measured:
             self._measured = True
+            start = time.monotonic()
             self._measure()
+            self.held_up = time.monotonic() - start
         else:
             self.growth.look()
         self.session.write("trace", self._trace(""))
@@ -71,9 +75,7 @@ class Explainer:
         trace = collect(self.watch, self.window, ended=ended)
         loaders = tuple(
             dataclasses.replace(facts, probe=self.probes.get(key))
-            for facts, key in zip(
-                trace.loaders, [k for k, r in self.watch.loaders.items() if r.batches], strict=True
-            )
+            for facts, key in zip(trace.loaders, [k for k, r in self.watch.loaders.items() if r.batches], strict=True)
         )
         return dataclasses.replace(
             trace,

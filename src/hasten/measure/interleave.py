@@ -14,7 +14,7 @@ import random
 import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import StrEnum
 
 import numpy as np
 
@@ -27,7 +27,7 @@ FUTILE = (6, 9)  # pairs after which a trial without any sign of a gain is given
 REPORT_LEVEL = 0.99
 
 
-class Outcome(str, Enum):
+class Outcome(StrEnum):
     FASTER = "faster"
     SLOWER = "slower"
     SAME = "no difference"

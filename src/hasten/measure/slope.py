@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 from collections.abc import Sequence
@@ -20,7 +21,7 @@ def binned(values: Sequence[float], bins: int = MOST_POINTS) -> tuple[np.ndarray
     if n <= bins:
         return np.arange(n, dtype=np.float64), array
     edges = np.linspace(0, n, bins + 1).astype(int)
-    spans = list(zip(edges[:-1], edges[1:], strict=True))
+    spans = list(itertools.pairwise(edges))
     return (
         np.array([(a + b - 1) / 2 for a, b in spans]),
         np.array([np.median(array[a:b]) for a, b in spans]),

@@ -26,7 +26,7 @@ from typing import Any, ClassVar
 
 from hasten.core.errors import Unsuited
 from hasten.core.finding import Finding, Rule
-from hasten.core.remedy import Fidelity, Grain, Remedy, Seam, Undo
+from hasten.core.remedy import Fidelity, Remedy, Seam, Undo
 from hasten.core.trace import Trace
 
 FACTOR = (1.0, 1.4)  # measured 0.95 to 1.25 on public scripts on a CPU; only a trial can tell

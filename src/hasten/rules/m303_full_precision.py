@@ -25,7 +25,7 @@ from typing import Any, ClassVar
 
 from hasten.core.errors import Unsuited
 from hasten.core.finding import Finding, Rule
-from hasten.core.remedy import Fidelity, Grain, Remedy, Seam, Undo
+from hasten.core.remedy import Fidelity, Remedy, Seam, Undo
 from hasten.core.trace import Trace
 
 FACTOR = (0.6, 3.0)

@@ -23,9 +23,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from hasten.core.errors import Unsuited
 from hasten.core.finding import Finding, Rule
-from hasten.core.remedy import Fidelity, Grain, Remedy, Seam, Undo
+from hasten.core.remedy import Fidelity, Remedy, Seam, Undo
 from hasten.core.trace import Trace
 
 FACTOR = (1.0, 2.6)  # published: up to 2.6x on a transformer

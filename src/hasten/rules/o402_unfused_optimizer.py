@@ -47,7 +47,7 @@ class FusedOptimizer(Remedy):
             raise Unsuited(f"{type(target).__name__} has no fused implementation")
         if all(g["fused"] for g in groups):
             raise Unsuited("the optimizer is fused already")
-        if any(g.get("differentiable") or g.get("amsgrad") is None and "amsgrad" in g for g in groups):
+        if any(g.get("differentiable") or (g.get("amsgrad") is None and "amsgrad" in g) for g in groups):
             raise Unsuited("a differentiable optimizer cannot be fused")
         _check(groups)
         _steps_as_tensors(target)

@@ -27,7 +27,7 @@ from typing import Any, ClassVar
 
 from hasten.core.errors import Unsuited
 from hasten.core.finding import Finding, Rule
-from hasten.core.remedy import Fidelity, Grain, Remedy, Seam, Undo
+from hasten.core.remedy import Fidelity, Remedy, Seam, Undo
 from hasten.core.trace import Trace
 
 GRADIENT_BYTES_A_SECOND = 4e9  # a pass over memory on two cores

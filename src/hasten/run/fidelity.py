@@ -27,7 +27,6 @@ MOST_STEPS = 40  # steps compared …
 LEAST_STEPS = 4  # … or fewer where steps are long
 ROUNDING = 32.0  # an equivalent remedy rounds in every operation of every step, the yardstick only once
 LEAST_TOLERANCE = 1e-6  # relative; a few units in the last place of float32
-PART_SECONDS = 6.0  # one child takes about this long at most
 
 
 @dataclass(frozen=True)
@@ -47,17 +46,22 @@ class Finding:
 
 @dataclass
 class Judge:
-    """Runs the unchanged script once per number of steps and compares others with it."""
+    """Runs the unchanged script once and compares others with it.
+
+    Args:
+        part_seconds: what one child should take; sets how many steps are compared.
+    """
 
     room: TrialRoom
     folder: str
     step_seconds: float
+    part_seconds: float = 5.0
     _known: dict[str, dict[str, Any]] = field(default_factory=dict)
     _start: np.ndarray | None = None
 
     @property
     def steps(self) -> int:
-        return int(max(LEAST_STEPS, min(MOST_STEPS, PART_SECONDS / max(self.step_seconds, 1e-6))))
+        return int(max(LEAST_STEPS, min(MOST_STEPS, self.part_seconds / max(self.step_seconds, 1e-6))))
 
     def judge(self, remedies: list[Remedy]) -> Finding:
         """Compare the script with ``remedies`` on to the script as it is."""
@@ -143,7 +147,7 @@ class Judge:
             return Straight(sender, self.room.watch, self.steps, warm=0, snapshot=snapshot, outcome=path)
 
         child = fork.go(self.room.watch, driver, allowed=(self.folder,), processes=False)
-        end = time.monotonic() + PART_SECONDS + 4 * self.steps * self.step_seconds
+        end = time.monotonic() + self.part_seconds + 6 * self.steps * self.step_seconds
         try:
             while not child.ended and time.monotonic() < end:
                 if any(r[0] == fork.DONE for r in child.rows(0.5)):

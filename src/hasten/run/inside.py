@@ -30,6 +30,7 @@ from hasten.seams.guard import guarded, say
 from hasten.seams.window import Window, rest
 
 OVERALL_SHARE = 0.15  # of the budget, kept for timing all kept remedies together
+JUDGE_SHARE = 0.04  # of the budget, for one child of a comparison of weights
 SETTLE = 3  # steps after applying the plan that are not counted
 
 
@@ -99,7 +100,7 @@ class Runner:
             room = TrialRoom(self.watch, self.session.switchboard, step_seconds, folder)
             search = Search(
                 room,
-                Judge(room, folder, step_seconds),
+                Judge(room, folder, step_seconds, budget * JUDGE_SHARE),
                 self.trace,
                 budget * (1 - OVERALL_SHARE),
                 Fidelity(self.config.get("allow", "equivalent")),
@@ -123,13 +124,7 @@ class Runner:
     def _conclude(self, search: Search, start: float, budget: float) -> None:
         assert self.trace is not None
         overall = search.overall(max(2.0, budget * OVERALL_SHARE))
-        proof = ""
-        if search.kept:
-            found = search.judge.judge([k.remedy for k in search.kept])
-            proof = found.words
-            if found.kept is False:
-                search.broken.append(f"all together: {found.words}")
-                search.kept.clear()
+        proof = search.prove()
         cost = time.monotonic() - start
         steps = tuple(k.step() for k in search.kept)
         ratio = overall.ratio if overall is not None and search.kept else None
@@ -155,7 +150,7 @@ class Runner:
             versions=machine.versions(),
             machine=machine.machine(),
             steps=steps,
-            created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+            created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         )
 
     def _apply(self, steps: tuple[Step, ...]) -> None:
@@ -175,7 +170,7 @@ class Runner:
     def _write(self, ended: str) -> None:
         trace = self._trace(ended) if self.trace is None or self.config.get("plan") else self.trace
         if ended:
-            trace = dataclasses.replace(trace, ended=ended, steps=self.watch.steps)
+            trace = dataclasses.replace(trace, ended=ended)
         self._audit()
         outcome = dataclasses.replace(self.outcome, after=self._speed_after())
         self.session.write("trace", trace)
@@ -212,4 +207,3 @@ class Runner:
 def begin(session: Any) -> None:
     """Called once torch has been imported in a process under ``hasten run``."""
     Runner(session)
-

@@ -64,6 +64,7 @@ class Search:
     kept: list[Kept] = field(default_factory=list)
     trials: list[Trial] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
+    _proved: tuple[set[str], str] = field(default_factory=lambda: (set(), ""))
 
     def run(self) -> None:
         """Try everything that the budget allows."""
@@ -131,6 +132,7 @@ class Search:
         if verdict == "kept":
             found = self.judge.judge(with_)
             proof = found.words
+            self._proved = ({str(r) for r in with_}, proof)
             if found.kept is None:
                 verdict, why = "dropped", found.words
             elif not found.kept:
@@ -140,6 +142,19 @@ class Search:
                 self.kept = [k for k in self.kept if k.remedy.name not in remedy.conflicts]
                 self.kept.append(Kept(remedy, finding.code, measured, proof))
         return replace(trial, verdict=verdict, why=why, fidelity_found=proof, seconds=time.monotonic() - start)
+
+    def prove(self) -> str:
+        """What the comparison of weights says of all kept remedies together; nothing is kept without a proof."""
+        if not self.kept:
+            return ""
+        if self._proved[0] == {str(k.remedy) for k in self.kept}:
+            return self._proved[1]
+        found = self.judge.judge([k.remedy for k in self.kept])
+        if found.kept is False:
+            self.broken.append(f"all together: {found.words}")
+        if not found.kept:
+            self.kept.clear()
+        return found.words
 
     def overall(self, seconds: float) -> Measured | None:
         """All kept remedies together against the script as it is."""
@@ -151,9 +166,7 @@ class Search:
 
 
 def _trial(finding: Finding, remedy: Remedy) -> Trial:
-    return Trial(
-        str(remedy), remedy.name, remedy.settings(), remedy.fidelity.value, finding.code, finding.predicted
-    )
+    return Trial(str(remedy), remedy.name, remedy.settings(), remedy.fidelity.value, finding.code, finding.predicted)
 
 
 def _verdict(measured: Measured, remedy: Remedy) -> tuple[str, str]:

@@ -167,14 +167,10 @@ class TrialRoom:
                 child.freeze()
             return self._take_turns(children, pairs, end)
 
-    def _tokened(
-        self, remedies: list[Remedy], fresh: bool, warm: int, unit: int
-    ) -> Callable[[fork.Sender], Tokened]:
+    def _tokened(self, remedies: list[Remedy], fresh: bool, warm: int, unit: int) -> Callable[[fork.Sender], Tokened]:
         def driver(sender: fork.Sender) -> Tokened:
             batches = self.arrange(remedies, fresh)
-            return Tokened(
-                sender, self.watch, warm=warm, unit=unit, prepare=Ahead(self.watch, batches, remedies)
-            )
+            return Tokened(sender, self.watch, warm=warm, unit=unit, prepare=Ahead(self.watch, batches, remedies))
 
         return driver
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 import os
 import statistics
@@ -59,7 +60,7 @@ def collect(watch: Watch, window: Window, *, ended: str = "") -> Trace:
         wall_seconds=max(0.0, (watch.clock.now() - zero) / 1e9),
         startup_seconds=_seconds(zero, watch.first_fetch or watch.first_step),
         import_seconds=_seconds(watch.torch_started, watch.torch_imported),
-        first_step_seconds=records[0][0] / 1e9 if records and not warm == 1 else math.nan,
+        first_step_seconds=records[0][0] / 1e9 if records and warm != 1 else math.nan,
         step=step,
         step_median=statistics.median(walls) if walls else math.nan,
         phases=phases,
@@ -131,12 +132,12 @@ def _children(phase: int, seconds: Interval, samples: dict[SampleKey, float]) ->
         old[2][callee] = old[2].get(callee, 0.0) + weight
         groups[key] = (place, old[1] + weight, old[2])
     count = max(4, len(mine), int(total * 100))
-    out = []
+    out: list[Phase] = []
     for (kind, _, _), (place, weight, callees) in sorted(groups.items(), key=lambda g: -g[1][1]):
         share = weight / total
         if share < SMALL or len(out) == MOST_CHILDREN:
             break
-        name = kind or max(callees, key=lambda c: callees[c]) or place.function
+        name = kind or place.text.strip() or max(callees, key=lambda c: callees[c]) or place.function
         error = 1.96 * math.sqrt(share * (1 - share) / count)
         out.append(
             Phase(
@@ -189,7 +190,7 @@ def _epochs(watch: Watch) -> Iterable[Epoch]:
         bounds = list(range(0, watch.steps, 1000))
     bounds = [*sorted(set(bounds)), watch.steps]
     fetch, evaluation = INDEX["fetch"] + 1, INDEX["evaluation"] + 1
-    for a, b in zip(bounds[:-1], bounds[1:], strict=True):
+    for a, b in itertools.pairwise(bounds):
         rows = records[a // fold : max(b // fold, a // fold + 1)]
         if rows and b > a:
             yield Epoch(
@@ -280,10 +281,11 @@ def _model(record: Any) -> ModelFacts | None:
     module = record.module()
     if module is not None:
         record.facts = _model_settings(module)
-    if record.facts is None:
+    facts: ModelFacts | None = record.facts
+    if facts is None:
         return None
     return dataclasses.replace(
-        record.facts,
+        facts,
         place=_place(record.place),
         evaluations=record.evaluations,
         evaluations_with_graph=record.evaluations_with_graph,
@@ -306,8 +308,7 @@ def _model_settings(module: Any) -> ModelFacts:
         channels_last=weight is not None
         and weight.is_contiguous(memory_format=torch.channels_last)
         and not weight.is_contiguous(),
-        compiled=getattr(module, "_compiled_call_impl", None) is not None
-        or type(module).__name__ == "OptimizedModule",
+        compiled=getattr(module, "_compiled_call_impl", None) is not None or type(module).__name__ == "OptimizedModule",
     )
 
 
@@ -328,7 +329,7 @@ def _process(watch: Watch) -> Process:
         denormal_share=share,
         denormal_tensor=tensor,
         float32_matmul=torch.get_float32_matmul_precision(),
-        bfloat16_units="amx_bf16" in flags or "avx512_bf16" in flags,
+        bfloat16_units="amx_bf16" in flags,
         compiler=machine.has_compiler(),
         compiled_by_script=watch.compiled_by_script,
         autocast=watch.autocast,

@@ -73,7 +73,9 @@ def why_not() -> str:
     others = [
         t.name
         for t in threading.enumerate()
-        if t is not main and t is not threading.current_thread() and not t.name.startswith(_HARMLESS_THREADS)
+        if t is not main
+        and t is not threading.current_thread()
+        and not t.name.startswith(_HARMLESS_THREADS)
         and type(t).__name__ not in _HARMLESS_THREADS
     ]
     if others:

@@ -70,7 +70,7 @@ class ForwardSeam:
             return
         own = self._classes[kind] = Patches()
         try:
-            own.set(kind, "__call__", self._wrapper(kind.__call__))  # type: ignore[operator]
+            own.set(kind, "__call__", self._wrapper(kind.__call__))
         except (AttributeError, TypeError):
             pass
 

@@ -157,15 +157,15 @@ class PrivateFiles:
 
     def install(self) -> None:
         builtins.open = self.open
-        io.open = self.open  # type: ignore[assignment]
-        os.open = self.os_open  # type: ignore[assignment]
+        io.open = self.open
+        os.open = self.os_open
         for name in ("remove", "unlink", "rmdir", "mkdir", "chmod", "chown", "utime", "truncate", "symlink", "link"):
             setattr(os, name, self._guarded(getattr(os, name)))
-        os.rename = self._moved(os.rename)  # type: ignore[assignment]
-        os.replace = self._moved(os.replace)  # type: ignore[assignment]
+        os.rename = self._moved(os.rename)
+        os.replace = self._moved(os.replace)
 
     def _is_ours(self, path: str) -> bool:
-        return path.startswith(self.allowed) or path.startswith(("/dev/", "/proc/"))
+        return path.startswith((*self.allowed, "/dev/", "/proc/"))
 
     def _real(self, path: Any) -> str:
         try:
@@ -289,9 +289,7 @@ def seal(allowed: tuple[str, ...]) -> bool:
         os.close(ruleset)
 
 
-def isolate(
-    keep: frozenset[int], folder: str, allowed: tuple[str, ...] = (), processes: bool = True
-) -> PrivateFiles:
+def isolate(keep: frozenset[int], folder: str, allowed: tuple[str, ...] = (), processes: bool = True) -> PrivateFiles:
     """Make this freshly forked child harmless.
 
     Args:

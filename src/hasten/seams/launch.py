@@ -82,6 +82,9 @@ def run(argv: list[str], folder: Path, stdout: Any = None, started: Callable[[in
 def leave_as(code: int) -> int:
     """End this process as the script ended: by the same signal, or with the same exit code."""
     if code < 0:
-        signal.signal(-code, signal.SIG_DFL)
+        try:
+            signal.signal(-code, signal.SIG_DFL)
+        except OSError:  # SIGKILL and SIGSTOP have no handler to reset
+            pass
         os.kill(os.getpid(), -code)
     return code

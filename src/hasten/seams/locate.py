@@ -11,7 +11,6 @@ import site
 import sys
 import sysconfig
 import threading
-from collections.abc import Callable
 from types import CodeType, FrameType
 from typing import Any
 
@@ -253,10 +252,7 @@ class Sampler:
         return (self.clock.current, frame.f_code, frame.f_lineno or frame.f_code.co_firstlineno, kind, callee)
 
 
-
-
 _MAIN_IDENT = threading.main_thread().ident or 0
-
 
 
 def resolve(places: dict[Any, list[int]]) -> list[tuple[int, Place, int, int]]:

@@ -32,7 +32,7 @@ def record_batches(watch: Watch) -> deque[Any] | None:
     if loader is None or type(inner) not in (RandomSampler, SequentialSampler, DistributedSampler):
         return deque()
     already = watch.replay if watch.replay is not None else deque()
-    own = type(iterator).__mro__[1].__next__
+    own: Any = module._BaseDataLoaderIter.__next__
     fetch: Callable[[Any], Any] = getattr(own, "__wrapped__", own)
     size = 0
     from hasten.seams.child import _tensors

@@ -12,7 +12,19 @@ from typing import Any
 
 from hasten.seams.locate import is_users, locals_of, shown
 
-_LENGTHS = {"range", "trange", "tqdm", "enumerate", "zip", "reversed", "list", "tuple", "iter", "track", "tqdm_notebook"}
+_LENGTHS = {
+    "range",
+    "trange",
+    "tqdm",
+    "enumerate",
+    "zip",
+    "reversed",
+    "list",
+    "tuple",
+    "iter",
+    "track",
+    "tqdm_notebook",
+}
 _OPERATORS = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
@@ -70,7 +82,9 @@ def _loops(filename: str, line: int) -> list[ast.For | ast.While]:
     tree = _tree(filename)
     if tree is None:
         return []
-    holding = [n for n in ast.walk(tree) if hasattr(n, "lineno") and n.lineno <= line <= (n.end_lineno or 0)]
+    holding = [
+        n for n in ast.walk(tree) if isinstance(n, (ast.stmt, ast.expr)) and n.lineno <= line <= (n.end_lineno or 0)
+    ]
     functions = [n for n in holding if isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))]
     inner = max((n.lineno for n in functions), default=0)
     loops = [n for n in holding if isinstance(n, (ast.For, ast.While)) and n.lineno > inner and _in_body(n, line)]

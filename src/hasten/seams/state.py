@@ -61,7 +61,7 @@ def digest(snapshot: Snapshot) -> dict[str, Any]:
         for p in params:
             state = optimizer.state.get(p, {})
             optimizers.append([(k, _plain_step(k, state[k])) for k in sorted(state, key=str)])
-    weights = [p for p in snapshot.parameters()]
+    weights = list(snapshot.parameters())
     buffers = [list(m.buffers()) for m in snapshot.models]
     return {"weights": sha256([weights, buffers]), "optimizer": sha256(optimizers), "random": random_digest()}
 

@@ -15,7 +15,7 @@ _WATCHED_IN = frozenset({PYTHON, EVALUATION, INDEX["forward"], INDEX["log"]})
 
 
 def only_outside(watch: Watch, name: str, original: Callable[..., Any]) -> Callable[..., Any]:
-    """``original``, booked to a phase where the user's own code calls it (not inside fetching, backward, optimizers)."""
+    """``original``, booked to a phase where the user's own code calls it (not inside fetching, backward)."""
     clock = watch.clock
     phase = INDEX[name]
     get_ident = threading.get_ident

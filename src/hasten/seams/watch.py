@@ -254,10 +254,7 @@ class Watch:
         merged = array("q")
         for start in range(0, len(rows) - WIDTH, 2 * WIDTH):
             merged.extend(
-                a + b
-                for a, b in zip(
-                    rows[start : start + WIDTH], rows[start + WIDTH : start + 2 * WIDTH], strict=True
-                )
+                a + b for a, b in zip(rows[start : start + WIDTH], rows[start + WIDTH : start + 2 * WIDTH], strict=True)
             )
         self.rows = merged
         self.fold *= 2

@@ -30,11 +30,11 @@ def _install() -> None:
             original = spec.loader.exec_module
 
             def exec_module(module):  # type: ignore[no-untyped-def]
-                del spec.loader.exec_module
+                del spec.loader.exec_module  # type: ignore[union-attr]
                 original(module)
                 _start(source, started)
 
-            spec.loader.exec_module = exec_module
+            spec.loader.exec_module = exec_module  # type: ignore[method-assign]
             return spec
 
     finder = Finder()
@@ -61,7 +61,7 @@ def _chain() -> None:
     mine = sys.modules.pop("sitecustomize", None)
     try:
         if importlib.util.find_spec("sitecustomize") is not None:
-            import sitecustomize  # noqa: F401  the user's own
+            import sitecustomize  # type: ignore[import-not-found]  # noqa: F401  the user's own
     except ImportError:
         pass
     finally:
