@@ -11,7 +11,7 @@ optimizer = torch.optim.Adam(model.parameters(), fused=True)
 
 running = 0.0
 steps = 0
-for epoch in range(40):
+for epoch in range(110):
     for rows in torch.randperm(len(x)).split(64):
         optimizer.zero_grad()
         loss = nn.functional.mse_loss(model(x[rows]), y[rows])

@@ -7,7 +7,6 @@ import itertools
 import math
 import os
 import statistics
-import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -54,7 +53,7 @@ def collect(watch: Watch, window: Window, *, ended: str = "") -> Trace:
     zero = _perf_counter_at(start)
     predicted, steps_from = (-1, "")
     return Trace(
-        script=shown(getattr(sys.modules.get("__main__"), "__file__", "") or ""),
+        script=shown(watch.script) if watch.script else "",
         steps=watch.steps,
         window=len(settled) * watch.fold,
         wall_seconds=max(0.0, (watch.clock.now() - zero) / 1e9),
@@ -325,7 +324,7 @@ def _process(watch: Watch) -> Process:
         cores=machine.cores(),
         device="cuda" if torch.cuda.is_available() and torch.cuda.is_initialized() else "cpu",
         anomaly_mode=torch.is_anomaly_enabled(),
-        anomaly_place=_anomaly_place() if torch.is_anomaly_enabled() else None,
+        anomaly_place=_anomaly_place(watch) if torch.is_anomaly_enabled() else None,
         denormal_share=share,
         denormal_tensor=tensor,
         float32_matmul=torch.get_float32_matmul_precision(),
@@ -338,15 +337,12 @@ def _process(watch: Watch) -> Process:
     )
 
 
-def _anomaly_place() -> Place | None:
+def _anomaly_place(watch: Watch) -> Place | None:
     """The line of the script that switches anomaly detection on, if the script itself does."""
     from hasten.seams.source import calls
 
     names = ("set_detect_anomaly", "detect_anomaly")
-    found = calls(
-        shown(getattr(sys.modules.get("__main__"), "__file__", "") or ""),
-        lambda call: getattr(call.func, "attr", getattr(call.func, "id", "")) in names,
-    )
+    found = calls(shown(watch.script), lambda call: getattr(call.func, "attr", getattr(call.func, "id", "")) in names)
     return found[0] if found else None
 
 

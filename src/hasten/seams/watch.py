@@ -6,6 +6,7 @@ does). Time since the last step's end is split by :class:`~hasten.measure.clock.
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 import weakref
@@ -85,6 +86,11 @@ class OptimizerRecord:
     zero_place: Any = None
 
 
+def main_file() -> str:
+    """Path of the script that runs; to be asked early, for Python forgets it when the script's last line is done."""
+    return getattr(sys.modules.get("__main__"), "__file__", "") or ""
+
+
 @dataclass
 class Watch:
     """State of the watched process. Seams write to it; the agent reads it and is called at step ends.
@@ -112,6 +118,7 @@ class Watch:
     feeding: LoaderRecord | None = None
     trained_from: LoaderRecord | None = None
     tentative: ModelRecord | None = None
+    script: str = field(default_factory=main_file)
     compiled_by_script: bool = False
     autocast: bool = False
     driver: Any = None
