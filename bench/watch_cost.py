@@ -1,8 +1,8 @@
 """What does watching cost when there is nothing to do? Microseconds a step, for steps of several lengths.
 
-Two measurements. *In one process*: a plan without remedies is replayed; between short blocks of steps, in random
-order, everything that hasten has put into torch is taken out and put back; the paired differences give the cost of the
-steady state. *Whole processes*: the same loop by plain Python and under ``hasten run --plan``, in pairs of random
+Two measurements. *Forked pair*: a plan without remedies is replayed until the steady state; then two forked copies of
+the process take turns of a few steps, in random order, one of them with everything taken out of torch that hasten has
+put in; the paired differences are the cost. *Whole processes*: the same loop by plain Python and under ``hasten run --plan``, in pairs of random
 order; the loop times itself over its second half. That includes everything else (reports, the wider heap), but differs
 from run to run by much more than what is looked for, as its interval says. TraceML, where it is installed, is
 measured in the second way: it cannot be taken out of a process.
@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import argparse
 import random
+import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,8 +31,8 @@ from hasten.measure import machine
 CLAIM = "Watching with an empty plan costs at most 20 µs a step"
 NAME = "watch-cost"
 SIZES = (0.5, 2.0, 5.0, 50.0)  # milliseconds
-BLOCK_SECONDS = 0.02  # one block of steps, on or off
-SETTLE = 3  # steps after each switch that are not timed
+TURN_SECONDS = 0.005  # a turn of a copy
+SETTLE_SECONDS = 1.0  # of steps in a copy before its first turn
 WATCHED = Path(__file__).with_name("small_loop.py")
 PEER = ROOT / ".venv-traceml"
 PEER_PACKAGES = ("torch==2.13.0", "traceml-ai==0.5.0")
@@ -44,6 +44,7 @@ class Row:
 
     tracer: str
     way: str
+    clock: str
     step: float
     cost: Interval
     differences: list[float]
@@ -53,59 +54,58 @@ def empty_plan(script: str) -> Plan:
     return Plan(script, sha256_of_file(script), machine.versions(), machine.machine())
 
 
-# -- in one process ----------------------------------------------------------------------------------------------------
+# -- forked copies -----------------------------------------------------------------------------------------------------
 
 
-def in_process(milliseconds: float, seconds: float) -> Row:
-    """Pairs of blocks with and without hasten's wrappers, in a process of their own (patches stay)."""
-    command = [sys.executable, __file__, "--one-process", str(milliseconds), "--seconds", str(seconds)]
-    done = subprocess.run(command, env=child_environment(), capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(done.stderr)
-    step, *differences = (float(x) for x in done.stdout.split())
-    return Row("hasten", "one process", step, centre(differences, "s"), differences)
+def forked(milliseconds: float, seconds: float) -> list[Row]:
+    """Two copies of one process, with and without hasten's wrappers (in a process of their own, as patches stay)."""
+    command = [sys.executable, __file__, "--inside", str(milliseconds), "--seconds", str(seconds)]
+    done = subprocess.run(command, env=child_environment(), stdout=subprocess.PIPE, text=True, check=True)
+    rows = [[float(x) for x in line.split()] for line in done.stdout.splitlines()]
+    step = statistics.median(r[0] for r in rows)
+    walls, cpus = [r[2] - r[0] for r in rows], [r[3] - r[1] for r in rows]
+    return [
+        Row("hasten", "forked pair", "wall", step, centre(walls, "s"), walls),
+        Row("hasten", "forked pair", "CPU", step, centre(cpus, "s"), cpus),
+    ]
 
 
-def one_process(milliseconds: float, seconds: float) -> None:
-    """Print the step's seconds and the paired differences."""
+def inside(milliseconds: float, seconds: float) -> None:
+    """Print a line a pair: wall and CPU seconds a step without, then with."""
     import torch
-    from inside import Toggle, watched
+    from forked_pair import Copy, pairs
+    from inside import take_out, watched
     from small_loop import fillers_for, training
 
     from hasten.run.inside import begin
+    from hasten.seams.window import HERTZ_AFTER
 
     torch.set_num_threads(1)
     fillers = fillers_for(milliseconds / 1000)
+    count = max(1, round(TURN_SECONDS * 1000 / milliseconds))
     with tempfile.TemporaryDirectory() as folder:
         session = watched(Path(folder), {"mode": "run", "plan": encode(empty_plan(__file__))})
         begin(session)
+        watch = session.watch
         steps = training(fillers)
         for _ in steps:  # until the close look at the first steps is over
-            if session.watch.at_step is not None and session.watch.next_call > session.watch.steps + 1:
+            if watch.next_call > watch.steps + 1:
                 break
-        print(*_differences(steps, Toggle(session), milliseconds / 1000, seconds))
-        session.patches.undo()
+        watch.sampler.stop()
+        watch.forking = True  # the copies stay watched
+        settle = max(10, round(SETTLE_SECONDS * 1000 / milliseconds))
+        without = Copy(steps, lambda: take_out(session), count, settle)
+        with_ = Copy(steps, lambda: _resume(watch, HERTZ_AFTER), count, settle)
+        for row in pairs(without, with_, seconds):
+            print(*row)
+        without.end()
+        with_.end()
+        take_out(session)
 
 
-def _differences(steps: Iterator[None], toggle: Any, step_seconds: float, seconds: float) -> Iterator[float]:
-    count = max(2, round(BLOCK_SECONDS / step_seconds))
-    end = time.perf_counter() + seconds
-    without, differences = [], []
-    while time.perf_counter() < end or len(differences) < 6:
-        times = {}
-        for on in random.sample((True, False), 2):
-            toggle.set(on)
-            for _ in range(SETTLE):
-                next(steps)
-            start = time.perf_counter()
-            for _ in range(count):
-                next(steps)
-            times[on] = (time.perf_counter() - start) / count
-        without.append(times[False])
-        differences.append(times[True] - times[False])
-    toggle.set(True)
-    yield sorted(without)[len(without) // 2]
-    yield from differences
+def _resume(watch: Any, hertz: float) -> None:
+    watch.sampler.forget()
+    watch.sampler.start(hertz)
 
 
 # -- whole processes ---------------------------------------------------------------------------------------------------
@@ -130,7 +130,7 @@ def whole_processes(tracer: str, milliseconds: float, pairs: int, seconds: float
                 times[on] = _timed_loop(traced[tracer] if on else [python, *loop], Path(folder))
             plain.append(times[False])
             differences.append(times[True] - times[False])
-    return Row(tracer, "whole processes", sorted(plain)[len(plain) // 2], centre(differences, "s"), differences)
+    return Row(tracer, "whole processes", "wall", statistics.median(plain), centre(differences, "s"), differences)
 
 
 def _calibrated(python: str, milliseconds: float) -> int:
@@ -168,50 +168,53 @@ def peer_python(install: bool) -> Path | None:
 def show(row: Row) -> None:
     cost, micro = row.cost, 1e6
     say(
-        f"{1e3 * row.step:7.2f}  {row.tracer:8} {row.way:16} {micro * cost.value:9.1f}  "
+        f"{1e3 * row.step:7.2f}  {row.tracer:8} {row.way:15} {row.clock:4} {micro * cost.value:9.1f}  "
         f"{f'{micro * cost.low:.1f} to {micro * cost.high:.1f}':>20}  {100 * cost.value / row.step:7.2f} %  {cost.n:5}"
     )
 
 
 def summary(rows: list[Row]) -> str:
     """The steady state, by length of step."""
-    own = [r for r in rows if r.way == "one process"] or rows
+    own = [r for r in rows if r.way == "forked pair" and r.clock == "wall"] or rows
     return "; ".join(
         f"{1e3 * r.step:.1f} ms step: {1e6 * r.cost.value:.1f} µs ({1e6 * r.cost.low:.1f} to {1e6 * r.cost.high:.1f})"
         for r in own
     )
 
 
+def measured(size: float, seconds: float, pairs: int, peer: Path | None) -> Iterator[Row]:
+    """Every way of measuring one length of step."""
+    yield from forked(size, seconds)
+    for tracer in ("hasten", "traceml") if pairs else ():
+        if tracer == "hasten" or peer is not None:
+            yield whole_processes(tracer, size, pairs, seconds / 3, peer or Path(sys.executable))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=float, nargs="+", default=SIZES, help="milliseconds a step")
-    parser.add_argument("--seconds", type=float, default=20.0, help="for each size in one process; a third of it a run")
+    parser.add_argument("--seconds", type=float, default=20.0, help="for each size; a third of it a whole process")
     parser.add_argument("--pairs", type=int, default=6, help="pairs of whole processes a size; 0 leaves them out")
     parser.add_argument("--peer", action="store_true", help=f"install TraceML into {PEER.name} if it is not there")
-    parser.add_argument("--one-process", type=float, help=argparse.SUPPRESS)
+    parser.add_argument("--inside", type=float, help=argparse.SUPPRESS)
     parser.add_argument("--results", type=Path, default=RESULTS)
     args = parser.parse_args()
-    if args.one_process:
-        one_process(args.one_process, args.seconds)
+    if args.inside:
+        inside(args.inside, args.seconds)
         return
     head("cost of watching with an empty plan (one thread)")
     peer = peer_python(args.peer)
     rows = []
-    say(f"{'step ms':>7}  {'tracer':8} {'measured in':16} {'µs a step':>9}  {'95 % interval':>20}  of the step  pairs")
+    say(
+        f"{'step ms':>7}  {'tracer':8} {'measured in':15} {'':4} {'µs a step':>9}  {'95 % interval':>20}  of the step  pairs"
+    )
     for size in args.sizes:
-        measured = [lambda size=size: in_process(size, args.seconds)]
-        for tracer in ("hasten", *(["traceml"] if peer else [])) if args.pairs else ():
-            measured.append(
-                lambda size=size, tracer=tracer: whole_processes(
-                    tracer, size, args.pairs, args.seconds / 3, peer or Path(sys.executable)
-                )
-            )
-        for measure in measured:
-            rows.append(measure())
-            show(rows[-1])
+        for row in measured(size, args.seconds, args.pairs, peer):
+            rows.append(row)
+            show(row)
     if peer is None:
         say("\nTraceML was not measured: it is not installed (--peer installs it)")
-    figures = {f"{1e3 * r.step:.2f} ms, {r.tracer}, {r.way}": r.cost for r in rows}
+    figures = {f"{1e3 * r.step:.2f} ms, {r.tracer}, {r.way}, {r.clock}": r.cost for r in rows}
     save(NAME, summary(rows), figures, rows, args.results)
 
 

@@ -40,6 +40,7 @@ class Session:
         self.folder = folder
         self.config = config
         self.pid = os.getpid()
+        self.cwd = os.getcwd()
         self.watch = Watch()
         self.watch.torch_started = torch_started
         self.watch.torch_imported = time.perf_counter_ns()
@@ -133,6 +134,12 @@ def start(torch_started: int) -> None:
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     session = Session(folder, config, torch_started)
     session.install()
+    trial = os.environ.get("HASTEN_TRIAL")
+    if trial:
+        from hasten.run.throwaway import begin as begin_trial
+
+        begin_trial(session, trial)
+        return
     if config["mode"] == "run":
         from hasten.run.inside import begin
     else:

@@ -15,6 +15,7 @@ import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import ClassVar
 
 import numpy as np
 
@@ -90,6 +91,7 @@ class Pairs:
     wall: list[float] = field(default_factory=list)
     cpu: list[float] = field(default_factory=list)
     looks: tuple[int, ...] = LOOKS
+    least: ClassVar[int] = 6  # pairs below which no ratio is told
     _looked: int = 0
     outcome: Outcome = Outcome.OPEN
 
@@ -140,6 +142,7 @@ class Pairs:
 def _ratio(logs: list[float], level: float) -> Interval | None:
     if not logs:
         return None
+    level = min(level, 1 - 2.0 ** (1 - len(logs)) - 1e-9)  # few pairs cannot carry a higher one
     centre, low, high = hodges_lehmann(logs, level)
     low, high = max(low, math.log(1e-3)), min(high, math.log(1e3))
     return Interval(

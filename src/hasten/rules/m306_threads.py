@@ -58,7 +58,10 @@ def detect(trace: Trace) -> Iterator[Finding]:
     if process.device != "cpu" or not trace.step_seconds > 0:
         return
     used = trace.usage.cpu_seconds / trace.step_seconds
-    if process.threads < process.cores and trace.phase("forward") + trace.phase("backward") > 0.5 * trace.step_seconds:
+    work = trace.phase("forward") + trace.phase("backward")
+    if process.threads < process.cores:
+        if trace.step_seconds < SMALL_STEP or not work > 0.5 * trace.step_seconds:
+            return
         yield RULE.finding(
             f"torch runs {process.threads} of {process.cores} threads",
             trace.place("forward"),

@@ -29,6 +29,7 @@ from hasten.core.remedy import Fidelity, Grain, Remedy, Seam, Undo
 from hasten.core.trace import Trace
 
 LEAST_FAULTS = 500  # minor faults per step
+LEAST_SHARE = 0.03  # of the step that the faults may cost at most; below, nobody would notice
 FAULT_SECONDS = (0.1e-6, 1.0e-6)  # a fault with its zeroed page
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -2, -3, -4  # malloc.h
 _ADAPTED = ((_TRIM_THRESHOLD, 64 << 20), (_TOP_PAD, 128 << 10), (_MMAP_THRESHOLD, 32 << 20), (_MMAP_MAX, 65536))
@@ -68,6 +69,8 @@ def detect(trace: Trace) -> Iterator[Finding]:
         return
     system = trace.usage.system_seconds
     saved = min(max(system, faults * FAULT_SECONDS[0]), 0.8 * trace.step_seconds)
+    if not saved >= LEAST_SHARE * trace.step_seconds:
+        return
     yield RULE.finding(
         f"{faults:.0f} page faults a step and {1000 * system:.1f} ms of system time: freed memory is taken anew",
         trace.place("forward") or trace.place("backward"),

@@ -20,6 +20,7 @@ from hasten.data.probe import probe
 from hasten.measure import machine
 from hasten.rules import remedy_types
 from hasten.run.fidelity import Judge
+from hasten.run.processes import ProcessJudge, ProcessRoom
 from hasten.run.search import Search, budget_of, payback, remedies_of
 from hasten.run.trial import TrialRoom
 from hasten.seams import fork, schedule
@@ -48,22 +49,26 @@ class Runner:
         session.finish = self._finish
         self.window = Window(self.watch, session.forward, self._after)
         if self.config.get("plan"):
-            self.watch.at_step = self._replay
+            self._replay()
 
     # -- replaying a plan ----------------------------------------------------------------------------------------
 
-    def _replay(self, now: int) -> None:
-        """After the first step (optimizers and modules are known then), apply the given plan."""
-        self.watch.first_step = self.watch.first_step or now
+    def _replay(self) -> None:
+        """Apply the given plan from the start: objects get their remedies as they appear. Compiling waits for the
+        first step, when the modules are known and nothing has to be discovered any more."""
+        plan = decode(Plan, self.config["plan"])
+        self.outcome = Outcome(plan=plan, message=f"replayed a plan of {len(plan.steps)} remedies")
+        late = tuple(s for s in plan.steps if s.remedy == "Compile")
+        guarded(self.session, lambda: self._apply(tuple(s for s in plan.steps if s not in late)))
+        if not late:
+            return
 
-        def apply() -> None:
-            self.session.forward.settle()
-            plan = decode(Plan, self.config["plan"])
-            self._apply(plan.steps)
-            self.outcome = Outcome(plan=plan, message=f"replayed a plan of {len(plan.steps)} remedies")
+        def after_first_step(now: int) -> None:
+            self.watch.first_step = self.watch.first_step or now
+            self.watch.at_step = self.window._step
+            guarded(self.session, lambda: self._apply(late))
 
-        self.watch.at_step = self.window._step
-        guarded(self.session, apply)
+        self.watch.at_step = after_first_step
 
     # -- searching -----------------------------------------------------------------------------------------------
 
@@ -88,28 +93,41 @@ class Runner:
     def _search(self) -> None:
         assert self.trace is not None
         reason = fork.why_not()
-        if reason:
-            self.outcome = Outcome(message=f"no trials inside this process: {reason}")
-            return
         start = time.monotonic()
         budget = budget_of(self.trace, self.config.get("budget"))
+        if reason:
+            self._search_in_processes(reason, start, budget)
+            return
         self._probe()
         folder = exchange_folder()
         step_seconds = self.trace.step_median
         with fork.AtEnd(lambda: shutil.rmtree(folder, ignore_errors=True)):
             room = TrialRoom(self.watch, self.session.switchboard, step_seconds, folder)
-            search = Search(
-                room,
-                Judge(room, folder, step_seconds, budget * JUDGE_SHARE),
-                self.trace,
-                budget * (1 - OVERALL_SHARE),
-                Fidelity(self.config.get("allow", "equivalent")),
-                tuple(self.config.get("only") or ()),
-                tuple(self.config.get("skip") or ()),
-                say,
-            )
-            search.run()
-            self._conclude(search, start, budget)
+            self._try_all(room, Judge(room, folder, step_seconds, budget * JUDGE_SHARE), start, budget)
+
+    def _search_in_processes(self, reason: str, start: float, budget: float) -> None:
+        """Forking is not safe here: the same command again, in throw-away processes."""
+        assert self.trace is not None
+        say(f"{reason}: trials run the script again in throw-away processes")
+        started = max(1.0, (self.watch.first_step - self.watch.torch_started) / 1e9)
+        room = ProcessRoom(self.session.cwd, self.trace.step_median, started)
+        self._try_all(room, ProcessJudge(room), start, budget)
+        self.outcome = dataclasses.replace(self.outcome, message=f"no forks: {reason}")
+
+    def _try_all(self, room: Any, judge: Any, start: float, budget: float) -> None:
+        assert self.trace is not None
+        search = Search(
+            room,
+            judge,
+            self.trace,
+            budget * (1 - OVERALL_SHARE),
+            Fidelity(self.config.get("allow", "equivalent")),
+            tuple(self.config.get("only") or ()),
+            tuple(self.config.get("skip") or ()),
+            say,
+        )
+        search.run()
+        self._conclude(search, start, budget)
 
     def _probe(self) -> None:
         assert self.trace is not None
@@ -163,7 +181,7 @@ class Runner:
                 self.applied.append(remedy)
             except Unsuited as error:
                 say(f"{step.remedy} could not be applied: {error}")
-        self.applied_at = self.watch.steps
+        self.applied_at = max(1, self.watch.steps)
 
     # -- the end -------------------------------------------------------------------------------------------------
 

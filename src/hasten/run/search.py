@@ -17,6 +17,7 @@ from hasten.core.trace import Trace
 from hasten.measure.interleave import Outcome
 from hasten.rules import find
 from hasten.run.fidelity import Judge
+from hasten.run.processes import ProcessJudge, ProcessRoom
 from hasten.run.trial import Measured, TrialRoom
 
 MOST_SECONDS = 120.0  # default budget: the smaller of this …
@@ -53,8 +54,8 @@ class Search:
         say: progress, one line each.
     """
 
-    room: TrialRoom
-    judge: Judge
+    room: TrialRoom | ProcessRoom
+    judge: Judge | ProcessJudge
     trace: Trace
     budget: float
     allow: Fidelity = Fidelity.EQUIVALENT
@@ -77,7 +78,7 @@ class Search:
             if why:
                 self.trials.append(replace(trial, why=why))
                 continue
-            share = max(LEAST_TRIAL, left / (len(candidates) - number) * 2)
+            share = max(LEAST_TRIAL + 2 * remedy.one_off_seconds, left / (len(candidates) - number) * 2)
             self.say(f"trial {number + 1} of {len(candidates)}: {remedy}")
             self.trials.append(self._try(finding, remedy, trial, min(left, share)))
 

@@ -43,11 +43,11 @@ class Measured:
 
     @property
     def ratio(self) -> Interval | None:
-        return self.pairs.ratio() if len(self.pairs.wall) >= 6 else None
+        return self.pairs.ratio() if len(self.pairs.wall) >= self.pairs.least else None
 
     @property
     def cpu_ratio(self) -> Interval | None:
-        return self.pairs.cpu_ratio() if len(self.pairs.cpu) >= 6 else None
+        return self.pairs.cpu_ratio() if len(self.pairs.cpu) >= self.pairs.least else None
 
 
 class TrialRoom:

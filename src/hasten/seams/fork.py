@@ -27,7 +27,8 @@ from typing import Any
 from hasten.seams.isolate import PrivateFiles, isolate, private_folder, why_not_private
 from hasten.seams.watch import Departed, Watch
 
-_HARMLESS_THREADS = ("TMonitor", "QueueFeederThread", "tqdm", "SockListener", "hasten")
+# Progress bars, log writers, queue feeders: a child does without them.
+_HARMLESS_THREADS = ("TMonitor", "QueueFeederThread", "_RefreshThread", "_AsyncWriterThread")
 _ROW = struct.Struct("<qdddd")  # kind, wall seconds, CPU seconds, loss, spare
 DONE, READY = -1, -2
 

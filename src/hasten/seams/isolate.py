@@ -21,6 +21,7 @@ import os
 import socket
 import stat
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable
 from typing import Any
@@ -251,6 +252,13 @@ def _only_within(folder: str, call: Callable[..., Any]) -> Callable[..., Any]:
     return guarded
 
 
+def silence_event_writers() -> None:
+    """TensorBoard's writers hand events to a thread that a child does not have: nothing is handed over."""
+    module = sys.modules.get("tensorboard.summary.writer.event_file_writer")
+    if module is not None:
+        module.EventFileWriter.add_event = lambda self, event: None
+
+
 class _RulesetAttr(ctypes.Structure):
     _fields_ = (("fs", ctypes.c_uint64),)
 
@@ -289,6 +297,16 @@ def seal(allowed: tuple[str, ...]) -> bool:
         os.close(ruleset)
 
 
+def isolate_process(folder: str) -> PrivateFiles:
+    """Make a throw-away process harmless from its start on; it may write to ``folder`` only."""
+    files = PrivateFiles(folder)
+    seal((folder,))
+    tempfile.tempdir = folder
+    files.install()
+    refuse_processes_and_connections(folder, processes=False)
+    return files
+
+
 def isolate(keep: frozenset[int], folder: str, allowed: tuple[str, ...] = (), processes: bool = True) -> PrivateFiles:
     """Make this freshly forked child harmless.
 
@@ -305,5 +323,6 @@ def isolate(keep: frozenset[int], folder: str, allowed: tuple[str, ...] = (), pr
     tempfile.tempdir = folder
     multiprocessing.current_process()._config.pop("tempdir", None)  # type: ignore[attr-defined]
     files.install()
+    silence_event_writers()
     refuse_processes_and_connections(folder, processes)
     return files

@@ -44,8 +44,8 @@ def is_users(filename: str) -> bool:
     if path.startswith(OURS):
         return False
     if path.startswith(_library_roots()):
-        root = _main_root()
-        return path.startswith(root) and not any(r == root for r in _library_roots())
+        root = _main_root()  # a script inside site-packages (python -m package) has its own folder there
+        return root.startswith(_library_roots()) and root not in _library_roots() and path.startswith(root)
     return True
 
 

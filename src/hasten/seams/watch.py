@@ -21,7 +21,8 @@ from hasten.seams.locate import Sampler
 
 FETCH = INDEX["fetch"]
 MOST_ROWS = 8192  # step records kept; beyond, neighbours are merged two by two
-BACKWARDS_WITHOUT_OPTIMIZER = 8  # calls of backward without any optimizer before backward becomes the clock
+BACKWARDS_WITHOUT_OPTIMIZER = 8  # calls of backward without any optimizer before backward becomes the clock …
+BACKWARDS_ACCUMULATED = 4096  # … or, where an optimizer exists that has not stepped yet, calls without its step
 IDLE_CLOCK = 25  # steps of other optimizers after which a silent clock optimizer is replaced
 MEMORY_EVERY = 8  # steps between two readings of the resident memory
 WIDTH = len(PHASES) + 1
@@ -91,6 +92,15 @@ def main_file() -> str:
     return getattr(sys.modules.get("__main__"), "__file__", "") or ""
 
 
+def optimizer_exists() -> bool:
+    """Whether the script has made an optimizer (that may step after accumulating gradients for a while)."""
+    import gc
+
+    import torch
+
+    return any(isinstance(value, torch.optim.Optimizer) for value in gc.get_objects())
+
+
 @dataclass
 class Watch:
     """State of the watched process. Seams write to it; the agent reads it and is called at step ends.
@@ -145,6 +155,7 @@ class Watch:
         self.step_started = self.clock.now()
         self._pending = [0] * WIDTH
         self._pending_count = 0
+        self._patience = BACKWARDS_WITHOUT_OPTIMIZER
         self._statm = -1
 
     # -- the beat ------------------------------------------------------------------------------------------------
@@ -194,7 +205,10 @@ class Watch:
             record.role = "training"
         if self.tentative is not None:
             self._was_training(self.tentative)
-        if not self.optimizers and self.backwards >= BACKWARDS_WITHOUT_OPTIMIZER:
+        if not self.optimizers and self.backwards >= self._patience:
+            if self._patience < BACKWARDS_ACCUMULATED and optimizer_exists():
+                self._patience = BACKWARDS_ACCUMULATED
+                return
             self.clock_name = "backward"
             self.boundary()
 
