@@ -59,9 +59,7 @@ def detect(trace: Trace) -> Iterator[Finding]:
         return
     used = trace.usage.cpu_seconds / trace.step_seconds
     work = trace.phase("forward") + trace.phase("backward")
-    if process.threads < process.cores:
-        if trace.step_seconds < SMALL_STEP or not work > 0.5 * trace.step_seconds:
-            return
+    if process.threads < process.cores and trace.step_seconds >= SMALL_STEP and work > 0.5 * trace.step_seconds:
         yield RULE.finding(
             f"torch runs {process.threads} of {process.cores} threads",
             trace.place("forward"),
