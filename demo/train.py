@@ -23,7 +23,7 @@ class Photos(Dataset):
 
     def __getitem__(self, i):
         image = Image.open(self.files[i]).convert("RGB")
-        image = image.resize((96, 96), Image.BILINEAR)
+        image = image.resize((64, 64), Image.BILINEAR)
         x = torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
         return (x - 0.5) / 0.25, self.labels[i]
 

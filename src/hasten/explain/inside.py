@@ -10,7 +10,7 @@ from typing import Any
 from hasten.core.trace import Ceilings, Trace
 from hasten.seams import fork, schedule
 from hasten.seams.collect import collect
-from hasten.seams.guard import guarded
+from hasten.seams.guard import guarded, say
 from hasten.seams.window import Window, rest
 
 
@@ -42,6 +42,8 @@ class Explainer:
             start = time.monotonic()
             self._measure()
             self.held_up = time.monotonic() - start
+            if not self.limit:
+                say(f"enough was seen after {self.watch.steps} steps: Ctrl-C for the report, or let the script finish")
         else:
             self.growth.look()
         self.session.write("trace", self._trace(""))
@@ -77,8 +79,13 @@ class Explainer:
             dataclasses.replace(facts, probe=self.probes.get(key))
             for facts, key in zip(trace.loaders, [k for k, r in self.watch.loaders.items() if r.batches], strict=True)
         )
+        predicted, source = self.predicted
+        if predicted < 0 and ended == "finished":
+            predicted, source = trace.steps, "the script has ended"
         return dataclasses.replace(
             trace,
+            predicted_steps=predicted,
+            steps_from=source,
             ceilings=self.ceilings,
             loaders=loaders,
             events=trace.events + loop_events(self.repeats, trace.hot),

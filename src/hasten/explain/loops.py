@@ -20,7 +20,7 @@ from hasten.measure.clock import INDEX, PYTHON
 from hasten.seams import fork
 from hasten.seams.child import exchange_folder
 from hasten.seams.locate import is_users, shown
-from hasten.seams.source import differentiates, loops_around, place_in
+from hasten.seams.source import differentiates, logs, loops_around, place_in
 from hasten.seams.watch import Watch
 
 STEPS = 2  # steps that are traced
@@ -41,7 +41,7 @@ def count_repeats(watch: Watch) -> Repeats:
     """
     if watch.compiled_by_script:  # a tracer and the compiler's frame evaluation do not mix
         return {}
-    folder = exchange_folder()
+    folder = exchange_folder(watch)
     path = os.path.join(folder, "loops.json")
     child = fork.go(watch, lambda sender: LineCounter(sender, watch, path), allowed=(folder,), processes=False)
     try:
@@ -134,7 +134,7 @@ def loop_events(repeats: Repeats, hot: tuple[Hot, ...]) -> tuple[Event, ...]:
     loops: dict[Place, Event] = {}
     for line in hot:
         event = repeats.get((line.place.file, line.place.line))
-        if event is None or line.phase not in ("python", "forward"):
+        if event is None or line.phase not in ("python", "forward") or logs(line.place.text):
             continue
         old = loops.get(event.place, Event("loop", event.place, 0.0, 0.0))
         loops[event.place] = Event("loop", event.place, max(old.calls, event.calls), old.seconds + line.seconds)

@@ -26,6 +26,10 @@ from hasten.seams.state import Snapshot
 MOST_STEPS = 40  # steps compared …
 LEAST_STEPS = 4  # … or fewer where steps are long
 ROUNDING = 32.0  # an equivalent remedy rounds in every operation of every step, the yardstick only once
+MARKS = (1, 4)  # steps after which weights are compared besides the last: chaos has not yet blown up rounding there
+SHARP = 1e-3  # a tolerance below this tells a wrong gradient from rounding; the longest such comparison is quoted
+BLUNT = 0.05  # a tensor whose tolerance is larger than this is not judged
+LEAST_JUDGED = 0.5  # share of the weights that must be judged, else nothing is proved and nothing kept
 LEAST_TOLERANCE = 1e-6  # relative; a few units in the last place of float32
 
 
@@ -57,7 +61,6 @@ class Judge:
     step_seconds: float
     part_seconds: float = 5.0
     _known: dict[str, dict[str, Any]] = field(default_factory=dict)
-    _start: np.ndarray | None = None
 
     @property
     def steps(self) -> int:
@@ -87,16 +90,26 @@ class Judge:
         return self._distance(base, other, fresh)
 
     def _distance(self, base: dict[str, Any], other: dict[str, Any], fresh: bool) -> Finding:
+        """Equivalent: at every mark as close as rounding explains, and at one mark at least that is a sharp test."""
         yardstick = self._run("ulp" + "+fresh" * fresh, [], fresh, perturb=True)
         if yardstick is None:
             return Finding(None, "a child ended before the comparison")
-        found = self._relative(base, other)
-        tolerance = max(LEAST_TOLERANCE, ROUNDING * self._relative(base, yardstick))
-        words = (
-            f"updates differ by {found:.1e} of their length after {self.steps} steps; "
-            f"rounding alone explains {tolerance:.1e}"
-        )
-        return Finding(bool(found <= tolerance), words, found)
+        path = os.path.join(self.folder, "start")
+        snapshot = Snapshot.of(self.room.watch)
+        snapshot.write_weights(path)
+        best: Comparison | None = None
+        for mark in (*MARKS, 0):
+            a, b, c = (_weights(x["weights_file"], mark) for x in (base, other, yardstick))
+            if a is None or b is None or c is None:
+                continue  # the script ended before this mark
+            found = compare(_weights(path, 0), a, b, c, snapshot.sizes(), mark or self.steps)
+            if not found.kept and found.judged:
+                return Finding(False, found.words(), found.distance)
+            if found.judged >= LEAST_JUDGED and (best is None or found.tolerance < SHARP):
+                best = found
+        if best is None:
+            return Finding(None, "rounding alone changes the updates of most weights: nothing can be compared")
+        return Finding(True, best.words(), best.distance)
 
     def _curves(self, base: dict[str, Any], other: dict[str, Any], fresh: bool) -> Finding:
         """Losses beside the losses of the same script with other random numbers."""
@@ -117,16 +130,6 @@ class Judge:
             gaps.append(abs(float(np.mean(np.array(run["losses"]) - np.array(base["losses"])))))
         return max(gaps)
 
-    def _relative(self, base: dict[str, Any], other: dict[str, Any]) -> float:
-        a, b = (np.fromfile(x["weights_file"], np.float32) for x in (base, other))
-        if self._start is None:
-            path = os.path.join(self.folder, "start")
-            Snapshot.of(self.room.watch).write_weights(path)
-            self._start = np.fromfile(path, np.float32)
-        moved = float(np.linalg.norm((a - self._start).astype(np.float64)))
-        apart = float(np.linalg.norm((b - a).astype(np.float64)))
-        return apart / moved if moved > 0 else (0.0 if apart == 0 else math.inf)
-
     def _run(
         self, name: str, remedies: list[Remedy], fresh: bool, *, perturb: bool = False, seed: int | None = None
     ) -> dict[str, Any] | None:
@@ -144,7 +147,7 @@ class Judge:
                 snapshot.perturb()
             if seed is not None:
                 _reseed(seed)
-            return Straight(sender, self.room.watch, self.steps, warm=0, snapshot=snapshot, outcome=path)
+            return Straight(sender, self.room.watch, self.steps, warm=0, snapshot=snapshot, outcome=path, marks=MARKS)
 
         child = fork.go(self.room.watch, driver, allowed=(self.folder,), processes=False)
         end = time.monotonic() + self.part_seconds + 6 * self.steps * self.step_seconds
@@ -163,6 +166,65 @@ class Judge:
         if name:
             self._known[name] = result
         return result
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Updates of two runs, tensor by tensor.
+
+    Attributes:
+        judged: share of the weights in tensors where rounding alone is small enough to tell.
+        distance, tolerance: of the tensor nearest to its limit, relative to the length of its update.
+    """
+
+    kept: bool
+    judged: float
+    distance: float
+    tolerance: float
+    steps: int
+
+    def words(self) -> str:
+        plural = "steps" if self.steps > 1 else "step"
+        return (
+            f"updates differ by at most {self.distance:.1e} of their length after {self.steps} {plural}; rounding "
+            f"alone explains {self.tolerance:.1e} ({self.judged:.0%} of the weights judged)"
+        )
+
+
+def compare(start: Any, base: Any, other: Any, yardstick: Any, sizes: list[int], steps: int) -> Comparison:
+    """Judge every tensor's update by what one unit in the last place does to it.
+
+    Tensors whose update is rounding and nothing else (a bias before a normalisation) are chaos under any change and
+    are not judged.
+
+    Args:
+        start, base, other, yardstick: all weights as flat float32 arrays: before, and after ``steps`` steps of the
+            unchanged script, of the script with remedies, and of the unchanged script with every weight moved by one
+            unit in the last place at the start.
+        sizes: elements of each tensor, in order.
+    """
+    judged, worst, at = 0, (0.0, LEAST_TOLERANCE), 0
+    for size in sizes:
+        part = slice(at, at + size)
+        at += size
+        moved = float(np.linalg.norm((base[part] - start[part]).astype(np.float64)))
+        apart = float(np.linalg.norm((other[part] - base[part]).astype(np.float64)))
+        rounding = float(np.linalg.norm((yardstick[part] - base[part]).astype(np.float64)))
+        tolerance = max(LEAST_TOLERANCE, ROUNDING * rounding / moved) if moved > 0 else math.inf
+        if tolerance > BLUNT:
+            continue
+        judged += size
+        distance = apart / moved if math.isfinite(apart) else math.inf
+        if distance / tolerance >= worst[0] / worst[1]:
+            worst = (distance, tolerance)
+    return Comparison(worst[0] <= worst[1], judged / max(1, at), worst[0], worst[1], steps)
+
+
+def _weights(path: str, mark: int) -> Any:
+    try:
+        return np.fromfile(path + (str(mark) if mark else ""), np.float32)
+    except OSError:
+        return None
 
 
 def _reseed(seed: int) -> None:

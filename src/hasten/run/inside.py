@@ -99,7 +99,7 @@ class Runner:
             self._search_in_processes(reason, start, budget)
             return
         self._probe()
-        folder = exchange_folder()
+        folder = exchange_folder(self.watch)
         step_seconds = self.trace.step_median
         with fork.AtEnd(lambda: shutil.rmtree(folder, ignore_errors=True)):
             room = TrialRoom(self.watch, self.session.switchboard, step_seconds, folder)

@@ -26,7 +26,7 @@ import numpy as np
 from hasten.core.interval import Interval, student_t
 from hasten.core.remedy import Fidelity, Grain, Remedy
 from hasten.measure.interleave import Outcome, Pairs, coin_flips
-from hasten.run.fidelity import ROUNDING, Finding
+from hasten.run.fidelity import LEAST_JUDGED, Finding, compare
 from hasten.run.trial import Measured
 
 METHOD = "throw-away processes, in turns"
@@ -208,11 +208,8 @@ class ProcessJudge:
         start, moved = self.room.once([], 0, 1), self.room.once([], 0, self.steps, perturb=True)
         if start is None or moved is None:
             return Finding(None, "a process ended before the comparison")
-        length = float(np.linalg.norm(base["weights_array"] - start["weights_array"])) or math.inf
-        found = float(np.linalg.norm(other["weights_array"] - base["weights_array"])) / length
-        tolerance = max(1e-6, ROUNDING * float(np.linalg.norm(moved["weights_array"] - base["weights_array"])) / length)
-        words = (
-            f"updates differ by {found:.1e} of their length after {self.steps} steps; "
-            f"rounding alone explains {tolerance:.1e}"
-        )
-        return Finding(found <= tolerance, words, found)
+        first, a, b, c = (x["weights_array"] for x in (start, base, other, moved))
+        found = compare(first, a, b, c, base["sizes"], self.steps)
+        if found.kept and found.judged < LEAST_JUDGED:
+            return Finding(None, "rounding alone changes the updates of most weights: nothing can be compared")
+        return Finding(found.kept, found.words(), found.distance)

@@ -60,6 +60,7 @@ class Throwaway:
             "wall": statistics.median(self.walls),
             "cpu": statistics.median(self.cpus),
             "unsuited": self.unsuited,
+            "sizes": snapshot.sizes(),
         }
         snapshot.write_weights(str(self.folder / "weights"))
         with open(self.folder / "result.json", "w", encoding="utf-8") as file:

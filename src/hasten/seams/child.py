@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -14,6 +13,7 @@ from hasten.core.remedy import Undo
 from hasten.measure.clock import CHECKPOINT, EVALUATION, INDEX
 from hasten.measure.interleave import coin_flips
 from hasten.seams.fork import DONE, READY, Sender
+from hasten.seams.isolate import folder_in
 from hasten.seams.state import Snapshot, digest
 from hasten.seams.watch import Watch
 
@@ -311,6 +311,7 @@ class Straight:
     Args:
         steps: steps to run after the warm-up.
         outcome: file that receives the digest (JSON) and, beside it, the weights (raw float32).
+        marks: steps after which the weights are written, too, as ``outcome + ".weights" + step``.
         snapshot: which objects make up the state.
     """
 
@@ -323,6 +324,7 @@ class Straight:
         warm: int = WARM_STEPS,
         snapshot: Snapshot | None = None,
         outcome: str = "",
+        marks: tuple[int, ...] = (),
     ) -> None:
         self.sender = sender
         self.watch = watch
@@ -330,6 +332,7 @@ class Straight:
         self.left = steps + warm
         self.snapshot = snapshot
         self.outcome = outcome
+        self.marks = marks
         self.losses: list[float] = []
         watch.keep_loss = bool(outcome)
         sender.at_end = self._tell  # a script that ends before all steps are taken is compared as it ended
@@ -346,6 +349,8 @@ class Straight:
         loss = _value(self.watch.loss) if self.watch.keep_loss else 0.0
         self.losses.append(loss)
         self.left -= 1
+        if len(self.losses) in self.marks and self.snapshot is not None:
+            self.snapshot.write_weights(f"{self.outcome}.weights{len(self.losses)}")
         if self.warm:
             self.warm -= 1
         else:
@@ -403,8 +408,6 @@ class PullOnly:
         self.sender.leave()
 
 
-def exchange_folder() -> str:
+def exchange_folder(watch: Watch) -> str:
     """A private folder for outcomes of children."""
-    import tempfile
-
-    return tempfile.mkdtemp(prefix="hasten-trial-", dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None)
+    return folder_in(watch.folder, "trial-")

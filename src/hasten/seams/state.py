@@ -19,7 +19,7 @@ class Snapshot:
     @classmethod
     def of(cls, watch: Watch) -> Snapshot:
         models = [m for r in watch.models.values() if (m := r.module()) is not None]
-        return cls(models, [r.optimizer for r in watch.optimizers.values()])
+        return cls(models, [o for r in watch.optimizers.values() if (o := r.optimizer) is not None])
 
     def parameters(self) -> list[Any]:
         """Every parameter once, those of optimizers first."""
@@ -31,6 +31,12 @@ class Snapshot:
                 seen.add(id(p))
                 found.append(p)
         return found
+
+    def sizes(self) -> list[int]:
+        """Elements of every floating parameter, in the order of :meth:`write_weights`."""
+        import torch
+
+        return [p.numel() for p in self.parameters() if torch.is_floating_point(p)]
 
     def write_weights(self, path: str) -> None:
         """All floating parameters as raw float32, in order."""
