@@ -22,12 +22,12 @@ model = nn.Sequential(*(Gated() for _ in range(8)))
 optimizer = torch.optim.Adam(model.parameters(), fused=True)
 
 end = time.monotonic() + 4
-step = 0
-while time.monotonic() < end:
+for step in range(1_000_000):
+    if time.monotonic() > end:
+        break
     rows = torch.randint(0, len(x), (32,))
     optimizer.zero_grad()
     loss = nn.functional.mse_loss(model(x[rows]), y[rows])  # <- M302
     loss.backward()
     optimizer.step()
-    step += 1
 print(f"loss {loss.item():.4f} after {step} steps")

@@ -21,20 +21,16 @@ References
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 from hasten.core.finding import Finding, Rule
 from hasten.core.trace import Hot, Place, Trace
+from hasten.seams.source import logs
 
 LEAST_SHARE = 0.03  # of the step
 SAVED = (0.8, 1.0)  # logging every 10th step saves 0.9 of it, every 100th nearly all; measured 3.1x with histograms
 _KINDS = ("log", "progress bar")
 _CALLEES = frozenset({"histogram", "dump", "dumps", "savefig", "writerow", "print", "print_exc"})
-_TEXT = re.compile(
-    r"\b(add_(scalar|scalars|histogram|image|images|figure|text|embedding)|histc|histogram|savefig|writerow"
-    r"|log_metrics?|log_dict|json\.dumps?|wandb\.log|print)\s*\("
-)
 
 
 def detect(trace: Trace) -> Iterator[Finding]:
@@ -77,7 +73,7 @@ def _logs(hot: Hot, known: set[tuple[str, int]]) -> bool:
         hot.phase == "log"
         or (hot.place.file, hot.place.line) in known
         or hot.callee in _CALLEES
-        or _TEXT.search(hot.place.text) is not None
+        or logs(hot.place.text)
     )
 
 

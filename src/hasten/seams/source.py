@@ -5,12 +5,17 @@ from __future__ import annotations
 import ast
 import functools
 import linecache
+import re
 from collections.abc import Callable, Iterator
 
 from hasten.core.trace import Place
 
 Loop = ast.For | ast.AsyncFor | ast.While | ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
 _LOOPS = (ast.For, ast.AsyncFor, ast.While, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+_LOGGING = re.compile(
+    r"\b(add_(scalar|scalars|histogram|image|images|figure|text|embedding)|histc|histogram|savefig|writerow"
+    r"|log_metrics?|log_dict|json\.dumps?|wandb\.log|print)\s*\("
+)
 _SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
 
 
@@ -98,6 +103,11 @@ def differentiates(loop: Loop) -> bool:
     """Whether a loop calls ``backward`` or an optimizer's ``step``: it is the training loop, or accumulates."""
     names = {n.func.attr for n in ast.walk(loop) if isinstance(n, ast.Call) and isinstance(n.func, ast.Attribute)}
     return bool(names & {"backward", "step"})
+
+
+def logs(text: str) -> bool:
+    """Whether a line writes a log, a histogram or a figure."""
+    return _LOGGING.search(text) is not None
 
 
 def source_of(file: str, node: ast.AST) -> str:
