@@ -6,8 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from tests.scripts.lab import Lab
+
+
+settings.register_profile("hasten", deadline=None)  # a shared machine pauses for longer than any test takes
+settings.load_profile("hasten")
 
 
 @pytest.fixture

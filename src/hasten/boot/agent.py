@@ -8,22 +8,19 @@ from __future__ import annotations
 import atexit
 import json
 import os
-import sys
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from hasten.core.codec import encode
 from hasten.core.plan import write_atomically
-from hasten.seams import backward, checkpoint, copy, forward, loader, log, optimizer, wait
+from hasten.seams import backward, checkpoint, copy, forward, loader, log, optimizer, tracebacks, wait
 from hasten.seams.apply import Switchboard
 from hasten.seams.forward import ForwardSeam
-from hasten.seams.guard import guarded
-from hasten.seams.locate import OURS
-from hasten.seams.patch import Patches
+from hasten.seams.guard import guarded, remember_stderr
+from hasten.seams.locate import is_users
+from hasten.seams.patch import Patches, StandIn
 from hasten.seams.watch import Watch
 
 
@@ -41,7 +38,7 @@ class Session:
         self.config = config
         self.pid = os.getpid()
         self.cwd = os.getcwd()
-        self.watch = Watch()
+        self.watch = Watch(folder=str(folder))
         self.watch.torch_started = torch_started
         self.watch.torch_imported = time.perf_counter_ns()
         self.patches = Patches()
@@ -59,8 +56,12 @@ class Session:
         self.switchboard = Switchboard(watch, self.forward)
         atexit.register(self.end, "finished")
         os.register_at_fork(after_in_child=self._forked)
-        _hook_exceptions(self)
+        tracebacks.install(patches, self._failed)
         _hook_exit(self)
+        _hook_forks(self)
+
+    def _failed(self, kind: type[BaseException]) -> None:
+        self.ended = f"{kind.__name__} in step {self.watch.steps + 1}"
 
     def _forked(self) -> None:
         if not self.watch.forking:  # the script's own fork, a loader's worker: nothing of ours there
@@ -84,40 +85,6 @@ class Session:
         self.watch.sampler.stop()  # closing the window starts it again; a signal after Python's handlers are gone kills
 
 
-def _hook_exceptions(session: Session) -> None:
-    previous = sys.excepthook
-
-    def excepthook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        session.ended = f"{kind.__name__} in step {session.watch.steps + 1}"
-        previous(kind, error, without_ours(error, trace))
-
-    sys.excepthook = excepthook
-    threading.excepthook = threading.__excepthook__
-
-
-def without_ours(error: BaseException | None, trace: TracebackType | None) -> TracebackType | None:
-    """A traceback without hasten's frames, so that the user sees what plain Python shows; causes included."""
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        error.__traceback__ = _strip(error.__traceback__)
-        error = error.__cause__ or error.__context__
-    return _strip(trace)
-
-
-def _strip(trace: TracebackType | None) -> TracebackType | None:
-    frames = []
-    while trace is not None:
-        if not trace.tb_frame.f_code.co_filename.startswith(OURS):
-            frames.append(trace)
-        trace = trace.tb_next
-    out: TracebackType | None = None
-    for frame in reversed(frames):
-        frame.tb_next = out
-        out = frame
-    return out
-
-
 def _hook_exit(session: Session) -> None:
     original = os._exit
 
@@ -125,11 +92,28 @@ def _hook_exit(session: Session) -> None:
         session.end("os._exit")
         original(status)
 
-    os._exit = _exit  # type: ignore[assignment]
+    session.patches.set(os, "_exit", StandIn(_exit, original))
+
+
+def _hook_forks(session: Session) -> None:
+    """What the script wants done whenever it forks is not done when hasten forks."""
+    original = os.register_at_fork
+
+    def unless_ours(call: Callable[[], object]) -> Callable[[], object]:
+        code = getattr(call, "__code__", None)
+        if code is None or not is_users(code.co_filename):
+            return call
+        return lambda: None if session.watch.forking else call()
+
+    def register_at_fork(**calls: Callable[[], object]) -> None:
+        original(**{when: unless_ours(call) for when, call in calls.items()})
+
+    session.patches.set(os, "register_at_fork", StandIn(register_at_fork, original))
 
 
 def start(torch_started: int) -> None:
     """Called right after torch was imported in a process under hasten."""
+    remember_stderr()
     folder = Path(os.environ["HASTEN_SESSION"])
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     session = Session(folder, config, torch_started)

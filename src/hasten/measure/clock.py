@@ -142,5 +142,6 @@ def timed(clock: PhaseClock, phase_name: str, call: Callable[..., Any]) -> Calla
     watched.__wrapped__ = call  # type: ignore[attr-defined]
     watched.__name__ = getattr(call, "__name__", phase_name)
     watched.__qualname__ = getattr(call, "__qualname__", watched.__name__)
+    watched.__module__ = getattr(call, "__module__", None) or watched.__module__
     watched.__doc__ = call.__doc__
     return watched

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import os
 import shutil
 import sys
 import time
@@ -102,8 +103,14 @@ class Runner:
         folder = exchange_folder(self.watch)
         step_seconds = self.trace.step_median
         with fork.AtEnd(lambda: shutil.rmtree(folder, ignore_errors=True)):
-            room = TrialRoom(self.watch, self.session.switchboard, step_seconds, folder)
+            room = TrialRoom(self.watch, self.session.switchboard, step_seconds, folder, self._compiled_folder())
             self._try_all(room, Judge(room, folder, step_seconds, budget * JUDGE_SHARE), start, budget)
+
+    def _compiled_folder(self) -> str:
+        """Where trials leave compiled code; kept until the script ends."""
+        folder = str(self.session.folder / "compiled")
+        os.makedirs(folder, exist_ok=True)
+        return folder
 
     def _search_in_processes(self, reason: str, start: float, budget: float) -> None:
         """Forking is not safe here: the same command again, in throw-away processes."""
@@ -177,6 +184,8 @@ class Runner:
             try:
                 if remedy.name == "Compile":
                     self.session.forward.release()
+                    if not self.config.get("plan"):  # use what the trials have compiled
+                        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", self._compiled_folder())
                 self.session.switchboard.on(remedy, required=False)
                 self.applied.append(remedy)
             except Unsuited as error:

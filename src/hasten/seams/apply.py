@@ -7,6 +7,7 @@ from typing import Any
 from hasten.core.errors import Unsuited
 from hasten.core.remedy import Remedy, Seam, Undo, undo_all
 from hasten.seams.forward import ForwardSeam
+from hasten.seams.guard import say
 from hasten.seams.watch import Watch
 
 
@@ -61,7 +62,7 @@ class Switchboard:
         if seam is Seam.PROCESS:
             return [None]
         if seam is Seam.OPTIMIZER:
-            return [r.optimizer for r in watch.optimizers.values()]
+            return [o for r in watch.optimizers.values() if (o := r.optimizer) is not None]
         if seam is Seam.MODEL:
             return [m for r in watch.models.values() if (m := r.module()) is not None and r.trained]
         loaders = [x for r in watch.loaders.values() if (x := r.loader()) is not None]
@@ -82,8 +83,17 @@ class Switchboard:
                     before(target)
                 except Unsuited:
                     continue
+                except Exception as error:
+                    self._failed(remedy, error)
+                    continue
             if remedy.seam.value == kind:
                 try:
                     self._undos.setdefault(id(remedy), []).append(self._apply(remedy, target))
                 except Unsuited:
                     continue
+                except Exception as error:
+                    self._failed(remedy, error)
+
+    def _failed(self, remedy: Remedy, error: Exception) -> None:
+        """The script asked for something of its own and must get it, with the remedy or without."""
+        say(f"{remedy} could not be applied ({type(error).__name__}: {error}); the script goes on without it")

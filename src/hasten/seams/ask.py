@@ -37,7 +37,7 @@ def probe_loaders(watch: Watch, examine: Examine) -> dict[int, Probe]:
 
 def probe_in_child(watch: Watch, dataset: Any, examine: Examine) -> Probe:
     """Probe a dataset in a forked child; the caller has checked that forking is safe."""
-    folder = exchange_folder()
+    folder = exchange_folder(watch)
     path = os.path.join(folder, "probe.json")
 
     def driver(sender: fork.Sender) -> Any:

@@ -49,5 +49,7 @@ def _wrapped(watch: Watch, call: Callable[..., Any], counts: bool) -> Callable[.
 
     backward.__wrapped__ = call  # type: ignore[attr-defined]
     backward.__doc__ = call.__doc__
+    backward.__module__ = call.__module__
+    backward.__qualname__ = call.__qualname__
     backward.__name__ = getattr(call, "__name__", "backward")
     return backward

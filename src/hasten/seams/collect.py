@@ -66,7 +66,7 @@ def collect(watch: Watch, window: Window, *, ended: str = "") -> Trace:
         unaccounted=unaccounted,
         epochs=tuple(_epochs(watch)),
         loaders=tuple(_loader(r) for r in watch.loaders.values() if r.batches),
-        optimizers=tuple(_optimizer(r) for r in watch.optimizers.values()),
+        optimizers=tuple(o for r in watch.optimizers.values() if (o := _optimizer(r)) is not None),
         models=tuple(m for r in watch.models.values() if (m := _model(r)) is not None),
         usage=window.usage,
         process=_process(watch),
@@ -136,7 +136,7 @@ def _children(phase: int, seconds: Interval, samples: dict[SampleKey, float]) ->
         share = weight / total
         if share < SMALL or len(out) == MOST_CHILDREN:
             break
-        name = kind or place.text.strip() or max(callees, key=lambda c: callees[c]) or place.function
+        name = kind or _short(place.text.strip()) or max(callees, key=lambda c: callees[c]) or place.function
         error = 1.96 * math.sqrt(share * (1 - share) / count)
         out.append(
             Phase(
@@ -153,6 +153,10 @@ def _children(phase: int, seconds: Interval, samples: dict[SampleKey, float]) ->
             )
         )
     return tuple(out)
+
+
+def _short(text: str, most: int = 40) -> str:
+    return text if len(text) <= most else text[: most - 1].rstrip() + "…"
 
 
 def _hot(samples: dict[SampleKey, float], steps: int) -> Iterable[Hot]:
@@ -210,6 +214,8 @@ def note_facts(watch: Watch) -> None:
         _loader(loader)
     for model in watch.models.values():
         _model(model)
+    for optimizer in watch.optimizers.values():
+        _optimizer(optimizer)
 
 
 def _loader(record: LoaderRecord) -> LoaderFacts:
@@ -254,8 +260,24 @@ def _loader_settings(record: LoaderRecord, loader: Any) -> LoaderFacts:
     )
 
 
-def _optimizer(record: Any) -> OptimizerFacts:
+def _optimizer(record: Any) -> OptimizerFacts | None:
+    """What is known of an optimizer; as last seen if it is gone, None if it was never looked at."""
     optimizer = record.optimizer
+    if optimizer is not None:
+        record.facts = _optimizer_settings(optimizer)
+    if record.facts is None:
+        return None
+    facts: OptimizerFacts = record.facts
+    return dataclasses.replace(
+        facts,
+        place=_place(record.place),
+        steps=record.steps,
+        zeroes_gradients=record.zeroes_gradients,
+        zero_place=_place(record.zero_place),
+    )
+
+
+def _optimizer_settings(optimizer: Any) -> OptimizerFacts:
     group = optimizer.param_groups[0] if optimizer.param_groups else {}
     tensors = [p for g in optimizer.param_groups for p in g["params"]]
     implementation = "fused" if group.get("fused") else "foreach" if group.get("foreach") else "loop"
@@ -263,15 +285,11 @@ def _optimizer(record: Any) -> OptimizerFacts:
         implementation = "foreach"
     return OptimizerFacts(
         kind=type(optimizer).__name__,
-        place=_place(record.place),
         tensors=len(tensors),
         elements=sum(p.numel() for p in tensors),
         implementation=implementation,
         can_foreach="foreach" in group,
         can_fuse="fused" in group,
-        steps=record.steps,
-        zeroes_gradients=record.zeroes_gradients,
-        zero_place=_place(record.zero_place),
     )
 
 
@@ -352,9 +370,9 @@ def _denormals(watch: Watch, most: int = 1 << 20) -> tuple[float, str]:
 
     worst, name = 0.0, ""
     left = most
-    for record in watch.optimizers.values():
-        for p in (p for g in record.optimizer.param_groups for p in g["params"]):
-            state = record.optimizer.state.get(p, {})
+    for optimizer in (o for r in watch.optimizers.values() if (o := r.optimizer) is not None):
+        for p in (p for g in optimizer.param_groups for p in g["params"]):
+            state = optimizer.state.get(p, {})
             for label, tensor in (("weight", p), *((str(k), v) for k, v in state.items())):
                 if not isinstance(tensor, torch.Tensor) or tensor.dtype != torch.float32 or tensor.is_cuda:
                     continue

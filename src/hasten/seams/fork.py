@@ -15,6 +15,7 @@ import random
 import select
 import shutil
 import signal
+import socket
 import struct
 import sys
 import threading
@@ -24,7 +25,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from hasten.seams.isolate import PrivateFiles, isolate, private_folder, why_not_private
+from hasten.seams.isolate import folder_in, isolate, why_not_private
 from hasten.seams.watch import Departed, Watch
 
 # Progress bars, log writers, queue feeders: a child does without them.
@@ -103,17 +104,26 @@ class AtEnd:
             self.call()
 
 
+_LIVING: list[Child] = []  # children of this process; none outlives hasten's turn
+
+
+def reap() -> None:
+    """End the children that are still there: an interrupted trial leaves none behind."""
+    for child in list(_LIVING):
+        child.kill()
+
+
 @dataclass
 class Child:
     """A trial child as its parent sees it."""
 
     pid: int
-    pipe: int
+    line: socket.socket
     started: float
-    tokens: int = -1
     folder: str = ""
     _buffer: bytes = b""
     ended: bool = False
+    gone: bool = False
 
     def freeze(self) -> None:
         """Stop the child and its workers where they are."""
@@ -123,7 +133,7 @@ class Child:
         """Let the child go on, for one unit of steps."""
         self._signal(signal.SIGCONT)
         try:
-            os.write(self.tokens, b"t")
+            self.line.send(b"t", socket.MSG_NOSIGNAL)
         except OSError:
             self.ended = True
 
@@ -135,10 +145,14 @@ class Child:
 
     def rows(self, timeout: float) -> list[tuple[int, float, float, float, float]]:
         """Rows that arrive within ``timeout`` seconds; sets ``ended`` when the child is gone."""
-        ready, _, _ = select.select([self.pipe], [], [], max(0.0, timeout))
-        if not ready:
+        poll = select.poll()
+        poll.register(self.line, select.POLLIN)
+        if not poll.poll(max(0.0, timeout) * 1000):
             return []
-        part = os.read(self.pipe, 1 << 16)
+        try:
+            part = self.line.recv(1 << 16)
+        except ConnectionResetError:
+            part = b""
         if not part:
             self.ended = True
         self._buffer += part
@@ -148,7 +162,9 @@ class Child:
         return out
 
     def kill(self) -> None:
-        """End the child and all it started."""
+        """End the child and all it started; its folder goes with it."""
+        if self.gone:
+            return
         try:
             os.killpg(self.pid, signal.SIGKILL)
         except (ProcessLookupError, PermissionError):
@@ -160,29 +176,25 @@ class Child:
             os.waitpid(self.pid, 0)
         except ChildProcessError:
             pass
-        for end in (self.pipe, self.tokens):
-            try:
-                os.close(end)
-            except OSError:
-                pass
+        self.line.close()
         if self.folder:
             shutil.rmtree(self.folder, ignore_errors=True)
-        self.ended = True
+        self.ended = self.gone = True
+        if self in _LIVING:
+            _LIVING.remove(self)
 
 
 class Sender:
-    """The child's way to report: fixed-size rows into a pipe, then gone by ``os._exit``."""
+    """The child's way to report: fixed-size rows down the line, then gone by ``os._exit``."""
 
-    def __init__(self, pipe: int, files: PrivateFiles | None, tokens: int = -1) -> None:
-        self.pipe = pipe
-        self.files = files
-        self.tokens = tokens
+    def __init__(self, line: socket.socket) -> None:
+        self.line = line
         self.at_end: Callable[[], None] | None = None
 
     def await_turn(self) -> None:
         """Wait until the parent gives the turn; end if it is gone."""
         try:
-            if os.read(self.tokens, 1):
+            if self.line.recv(1):
                 return
         except OSError:
             pass
@@ -190,7 +202,7 @@ class Sender:
 
     def row(self, kind: int, wall: float = 0.0, cpu: float = 0.0, loss: float = 0.0, spare: float = 0.0) -> None:
         try:
-            os.write(self.pipe, _ROW.pack(kind, wall, cpu, loss, spare))
+            self.line.sendall(_ROW.pack(kind, wall, cpu, loss, spare))
         except OSError:
             self.leave()
 
@@ -217,59 +229,57 @@ def go(
 
     The caller must have asked :func:`why_not`.
     """
-    for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
-        try:
-            if stream is not None:
-                stream.flush()
-        except (OSError, ValueError):
-            pass
-    read_end, write_end = os.pipe()
-    turn_read, turn_write = os.pipe()
-    folder = private_folder()
+    near, far = socket.socketpair()
+    folder = folder_in(watch.folder, "child-")
     pause_openmp()
-    blocked = {signal.SIGINT, signal.SIGTERM}
-    signal.pthread_sigmask(signal.SIG_BLOCK, blocked)
     drawn = random.getstate()
+    parent = os.getpid()
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     watch.forking = True
-    pid = os.fork()
-    watch.forking = False
-    if not pid:
-        random.setstate(drawn)  # Python seeds its generator anew in every forked child
+    try:
+        pid = os.fork()
+        if pid:
+            child = Child(pid, near, time.monotonic(), folder)
+            _LIVING.append(child)
+    finally:
+        watch.forking = False
+        if os.getpid() == parent:
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
     if pid:
-        os.close(write_end)
-        os.close(turn_read)
+        far.close()
         try:
             os.setpgid(pid, pid)
         except OSError:
             pass
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, blocked)
-        return Child(pid, read_end, time.monotonic(), turn_write, folder)
-    os.close(turn_write)
-    os.close(read_end)
-    _become_child(watch, driver, (write_end, turn_read), folder, allowed, processes)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, blocked)
+        return child
+    random.setstate(drawn)  # Python seeds its generator anew in every forked child
+    _become_child(watch, driver, far, parent, folder, allowed, processes)
+    signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
     raise Departed
 
 
 def _become_child(
     watch: Watch,
     driver: Callable[[Sender], Any],
-    pipes: tuple[int, int],
+    line: socket.socket,
+    parent: int,
     folder: str,
     allowed: tuple[str, ...],
     processes: bool,
 ) -> None:
     try:
         os.setpgid(0, 0)
-        ctypes.CDLL(None).prctl(1, int(signal.SIGKILL))  # PR_SET_PDEATHSIG: no orphans
+        die_with(parent)
+        os.register_at_fork(after_in_child=lambda: die_with(os.getppid()))
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
             signal.signal(number, signal.SIG_IGN)
         watch.sampler.forget()
         watch.clock.locate = None
         watch.at_step = None
+        _LIVING.clear()
         debug = bool(os.environ.get("HASTEN_DEBUG"))
-        files = isolate(frozenset((*pipes, 2) if debug else pipes), folder, allowed, processes)
-        sender = Sender(pipes[0], files, pipes[1])
+        isolate(frozenset((line.fileno(), 2) if debug else (line.fileno(),)), folder, allowed, processes)
+        sender = Sender(line)
         os.environ["HASTEN_CACHE_DIR"] = folder
 
         def quiet(*error: Any) -> None:
@@ -284,4 +294,11 @@ def _become_child(
     except BaseException:
         if os.environ.get("HASTEN_DEBUG"):
             traceback.print_exc()
+        os._exit(1)
+
+
+def die_with(parent: int) -> None:
+    """Have this process killed as soon as its parent is gone."""
+    ctypes.CDLL(None).prctl(1, int(signal.SIGKILL))  # PR_SET_PDEATHSIG
+    if os.getppid() != parent:
         os._exit(1)

@@ -2,135 +2,172 @@
 
 Three layers, each enough on its own for what it covers:
 
-1. inherited descriptors: writable ones lead to /dev/null, files open for reading get an offset of their own, files
+1. inherited descriptors: what leads outside leads nowhere, files open for reading get an offset of their own, files
    open for both become private copies in memory, shared memory becomes private memory;
-2. Python's own ways to write (``open``, ``os.replace``, ``torch.save`` …) write to a private folder or do nothing;
-3. the kernel refuses every other write to a file (Landlock, where the kernel has it).
+2. Python's own ways to write (``open``, ``os.replace``, ``torch.save`` …) write to a private folder or do nothing
+   (:mod:`hasten.seams.files`);
+3. the kernel refuses every other change to a file (:mod:`hasten.seams.seal`, where the kernel has it).
 
-Network connections and new processes end the child (:class:`Stray`), which then reports what it has measured so far.
+Network connections and new programs end the child (:class:`Stray`), which then reports what it has measured so far.
+Signals reach only the child's own processes.
 """
 
 from __future__ import annotations
 
-import builtins
 import ctypes
 import fcntl
-import io
-import multiprocessing
+import multiprocessing.util
 import os
+import signal
 import socket
 import stat
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from types import FrameType
 from typing import Any
 
+from hasten.seams.files import MOST_COPIED, PrivateFiles
+from hasten.seams.seal import abi, seal
+
 MOST_SHARED = 2 << 30  # bytes of shared memory that a child copies; more makes forking refuse
-MOST_COPIED = 256 << 20  # bytes of a file open for reading and writing that a child copies into memory
+LEAST_ROOM = 4 << 30  # free bytes of /dev/shm below which folders are made elsewhere: the script's workers need it
+# Libraries that write files without asking Python; without Landlock nothing would keep a child of theirs from it.
+_WRITERS = ("cv2", "h5py", "lmdb", "netCDF4", "pyarrow", "safetensors", "tables", "tensorflow")
 _LIBC = ctypes.CDLL(None, use_errno=True)
+_CORE = 4  # RLIMIT_CORE; a script may have a module named ``resource``
+_SILENT: list[socket.socket] = []  # far ends; while they are open, reading waits, as on a silent line
 
 
 class Stray(BaseException):
     """The child was about to do something that would be felt outside of it."""
 
 
-def shared_mappings() -> list[tuple[int, int, int, int, str]]:
-    """Writable shared mappings of this process: start, end, offset, inode, path."""
+# -- memory ------------------------------------------------------------------------------------------------------
+
+
+def shared_mappings() -> list[tuple[int, int, int, int, str, str]]:
+    """Writable shared mappings of this process: start, end, offset, inode, permissions, path."""
     found = []
     with open("/proc/self/maps", encoding="utf-8", errors="replace") as file:
         for line in file:
             span, mode, offset, _, inode, *path = line.split(maxsplit=5)
             if "w" in mode and "s" in mode:
                 start, end = (int(x, 16) for x in span.split("-"))
-                found.append((start, end, int(offset, 16), int(inode), path[0].strip() if path else ""))
+                found.append((start, end, int(offset, 16), int(inode), mode, path[0].strip() if path else ""))
     return found
 
 
 def why_not_private() -> str:
-    """Why shared memory cannot be made private here; empty when it can."""
+    """Why a child of this process could not be kept from touching what is not its own; empty when it can."""
+    mappings = shared_mappings()
     total = sum(
         end - start
-        for start, end, _, _, path in shared_mappings()
+        for start, end, *_, path in mappings
         if not (path.startswith("/") and os.path.exists(path) and "/dev/" not in path)
     )
     if total > MOST_SHARED:
         return f"{total >> 20} MiB of shared memory would have to be copied"
-    devices = {p for *_, p in shared_mappings() if p.startswith("/dev/") and not p.startswith("/dev/shm")}
-    return f"a device is mapped: {sorted(devices)[0]}" if devices - {"/dev/zero (deleted)"} else ""
+    devices = {p for *_, p in mappings if p.startswith("/dev/") and not p.startswith("/dev/shm")}
+    if devices - {"/dev/zero (deleted)"}:
+        return f"a device is mapped: {sorted(devices)[0]}"
+    if not abi():
+        writer = next((name for name in _WRITERS if name in sys.modules), "")
+        return f"this kernel has no Landlock, and {writer} writes files by itself" if writer else ""
+    return ""
 
 
 def privatise_memory() -> None:
     """Turn writable shared mappings into private ones with the same contents."""
-    private, fixed, anonymous, read_write = 0x02, 0x10, 0x20, 0x3
+    private, fixed, anonymous = 0x02, 0x10, 0x20
     _LIBC.mmap.restype = ctypes.c_void_p
     _LIBC.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
-    for start, end, offset, inode, path in shared_mappings():
+    for start, end, offset, inode, mode, path in shared_mappings():
         size = end - start
+        protection = 0x7 if "x" in mode else 0x3
         file = -1
         if path.startswith("/") and os.path.exists(path) and os.stat(path).st_ino == inode:
             file = os.open(path, os.O_RDONLY)
         if file >= 0 and size > 1 << 20:
-            _LIBC.mmap(start, size, read_write, private | fixed, file, offset)
+            _LIBC.mmap(start, size, protection, private | fixed, file, offset)
         else:
             content = ctypes.string_at(start, size)
-            _LIBC.mmap(start, size, read_write, private | fixed | anonymous, -1, 0)
+            _LIBC.mmap(start, size, protection, private | fixed | anonymous, -1, 0)
             ctypes.memmove(start, content, size)
         if file >= 0:
             os.close(file)
 
 
-def privatise_descriptors(keep: frozenset[int]) -> None:
-    """Give every inherited descriptor an offset of its own, and lead the writable ones nowhere."""
-    null = os.open(os.devnull, os.O_RDWR)
-    for name in os.listdir("/proc/self/fd"):
-        number = int(name)
-        if number in keep or number == null:
-            continue
-        try:
-            flags = fcntl.fcntl(number, fcntl.F_GETFL)
-            kind = os.fstat(number).st_mode
-        except OSError:
-            continue
-        mode = flags & os.O_ACCMODE
+# -- descriptors -------------------------------------------------------------------------------------------------
+
+
+class Descriptors:
+    """The descriptors of a child, each made its own or led nowhere.
+
+    Args:
+        keep: those that stay as they are.
+    """
+
+    def __init__(self, keep: frozenset[int]) -> None:
+        self.keep = keep
+        self.room = MOST_COPIED
+
+    def privatise(self) -> None:
+        """Nothing that this process writes, sends or reads is missed or seen elsewhere."""
+        null = os.open(os.devnull, os.O_RDWR)
+        for number in (int(name) for name in os.listdir("/proc/self/fd")):
+            if number not in self.keep and number != null:
+                try:
+                    self._own(number, null)
+                except OSError:  # not open any more, or it cannot be had for oneself
+                    self._lead(number, null)
+        os.close(null)
+
+    def _own(self, number: int, null: int) -> None:
+        kind = os.fstat(number).st_mode
+        flags = fcntl.fcntl(number, fcntl.F_GETFL)
         if stat.S_ISREG(kind):
-            _own_file(number, mode, flags, null)
+            self._own_file(number, flags, null)
+        elif stat.S_ISDIR(kind):
+            self._replace(number, os.open(f"/proc/self/fd/{number}", os.O_RDONLY | os.O_DIRECTORY))
         elif stat.S_ISSOCK(kind):
-            near, _far = socket.socketpair()
-            os.dup2(near.fileno(), number)
-            _KEPT.append(_far)
-            near.close()
-        elif number == 0 or mode != os.O_RDONLY:
-            os.dup2(null, number)
-    os.close(null)
+            near, far = socket.socketpair()
+            _SILENT.append(far)
+            self._replace(number, near.detach())
+        elif not (stat.S_ISCHR(kind) and flags & os.O_ACCMODE == os.O_RDONLY and number):
+            self._lead(number, null)
 
-
-_KEPT: list[Any] = []
-
-
-def _own_file(number: int, mode: int, flags: int, null: int) -> None:
-    inheritable = os.get_inheritable(number)
-    if mode == os.O_WRONLY:
-        os.dup2(null, number, inheritable)
-        return
-    position = os.lseek(number, 0, os.SEEK_CUR)
-    try:
-        if mode == os.O_RDONLY:
-            own = os.open(f"/proc/self/fd/{number}", os.O_RDONLY | (flags & os.O_NONBLOCK))
+    def _own_file(self, number: int, flags: int, null: int) -> None:
+        access = flags & os.O_ACCMODE
+        if access == os.O_WRONLY:
+            self._lead(number, null)
+            return
+        if flags & os.O_PATH:
+            return
+        position = os.lseek(number, 0, os.SEEK_CUR)
+        size = os.fstat(number).st_size
+        if access == os.O_RDWR and size <= self.room:
+            self.room -= size
+            own = _copy_in_memory(number, size)
+            fcntl.fcntl(own, fcntl.F_SETFL, flags & (os.O_APPEND | os.O_NONBLOCK))
         else:
-            own = _copy_in_memory(number)
-    except OSError:
-        os.dup2(null, number, inheritable)
-        return
-    os.lseek(own, position, os.SEEK_SET)
-    os.dup2(own, number, inheritable)
-    os.close(own)
+            own = os.open(f"/proc/self/fd/{number}", os.O_RDONLY | flags & os.O_NONBLOCK)
+        os.lseek(own, position, os.SEEK_SET)
+        self._replace(number, own)
+
+    def _lead(self, number: int, null: int) -> None:
+        try:
+            os.dup2(null, number, os.get_inheritable(number))
+        except OSError:
+            pass
+
+    def _replace(self, number: int, own: int) -> None:
+        os.dup2(own, number, os.get_inheritable(number))
+        os.close(own)
 
 
-def _copy_in_memory(number: int) -> int:
-    size = os.fstat(number).st_size
-    if size > MOST_COPIED:
-        raise OSError("too large to copy")
+def _copy_in_memory(number: int, size: int) -> int:
     own = os.memfd_create("hasten")
     done = 0
     while done < size:
@@ -142,105 +179,46 @@ def _copy_in_memory(number: int) -> int:
     return own
 
 
-class PrivateFiles:
-    """Python's ways to change files, led to a private folder.
-
-    A file opened for writing is written in the folder; reading it later reads that copy. Folders are not made, files
-    are not removed: such calls succeed and do nothing.
-    """
-
-    def __init__(self, folder: str, allowed: tuple[str, ...] = ()) -> None:
-        self.folder = folder
-        self.allowed = tuple(os.path.realpath(p) + os.sep for p in (*allowed, self.folder))
-        self.copies: dict[str, str] = {}
-        self._open = builtins.open
-        self._os_open = os.open
-
-    def install(self) -> None:
-        builtins.open = self.open
-        io.open = self.open
-        os.open = self.os_open
-        for name in ("remove", "unlink", "rmdir", "mkdir", "chmod", "chown", "utime", "truncate", "symlink", "link"):
-            setattr(os, name, self._guarded(getattr(os, name)))
-        os.rename = self._moved(os.rename)
-        os.replace = self._moved(os.replace)
-
-    def _is_ours(self, path: str) -> bool:
-        return path.startswith((*self.allowed, "/dev/", "/proc/"))
-
-    def _real(self, path: Any) -> str:
-        try:
-            return os.path.realpath(os.fsdecode(path))
-        except (TypeError, ValueError):
-            return ""
-
-    def _private(self, path: str, keeps: bool) -> str:
-        copy = self.copies.get(path)
-        if copy is None:
-            copy = self.copies[path] = os.path.join(self.folder, str(len(self.copies)))
-            if keeps and os.path.isfile(path) and os.path.getsize(path) <= MOST_COPIED:
-                with self._open(path, "rb") as source, self._open(copy, "wb") as target:
-                    target.write(source.read())
-        return copy
-
-    def open(self, file: Any, mode: str = "r", *args: Any, **kwargs: Any) -> Any:
-        if isinstance(file, int):
-            return self._open(file, mode, *args, **kwargs)
-        path = self._real(file)
-        if path and not self._is_ours(path):
-            if any(c in mode for c in "wax+"):
-                file = self._private(path, keeps="w" not in mode)
-                mode = mode.replace("x", "w")
-            elif path in self.copies:
-                file = self.copies[path]
-        return self._open(file, mode, *args, **kwargs)
-
-    def os_open(self, path: Any, flags: int, *args: Any, **kwargs: Any) -> int:
-        real = self._real(path)
-        if real and not self._is_ours(real):
-            if flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND):
-                path, flags = self._private(real, keeps=not flags & os.O_TRUNC), flags & ~os.O_EXCL
-            elif real in self.copies:
-                path = self.copies[real]
-        return self._os_open(path, flags, *args, **kwargs)
-
-    def _guarded(self, call: Callable[..., Any]) -> Callable[..., Any]:
-        def guarded(path: Any, *args: Any, **kwargs: Any) -> Any:
-            if isinstance(path, int) or self._is_ours(self._real(path)):
-                return call(path, *args, **kwargs)
-            return None
-
-        return guarded
-
-    def _moved(self, call: Callable[..., Any]) -> Callable[..., Any]:
-        def moved(source: Any, target: Any, **kwargs: Any) -> None:
-            a, b = self._real(source), self._real(target)
-            if self._is_ours(a) and self._is_ours(b):
-                call(source, target, **kwargs)
-            elif a in self.copies:
-                self.copies[b] = self.copies.pop(a)
-
-        return moved
-
-
-def private_folder() -> str:
-    """A new folder for one child, in memory where possible; its parent removes it."""
-    return tempfile.mkdtemp(prefix="hasten-child-", dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None)
+# -- processes and connections -----------------------------------------------------------------------------------
 
 
 def refuse_processes_and_connections(folder: str, processes: bool) -> None:
-    """New processes and connections end the child; its own loader workers may use sockets in its folder."""
+    """New programs and connections end the child; its own loader workers may use sockets in its folder, and torch
+    itself may call a compiler.
+
+    Args:
+        processes: end it for forking, too.
+    """
 
     def stray(*_args: Any, **_kwargs: Any) -> Any:
         raise Stray
 
-    for name in ("connect", "bind"):
+    for name in ("connect", "connect_ex", "bind"):
         setattr(socket.socket, name, _only_within(folder, getattr(socket.socket, name)))
+    subprocess.Popen.__init__ = _only_torch(subprocess.Popen.__init__)  # type: ignore[method-assign]
+    os.system = stray
+    for name in ("execv", "execve", "posix_spawn", "posix_spawnp"):
+        setattr(os, name, stray)
+    multiprocessing.util.spawnv_passfds = stray
+    memory = sys.modules.get("multiprocessing.shared_memory")
+    if memory is not None:  # a name in /dev/shm would outlive the child
+        memory._posixshmem = _NoNames()  # type: ignore[attr-defined]
     if processes:
-        subprocess.Popen.__init__ = stray  # type: ignore[method-assign]
-        os.system = stray
-        for name in ("execv", "execve", "posix_spawn", "posix_spawnp"):
-            setattr(os, name, stray)
+        os.fork = os.forkpty = stray
+    os.kill = _own_processes(os.kill)
+    os.killpg = _own_group(os.killpg)
+    if hasattr(signal, "pidfd_send_signal"):
+        signal.pidfd_send_signal = lambda *_args, **_kwargs: None
+
+
+class _NoNames:
+    """Stands in for the C functions behind ``SharedMemory``."""
+
+    def shm_open(self, *_args: Any, **_kwargs: Any) -> int:
+        raise Stray
+
+    def shm_unlink(self, name: str) -> None:
+        return None
 
 
 def _only_within(folder: str, call: Callable[..., Any]) -> Callable[..., Any]:
@@ -252,6 +230,47 @@ def _only_within(folder: str, call: Callable[..., Any]) -> Callable[..., Any]:
     return guarded
 
 
+def _only_torch(call: Callable[..., Any]) -> Callable[..., Any]:
+    torch = sys.modules.get("torch")
+    root = os.path.dirname(getattr(torch, "__file__", "") or "\0") + os.sep
+
+    def guarded(*args: Any, **kwargs: Any) -> Any:
+        frame: FrameType | None = sys._getframe(1)
+        while frame is not None and frame.f_code.co_filename == subprocess.__file__:
+            frame = frame.f_back
+        if frame is not None and frame.f_code.co_filename.startswith(root):
+            return call(*args, **kwargs)
+        raise Stray
+
+    return guarded
+
+
+def _own_processes(call: Callable[[int, int], None]) -> Callable[[int, int], None]:
+    def kill(pid: int, number: int) -> None:
+        """Reaches this process and those that it started; nothing happens to others."""
+        if pid in (0, os.getpid(), -os.getpgrp()) or (pid > 0 and _parent(pid) == os.getpid()):
+            call(pid, number)
+
+    return kill
+
+
+def _own_group(call: Callable[[int, int], None]) -> Callable[[int, int], None]:
+    def killpg(group: int, number: int) -> None:
+        """Reaches this process's own group."""
+        if group in (0, os.getpgrp()):
+            call(group, number)
+
+    return killpg
+
+
+def _parent(pid: int) -> int:
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
+            return int(file.read().rsplit(")", 1)[1].split()[1])
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
 def silence_event_writers() -> None:
     """TensorBoard's writers hand events to a thread that a child does not have: nothing is handed over."""
     module = sys.modules.get("tensorboard.summary.writer.event_file_writer")
@@ -259,48 +278,41 @@ def silence_event_writers() -> None:
         module.EventFileWriter.add_event = lambda self, event: None
 
 
-class _RulesetAttr(ctypes.Structure):
-    _fields_ = (("fs", ctypes.c_uint64),)
-
-
-class _PathBeneath(ctypes.Structure):
-    _pack_ = 1
-    _fields_ = (("allowed", ctypes.c_uint64), ("parent", ctypes.c_int32))
-
-
-# Landlock's rights that change the file system: write, remove, make …, refer, truncate (linux/landlock.h, ABI 3).
-_WRITES = (1 << 1) | sum(1 << i for i in range(4, 15))
-
-
-def seal(allowed: tuple[str, ...]) -> bool:
-    """Let the kernel refuse every change to files outside ``allowed``. False where the kernel has no Landlock."""
-    abi = _LIBC.syscall(444, None, 0, 1)
-    if abi < 1:
-        return False
-    rights = _WRITES & ~(0 if abi >= 3 else 1 << 14) & ~(0 if abi >= 2 else 1 << 13)
-    attribute = _RulesetAttr(rights)
-    ruleset = _LIBC.syscall(444, ctypes.byref(attribute), ctypes.sizeof(attribute), 0)
-    if ruleset < 0:
-        return False
+def die_first() -> None:
+    """If this process crashes it leaves no core file; if memory is short it goes before its parent."""
+    _LIBC.setrlimit(_CORE, (ctypes.c_ulong * 2)(0, 0))
     try:
-        for path in (*allowed, "/dev/null", "/dev/shm"):
-            if not os.path.exists(path):
-                continue
-            parent = os.open(path, os.O_PATH | os.O_CLOEXEC)
-            granted = rights if os.path.isdir(path) else rights & ((1 << 1) | (1 << 14))
-            rule = _PathBeneath(granted, parent)
-            _LIBC.syscall(445, ruleset, 1, ctypes.byref(rule), 0)
-            os.close(parent)
-        _LIBC.prctl(38, 1, 0, 0, 0)  # PR_SET_NO_NEW_PRIVS
-        return bool(_LIBC.syscall(446, ruleset, 0) == 0)
-    finally:
-        os.close(ruleset)
+        with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
+            file.write("1000")
+    except OSError:
+        pass
+
+
+# -- all of it ---------------------------------------------------------------------------------------------------
+
+
+def folder_in(base: str, prefix: str) -> str:
+    """A new private folder in ``base``, the session's folder, which goes with the session; in memory where there is
+    no session."""
+    return tempfile.mkdtemp(prefix=prefix, dir=base if os.path.isdir(base) else roomy_folder())
+
+
+def roomy_folder() -> str:
+    """Where temporary folders are made: in memory where there is plenty of it."""
+    try:
+        room = os.statvfs("/dev/shm")
+        if os.access("/dev/shm", os.W_OK) and room.f_bavail * room.f_frsize > LEAST_ROOM:
+            return "/dev/shm"
+    except OSError:
+        pass
+    return tempfile.gettempdir()
 
 
 def isolate_process(folder: str) -> PrivateFiles:
     """Make a throw-away process harmless from its start on; it may write to ``folder`` only."""
+    die_first()
     files = PrivateFiles(folder)
-    seal((folder,))
+    seal((folder, "/dev/shm"))
     tempfile.tempdir = folder
     files.install()
     refuse_processes_and_connections(folder, processes=False)
@@ -314,12 +326,13 @@ def isolate(keep: frozenset[int], folder: str, allowed: tuple[str, ...] = (), pr
         keep: descriptors that stay as they are (the child's own pipe).
         folder: the child's own folder.
         allowed: folders it may write to.
-        processes: whether new processes end it (False lets a trial start loader workers).
+        processes: whether forking ends it (False lets a trial start loader workers, which share memory by name).
     """
+    die_first()
     privatise_memory()
-    privatise_descriptors(keep)
+    Descriptors(keep).privatise()
     files = PrivateFiles(folder, allowed)
-    seal((*allowed, folder))
+    seal((*allowed, folder) if processes else (*allowed, folder, "/dev/shm"))
     tempfile.tempdir = folder
     multiprocessing.current_process()._config.pop("tempdir", None)  # type: ignore[attr-defined]
     files.install()

@@ -2,33 +2,67 @@
 
 from __future__ import annotations
 
+import ctypes
+import fcntl
 import json
 import os
+import select
 import shutil
 import signal
 import subprocess
 import sys
-import tempfile
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from hasten.core.errors import UsageError
+from hasten.seams.isolate import folder_in, roomy_folder
 
 BOOT = Path(__file__).parent.parent / "boot" / "site"
-_FORWARDED = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+PREFIX = "hasten-"
+_PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
+_HEARD_SECONDS = 0.3  # a signal to the whole process group reaches the listener within this
+_NEWBORN_SECONDS = 60.0  # a folder younger than this may not be locked yet
 
 
 @contextmanager
 def session_folder(config: dict[str, Any]) -> Iterator[Path]:
-    """A private folder with ``config.json``, through which the watched process and the command line talk."""
-    folder = Path(tempfile.mkdtemp(prefix="hasten-"))
+    """A private folder with ``config.json``, through which the watched process and the command line talk. What
+    children need lies in it, too, so it all goes at once."""
+    remove_stale()
+    folder = Path(folder_in("", PREFIX))
+    lock = os.open(folder, os.O_RDONLY)
     try:
+        fcntl.flock(lock, fcntl.LOCK_SH)  # until this process is gone, however it goes
         (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)
+
+
+def remove_stale() -> None:
+    """Remove this user's session folders whose command line was killed and could not do it."""
+    for path in Path(roomy_folder()).glob(f"{PREFIX}*"):
+        try:
+            status = path.lstat()
+            if status.st_uid != os.getuid() or time.time() - status.st_mtime < _NEWBORN_SECONDS:
+                continue
+            if not (path / "config.json").is_file():
+                continue
+            lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        except OSError:
+            continue
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(path, ignore_errors=True)
+        except OSError:  # in use
+            pass
+        finally:
+            os.close(lock)
 
 
 def command(script: str, args: list[str], module: bool) -> list[str]:
@@ -57,26 +91,100 @@ def environment(folder: Path) -> dict[str, str]:
 
 
 def run(argv: list[str], folder: Path, stdout: Any = None, started: Callable[[int], None] | None = None) -> int:
-    """Run the script to its end in the foreground: same stdin, stdout, stderr, cwd, signals.
+    """Run the script to its end in the foreground: same stdin, stdout, stderr, cwd, signals. If this process is
+    killed, so is the script.
 
     Returns:
         its return code, negative for a signal (as :mod:`subprocess` has it).
     """
-    old = {}
-    process = subprocess.Popen(argv, env=environment(folder), stdout=stdout)
-    if started is not None:
-        started(process.pid)
+    signals = Signals() if threading.current_thread() is threading.main_thread() else None
     try:
-        old[signal.SIGINT] = signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to the script, too
-        for number in _FORWARDED:
-            old[number] = signal.signal(number, lambda n, _f: process.send_signal(n))
-    except ValueError:  # not the main thread (the Python API): signals stay as they are
-        pass
-    try:
+        process = subprocess.Popen(argv, env=environment(folder), stdout=stdout, preexec_fn=_die_with(os.getpid()))
+        if signals is not None:
+            signals.attach(process)
+        if started is not None:
+            started(process.pid)
         return process.wait()
     finally:
-        for number, handler in old.items():
+        if signals is not None:
+            signals.close()
+
+
+def _die_with(parent: int) -> Callable[[], None]:
+    library = ctypes.CDLL(None)
+
+    def die_with() -> None:
+        library.prctl(1, int(signal.SIGKILL))  # PR_SET_PDEATHSIG
+        if os.getppid() != parent:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return die_with
+
+
+class Signals:
+    """Passes a signal on to the script unless the script has got it, too: a terminal's Ctrl-C, or a batch system that
+    signals every process, must not count twice.
+
+    Which of both it was is heard by a process that does nothing but listen in the same process group.
+    """
+
+    def __init__(self) -> None:
+        self.process: subprocess.Popen[Any] | None = None
+        self.early: list[int] = []
+        self.told = b""
+        ignored = [n for n in _PASSED_ON if signal.getsignal(n) is signal.SIG_IGN]  # as with nohup: so it stays
+        passed_on = frozenset(_PASSED_ON).difference(ignored)
+        self.listener, self.heard = _listener(passed_on)
+        self.old = {number: signal.signal(number, self._pass_on) for number in passed_on}
+
+    def _pass_on(self, number: int, _frame: Any) -> None:
+        end = time.monotonic() + _HEARD_SECONDS
+        while bytes([number]) not in self.told:
+            left = max(0.0, end - time.monotonic())
+            part = os.read(self.heard, 64) if select.select([self.heard], [], [], left)[0] else b""
+            if not part:
+                self._send(number)
+                return
+            self.told += part
+        self.told = self.told.replace(bytes([number]), b"")
+
+    def _send(self, number: int) -> None:
+        if self.process is None:
+            self.early.append(number)
+        else:
+            self.process.send_signal(number)
+
+    def attach(self, process: subprocess.Popen[Any]) -> None:
+        """The script has started; it gets what came before."""
+        self.process = process
+        while self.early:
+            self._send(self.early.pop(0))
+
+    def close(self) -> None:
+        """Signals are this process's own again."""
+        for number, handler in self.old.items():
             signal.signal(number, handler)
+        os.kill(self.listener, signal.SIGKILL)
+        os.waitpid(self.listener, 0)
+        os.close(self.heard)
+
+
+def _listener(numbers: frozenset[int]) -> tuple[int, int]:
+    """A process that writes the number of every such signal it gets into a pipe: its id, and the pipe's end."""
+    heard, tell = os.pipe()
+    here = os.getpid()
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+    pid = os.fork()
+    if pid:
+        os.close(tell)
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        return pid, heard
+    try:
+        _die_with(here)()
+        while True:
+            os.write(tell, bytes([signal.sigwait(numbers)]))
+    finally:
+        os._exit(0)
 
 
 def leave_as(code: int) -> int:

@@ -23,6 +23,7 @@ def install(watch: Watch, patches: Patches) -> None:
 
     base = module._BaseDataLoaderIter
     patches.set(DataLoader, "__iter__", _iter(watch, DataLoader.__iter__))
+    watch.fetch = base.__next__
     patches.set(base, "__next__", _next(watch, base.__next__))
     original = module._DatasetKind.create_fetcher
 
@@ -56,7 +57,12 @@ def _iter(watch: Watch, original: Any) -> Any:
         if record.place is None:
             frame = user_frame(_get_frame(1))
             record.place = (frame.f_code, frame.f_lasti)
-        watch.iterators[iterator] = record
+        try:
+            watch.iterators[iterator] = record
+        except TypeError:  # an iterator of the script's own that cannot be referred to weakly
+            return iterator
+        if record.iterator is iterator and watch.replay:  # persistent workers began anew; what was taken ahead is stale
+            watch.replay.clear()
         record.iterator = iterator
         return iterator
 
@@ -84,6 +90,8 @@ def _next(watch: Watch, original: Any) -> Any:
             clock.leave()
             record.last_fetch = clock.last - start
             record.batches += 1
+            if record.serving != id(self) and watch.driver is None:
+                record.iterator = self
             watch.feeding = record
             if not watch.first_fetch:
                 watch.first_fetch = start

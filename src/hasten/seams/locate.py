@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import itertools
 import linecache
 import os
 import signal
@@ -11,7 +12,7 @@ import site
 import sys
 import sysconfig
 import threading
-from types import CodeType, FrameType
+from types import CellType, CodeType, FrameType
 from typing import Any
 
 from hasten.core.trace import Place
@@ -64,14 +65,53 @@ def user_frame(frame: FrameType) -> FrameType:
 def locals_of(frame: FrameType) -> dict[str, Any]:
     """A copy of a frame's local variables that leaves nothing behind.
 
-    Before Python 3.13 a function's ``f_locals`` is a dictionary that stays with the frame and would keep the user's
-    tensors alive.
+    Before Python 3.13 asking a function's frame for ``f_locals`` fills a dictionary that stays with it: it would keep
+    the user's tensors alive, and it is the one that the script's own ``locals()`` has returned.
     """
-    scope = frame.f_locals
-    copy = dict(scope)
-    if sys.version_info < (3, 13) and frame.f_code.co_flags & 3 == 3:  # CO_OPTIMIZED and CO_NEWLOCALS: a function
-        scope.clear()
-    return copy
+    code = frame.f_code
+    if code.co_flags & 3 != 3 or sys.version_info >= (3, 13):  # CO_OPTIMIZED and CO_NEWLOCALS: a function
+        return dict(frame.f_locals)
+    if sys.version_info >= (3, 12):
+        return _asked_one_by_one(frame)
+    return _read_in_place(frame)
+
+
+def _asked_one_by_one(frame: FrameType) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    ask = ctypes.pythonapi.PyFrame_GetVar
+    ask.restype, ask.argtypes = ctypes.py_object, [ctypes.py_object, ctypes.py_object]
+    code = frame.f_code
+    for name in (*code.co_varnames, *code.co_cellvars, *code.co_freevars):
+        try:
+            found[name] = ask(frame, name)
+        except NameError:
+            continue
+    return found
+
+
+_FRAME = object.__basicsize__ + 8  # CPython 3.11: where a frame object points to its frame …
+_LOCALS = 72  # … and where that has its variables (Include/internal/pycore_frame.h)
+
+
+def _read_in_place(frame: FrameType) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    code = frame.f_code
+    start = ctypes.c_void_p.from_address(id(frame) + _FRAME).value or 0
+    cells = {*code.co_cellvars, *code.co_freevars}
+    for i in itertools.count():
+        try:
+            name = code._varname_from_oparg(i)  # type: ignore[attr-defined]
+        except IndexError:
+            return found
+        if ctypes.c_void_p.from_address(start + _LOCALS + 8 * i).value:
+            value = ctypes.py_object.from_address(start + _LOCALS + 8 * i).value
+            if name in cells and isinstance(value, CellType):
+                try:
+                    value = value.cell_contents
+                except ValueError:
+                    continue
+            found[name] = value
+    return found
 
 
 def place_of(code: CodeType, lasti: int) -> Place:

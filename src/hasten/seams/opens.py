@@ -14,7 +14,7 @@ from typing import Any
 from hasten.core.trace import Event
 from hasten.measure.clock import INDEX, PYTHON
 from hasten.seams.locate import is_users, place_of, shown, user_frame
-from hasten.seams.patch import Patches
+from hasten.seams.patch import Patches, StandIn
 from hasten.seams.watch import Watch
 
 _WATCHED_IN = frozenset({PYTHON, INDEX["fetch"]})  # saving, logging and evaluating open files of their own
@@ -34,8 +34,9 @@ class Opens:
     def start(self) -> None:
         """Wrap ``open`` and, where it is loaded, ``h5py.File``."""
         self._steps[0], self._passes[0] = self.watch.steps, self._starts()
+        opens = StandIn(self._wrapped(builtins.open), builtins.open)
         for owner in (builtins, io):
-            self._patches.set(owner, "open", self._wrapped(owner.open))
+            self._patches.set(owner, "open", opens)
         h5py = sys.modules.get("h5py")
         if h5py is not None:
             self._patches.set(h5py.File, "__init__", self._wrapped(h5py.File.__init__, position=1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -16,40 +17,60 @@ def record_batches(watch: Watch) -> deque[Any] | None:
     """None where the training loader has no workers. Otherwise batches taken ahead from it; the parent's loop will
     be served from them first, so its data and their order stay the same.
 
-    Only with torch's own samplers: they draw from a generator of their own, so asking earlier changes no draw.
+    Only with torch's own samplers: they draw from a generator of their own, so asking earlier changes no draw. A
+    generator that the script has given may be drawn from elsewhere, too, so then nothing is taken that would draw.
     An empty deque says that nothing could be taken.
     """
-    from torch.utils.data import BatchSampler, DistributedSampler, RandomSampler, SequentialSampler
     from torch.utils.data import dataloader as module
 
     record = watch.trained_from
     iterator = record.iterator if record is not None else None
     if record is None or not isinstance(iterator, module._MultiProcessingDataLoaderIter):
         return None
-    loader = record.loader()
-    sampler = iterator._index_sampler
-    inner = sampler.sampler if type(sampler) is BatchSampler else sampler
-    if loader is None or type(inner) not in (RandomSampler, SequentialSampler, DistributedSampler):
+    already: deque[Any] = watch.replay if watch.replay is not None else deque()
+    if record.loader() is None or not _draws_for_itself(iterator):
         return deque()
-    already = watch.replay if watch.replay is not None else deque()
-    own: Any = module._BaseDataLoaderIter.__next__
-    fetch: Callable[[Any], Any] = getattr(own, "__wrapped__", own)
     size = 0
     from hasten.seams.child import _tensors
 
-    while len(already) < MOST_BATCHES and size < MOST_BYTES:
+    while len(already) < MOST_BATCHES and size < MOST_BYTES and _may_be_asked(iterator):
         try:
-            batch = fetch(iterator)
+            batch = watch.fetch(iterator)
         except StopIteration:
             break
         already.append(batch)
         size += sum(t.numel() * t.element_size() for t in _tensors(batch))
     watch.replay = already
+    watch.serve = _serve(weakref.ref(iterator), already)
+    return deque(already)
 
+
+def _serve(recorded: Callable[[], Any], already: deque[Any]) -> Callable[[Any, Callable[[Any], Any]], Any]:
     def serve(asked: Any, original: Callable[[Any], Any]) -> Any:
-        if asked is iterator and already:
+        if already and asked is recorded():
             return already.popleft()
         return original(asked)
 
-    watch.serve = serve
-    return deque(already)
+    return serve
+
+
+def _samplers(iterator: Any) -> list[Any]:
+    from torch.utils.data import BatchSampler
+
+    sampler = iterator._index_sampler
+    return [sampler, sampler.sampler] if type(sampler) is BatchSampler else [sampler]
+
+
+def _draws_for_itself(iterator: Any) -> bool:
+    from torch.utils.data import DistributedSampler, RandomSampler, SequentialSampler
+
+    inner = _samplers(iterator)[-1]
+    if type(inner) is RandomSampler and inner.generator is not None:
+        return not inner.replacement and inner.num_samples <= len(inner.data_source)
+    return type(inner) in (RandomSampler, SequentialSampler, DistributedSampler)
+
+
+def _may_be_asked(iterator: Any) -> bool:
+    """Whether asking once more leaves a generator of the script's alone: RandomSampler draws when it is exhausted."""
+    sampler, inner = _samplers(iterator)[0], _samplers(iterator)[-1]
+    return getattr(inner, "generator", None) is None or iterator._send_idx < len(sampler)

@@ -107,7 +107,7 @@ def _length(node: ast.expr, frame: FrameType) -> int:
             return min(_length(a, frame) for a in node.args)
         return _length(node.args[0], frame)
     value = _value(node, frame)
-    if isinstance(value, (str, bytes)) or not hasattr(value, "__len__"):
+    if isinstance(value, (str, bytes)) or not hasattr(type(value), "__len__"):
         raise Unknown
     try:
         return len(value)

@@ -36,6 +36,8 @@ def only_outside(watch: Watch, name: str, original: Callable[..., Any]) -> Calla
 
     call.__doc__ = original.__doc__
     call.__name__ = getattr(original, "__name__", "call")
+    call.__qualname__ = getattr(original, "__qualname__", call.__name__)
+    call.__module__ = getattr(original, "__module__", None) or call.__module__
     call.__wrapped__ = original  # type: ignore[attr-defined]
     return call
 

@@ -39,11 +39,12 @@ class LoaderRecord:
         "batches",
         "epochs",
         "facts",
-        "iterator",
         "last_fetch",
         "loader",
         "place",
+        "reference",
         "role",
+        "serving",
         "start_seconds",
         "starts",
     )
@@ -56,9 +57,20 @@ class LoaderRecord:
         self.start_seconds = 0.0
         self.batches = 0
         self.place: Any = None
-        self.iterator: Any = None
+        self.reference: Any = None
+        self.serving = 0
         self.last_fetch = 0
         self.epochs: list[tuple[int, float]] = []
+
+    @property
+    def iterator(self) -> Any:
+        """The iterator that was asked last; None when it is gone. It lives only as long as the script wants it to."""
+        return self.reference() if self.reference is not None else None
+
+    @iterator.setter
+    def iterator(self, iterator: Any) -> None:
+        self.reference = weakref.ref(iterator)
+        self.serving = id(iterator)
 
 
 @dataclass
@@ -78,13 +90,18 @@ class ModelRecord:
 
 @dataclass
 class OptimizerRecord:
-    """What is known of one optimizer."""
+    """What is known of one optimizer; None stands for one that the script has done with."""
 
-    optimizer: Any
+    reference: Callable[[], Any]
     place: Any = None
     steps: int = 0
     zeroes_gradients: bool = False
     zero_place: Any = None
+    facts: Any = None  # as last read while the optimizer was alive
+
+    @property
+    def optimizer(self) -> Any:
+        return self.reference()
 
 
 def main_file() -> str:
@@ -143,9 +160,11 @@ class Watch:
     others: int = 0
     foreign_steps: int = 0
     notes: list[str] = field(default_factory=list)
+    folder: str = ""  # the session's, where children get theirs
     new_target: Callable[[str, Any], None] | None = None
     replay: Any = None
     serve: Any = None
+    fetch: Any = None  # torch's own way to the next batch
     broken: str = ""
     forking: bool = False
     keeper: Any = None
@@ -169,7 +188,7 @@ class Watch:
             self._move_to_this_thread()
         record = self.optimizers.get(id(optimizer))
         if record is None or record.optimizer is not optimizer:
-            record = self.optimizers[id(optimizer)] = OptimizerRecord(optimizer)
+            record = self.optimizers[id(optimizer)] = OptimizerRecord(weakref.ref(optimizer))
             if self.new_target is not None:
                 self.new_target("optimizer", optimizer)
         record.steps += 1
@@ -313,6 +332,8 @@ class Watch:
             if module.training or record.trains_in_eval_mode or not record.trained:
                 if module.training:
                     record.trained = True
+                    if self.tentative is record:
+                        self.tentative = None  # what it did in eval mode was not followed by backward: an evaluation
                 if clock.evaluating and (record.channels or self._has_parameters(record, module)):
                     clock.evaluation(False)
                     if feeding is not None and feeding.role != "evaluation":

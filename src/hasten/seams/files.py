@@ -1,0 +1,239 @@
+"""Python's own ways to change files, led to a private folder."""
+
+from __future__ import annotations
+
+import builtins
+import fcntl
+import gc
+import io
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from typing import Any
+
+MOST_COPIED = 256 << 20  # bytes of a file that is to be changed which are copied
+_DEVICES = frozenset(f"/dev/{name}" for name in ("null", "zero", "full", "random", "urandom"))
+_CHANGING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+# Each of these changes what its first argument names; in a child it changes nothing of the user's.
+_FIRST = (
+    *("rmdir", "chmod", "lchmod", "fchmod", "chown", "lchown", "fchown", "utime", "chflags", "truncate"),
+    *("setxattr", "removexattr", "mkfifo", "mknod"),
+)
+_LOCKS = frozenset(
+    getattr(fcntl, name)
+    for name in ("F_SETLK", "F_SETLKW", "F_OFD_SETLK", "F_OFD_SETLKW", "F_SETLEASE", "F_NOTIFY")
+    if hasattr(fcntl, name)
+)
+
+
+class PrivateFiles:
+    """What is opened for writing is written in the folder, and read from there later.
+
+    Folders are not made, files are not removed, moved, or given other permissions: such calls succeed and do nothing.
+    Locks are taken for granted.
+    """
+
+    def __init__(self, folder: str, allowed: tuple[str, ...] = ()) -> None:
+        self.folder = folder
+        self.allowed = tuple(os.path.realpath(p) + os.sep for p in (*allowed, self.folder))
+        self.copies: dict[str, str] = {}
+        self.made: set[str] = set()
+        self._open = builtins.open
+        self._os_open = os.open
+        self._stat = os.stat
+        self._remove = os.remove
+        self._count = 0
+
+    def install(self) -> None:
+        """Replace the calls, for good: this process is a child that will be thrown away."""
+        unlink = os.unlink
+        builtins.open = self.open
+        io.open = self.open
+        os.open = self.os_open
+        os.stat = self.stat
+        os.remove = os.unlink = self.remove
+        os.mkdir = self._made(os.mkdir)
+        for name in _FIRST:
+            if hasattr(os, name):
+                setattr(os, name, self._unless_ours(getattr(os, name), 0))
+        for name in ("symlink", "link"):
+            setattr(os, name, self._unless_ours(getattr(os, name), 1))
+        os.rename = self._moved(os.rename)
+        os.replace = self._moved(os.replace)
+        vars(shutil)["rmtree"] = self._removed(shutil.rmtree)
+        _grant_locks()
+        self._forget_temporaries(unlink)
+        self.lead_torch()
+        self._lead_databases()
+
+    # -- paths ---------------------------------------------------------------------------------------------------
+
+    def _is_ours(self, path: str) -> bool:
+        return path.startswith((*self.allowed, "/memfd:", f"/proc/{os.getpid()}/")) or path in _DEVICES
+
+    def _real(self, path: Any, folder: int | None = None) -> str:
+        """The path without links; empty where it is none."""
+        try:
+            if isinstance(path, int):
+                return os.readlink(f"/proc/self/fd/{path}")
+            if folder is not None:
+                path = os.path.join(os.readlink(f"/proc/self/fd/{folder}"), os.fsdecode(path))
+            return os.path.realpath(os.fsdecode(path))
+        except (OSError, TypeError, ValueError):
+            return ""
+
+    def _private(self, path: str, keeps: bool) -> str:
+        copy = self.copies.get(path)
+        if copy is None:
+            copy = os.path.join(self.folder, str(self._count))
+            self._count += 1
+            if keeps and os.path.isfile(path):
+                if os.path.getsize(path) > MOST_COPIED:
+                    raise OSError("too large to be copied for a trial")
+                with self._open(path, "rb") as source, self._open(copy, "wb") as target:
+                    target.write(source.read())
+            self.copies[path] = copy
+        return copy
+
+    # -- opening -------------------------------------------------------------------------------------------------
+
+    def open(self, file: Any, mode: str = "r", *args: Any, **kwargs: Any) -> Any:
+        if isinstance(file, int):
+            return self._open(file, mode, *args, **kwargs)
+        path = self._real(file)
+        if path and not self._is_ours(path):
+            if any(c in mode for c in "wax+"):
+                file = self._private(path, keeps="w" not in mode)
+                mode = mode.replace("x", "w")
+            elif path in self.copies:
+                file = self.copies[path]
+        return self._open(file, mode, *args, **kwargs)
+
+    def os_open(self, path: Any, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
+        real = self._real(path, dir_fd)
+        if real and not self._is_ours(real):
+            if flags & _CHANGING:
+                path, flags, dir_fd = self._private(real, keeps=not flags & os.O_TRUNC), flags & ~os.O_EXCL, None
+            elif real in self.copies:
+                path, dir_fd = self.copies[real], None
+        return self._os_open(path, flags, mode, dir_fd=dir_fd)
+
+    def stat(self, path: Any, *, dir_fd: int | None = None, follow_symlinks: bool = True) -> os.stat_result:
+        if not isinstance(path, int) and (self.copies or self.made):
+            real = self._real(path, dir_fd)
+            if real in self.copies:
+                return self._stat(self.copies[real])
+            if real in self.made and not os.path.lexists(real):
+                return self._stat(self.folder)
+        return self._stat(path, dir_fd=dir_fd, follow_symlinks=follow_symlinks)
+
+    # -- changing ------------------------------------------------------------------------------------------------
+
+    def remove(self, path: Any, *, dir_fd: int | None = None) -> None:
+        real = self._real(path, dir_fd)
+        if self._is_ours(real):
+            self._remove(path, dir_fd=dir_fd)
+        else:
+            self.copies.pop(real, None)
+
+    def _made(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        def made(path: Any, mode: int = 0o777, *, dir_fd: int | None = None) -> None:
+            real = self._real(path, dir_fd)
+            if self._is_ours(real):
+                call(path, mode, dir_fd=dir_fd)
+            else:
+                self.made.add(real)
+
+        return made
+
+    def _removed(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        def removed(path: Any, *args: Any, **kwargs: Any) -> None:
+            real = self._real(path, kwargs.get("dir_fd"))
+            if self._is_ours(real + os.sep):
+                call(path, *args, **kwargs)
+            else:
+                self.copies = {k: v for k, v in self.copies.items() if not k.startswith(real + os.sep)}
+
+        return removed
+
+    def _unless_ours(self, call: Callable[..., Any], which: int) -> Callable[..., Any]:
+        def only_ours(*args: Any, **kwargs: Any) -> Any:
+            folder = kwargs.get("dir_fd", kwargs.get("dst_dir_fd"))
+            if len(args) > which and self._is_ours(self._real(args[which], folder)):
+                return call(*args, **kwargs)
+            return None
+
+        return only_ours
+
+    def _moved(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        def moved(src: Any, dst: Any, *, src_dir_fd: int | None = None, dst_dir_fd: int | None = None) -> None:
+            source, target = self._real(src, src_dir_fd), self._real(dst, dst_dir_fd)
+            if self._is_ours(source) and self._is_ours(target):
+                call(src, dst, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd)
+            elif source in self.copies:
+                self.copies[target] = self.copies.pop(source)
+
+        return moved
+
+    # -- what does not go through Python's own calls -------------------------------------------------------------
+
+    def _forget_temporaries(self, unlink: Any) -> None:
+        """Temporary files of the parent hold on to the call that removes them."""
+        closer = tempfile._TemporaryFileCloser  # type: ignore[attr-defined]
+        for call in (getattr(closer, "close", None), getattr(closer, "cleanup", None)):
+            if getattr(call, "__defaults__", None):
+                call.__defaults__ = tuple(self.remove if d is unlink else d for d in call.__defaults__)  # type: ignore[union-attr]
+
+    def lead_torch(self) -> None:
+        """``torch.save`` opens paths by itself; it is given private ones."""
+        torch = sys.modules.get("torch.serialization")
+        writer = getattr(torch, "_open_zipfile_writer_file", None)
+        if writer is None:
+            return
+        original = writer.__init__
+
+        def __init__(opener: Any, name: Any) -> None:
+            path = self._real(name)
+            ours = not path or self._is_ours(path)
+            original(opener, name if ours else self._private(path, keeps=False))
+
+        writer.__init__ = __init__
+
+    def _lead_databases(self) -> None:
+        """SQLite makes journals beside its files: open databases keep theirs in memory, new ones are copies."""
+        module: Any = sys.modules.get("sqlite3")
+        if module is None:
+            return
+        for found in gc.get_objects():
+            if issubclass(type(found), module.Connection):
+                try:
+                    found.execute("pragma journal_mode=memory").close()
+                except module.Error:
+                    continue
+        connect = module.connect
+
+        def private(database: Any, *args: Any, **kwargs: Any) -> Any:
+            path = self._real(database) if database != ":memory:" and not kwargs.get("uri") else ""
+            if path and not self._is_ours(path):
+                database = self._private(path, keeps=True)
+            return connect(database, *args, **kwargs)
+
+        module.connect = module.dbapi2.connect = private
+
+
+def _grant_locks() -> None:
+    """A lock taken by a child would be felt by others, and its parent may hold it."""
+    control = fcntl.fcntl
+
+    def granted(*_args: Any, **_kwargs: Any) -> None:
+        return None
+
+    def fcntl_unless_lock(fd: Any, cmd: int, arg: Any = 0) -> Any:
+        return (0 if isinstance(arg, int) else arg) if cmd in _LOCKS else control(fd, cmd, arg)
+
+    fcntl.flock = fcntl.lockf = granted
+    fcntl.fcntl = fcntl_unless_lock
+    if hasattr(os, "lockf"):
+        os.lockf = granted
