@@ -34,6 +34,7 @@ class PhaseClock:
     __slots__ = (
         "calls",
         "current",
+        "device",
         "evaluating",
         "last",
         "locate",
@@ -54,6 +55,7 @@ class PhaseClock:
         self.current = PYTHON
         self.remap = _SAME
         self.evaluating = False
+        self.device: Any = None  # see hasten.measure.device
         self.last = now()
         self.places: dict[Key, list[int]] = {}
         self.locate: Callable[[FrameType], FrameType] | None = None
@@ -102,6 +104,9 @@ class PhaseClock:
     def pause_until(self, now: int) -> None:
         """Leave out everything since the last event: time hasten spent on itself."""
         self.last = now
+
+    def release(self) -> None:
+        """Stop marking a device's stream, if that was begun."""
 
     def cut(self, now: int) -> list[int]:
         """End a step at ``now``: the nanoseconds per phase since the last cut, which start again at 0."""

@@ -55,13 +55,18 @@ class TrialRoom:
 
     Args:
         step_seconds: mean duration of a step now.
+        folder: where children leave outcomes.
+        compiled: where they leave compiled code, for the parent to use.
     """
 
-    def __init__(self, watch: Watch, switchboard: Switchboard, step_seconds: float, folder: str = "") -> None:
+    def __init__(
+        self, watch: Watch, switchboard: Switchboard, step_seconds: float, folder: str = "", compiled: str = ""
+    ) -> None:
         self.watch = watch
         self.switchboard = switchboard
         self.step_seconds = step_seconds
         self.folder = folder
+        self.compiled = compiled
         self.recorded: deque[Any] | None = record_batches(watch)
 
     # -- one trial -----------------------------------------------------------------------------------------------
@@ -240,7 +245,7 @@ class TrialRoom:
 
     @property
     def allowed(self) -> tuple[str, ...]:
-        return (self.folder,) if self.folder else ()
+        return tuple(f for f in (self.folder, self.compiled) if f)
 
     def arrange(self, remedies: list[Remedy], fresh: bool, endless: bool = True) -> Batches:
         """In a child: serve batches so that the loop goes on, and switch remedies on.
@@ -249,6 +254,10 @@ class TrialRoom:
             fresh: give the loop a new iterator, made with the remedies on.
         """
         watch = self.watch
+        if self.compiled:
+            os.environ["TORCHINDUCTOR_CACHE_DIR"] = self.compiled
+            os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = "1"
+            os.environ["TMPDIR"] = self.compiled
         loaders = any(r.seam is Seam.LOADER for r in remedies)
         recorded = deque(self.recorded) if self.recorded is not None and not (fresh or loaders) else None
         batches = Batches(watch, recorded, endless)

@@ -79,12 +79,27 @@ def collect(watch: Watch, window: Window, *, ended: str = "") -> Trace:
         steps_from=steps_from,
         backwards=watch.backwards / max(1, watch.steps),
         clock=watch.clock_name,
+        device_phases=_device_phases(watch, window),
         pid=os.getpid(),
         rank=int(os.environ.get("RANK", "0") or 0),
         ended=ended,
         notes=tuple(watch.notes),
         machine={**machine.machine(), "versions": machine.versions()},
     )
+
+
+def _device_phases(watch: Watch, window: Window) -> tuple[Phase, ...]:
+    """The device's seconds per step by phase, from events in its stream; empty without a device."""
+    times = watch.clock.device
+    if times is None:
+        return ()
+    steps = max(1, (window.closed_at or watch.steps) - window.opened_at)
+    found = [
+        Phase(name, Interval.exact(ms / 1e3 / steps))
+        for name, ms in zip(PHASES, times.milliseconds, strict=True)
+        if ms > 0
+    ]
+    return tuple(sorted(found, key=lambda p: -p.seconds.value))
 
 
 def _perf_counter_at(monotonic_seconds: float) -> int:

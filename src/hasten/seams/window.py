@@ -93,6 +93,8 @@ class Window:
                 return
             self._open()
             return
+        if watch.clock.device is not None:
+            watch.clock.device.read()
         elapsed = time.perf_counter() - self._mark.wall
         steps = watch.steps - self.opened_at
         if (steps >= LEAST_STEPS and elapsed >= LEAST_SECONDS) or elapsed >= MOST_SECONDS:
@@ -110,7 +112,17 @@ class Window:
         if self.sample:
             self.watch.sampler.start(HERTZ)
             self.opens.start()
+        self._watch_device()
         self._mark = _Mark.now()
+
+    def _watch_device(self) -> None:
+        """On CUDA, let events in the stream tell the device's time by phase."""
+        import torch
+
+        if torch.cuda.is_available() and torch.cuda.is_initialized():
+            from hasten.measure.device import DeviceClock, DeviceTimes
+
+            DeviceClock.take_over(self.watch.clock, DeviceTimes(lambda: torch.cuda.Event(enable_timing=True)))
 
     def close(self) -> None:
         """Leave the window; safe to call at any time, also when it never opened."""
@@ -123,6 +135,9 @@ class Window:
         self.opens.stop()
         self.closed_at = watch.steps
         steps = max(1, self.closed_at - self.opened_at)
+        if watch.clock.device is not None:
+            watch.clock.device.read()
+            watch.clock.release()
         self.usage = _usage(self._mark, _Mark.now(), steps)
         taken = watch.sampler.take()
         self.early = (steps, taken)
