@@ -139,7 +139,8 @@ def table(found: list[AA]) -> dict[str, Interval]:
 
 def summary(figures: dict[str, Interval]) -> str:
     return "; ".join(
-        f"{k}: {100 * v.value:.1f} % ({100 * v.low:.1f}–{100 * v.high:.1f}) of {v.n}" for k, v in figures.items()
+        f"{name}: {100 * rate.value:.1f} % ({100 * rate.low:.1f}–{100 * rate.high:.1f}) of {rate.n}"
+        for name, rate in figures.items()
     )
 
 

@@ -93,11 +93,16 @@ def of_mean(values: Sequence[float], unit: str, level: float = 0.95) -> Interval
 def ratio(logs: Sequence[float], level: float = 0.95) -> Interval:
     """A ratio from paired log-ratios."""
     found = centre(logs, "1", level)
-    return Interval(*map(_exp, (found.value, found.low, found.high)), "ratio", level, found.n)
+    return Interval(_exp(found.value), _exp(found.low), _exp(found.high), "ratio", level, found.n)
 
 
 def _exp(x: float) -> float:
-    return math.exp(min(x, 700.0))
+    return math.exp(x) if x < 700 else math.inf
+
+
+def span(interval: Interval, digits: int = 2) -> str:
+    """``low–high``; a dash where a single measurement says nothing about its spread."""
+    return f"{interval.low:.{digits}f}–{interval.high:.{digits}f}" if math.isfinite(interval.high) else "–"
 
 
 def clopper_pearson(hits: int, n: int, level: float = 0.95) -> Interval:

@@ -19,7 +19,7 @@ ROWS, WIDTH, CLASSES, BATCH = 4096, 64, 10, 32
 SIDE = 96  # of the filler's matrices
 
 
-class Padded(nn.Module):
+class Padded(nn.Module):  # type: ignore[misc]
     """A small classifier that multiplies matrices until a step is as long as wanted."""
 
     def __init__(self, fillers: int) -> None:
@@ -73,7 +73,7 @@ def fillers_for(seconds: float) -> int:
             start = time.perf_counter()
             next(steps)
             samples.append(time.perf_counter() - start)
-        times[fillers] = sorted(samples)[len(samples) // 2]
+        times[fillers] = min(samples)  # the least disturbed one
     each = max(1e-7, (times[64] - times[0]) / 64)
     return max(0, round((seconds - times[0]) / each))
 

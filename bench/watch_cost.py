@@ -2,10 +2,10 @@
 
 Two measurements. *Forked pair*: a plan without remedies is replayed until the steady state; then two forked copies of
 the process take turns of a few steps, in random order, one of them with everything taken out of torch that hasten has
-put in; the paired differences are the cost. *Whole processes*: the same loop by plain Python and under ``hasten run --plan``, in pairs of random
-order; the loop times itself over its second half. That includes everything else (reports, the wider heap), but differs
-from run to run by much more than what is looked for, as its interval says. TraceML, where it is installed, is
-measured in the second way: it cannot be taken out of a process.
+put in; the paired differences are the cost. *Whole processes*: the same loop by plain Python and under ``hasten run
+--plan``, in pairs of random order; the loop times itself over its second half. That includes everything else (reports,
+the wider heap), but differs from run to run by much more than what is looked for, as its interval says. TraceML, where
+it is installed, is measured in the second way: it cannot be taken out of a process.
 """
 
 from __future__ import annotations
@@ -141,8 +141,14 @@ def _calibrated(python: str, milliseconds: float) -> int:
 def _timed_loop(command: list[str], folder: Path) -> float:
     """Seconds a step that the loop says of itself."""
     done = subprocess.run(
-        command, cwd=folder, env=child_environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
-    )  # fmt: skip
+        command,
+        cwd=folder,
+        env=child_environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     for line in done.stdout.splitlines():
         if line.startswith("seconds a step "):
             return float(line.rpartition(" ")[2])
@@ -168,7 +174,7 @@ def peer_python(install: bool) -> Path | None:
 def show(row: Row) -> None:
     cost, micro = row.cost, 1e6
     say(
-        f"{1e3 * row.step:7.2f}  {row.tracer:8} {row.way:15} {row.clock:4} {micro * cost.value:9.1f}  "
+        f"{1e3 * row.step:7.2f}  {row.tracer:8} {f'{row.way}, {row.clock}':20} {micro * cost.value:9.1f}  "
         f"{f'{micro * cost.low:.1f} to {micro * cost.high:.1f}':>20}  {100 * cost.value / row.step:7.2f} %  {cost.n:5}"
     )
 
@@ -205,9 +211,7 @@ def main() -> None:
     head("cost of watching with an empty plan (one thread)")
     peer = peer_python(args.peer)
     rows = []
-    say(
-        f"{'step ms':>7}  {'tracer':8} {'measured in':15} {'':4} {'µs a step':>9}  {'95 % interval':>20}  of the step  pairs"
-    )
+    say(f"step ms  {'tracer':8} {'measured in':20} µs a step  {'95 % interval':>20}  of the step  pairs")
     for size in args.sizes:
         for row in measured(size, args.seconds, args.pairs, peer):
             rows.append(row)

@@ -1,0 +1,247 @@
+"""Scripts of other people, unmodified: are they left as they are, explained rightly, and made faster?
+
+Reads a manifest (its form and how to make one: bench/README.md). For each script: plain, explained, run with trials,
+then plain and with the found plan in turns (ABBA). An independent witness in every arm (bench/witness) stamps the
+optimizer steps and hashes the final weights; hasten's own clock is not asked. Long scripts are ended after the same
+number of optimizer steps in every arm.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+import tempfile
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from arms import Arm, Bench, Script
+from common import RESULTS, head, ratio, save, say, span
+from same_output import difference
+
+from hasten.core.interval import Interval
+
+CLAIM = "Public scripts run unmodified: same output, exit code and weights; faster where there is something to gain"
+NAME = "public-scripts"
+SUMS_WITHIN = 0.02  # phases against the step
+SLOWEST = 0.98  # a found plan must not be slower than this
+GROUPS = {
+    "fetch": ("fetch", "loader start"),
+    "forward": ("forward",),
+    "backward": ("backward",),
+    "optimizer": ("optimizer", "zero_grad"),
+}
+
+
+@dataclass
+class Verdict:
+    """What was found out about one script.
+
+    Attributes:
+        broken: promises that were broken; must be empty.
+        remarks: what is worth knowing besides.
+    """
+
+    name: str
+    source: str = ""
+    steps: int = 0
+    seeded: bool = False
+    step_seconds: float = 0.0
+    sums: float = math.nan
+    largest: str = ""
+    sampled: str = ""
+    kept: list[str] = field(default_factory=list)
+    step: Interval | None = None
+    job: Interval | None = None
+    by_hand: float | None = None
+    broken: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+
+
+class Examination:
+    """Runs one script in all ways and judges it."""
+
+    def __init__(self, bench: Bench, script: Script, args: argparse.Namespace) -> None:
+        self.bench = bench
+        self.script = script
+        self.args = args
+        self.verdict = Verdict(script.name, script.source, by_hand=script.by_hand)
+        self.arms: list[Arm] = []
+
+    def run(self) -> Verdict:
+        first = self._keep(self.bench.first(self.script))
+        if first.code is None:
+            self.verdict.remarks.append("the plain run took too long and was ended; nothing was compared")
+            return self.verdict
+        steps = first.steps if first.stopped else 0
+        second = self._keep(self.bench.plain(self.script, steps))
+        if first.stopped:
+            self.verdict.remarks.append(f"ended after {steps} optimizer steps in every arm")
+        self.plain = (first, second)
+        self.verdict.steps = second.steps
+        self.verdict.seeded = bool(first.weights) and first.weights == second.weights
+        self._explained(self._keep(self.bench.explain(self.script, steps)))
+        plan = self.bench.folder / "plan.json"
+        plan.unlink(missing_ok=True)
+        searched = self.bench.search(self.script, steps, self.args.budget, self.args.allow, plan)
+        self._searched(self._keep(searched))
+        if searched.plan():
+            self._timed(steps, plan, searched)
+        return self.verdict
+
+    def _keep(self, arm: Arm) -> Arm:
+        self.arms.append(arm)
+        say(f"  {self.script.name}: {arm.way:8} exit {arm.code}, {arm.steps} steps, {arm.seconds:.1f} s")
+        return arm
+
+    def _left_alone(self, arm: Arm, identical: bool) -> None:
+        """The script's exit code, output and weights are its own."""
+        first, second = self.plain
+        broken = self.verdict.broken
+        if arm.code != second.code:
+            broken.append(f"{arm.way}: exit code {arm.code} instead of {second.code}")
+        found = difference(first.stdout, second.stdout, arm.stdout, numbers=identical)
+        if found:
+            broken.append(f"{arm.way}: stdout: {found}")
+        if identical and self.verdict.seeded and arm.weights != second.weights:
+            broken.append(f"{arm.way}: the final weights differ")
+
+    def _explained(self, arm: Arm) -> None:
+        self._left_alone(arm, identical=True)
+        trace = (arm.document or {}).get("trace")
+        if not trace or not trace["step"]:
+            self.verdict.remarks.append((arm.document or {}).get("message") or "explain wrote no report")
+            return
+        total = sum(p["seconds"]["value"] for p in trace["phases"])
+        self.verdict.sums = total / trace["step"]["value"] - 1
+        if abs(self.verdict.sums) > SUMS_WITHIN:
+            self.verdict.broken.append(f"phases sum to {100 * (1 + self.verdict.sums):.1f} % of the step")
+        self.verdict.largest = largest({p["name"]: p["seconds"]["value"] for p in trace["phases"]})
+        self.verdict.sampled = max(self.script.sampled, key=lambda g: self.script.sampled[g], default="")
+
+    def _searched(self, arm: Arm) -> None:
+        steps = arm.plan()
+        self.verdict.kept = [_remedy(s) for s in steps]
+        self._left_alone(arm, _identical(steps))
+        run = (arm.document or {}).get("run") or {}
+        self.verdict.broken.extend(f"run: {b}" for b in run.get("broken", ()))
+        if run.get("message"):
+            self.verdict.remarks.append(run["message"])
+
+    def _timed(self, steps: int, plan: Path, searched: Arm) -> None:
+        pairs: list[tuple[Arm, Arm]] = []
+        for number in range(self.args.rounds):
+            ways: dict[str, Arm] = {}
+            for way in ("plain", "plan") if number % 2 == 0 else ("plan", "plain"):
+                planned = way == "plan"
+                run = self.bench.replay(self.script, steps, plan) if planned else self.bench.plain(self.script, steps)
+                ways[way] = self._keep(run)
+            self._left_alone(ways["plan"], _identical(searched.plan()))
+            pairs.append((ways["plain"], ways["plan"]))
+        pairs = [(a, b) for a, b in pairs if a.step_seconds and b.step_seconds]
+        if not pairs:
+            self.verdict.remarks.append("too few steps to be timed")
+            return
+        self.verdict.step_seconds = sum(a.step_seconds for a, _ in pairs) / len(pairs)
+        self.verdict.step = ratio([math.log(a.step_seconds / b.step_seconds) for a, b in pairs])
+        self.verdict.job = ratio([math.log(a.job_seconds / b.job_seconds) for a, b in pairs])
+        if self.verdict.step.high < SLOWEST:
+            self.verdict.broken.append(f"slower with the plan: {self.verdict.step.value:.2f}x")
+
+
+def largest(phases: dict[str, float]) -> str:
+    """The largest of the groups that a sampler can tell apart."""
+    shares = {group: sum(phases.get(n, 0.0) for n in names) for group, names in GROUPS.items()}
+    shares["other"] = sum(phases.values()) - sum(shares.values())
+    return max(shares, key=lambda g: shares[g])
+
+
+def _identical(steps: list[dict[str, Any]]) -> bool:
+    return all(s["fidelity"] == "identical" for s in steps)
+
+
+def _remedy(step: dict[str, Any]) -> str:
+    return f"{step['remedy']}({', '.join(str(v) for v in step['settings'].values())})"
+
+
+# -- the table ---------------------------------------------------------------------------------------------------------
+
+
+HEADS = ("script", "steps", "ms/step", "speed-up", "95 %", "job", "by hand", "sums", "largest phase", "kept")
+NUMBERS = range(1, 8)  # columns that are aligned to the right
+
+
+def show(verdicts: list[Verdict]) -> None:
+    """One row a script; below it what was broken and what is worth knowing."""
+    rows = [HEADS, *(cells(v) for v in verdicts)]
+    widths = [max(len(r[i]) for r in rows) for i in range(len(HEADS))]
+    say()
+    for row, verdict in zip(rows, [None, *verdicts], strict=True):
+        aligned = [c.rjust(w) if i in NUMBERS else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))]
+        say("  ".join(aligned).rstrip())
+        for text in (*(f"BROKEN  {b}" for b in verdict.broken), *verdict.remarks) if verdict else ():
+            say(f"    {text}")
+
+
+def cells(v: Verdict) -> tuple[str, ...]:
+    """One row of the table."""
+    sampler = ""
+    if v.sampled and v.largest:
+        sampler = ", sampler too" if v.sampled == v.largest else f", sampler: {v.sampled}"
+    return (
+        v.name,
+        str(v.steps),
+        f"{1e3 * v.step_seconds:.2f}" if v.step_seconds else "–",
+        f"{v.step.value:.2f}x" if v.step else "–",
+        span(v.step) if v.step else "–",
+        f"{v.job.value:.2f}x" if v.job else "–",
+        f"{v.by_hand:.2f}x" if v.by_hand else "–",
+        f"{100 * v.sums:+.1f} %" if v.sums == v.sums else "–",
+        v.largest + sampler or "–",
+        ", ".join(v.kept) or "nothing",
+    )
+
+
+def geometric_mean(verdicts: list[Verdict]) -> Interval | None:
+    """Over all scripts that ran; one where nothing was kept counts as 1. The interval is that between scripts."""
+    logs = [math.log(v.step.value) if v.step else 0.0 for v in verdicts if v.steps]
+    return ratio(logs) if logs else None
+
+
+def summary(verdicts: list[Verdict], mean: Interval | None) -> str:
+    ran = [v for v in verdicts if v.steps]
+    seeded = [v for v in ran if v.seeded]
+    whole = sum(not v.broken for v in ran)
+    speed = f"geometric mean {mean.value:.2f}× ({span(mean)} between scripts)" if mean else "none timed"
+    return f"{len(ran)} scripts, {len(seeded)} of them seeded: no promise broken in {whole}; {speed}"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--manifest", type=Path, required=True)
+    parser.add_argument("--only", nargs="+", help="names of scripts; all unless given")
+    parser.add_argument("--full", action="store_true", help="argv instead of short_argv")
+    parser.add_argument("--seconds", type=float, default=60.0, help="of training after which a script is ended")
+    parser.add_argument("--budget", type=float, default=60.0, help="seconds for the trials of a script")
+    parser.add_argument("--allow", default="equivalent", choices=["identical", "equivalent"])
+    parser.add_argument("--rounds", type=int, default=4, help="pairs of plain and with the plan")
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    args = parser.parse_args()
+    entries = json.loads(args.manifest.read_text(encoding="utf-8"))
+    scripts = [Script.of(e, not args.full) for e in entries if not args.only or e["name"] in args.only]
+    head(f"{len(scripts)} public scripts, unmodified")
+    verdicts = []
+    with tempfile.TemporaryDirectory() as folder:
+        for script in scripts:
+            verdicts.append(Examination(Bench(Path(folder), args.seconds), script, args).run())
+    show(verdicts)
+    mean = geometric_mean(verdicts)
+    say("\n" + summary(verdicts, mean))
+    save(NAME, summary(verdicts, mean), {"geometric mean": mean}, [asdict(v) for v in verdicts], args.results)
+    return 1 if any(v.broken for v in verdicts) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
