@@ -14,7 +14,7 @@ class Clips(Dataset):
         return len(self.waves)
 
     def __getitem__(self, i):
-        spectrum = torch.stft(self.waves[i], n_fft=512, hop_length=128, window=torch.hann_window(512), return_complex=True)
+        spectrum = torch.stft(self.waves[i], 512, window=torch.hann_window(512), return_complex=True)
         return spectrum.abs().clamp_min(1e-5).log().mean(dim=1), self.labels[i]
 
 

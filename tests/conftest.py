@@ -10,7 +10,6 @@ from hypothesis import settings
 
 from tests.scripts.lab import Lab
 
-
 settings.register_profile("hasten", deadline=None)  # a shared machine pauses for longer than any test takes
 settings.load_profile("hasten")
 

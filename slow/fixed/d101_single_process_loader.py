@@ -7,12 +7,8 @@ torch.manual_seed(0)
 waves = torch.randn(512, 16_000)
 labels = torch.randint(0, 10, (512,))
 window = torch.hann_window(512)
-spectra = torch.cat(
-    [
-        torch.stft(part, n_fft=512, hop_length=128, window=window, return_complex=True).abs().clamp_min(1e-5).log().mean(dim=2)
-        for part in waves.split(64)
-    ]
-)
+parts = [torch.stft(part, 512, window=window, return_complex=True).abs() for part in waves.split(64)]
+spectra = torch.cat(parts).clamp_min(1e-5).log().mean(dim=2)
 model = nn.Sequential(nn.Linear(257, 512), nn.ReLU(), nn.Linear(512, 10))
 optimizer = torch.optim.Adam(model.parameters(), fused=True)
 

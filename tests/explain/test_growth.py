@@ -1,0 +1,279 @@
+"""Growth is told from noise and from a busy machine; what keeps graphs alive is named, and nothing else is."""
+
+from __future__ import annotations
+
+import random
+import sys
+from array import array
+from collections.abc import Iterator
+from types import CodeType
+from typing import Any
+
+import pytest
+import torch
+
+from hasten.core.trace import Growth
+from hasten.explain.growth import grown_line, growth
+from hasten.explain.keepers import CERTAINLY, LONG_GRAPH, Keeper, KeeperWatch, assignment, graphs_kept, keepers
+from hasten.seams.watch import WIDTH, Watch
+from hasten.seams.window import HERTZ_AFTER
+
+# -- which line --------------------------------------------------------------------------------------------------------
+
+Lines = dict[str, float]
+
+
+def profile(steps: int, seconds: Lines) -> tuple[int, Any]:
+    """A profile of one line a function: its seconds per step."""
+    return steps, {(11, code(name), 1, "", ""): s * steps for name, s in seconds.items()}
+
+
+def code(name: str, _known: dict[str, CodeType] = {}) -> CodeType:  # noqa: B006  one code object a name
+    return _known.setdefault(name, compile(f"{name} = 1", f"{name}.py", "exec"))  # equal codes would be one key
+
+
+QUIET = {"forward": 0.004, "backward": 0.006, "metric": 0.001}
+
+
+def test_the_line_that_grows_alone_is_named() -> None:
+    place, seconds = grown_line(profile(100, QUIET), profile(1000, {**QUIET, "metric": 0.005}))
+    assert place is not None and place.file == "metric.py"
+    assert seconds == pytest.approx(0.004)
+
+
+def test_a_new_line_is_named() -> None:
+    place, _ = grown_line(profile(100, QUIET), profile(1000, {**QUIET, "hooks": 0.003}))
+    assert place is not None and place.file == "hooks.py"
+
+
+@pytest.mark.parametrize("factor", [0.5, 1.0, 1.5, 4.0])
+def test_a_busy_machine_is_no_growth(factor: float) -> None:
+    assert grown_line(profile(100, QUIET), profile(1000, {k: factor * s for k, s in QUIET.items()}))[0] is None
+
+
+def test_a_line_is_named_through_a_busy_machine() -> None:
+    slow = {k: 1.5 * s for k, s in QUIET.items()}
+    place, seconds = grown_line(profile(100, QUIET), profile(1000, {**slow, "metric": 0.02}))
+    assert place is not None and place.file == "metric.py"
+    assert seconds == pytest.approx(0.02 - 1.5 * 0.001)
+
+
+def test_what_few_samples_show_is_noise() -> None:
+    one_sample = 1 / HERTZ_AFTER / 1000
+    assert grown_line(profile(100, QUIET), profile(1000, {**QUIET, "forward": 0.004 + 2 * one_sample}))[0] is None
+
+
+def test_without_a_profile_there_is_no_line() -> None:
+    assert grown_line((0, {}), profile(10, QUIET))[0] is None
+    assert grown_line(profile(10, QUIET), (0, {}))[0] is None
+
+
+# -- how much ----------------------------------------------------------------------------------------------------------
+
+
+class Windows:
+    """An early and a late profile."""
+
+    def __init__(self, early: Lines, late: Lines) -> None:
+        self.early, self.late = profile(100, early), profile(1000, late)
+
+
+def watched(seconds: list[float], memory: list[float] | None = None) -> Watch:
+    """A watch that has seen these step times; memory in bytes every 8 steps."""
+    watch = Watch()
+    for s in seconds:
+        watch.rows.extend(array("q", [int(1e9 * s)] + [0] * (WIDTH - 1)))
+    watch.steps = len(seconds)
+    watch.memory = [(8 * (i + 1), int(b)) for i, b in enumerate(memory or [])]
+    return watch
+
+
+def noisy(n: int, seed: int, slope: float = 0.0) -> list[float]:
+    draw = random.Random(seed)
+    return [0.01 * (1 + slope * i / n) * (1 + 0.1 * abs(draw.gauss(0, 1))) for i in range(n)]
+
+
+def measured(watch: Watch, late: Lines | None = None) -> Growth:
+    return growth(watch, Windows(QUIET, late or QUIET))  # type: ignore[arg-type]
+
+
+def test_a_growing_step_grows() -> None:
+    found = measured(watched(noisy(1000, 0, slope=0.5)), {**QUIET, "metric": 0.006})
+    assert found.grows
+    assert found.relative == pytest.approx(0.5, abs=0.1)
+    assert found.place is not None and found.place.file == "metric.py"
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_steady_step_does_not_grow(seed: int) -> None:
+    assert not measured(watched(noisy(1000, seed)), {**QUIET, "metric": 0.006}).grows
+
+
+def test_a_machine_that_gets_busy_is_not_the_scripts_growth() -> None:
+    assert not measured(watched(noisy(1000, 0, slope=1.0)), {k: 2 * s for k, s in QUIET.items()}).grows
+
+
+def test_short_runs_say_nothing() -> None:
+    assert measured(watched(noisy(30, 0, slope=3.0)), {"metric": 0.006}) == Growth()
+
+
+def test_memory_that_keeps_growing_leaks() -> None:
+    found = measured(watched(noisy(1000, 0), [1e9 + 1e6 * i for i in range(125)]))
+    assert found.leaks
+    assert found.memory is not None and found.memory.value == pytest.approx(1e6 / 8)
+
+
+@pytest.mark.parametrize(
+    "memory",
+    [
+        [1e9] * 125,
+        [1e9 + min(i, 25) * 1e6 for i in range(125)],  # a cache that fills in the beginning
+        [1e9 + (i % 10) * 1e6 for i in range(125)],  # an allocator that breathes
+    ],
+)
+def test_memory_that_stays_does_not_leak(memory: list[float]) -> None:
+    assert not measured(watched(noisy(1000, 0), memory)).leaks
+
+
+def test_the_keeper_is_told_only_when_something_grows() -> None:
+    steady, leaking = watched(noisy(1000, 0)), watched(noisy(1000, 0), [1e9 + 1e6 * i for i in range(125)])
+    steady.keeper = leaking.keeper = ("total", None)
+    assert measured(steady).variable == ""
+    assert measured(leaking).variable == "total"
+
+
+# -- which variable ----------------------------------------------------------------------------------------------------
+
+weight = torch.ones(3, requires_grad=True)
+
+
+def losses(n: int) -> Iterator[torch.Tensor]:
+    for _ in range(n):
+        yield (weight * 2).sum()
+
+
+class Meter:
+    def __init__(self) -> None:
+        self.total = torch.zeros(())
+        self.count = 0
+
+
+def here() -> dict[str, Keeper]:
+    """Keepers among the caller's own variables."""
+    frame = sys._getframe(1)
+    names = set(frame.f_locals)
+    return {k.name: k for k in keepers(frame) if k.name.split("[")[0].split(".")[0] in names}
+
+
+def test_a_running_sum_is_found_with_its_line() -> None:
+    total = torch.zeros(())
+    for loss in losses(30):
+        total = total + loss
+    found = here()
+    assert list(found) == ["total"]
+    assert found["total"].length == 30
+    place = found["total"].place
+    assert place is not None and place.text.strip() == "total = total + loss" and place.function.startswith("test_a_")
+
+
+def test_sums_in_place_in_lists_dictionaries_and_objects_are_found() -> None:
+    running: Any = 0.0
+    history, meters, meter = [], {"loss": torch.zeros(()), "steps": 0}, Meter()
+    for loss in losses(30):
+        running += loss
+        history.append(loss)
+        meters["loss"] += loss
+        meter.total += loss
+    found = here()
+    assert {n: k.length for n, k in found.items()} == {
+        "running": 30,
+        "history": 30,
+        "meters['loss']": 30,
+        "meter.total": 30,
+    }
+    texts = {n: k.place.text.strip() for n, k in found.items() if k.place is not None}
+    assert texts == {
+        "running": "running += loss",
+        "history": "history.append(loss)",
+        "meters['loss']": 'meters["loss"] += loss',
+        "meter.total": "meter.total += loss",
+    }
+
+
+def test_numbers_and_detached_tensors_keep_nothing() -> None:
+    total, history, detached = 0.0, [], torch.zeros(())
+    for loss in losses(60):
+        total += loss.item()
+        history.append(loss.detach())
+        detached += loss.detach()
+    assert total and len(history) == 60 and detached
+    assert here() == {}
+
+
+def test_parameters_optimizers_and_batches_keep_nothing() -> None:
+    model = torch.nn.Sequential(*(torch.nn.Linear(4, 4) for _ in range(30)))
+    optimizer = torch.optim.Adam(model.parameters())
+    batches = [torch.ones(2, 4) for _ in range(40)]
+    for batch in batches:
+        optimizer.zero_grad()
+        loss = model(batch).sum()
+        loss.backward()
+        optimizer.step()
+    assert here() == {}
+
+
+def residual(depth: int) -> torch.Tensor:
+    x = weight * 1
+    for _ in range(depth):
+        x = x + torch.tanh(x)
+    return x
+
+
+def test_a_deep_residual_network_is_not_believed() -> None:
+    looks = KeeperWatch()
+    for _ in range(3):
+        features = residual(2 * LONG_GRAPH)
+        assert graphs_kept(features)
+        looks.look(sys._getframe())
+    assert looks.found is None
+
+
+def test_a_sum_is_believed_once_it_has_grown() -> None:
+    looks = KeeperWatch()
+    total = torch.zeros(())
+    for loss in losses(30):
+        total = total + loss
+    looks.look(sys._getframe())
+    assert looks.found is None
+    for loss in losses(30):
+        total = total + loss
+    looks.look(sys._getframe())
+    assert looks.found is not None and looks.found[0] == "total"
+
+
+def test_a_very_long_sum_is_believed_at_once() -> None:
+    looks = KeeperWatch()
+    total = torch.zeros(())
+    for loss in losses(CERTAINLY + 10):
+        total = total + loss
+    looks.look(sys._getframe())
+    assert looks.found is not None and looks.found[0] == "total"
+
+
+def test_looking_keeps_nothing_alive() -> None:
+    import gc
+    import weakref
+
+    def step() -> weakref.ref[torch.Tensor]:
+        loss = next(losses(1))
+        list(keepers(sys._getframe()))
+        return weakref.ref(loss)
+
+    reference = step()
+    gc.collect()
+    assert reference() is None
+
+
+def test_no_assignment_no_place() -> None:
+    assert assignment(__file__, "never_written_anywhere") is None
+    assert assignment("no such file.py", "total") is None

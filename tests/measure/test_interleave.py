@@ -1,0 +1,194 @@
+"""The sequential test keeps its promise: exact under any noise, at most one false claim in 200 trials."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+from collections import Counter
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hasten.measure.interleave import (
+    FALSE_CLAIMS,
+    LOOKS,
+    Outcome,
+    Pairs,
+    _critical_rank,
+    _rank_counts,
+    coin_flips,
+    hodges_lehmann,
+)
+
+CLAIMS = (Outcome.FASTER, Outcome.SLOWER)
+PROMISE = 1 / 200  # of all A/A trials may claim a difference
+
+
+# -- the signed-rank test ----------------------------------------------------------------------------------------------
+
+
+def patterns(n: int) -> Counter[int]:
+    """How many of all sign patterns of the ranks 1..n have each sum of positive ranks, by writing them all down."""
+    ranks = range(1, n + 1)
+    return Counter(sum(itertools.compress(ranks, signs)) for signs in itertools.product((0, 1), repeat=n))
+
+
+@pytest.mark.parametrize("n", range(1, 13))
+def test_rank_sums_are_counted_as_by_brute_force(n: int) -> None:
+    assert dict(enumerate(_rank_counts(n))) == dict(patterns(n))
+
+
+@given(st.integers(1, 11), st.floats(1e-4, 0.9))
+def test_critical_ranks_are_exact(n: int, alpha: float) -> None:
+    counts, k = patterns(n), _critical_rank(n, alpha)
+    below = sum(count for rank, count in counts.items() if rank <= k) / 2**n
+    with_next = sum(count for rank, count in counts.items() if rank <= k + 1) / 2**n
+    assert below <= alpha / 2 < with_next
+
+
+@pytest.mark.parametrize("alpha", [FALSE_CLAIMS / len(LOOKS), 0.01, 0.05])
+@pytest.mark.parametrize("n", [61, 68, 96, 136])
+def test_the_normal_approximation_errs_on_the_safe_side(n: int, alpha: float) -> None:
+    counts, k = _rank_counts(n), _critical_rank(n, alpha)
+    true = sum(counts[: k + 1]) / 2**n
+    assert 0.6 * alpha / 2 <= true <= alpha / 2
+
+
+# -- estimate and interval ---------------------------------------------------------------------------------------------
+
+logs = st.lists(st.floats(-2, 2), min_size=1, max_size=40)
+
+
+@given(logs, st.floats(-1, 1))
+def test_a_shift_shifts_and_a_sign_mirrors(x: list[float], shift: float) -> None:
+    centre, low, high = hodges_lehmann(x, 0.95)
+    assert low <= centre <= high
+    assert hodges_lehmann([v + shift for v in x], 0.95) == pytest.approx((centre + shift, low + shift, high + shift))
+    assert hodges_lehmann([-v for v in x], 0.95) == pytest.approx((-centre, -high, -low))
+
+
+@given(logs)
+def test_the_interval_is_the_test_turned_inside_out(x: list[float]) -> None:
+    """0 lies in the interval exactly when the signed-rank test does not reject it (without ties and zeros)."""
+    x = [v + 1e-6 * (i + 1) * math.sqrt(2) for i, v in enumerate(x)]
+    sizes = sorted(abs(v) for v in x)
+    if 0.0 in x or any(b - a < 1e-9 for a, b in itertools.pairwise(sizes)):
+        return
+    _, low, high = hodges_lehmann(x, 0.95)
+    order = sorted(range(len(x)), key=lambda i: abs(x[i]))
+    positive = sum(rank for rank, i in enumerate(order, 1) if x[i] > 0)
+    negative = len(x) * (len(x) + 1) // 2 - positive
+    k = _critical_rank(len(x), 0.05)
+    assert (low > 0) == (negative <= k)
+    assert (high < 0) == (positive <= k)
+
+
+def test_few_pairs_say_nothing() -> None:
+    assert hodges_lehmann([0.3, 0.4], 0.99)[1:] == (-math.inf, math.inf)
+    assert Pairs().ratio() is None
+
+
+# -- trials ------------------------------------------------------------------------------------------------------------
+
+
+class Machine:
+    """Step times with the moods of a shared machine: drift that lasts, bursts that are long-tailed."""
+
+    def __init__(self, seed: int, busy: float) -> None:
+        self.draw = random.Random(seed)
+        self.busy = busy
+        self.mood = 0.0
+
+    def step(self, seconds: float) -> float:
+        self.mood = 0.95 * self.mood + 0.05 * self.draw.gauss(0, 1)
+        burst = self.draw.paretovariate(1.2) if self.draw.random() < self.busy else 0.0
+        return seconds * (math.exp(self.mood) + burst)
+
+
+def trial(machine: Machine, speedup: float) -> Pairs:
+    """One trial as it is run: coin-flip order, looked at after every pair."""
+    pairs = Pairs()
+    while not pairs.exhausted:
+        if machine.draw.random() < 0.5:
+            without = machine.step(0.01 * speedup)
+            with_ = machine.step(0.01)
+        else:
+            with_ = machine.step(0.01)
+            without = machine.step(0.01 * speedup)
+        pairs.add(without, with_)
+        pairs.look()
+    return pairs
+
+
+def false_claims(trials: int, busy: float) -> int:
+    return sum(trial(Machine(seed, busy), 1.0).outcome in CLAIMS for seed in range(trials))
+
+
+@pytest.mark.parametrize("busy", [0.0, 0.3])
+def test_equal_ways_are_not_told_apart(busy: float) -> None:
+    assert false_claims(200, busy) <= 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("busy", [0.0, 0.3])
+def test_equal_ways_are_told_apart_at_most_once_in_200(busy: float) -> None:
+    assert false_claims(3000, busy) / 3000 <= PROMISE
+
+
+@pytest.mark.parametrize("busy", [0.0, 0.1])
+def test_a_gain_of_three_percent_is_found(busy: float) -> None:
+    outcomes = Counter(trial(Machine(seed, busy), 1.03).outcome for seed in range(40))
+    assert outcomes[Outcome.FASTER] >= 36
+    assert not outcomes[Outcome.SLOWER]
+
+
+def test_a_loss_is_never_taken_for_a_gain() -> None:
+    outcomes = {trial(Machine(seed, 0.1), 0.95).outcome for seed in range(30)}
+    assert outcomes <= {Outcome.SLOWER, Outcome.NO_GAIN}
+
+
+def test_the_ratio_covers_the_truth() -> None:
+    ratios = [trial(Machine(seed, 0.0), 1.2).ratio() for seed in range(40)]
+    assert sum(r is None or r.excludes(1.2) for r in ratios) <= 2
+
+
+def test_a_verdict_is_final() -> None:
+    pairs = Pairs()
+    for i in range(LOOKS[1]):  # after the first look's 12 pairs not even the clearest gain is certain enough
+        pairs.add(2.0 + 0.001 * i, 1.0)
+    assert pairs.look() is Outcome.FASTER
+    for _ in range(LOOKS[-1]):
+        pairs.add(1.0, 2.0)
+    assert pairs.look() is Outcome.FASTER
+    assert pairs.exhausted
+
+
+@settings(max_examples=30)
+@given(st.lists(st.booleans(), min_size=1, max_size=LOOKS[1]))
+def test_looks_are_taken_only_where_planned(signs: list[bool]) -> None:
+    """Between two looks no pair changes the outcome, so a trial cannot be stopped when it happens to look good."""
+    pairs = Pairs()
+    for n, sign in enumerate(signs, 1):
+        pairs.add(1.1 if sign else 1.0, 1.0 if sign else 1.1)
+        before = pairs.outcome
+        pairs.look()
+        assert n in LOOKS or pairs.outcome not in CLAIMS or before in CLAIMS
+
+
+def test_cpu_time_is_a_second_witness() -> None:
+    pairs = Pairs()
+    for i in range(20):
+        pairs.add(1.0 + 0.01 * i, 0.5, 2.0 + 0.01 * i, 2.0)
+    wall, cpu = pairs.ratio(), pairs.cpu_ratio()
+    assert wall is not None and cpu is not None
+    assert wall.low > 1.9 > cpu.high
+
+
+def test_coins_leave_the_users_random_state_alone() -> None:
+    random.seed(5)
+    state = random.getstate()
+    flips = list(itertools.islice(coin_flips(), 200))
+    assert random.getstate() == state
+    assert 50 < sum(flips) < 150
