@@ -16,7 +16,8 @@ _LOGGING = re.compile(
     r"\b(add_(scalar|scalars|histogram|image|images|figure|text|embedding)|histc|histogram|savefig|writerow"
     r"|log_metrics?|log_dict|json\.dumps?|wandb\.log|print)\s*\("
 )
-_SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
+_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+_SCOPES = (*_FUNCTIONS, ast.ClassDef)
 
 
 @functools.lru_cache(maxsize=64)
@@ -41,45 +42,40 @@ def place_in(file: str, node: ast.stmt | ast.expr, function: str = "") -> Place:
 
 def loops_around(file: str, line: int) -> list[Loop]:
     """The loops of the innermost function that a line lies in, innermost first; their header lines count."""
-    tree = tree_of(file)
-    if tree is None:
-        return []
-    found: list[Loop] = []
-    node: ast.AST | None = tree
-    while node is not None:
-        if isinstance(node, _SCOPES):
-            found.clear()
-        elif isinstance(node, _LOOPS):
-            found.append(node)
-        node = next((n for n in _inner(node) if _holds(n, line)), None)
+    scope = _scope(file, line)
+    found = [n for n in _within(scope) if isinstance(n, _LOOPS) and _holds(n, line)] if scope is not None else []
     return found[::-1]
 
 
-def _inner(node: ast.AST) -> Iterator[ast.AST]:
-    """Children that have lines, those without (arguments, comprehension clauses) opened up."""
+def function_around(file: str, line: int) -> str:
+    """Name of the innermost function that a line lies in; empty at module level."""
+    scope = _scope(file, line)
+    return scope.name if isinstance(scope, _FUNCTIONS) else ""
+
+
+def _scope(file: str, line: int) -> ast.AST | None:
+    """The innermost function that a line lies in, or the module."""
+    inner: ast.AST | None = tree_of(file)
+    scope = inner
+    while inner is not None:
+        inner = next((n for n in _within(inner) if isinstance(n, _SCOPES) and _holds(n, line)), None)
+        scope = inner or scope
+    return scope
+
+
+def _within(node: ast.AST) -> Iterator[ast.AST]:
+    """All nodes inside a node, outer ones first; functions and classes inside it are not entered."""
     for child in ast.iter_child_nodes(node):
-        if hasattr(child, "lineno"):
-            yield child
-        else:
-            yield from _inner(child)
+        yield child
+        if not isinstance(child, _SCOPES):
+            yield from _within(child)
 
 
 def _holds(node: ast.AST, line: int) -> bool:
     first, last = getattr(node, "lineno", 0), getattr(node, "end_lineno", 0) or 0
-    if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+    if isinstance(node, _SCOPES):
         first = min([first, *(d.lineno for d in node.decorator_list)])
     return bool(first <= line <= last)
-
-
-def function_around(file: str, line: int) -> str:
-    """Name of the innermost named function that a line lies in; empty at module level."""
-    name = ""
-    node: ast.AST | None = tree_of(file)
-    while node is not None:
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-            name = node.name
-        node = next((n for n in _inner(node) if _holds(n, line)), None)
-    return name
 
 
 def loop_at(file: str, line: int) -> Loop | None:
