@@ -207,11 +207,14 @@ class Sampler:
     of a 2 ms step at 100 Hz). Python delays the handler until a running C call returns, so a sample carries the time
     since the one before as its weight.
 
+    The signal is SIGURG: where its handler is taken away (by a framework that puts handlers back as they were, or at
+    the interpreter's end), the system ignores it. A script that handles SIGURG itself is not sampled.
+
     Attributes:
         seconds: weight by (phase, user's code, line, kind of library work, function called there).
     """
 
-    SIGNAL = signal.SIGRTMIN + 9 if hasattr(signal, "SIGRTMIN") else None
+    SIGNAL = getattr(signal, "SIGURG", None)
 
     def __init__(self, clock: PhaseClock) -> None:
         self.clock = clock
@@ -224,6 +227,8 @@ class Sampler:
         """Start, or change the rate; False where this system or thread does not allow it."""
         self.stop()
         if self.SIGNAL is None or not hasattr(_LIBC, "timer_create"):
+            return False
+        if signal.getsignal(self.SIGNAL) not in (signal.SIG_DFL, self._sample):
             return False
         try:
             signal.signal(self.SIGNAL, self._sample)

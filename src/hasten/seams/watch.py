@@ -115,7 +115,7 @@ def optimizer_exists() -> bool:
 
     import torch
 
-    return any(isinstance(value, torch.optim.Optimizer) for value in gc.get_objects())
+    return any(issubclass(type(value), torch.optim.Optimizer) for value in gc.get_objects())
 
 
 @dataclass
@@ -175,7 +175,6 @@ class Watch:
         self._pending = [0] * WIDTH
         self._pending_count = 0
         self._patience = BACKWARDS_WITHOUT_OPTIMIZER
-        self._statm = -1
 
     # -- the beat ------------------------------------------------------------------------------------------------
 
@@ -225,7 +224,7 @@ class Watch:
         if self.tentative is not None:
             self._was_training(self.tentative)
         if not self.optimizers and self.backwards >= self._patience:
-            if self._patience < BACKWARDS_ACCUMULATED and optimizer_exists():
+            if self.clock_name != "backward" and self._patience < BACKWARDS_ACCUMULATED and optimizer_exists():
                 self._patience = BACKWARDS_ACCUMULATED
                 return
             self.clock_name = "backward"
@@ -302,10 +301,12 @@ class Watch:
     def _read_memory(self) -> None:
         import os
 
-        try:
-            if self._statm < 0:
-                self._statm = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
-            self.memory.append((self.steps, int(os.pread(self._statm, 64, 0).split()[1]) * 4096))
+        try:  # opened each time: a descriptor that stayed open would change the numbers that the script's files get
+            statm = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                self.memory.append((self.steps, int(os.read(statm, 64).split()[1]) * 4096))
+            finally:
+                os.close(statm)
         except (OSError, ValueError, IndexError):
             pass
         if len(self.memory) > 4096:
