@@ -146,7 +146,8 @@ class Lab:
 
 
 def tree(root: Path) -> dict[str, str]:
-    """Every path below ``root`` with its kind, its permissions and the sha256 of its bytes."""
+    """Every path below ``root`` with its kind, its permissions and the sha256 of its bytes (with
+    ``root`` itself, where a traceback names it, replaced)."""
     found = {}
     for path in sorted(root.rglob("*")):
         status = path.lstat()
@@ -154,7 +155,8 @@ def tree(root: Path) -> dict[str, str]:
         if path.is_symlink():
             found[str(path.relative_to(root))] = f"link to {os.readlink(path)}"
         elif path.is_file():
-            found[str(path.relative_to(root))] = f"file {mode} {hashlib.sha256(path.read_bytes()).hexdigest()}"
+            content = path.read_bytes().replace(bytes(root), b"HOME")
+            found[str(path.relative_to(root))] = f"file {mode} {hashlib.sha256(content).hexdigest()}"
         else:
             found[str(path.relative_to(root))] = f"folder {mode}"
     return found

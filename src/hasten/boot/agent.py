@@ -8,6 +8,7 @@ from __future__ import annotations
 import atexit
 import json
 import os
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -56,12 +57,14 @@ class Session:
         self.switchboard = Switchboard(watch, self.forward)
         atexit.register(self.end, "finished")
         os.register_at_fork(after_in_child=self._forked)
-        tracebacks.install(patches, self._failed)
+        tracebacks.install(patches)
         _hook_exit(self)
-        _hook_forks(self)
 
-    def _failed(self, kind: type[BaseException]) -> None:
-        self.ended = f"{kind.__name__} in step {self.watch.steps + 1}"
+
+    def holds_back(self, call: Callable[[], object]) -> bool:
+        """Whether something that was to be done at every fork is the script's: not done when hasten forks."""
+        code = getattr(call, "__code__", None)
+        return self.watch.forking and code is not None and is_users(code.co_filename)
 
     def _forked(self) -> None:
         if not self.watch.forking:  # the script's own fork, a loader's worker: nothing of ours there
@@ -78,6 +81,9 @@ class Session:
         if self._finished or os.getpid() != self.pid or self.watch.driver is not None:
             return
         self._finished = True
+        failed = getattr(sys, "last_type", None)  # what ended the script, as the interpreter notes it
+        if failed is not None:
+            how = f"{failed.__name__} in step {self.watch.steps + 1}"
         self.ended = self.ended or how
         self.watch.sampler.stop()
         if self.finish is not None:
@@ -95,29 +101,19 @@ def _hook_exit(session: Session) -> None:
     session.patches.set(os, "_exit", StandIn(_exit, original))
 
 
-def _hook_forks(session: Session) -> None:
-    """What the script wants done whenever it forks is not done when hasten forks."""
-    original = os.register_at_fork
+def start(torch_started: int, at_fork: Any = None) -> None:
+    """Called right after torch was imported in a process under hasten.
 
-    def unless_ours(call: Callable[[], object]) -> Callable[[], object]:
-        code = getattr(call, "__code__", None)
-        if code is None or not is_users(code.co_filename):
-            return call
-        return lambda: None if session.watch.forking else call()
-
-    def register_at_fork(**calls: Callable[[], object]) -> None:
-        original(**{when: unless_ours(call) for when, call in calls.items()})
-
-    session.patches.set(os, "register_at_fork", StandIn(register_at_fork, original))
-
-
-def start(torch_started: int) -> None:
-    """Called right after torch was imported in a process under hasten."""
+    Args:
+        at_fork: what asks ``at_fork.holds_back(call)`` before doing what the script has registered for forks.
+    """
     remember_stderr()
     folder = Path(os.environ["HASTEN_SESSION"])
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     session = Session(folder, config, torch_started)
     session.install()
+    if at_fork is not None:
+        at_fork.holds_back = session.holds_back
     trial = os.environ.get("HASTEN_TRIAL")
     if trial:
         from hasten.run.throwaway import begin as begin_trial

@@ -74,15 +74,20 @@ class Judge:
         other = self._run("", remedies, fresh)
         if base is None or other is None:
             return Finding(None, "a child ended before the comparison")
+        steps = len(base["losses"])
+        if steps < LEAST_STEPS:
+            return Finding(None, f"a child took only {steps} steps, too few for a comparison")
         same = [k for k in ("weights", "optimizer", "random") if base[k] == other[k]]
         if len(same) == 3:
-            return Finding(True, f"identical after {self.steps} steps, to the bit", 0.0)
+            return Finding(True, f"identical after {steps} steps, to the bit", 0.0)
         again = self._run("again" + "+fresh" * fresh, [], fresh)
-        if again is None or any(base[k] != again[k] for k in ("weights", "optimizer")):
+        if again is None:
+            return Finding(None, "a child ended before the comparison")
+        if any(base[k] != again[k] for k in ("weights", "optimizer")):
             return Finding(None, "the script differs from itself when run twice, so nothing can be compared")
         if promise is Fidelity.IDENTICAL:
             changed = ", ".join(k for k in ("weights", "optimizer", "random") if k not in same)
-            return Finding(False, f"promised the same bits, but after {self.steps} steps these differ: {changed}")
+            return Finding(False, f"promised the same bits, but after {steps} steps these differ: {changed}")
         if "random" not in same:
             return Finding(False, "other random numbers were drawn")
         if promise is Fidelity.APPROXIMATE:
@@ -102,7 +107,7 @@ class Judge:
             a, b, c = (_weights(x["weights_file"], mark) for x in (base, other, yardstick))
             if a is None or b is None or c is None:
                 continue  # the script ended before this mark
-            found = compare(_weights(path, 0), a, b, c, snapshot.sizes(), mark or self.steps)
+            found = compare(_weights(path, 0), a, b, c, snapshot.sizes(), mark or len(base["losses"]))
             if not found.kept and found.judged:
                 return Finding(False, found.words(), found.distance)
             if found.judged >= LEAST_JUDGED and (best is None or found.tolerance < SHARP):

@@ -11,6 +11,7 @@ from typing import Any
 
 from hasten.core.errors import Unsuited
 from hasten.rules import remedy_types
+from hasten.seams.isolate import lead_torch
 from hasten.seams.state import Snapshot, digest
 
 
@@ -69,5 +70,6 @@ class Throwaway:
 
 def begin(session: Any, path: str) -> None:
     """Called once torch has been imported in a throw-away process."""
+    lead_torch()
     order = json.loads(Path(path).read_text(encoding="utf-8"))
     Throwaway(session, order, Path(path).parent)

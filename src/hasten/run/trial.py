@@ -278,7 +278,4 @@ class TrialRoom:
         loader = record.loader() if record is not None else None
         if record is None or loader is None:
             raise Unsuited("no loader feeds the training")
-        iterator = loader._get_iterator()
-        batches.stand_ins[id(record.iterator)] = iterator
-        self.watch.iterators[iterator] = record
-        record.iterator = iterator
+        batches.renew(record.iterator, loader, record)

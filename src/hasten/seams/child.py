@@ -34,7 +34,7 @@ class Batches:
         self.recorded = recorded
         self.endless = endless
         self.free = False
-        self.stand_ins: dict[int, Any] = {}
+        self.stand_ins: dict[int, tuple[Any, Any]] = {}  # by id: the iterator itself, so that it keeps its id, and the new
         self._held: Any = None
         self._pristine: Any = None
         self._versions: tuple[int, ...] = ()
@@ -64,15 +64,20 @@ class Batches:
             loader = record.loader()
             if not self.endless or loader is None:
                 raise
-            fresh = self.stand_ins[id(current)] = loader._get_iterator()
-            self.watch.iterators[fresh] = record
-            record.iterator = fresh
-            return original(fresh)
+            return original(self.renew(current, loader, record))
+
+    def renew(self, iterator: Any, loader: Any, record: Any) -> Any:
+        """A new iterator, which stands in for ``iterator`` from now on."""
+        fresh = loader._get_iterator()
+        self.stand_ins[id(iterator)] = (iterator, fresh)
+        self.watch.iterators[fresh] = record
+        record.iterator = fresh
+        return fresh
 
     def current(self, iterator: Any) -> Any:
         """The iterator that really serves ``iterator``'s loop."""
         while id(iterator) in self.stand_ins:
-            iterator = self.stand_ins[id(iterator)]
+            iterator = self.stand_ins[id(iterator)][1]
         return iterator
 
     def mend(self) -> None:

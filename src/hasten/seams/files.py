@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import errno
 import fcntl
 import gc
 import io
@@ -87,14 +88,19 @@ class PrivateFiles:
     def _private(self, path: str, keeps: bool) -> str:
         copy = self.copies.get(path)
         if copy is None:
-            copy = os.path.join(self.folder, str(self._count))
-            self._count += 1
-            if keeps and os.path.isfile(path):
-                if os.path.getsize(path) > MOST_COPIED:
-                    raise OSError("too large to be copied for a trial")
-                with self._open(path, "rb") as source, self._open(copy, "wb") as target:
-                    target.write(source.read())
-            self.copies[path] = copy
+            copy = self.copies[path] = self._copy_of(path) if keeps and os.path.isfile(path) else self._new()
+        return copy
+
+    def _new(self) -> str:
+        self._count += 1
+        return os.path.join(self.folder, str(self._count))
+
+    def _copy_of(self, path: str) -> str:
+        copy = self._new()
+        if os.path.getsize(path) > MOST_COPIED:
+            raise OSError(errno.ENOSPC, "too large to be copied for a trial", path)
+        with self._open(path, "rb") as source, self._open(copy, "wb") as target:
+            target.write(source.read())
         return copy
 
     # -- opening -------------------------------------------------------------------------------------------------
@@ -174,6 +180,8 @@ class PrivateFiles:
                 call(src, dst, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd)
             elif source in self.copies:
                 self.copies[target] = self.copies.pop(source)
+            elif os.path.isfile(source):
+                self.copies[target] = self._copy_of(source)
 
         return moved
 

@@ -252,6 +252,7 @@ def go(
         except OSError:
             pass
         return child
+    near.close()
     random.setstate(drawn)  # Python seeds its generator anew in every forked child
     _become_child(watch, driver, far, parent, folder, allowed, processes)
     signal.pthread_sigmask(signal.SIG_SETMASK, blocked)

@@ -37,6 +37,7 @@ LEAST_ROOM = 4 << 30  # free bytes of /dev/shm below which folders are made else
 _WRITERS = ("cv2", "h5py", "lmdb", "netCDF4", "pyarrow", "safetensors", "tables", "tensorflow")
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _CORE = 4  # RLIMIT_CORE; a script may have a module named ``resource``
+_LED: list[PrivateFiles] = []  # of a throw-away process
 _SILENT: list[socket.socket] = []  # far ends; while they are open, reading waits, as on a silent line
 
 
@@ -308,15 +309,28 @@ def roomy_folder() -> str:
     return tempfile.gettempdir()
 
 
+def _accelerators() -> list[str]:
+    return [f"/dev/{name}" for name in os.listdir("/dev") if name.startswith(("nvidia", "dri", "kfd"))]
+
+
 def isolate_process(folder: str) -> PrivateFiles:
-    """Make a throw-away process harmless from its start on; it may write to ``folder`` only."""
+    """Make a throw-away process harmless from its start on: it may write to ``folder`` only, and goes with its parent.
+    """
+    _LIBC.prctl(1, int(signal.SIGKILL))  # PR_SET_PDEATHSIG
     die_first()
     files = PrivateFiles(folder)
-    seal((folder, "/dev/shm"))
+    seal((folder, "/dev/shm", *_accelerators()))
     tempfile.tempdir = folder
     files.install()
     refuse_processes_and_connections(folder, processes=False)
+    _LED.append(files)
     return files
+
+
+def lead_torch() -> None:
+    """In a throw-away process, once torch is there."""
+    for files in _LED:
+        files.lead_torch()
 
 
 def isolate(keep: frozenset[int], folder: str, allowed: tuple[str, ...] = (), processes: bool = True) -> PrivateFiles:

@@ -13,15 +13,14 @@ from hasten.seams.locate import OURS
 from hasten.seams.patch import Patches
 
 
-def install(patches: Patches, failed: Callable[[type[BaseException]], None]) -> None:
-    """Hook what prints tracebacks: the interpreter's hooks, and the module ``traceback``.
+def install(patches: Patches) -> None:
+    """Clean what prints tracebacks: the interpreter's own hooks, and the module ``traceback``.
 
-    Args:
-        failed: told the kind of an exception that ends the script.
+    A hook that the script has set is left as it is.
     """
-    _hook_script(failed)
-    _hook(threading, "excepthook", 2)
-    _hook(sys, "unraisablehook", 2)
+    _clean(sys, "excepthook", lambda kind, error, trace: (kind, error, without_ours(error, trace)))
+    _clean(threading, "excepthook", _cleaned_tuple)
+    _clean(sys, "unraisablehook", _cleaned_tuple)
     patches.set(traceback, "walk_stack", _walk_stack(traceback.walk_stack))
     for name in ("walk_tb", "_walk_tb_with_full_positions"):
         original = getattr(traceback, name, None)
@@ -29,37 +28,21 @@ def install(patches: Patches, failed: Callable[[type[BaseException]], None]) -> 
             patches.set(traceback, name, _walk(original))
 
 
-def _hook_script(failed: Callable[[type[BaseException]], None]) -> None:
-    plain, previous = sys.__excepthook__, sys.excepthook
+def _clean(owner: Any, name: str, clean: Callable[..., tuple[Any, ...]]) -> None:
+    plain = getattr(owner, f"__{name}__")
 
-    def cleaned(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        plain(kind, error, without_ours(error, trace))
+    def hook(*args: Any) -> None:
+        plain(*clean(*args))
 
-    def excepthook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        failed(kind)
-        previous(kind, error, without_ours(error, trace))
-
-    if previous is plain:
-        sys.__excepthook__ = sys.excepthook = excepthook
-    else:
-        sys.__excepthook__, sys.excepthook = cleaned, excepthook
+    if getattr(owner, name) is plain:
+        setattr(owner, name, hook)
+    setattr(owner, f"__{name}__", hook)
 
 
-def _hook(owner: Any, name: str, trace: int) -> None:
-    """Hooks that take one named tuple, its traceback at ``trace`` and the exception before it."""
-    previous, plain = getattr(owner, name), getattr(owner, f"__{name}__")
-
-    def clean(call: Callable[[Any], Any]) -> Callable[[Any], Any]:
-        def hook(args: Any) -> None:
-            fields = list(args)
-            fields[trace] = without_ours(fields[trace - 1], fields[trace])
-            call(type(args)(fields))
-
-        return hook
-
-    hook = clean(previous)
-    setattr(owner, name, hook)
-    setattr(owner, f"__{name}__", hook if previous is plain else clean(plain))
+def _cleaned_tuple(args: Any) -> tuple[Any]:
+    """Of hooks that take one named tuple: kind, error, traceback, …"""
+    kind, error, trace, *others = args
+    return (type(args)((kind, error, without_ours(error, trace), *others)),)
 
 
 def without_ours(error: BaseException | None, trace: TracebackType | None) -> TracebackType | None:

@@ -13,10 +13,10 @@ if os.environ.get("LAB") and os.environ.get("HASTEN_SESSION"):
 
     start = agent.start
 
-    def start_changed(torch_started):  # type: ignore[no-untyped-def]
+    def start_changed(*args):  # type: ignore[no-untyped-def]
         import lab_remedies
 
         lab_remedies.install(json.loads(os.environ["LAB"]))
-        start(torch_started)
+        start(*args)
 
     agent.start = start_changed

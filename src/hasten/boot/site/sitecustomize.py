@@ -3,14 +3,20 @@
 Chains to a sitecustomize that stands behind this one. Imports nothing of hasten until torch has been imported.
 """
 
+from __future__ import annotations
+
 import os
 import sys
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_HERE = os.path.dirname(os.path.abspath(__file__))
+_SOURCE = os.path.dirname(os.path.dirname(os.path.dirname(_HERE)))
+
 
 def _install() -> None:
-    here = os.path.dirname(os.path.abspath(__file__))
-    sys.path[:] = [p for p in sys.path if os.path.abspath(p or ".") != here or not p]
-    source = os.path.dirname(os.path.dirname(os.path.dirname(here)))
 
     class Finder:
         """Lets torch be imported as always and calls hasten right after."""
@@ -32,38 +38,55 @@ def _install() -> None:
             def exec_module(module):  # type: ignore[no-untyped-def]
                 del spec.loader.exec_module  # type: ignore[union-attr]
                 original(module)
-                _start(source, started)
+                _start(started, at_fork)
 
             spec.loader.exec_module = exec_module  # type: ignore[method-assign]
             return spec
 
+    at_fork = _AtFork()
     finder = Finder()
     sys.meta_path.insert(0, finder)
 
 
-def _start(source: str, started: int) -> None:
+class _AtFork:
+    """Does what is registered for forks, unless hasten holds it back."""
+
+    holds_back = staticmethod(lambda call: False)
+
+    def __init__(self) -> None:
+        register = os.register_at_fork
+
+        def register_at_fork(**calls):  # type: ignore[no-untyped-def]
+            register(**{when: self.unless_held_back(call) for when, call in calls.items()})
+
+        os.register_at_fork = register_at_fork
+
+    def unless_held_back(self, call: Callable[[], object]) -> Callable[[], object]:
+        return lambda: None if self.holds_back(call) else call()
+
+
+def _start(started: int, at_fork: object) -> None:
     try:
         try:
             import hasten.boot.agent as agent
         except ImportError:
-            sys.path.append(source)
+            sys.path.append(_SOURCE)
             import hasten.boot.agent as agent
 
-            sys.path.remove(source)
-        agent.start(started)
+            sys.path.remove(_SOURCE)
+        agent.start(started, at_fork)
     except Exception as error:
         print(f"hasten: could not watch this process ({error!r}); the script goes on without it", file=sys.stderr)
 
 
 def _chain() -> None:
-    import importlib.util
-
+    """The user's own sitecustomize, as Python itself would have run it."""
     mine = sys.modules.pop("sitecustomize", None)
     try:
-        if importlib.util.find_spec("sitecustomize") is not None:
-            import sitecustomize  # type: ignore[import-not-found]  # noqa: F401  the user's own
-    except ImportError:
-        pass
+        import sitecustomize  # type: ignore[import-not-found]  # noqa: F401
+    except ImportError as error:
+        if error.name != "sitecustomize":
+            raise
     finally:
         sys.modules.setdefault("sitecustomize", mine)  # type: ignore[arg-type]
 
@@ -71,14 +94,14 @@ def _chain() -> None:
 def _isolate() -> None:
     """A throw-away process of a trial: nothing that it does may be felt outside, from its first line on."""
     folder = os.path.dirname(os.environ["HASTEN_TRIAL"])
-    source = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
-    sys.path.append(source)
+    sys.path.append(_SOURCE)
     from hasten.seams.isolate import isolate_process
 
-    sys.path.remove(source)
+    sys.path.remove(_SOURCE)
     isolate_process(folder)
 
 
+sys.path[:] = [p for p in sys.path if os.path.abspath(p or ".") != _HERE or not p]
 if os.environ.get("HASTEN_TRIAL"):
     try:
         _isolate()
