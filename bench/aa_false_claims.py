@@ -26,7 +26,7 @@ from hasten.measure.interleave import Outcome
 from hasten.run.trial import TrialRoom
 from hasten.seams.watch import Watch
 
-CLAIM = "An A/A trial claims a difference at most once in 200, also on a busy machine"
+CLAIM = "A/A trials that claim a difference (goal: at most 1 in 200, busy or not)"
 NAME = "aa-false-claims"
 WARM = 50  # steps before the first trial
 BLOCK = 60  # steps of either way in the block-after-block protocol

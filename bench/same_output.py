@@ -4,6 +4,8 @@ The rule. Output is cut into lines at newlines and carriage returns; a line is i
 (its *shape*) and the numbers in order. Two plain runs come first: where they differ from each other, the script itself
 varies.
 
+A progress bar is one sign, however long it is.
+
 1. If both plain runs print the same shapes in the same order, so must the other run. Otherwise (progress bars drawn by
    the clock) the shapes are compared as a sequence in which a repeated shape counts once, and if the plain runs differ
    even so, only as a set.
@@ -17,7 +19,7 @@ import itertools
 import re
 
 _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
-_BAR = re.compile(r"[█▉▊▋▌▍▎▏▐░#=>\-]{2,}")
+_BAR = re.compile(r"\|[█▉▊▋▌▍▎▏#\s]*\||[█▉▊▋▌▍▎▏▐░#=>\-]{2,}")
 
 Line = tuple[str, tuple[str, ...]]
 

@@ -13,8 +13,8 @@ Fidelity
     switches itself off.
 
 When it does not help
-    The first epoch; datasets larger than half of the free memory; items that differ each time (see cacheable-
-    prefix).
+    The first epoch; datasets larger than half of the free memory; items that differ each time (see
+    cacheable-prefix).
 
 References
     Why PyTorch has none: https://github.com/pytorch/pytorch/issues/35642

@@ -1,0 +1,131 @@
+"""The README is what the project does: its tables are made from the code, its commands parse, its calls work."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+import shlex
+
+import pytest
+import torch
+from docs import generate
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+import hasten
+from hasten.cli.arguments import Asked, parse
+from hasten.rules import all_rules
+
+TEXT = generate.README.read_text(encoding="utf-8")
+
+
+def section(title: str) -> str:
+    return TEXT.split(f"\n## {title}\n")[1].split("\n## ")[0]
+
+
+def block(text: str, language: str) -> str:
+    found = re.search(rf"```{language}\n(.*?)```", text, re.S)
+    assert found, language
+    return found.group(1)
+
+
+COMMANDS = [
+    line
+    for title in ("Quick start", "Command line")
+    for line in block(section(title), "bash").splitlines()
+    if line.startswith("hasten ")
+]
+
+
+def test_the_rule_table_and_page_are_those_of_the_rules() -> None:
+    assert not [p.name for p in generate.stale()], "run `make docs`"
+
+
+@pytest.mark.parametrize("rule", all_rules(), ids=lambda r: r.code)
+def test_every_heading_of_a_rule_is_on_its_page(rule: object) -> None:
+    assert isinstance(rule, type(all_rules()[0]))
+    page = generate.rules_page()
+    assert f"### {rule.code} {rule.name}\n" in page
+    assert set(generate.sections(rule)) == {
+        "", "Why it is slow", "Remedy", "Fidelity", "When it does not help", "References",
+    }  # fmt: skip
+    assert all(generate.sections(rule).values())
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_is_accepted(command: str) -> None:
+    words = shlex.split(command, comments=True)
+    asked = parse(words[1:])
+    assert isinstance(asked, Asked)
+    assert asked.command == words[1]
+    if asked.command != "rule":
+        assert asked.script
+        assert not set(asked.args) & {"--json", "--html", "--budget", "--plan", "--allow"}, "stands behind the script"
+
+
+def test_every_option_is_shown_or_described_by_help(capsys: pytest.CaptureFixture[str]) -> None:
+    for command in ("explain", "run"):
+        with pytest.raises(SystemExit):
+            parse([command, "--help"])
+    described = set(re.findall(r"--[a-z][a-z-]+", capsys.readouterr().out))
+    used = {word for line in COMMANDS for word in shlex.split(line, comments=True) if word.startswith("--")}
+    assert used - described <= {"--epochs", "--lr"}
+
+
+def test_rules_and_remedies_named_in_commands_exist() -> None:
+    codes = {rule.code for rule in all_rules()}
+    for command in COMMANDS:
+        words = shlex.split(command, comments=True)
+        if words[1] == "rule" and len(words) > 2:
+            assert words[2] in codes
+        for option, name in itertools.pairwise(words):
+            if option in ("--only", "--skip"):
+                assert hasattr(hasten, name)
+
+
+def test_remedies_by_hand() -> None:
+    data = TensorDataset(torch.arange(24.0).reshape(12, 2), torch.arange(12))
+    loader = DataLoader(data, batch_size=4)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3))
+    optimizer = torch.optim.Adam(model.parameters())
+    scope = {"loader": loader, "model": model, "optimizer": optimizer}
+    code = block(section("From Python"), "python by hand").replace("hasten.Allocator()()", "hasten.Allocator")
+    exec(compile(code, "README.md", "exec"), scope)
+    assert scope["loader"] is loader and loader.num_workers == 2
+    assert optimizer.param_groups[0]["fused"]
+    assert model[0].weight.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_names_from_python_exist() -> None:
+    code = block(section("From Python"), "python")
+    names = set(re.findall(r"(?<![\w.])hasten\.(\w+)", code))
+    assert names <= set(hasten.__all__)
+
+
+def test_every_claim_names_a_bench_and_every_result_is_whole() -> None:
+    assert len(generate.claims()) >= 4
+    for name in (name for _, name in generate.claims().values()):
+        path = generate.newest(name)
+        if path is not None:
+            result = json.loads(path.read_text(encoding="utf-8"))
+            assert set(result) >= {"summary", "command", "machine", "versions", "load", "date", "figures", "raw"}
+
+
+def test_links_lead_somewhere() -> None:
+    for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "bench/README.md"):
+        path = generate.ROOT / name
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)(?:#[^)]*)?\)", path.read_text(encoding="utf-8")):
+            assert (path.parent / target).exists(), f"{name}: {target}"
+
+
+def test_anchors_of_rules_exist() -> None:
+    page = generate.RULES.read_text(encoding="utf-8")
+    anchors = {h.strip().lower().replace(" ", "-") for h in re.findall(r"^### (.+)$", page, re.M)}
+    assert set(re.findall(r"docs/rules\.md#([\w-]+)", TEXT)) <= anchors
+
+
+def test_no_path_of_the_author_stands_in_the_documents() -> None:
+    for path in generate.ROOT.glob("**/*.md"):
+        if ".venv" not in path.parts:
+            assert not re.search(r"(?<![\w.])/(?:tmp|work|home|root)/", path.read_text(encoding="utf-8")), path
