@@ -14,6 +14,7 @@ from hasten.data.structure import (
     Leaf,
     Unsupported,
     batch_like,
+    columns_of,
     flatten,
     pack_skeleton,
     rebuild,
@@ -144,6 +145,8 @@ class SampleCache:
                 if collated is None:
                     return
                 self._open(samples, collated)
+            if self.columns and collated is not None and self._keep_columns(rows, samples, collated):
+                return
             for row, sample in zip(rows, samples, strict=True):
                 content = self._encode(sample)
                 if content is not None:
@@ -154,6 +157,24 @@ class SampleCache:
             self._switch_off(FULL, error.strerror or "no room")
         except OSError as error:
             self._switch_off(FULL, error.strerror or "writing failed")
+
+    def _keep_columns(self, rows: np.ndarray, samples: list[Any], collated: Any) -> bool:
+        """Keep a whole batch from its collated columns; False where they are not those of the first batch."""
+        import torch
+
+        if flatten(samples[0])[0] != self.skeleton:
+            raise Unsupported("another shape than the samples before")
+        arrays = []
+        for tensor, first in zip(
+            columns_of(collated, self.skeleton), columns_of(self.like, self.skeleton), strict=True
+        ):
+            if tensor.dtype != first.dtype or tensor.shape[1:] != first.shape[1:]:
+                return False
+            tensor = tensor.contiguous()
+            arrays.append((tensor.view(torch.int16) if tensor.dtype is torch.bfloat16 else tensor).numpy())
+        for j, row in enumerate(rows):
+            self.store.write(int(row), [array[j].tobytes() for array in arrays])  # type: ignore[union-attr]
+        return True
 
     def _switch_off(self, signal: int, why: str) -> None:
         self.off = why

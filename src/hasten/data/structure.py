@@ -185,6 +185,17 @@ def batch_like(collated: Any, skeleton: Any, columns: list[Any]) -> Any:
     return walk(skeleton, collated)
 
 
-def collated_dtype(leaf: Leaf) -> str:
-    """The NumPy dtype of a leaf after ``default_collate``; "" where it is not a plain stack."""
-    return "" if leaf.kind == "image" else leaf.dtype
+def columns_of(collated: Any, skeleton: Any) -> list[Any]:
+    """The stacked tensors of a collated batch, one per leaf of the skeleton, in order."""
+    found: list[Any] = []
+
+    def walk(node: Any, like: Any) -> None:
+        if isinstance(node, Leaf):
+            found.append(like)
+            return
+        _, form, children = node
+        for i, child in enumerate(children):
+            walk(child[1], like[child[0]]) if form == "map" else walk(child, like[i])
+
+    walk(skeleton, collated)
+    return found

@@ -131,11 +131,16 @@ def _users_lines(frame: FrameType | None) -> Any:
 
 def loop_events(repeats: Repeats, hot: tuple[Hot, ...]) -> tuple[Event, ...]:
     """One event for every loop inside the step: iterations and the sampled seconds of all its lines per step."""
-    loops: dict[Place, Event] = {}
+    loops: dict[Place, list[tuple[Hot, Event]]] = {}
     for line in hot:
         event = repeats.get((line.place.file, line.place.line))
-        if event is None or line.phase not in ("python", "forward") or logs(line.place.text):
-            continue
-        old = loops.get(event.place, Event("loop", event.place, 0.0, 0.0))
-        loops[event.place] = Event("loop", event.place, max(old.calls, event.calls), old.seconds + line.seconds)
-    return tuple(sorted(loops.values(), key=lambda e: -e.seconds))
+        if event is not None and line.phase in ("python", "forward") and not logs(line.place.text):
+            loops.setdefault(event.place, []).append((line, event))
+    events = (Event("loop", p, _iterations(lines), sum(h.seconds for h, _ in lines)) for p, lines in loops.items())
+    return tuple(sorted(events, key=lambda e: -e.seconds))
+
+
+def _iterations(lines: list[tuple[Hot, Event]]) -> float:
+    """Iterations per step; the header runs once more than the body, so it counts only if there is nothing else."""
+    body = [event.calls for line, event in lines if line.place.line != event.place.line]
+    return max(body or [event.calls for _, event in lines])

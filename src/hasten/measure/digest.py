@@ -40,11 +40,14 @@ def sha256(value: Any) -> str:
 
 
 def random_states() -> dict[str, Any]:
-    """The random states a script may draw from: Python's, torch's, and NumPy's once it is imported."""
+    """The random states a script may draw from: Python's, torch's, and NumPy's once it is there.
+
+    NumPy loads (and seeds) its own on first use, so asking for it would give every process another one.
+    """
     import torch
 
     states: dict[str, Any] = {"python": random.getstate(), "torch": torch.get_rng_state()}
-    if "numpy" in sys.modules:
+    if "numpy.random" in sys.modules:
         states["numpy"] = np.random.get_state(legacy=True)
     return states
 

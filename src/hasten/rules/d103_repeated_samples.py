@@ -45,6 +45,7 @@ class CacheSamples(Remedy):
 
     fidelity: ClassVar[Fidelity] = Fidelity.IDENTICAL
     seam: ClassVar[Seam] = Seam.FETCHER
+    later_passes: ClassVar[bool] = True
     conflicts: ClassVar[tuple[str, ...]] = ("BatchedFetch", "CachePrefix")
 
     def on(self, target: Any = None) -> Undo:

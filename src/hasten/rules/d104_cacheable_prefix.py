@@ -44,6 +44,7 @@ class CachePrefix(Remedy):
     stages: int
     fidelity: ClassVar[Fidelity] = Fidelity.IDENTICAL
     seam: ClassVar[Seam] = Seam.FETCHER
+    later_passes: ClassVar[bool] = True
     conflicts: ClassVar[tuple[str, ...]] = ("BatchedFetch", "CacheSamples")
 
     def on(self, target: Any = None) -> Undo:

@@ -70,6 +70,8 @@ class Judge:
         """Compare the script with ``remedies`` on to the script as it is."""
         promise = max((r.fidelity for r in remedies), key=lambda f: f.rank, default=Fidelity.IDENTICAL)
         fresh = any(r.seam is Seam.LOADER for r in remedies)
+        if not Snapshot.of(self.room.watch).parameters():
+            return Finding(None, "no optimizer or module is known whose weights could be compared")
         base = self._run("plain" + "+fresh" * fresh, [], fresh)
         other = self._run("", remedies, fresh)
         if base is None or other is None:

@@ -25,6 +25,7 @@ SHARE_OF_JOB = 0.05  # … and this part of the predicted job,
 UNKNOWN_SECONDS = 30.0  # or this where the job's length cannot be predicted
 LEAST_TRIAL = 2.0  # seconds; a trial that would get less is not begun
 CLEARLY_SLOWER = 0.9  # measured speed-up of one setting below which its other settings are not tried
+LEAST_PASSES = 1.5  # predicted passes over the data below which nothing is cached
 LEAST_GAIN = 1.005  # predicted best case below which a remedy is not tried
 
 
@@ -109,9 +110,20 @@ class Search:
         others = [t for t in self.trials if t.name == remedy.name and t.ratio is not None]
         if any(t.ratio is not None and t.ratio.value < CLEARLY_SLOWER for t in others):
             return "another setting of it was clearly slower"
+        if remedy.later_passes and any(k.remedy.name == "BatchedFetch" for k in self.kept):
+            return "whole batches are gathered already, from the first pass on"
+        if remedy.later_passes and self._passes() < LEAST_PASSES:
+            return "the job passes over its data once"
         if left < LEAST_TRIAL + remedy.one_off_seconds:
             return "the budget was used up" if not remedy.one_off_seconds else "dearer to try than the budget allows"
         return ""
+
+    def _passes(self) -> float:
+        """Predicted passes over the training data; infinite where unknown."""
+        loader, steps = self.trace.loader, self.trace.predicted_steps
+        if loader is None or steps <= 0 or loader.length <= 0 or loader.batch_size <= 0:
+            return math.inf
+        return steps / math.ceil(loader.length / loader.batch_size)
 
     def _try(self, finding: Finding, remedy: Remedy, trial: Trial, seconds: float) -> Trial:
         start = time.monotonic()
