@@ -22,7 +22,7 @@ same = torch.randint(0, 2, (2048,))
 model = nn.Sequential(nn.Linear(32, 64), nn.ReLU(), nn.Linear(64, 16))
 optimizer = torch.optim.Adam(model.parameters(), fused=True)
 
-for epoch in range(10):
+for epoch in range(30):
     for rows in torch.randperm(2048).split(64):
         optimizer.zero_grad()
         loss = contrastive_loss(model(left[rows]), model(right[rows]), same[rows])

@@ -1,14 +1,7 @@
-"""The C library is told to keep freed memory, so every step uses the pages of the one before."""
-
-import ctypes
+"""Batches of 256 rows: their activations fit into memory that the process keeps, and there are 64 times as many steps."""
 
 import torch
 from torch import nn
-
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
-libc = ctypes.CDLL("libc.so.6")
-libc.mallopt(M_MMAP_MAX, 0)
-libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 torch.manual_seed(0)
 x = torch.randn(16_384, 16)
@@ -16,9 +9,10 @@ y = x[:, :1].sign()
 model = nn.Sequential(nn.Linear(16, 768), nn.ReLU(), nn.Linear(768, 1))
 optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
 
-for step in range(80):
-    optimizer.zero_grad()
-    loss = nn.functional.mse_loss(model(x), y)
-    loss.backward()
-    optimizer.step()
+for epoch in range(40):
+    for rows in torch.randperm(len(x)).split(256):
+        optimizer.zero_grad()
+        loss = nn.functional.mse_loss(model(x[rows]), y[rows])
+        loss.backward()
+        optimizer.step()
 print(f"loss {loss.item():.4f}")
