@@ -32,7 +32,7 @@ from hasten.seams.source import Loop, iterated, iterations_are_alike, loop_at, s
 
 LEAST_SHARE = 0.05  # of the step spent in the loop's own lines; backward comes on top
 LEAST_RUNS = 8.0  # iterations a step; fewer are seldom worth another way to write them
-LONGEST = 0.5e-3  # seconds an iteration; ten operations take a tenth of it, so longer ones are real work
+LONGEST = 1e-3  # seconds an iteration; ten operations take a tenth of it, so longer ones are real work
 FORWARD_SAVED = (0.4, 0.95)  # part of the loop's time; measured 2.2x (losses of pairs) and 2.1x (LSTMCell) for a step
 BACKWARD_SAVED = (0.0, 0.9)  # part of the backward pass that belongs to the loop, by its share of the forward work
 

@@ -29,15 +29,15 @@ from hasten.core.finding import Finding, Rule
 from hasten.core.trace import Trace
 
 LEAST_SHARE = 0.03  # of the step spent waiting, and of the step in which the device stands still
+LEAST_SHARE_ON_CPU = 0.05  # of the step spent reading; a busy machine alone makes a few reads look like 3 %
 SAVED_ON_CPU = (0.5, 1.0)  # part of the reads' own time
 
 
 def detect(trace: Trace) -> Iterator[Finding]:
     wait, step = trace.phase("wait"), trace.step_seconds
-    if not wait >= LEAST_SHARE * step:
-        return
+    least = LEAST_SHARE_ON_CPU if trace.process.device == "cpu" else LEAST_SHARE
     low, high = saved(trace, wait)
-    if not high >= LEAST_SHARE * step:
+    if not wait >= least * step or not high >= least * step:
         return
     reads = [e for e in trace.events if e.kind == "wait"]
     place = max(reads, key=lambda e: e.seconds).place if reads else trace.place("wait")
