@@ -18,8 +18,9 @@ from hasten.core.codec import decode, encode
 from hasten.core.trace import Event, Hot, Place
 from hasten.measure.clock import INDEX, PYTHON
 from hasten.seams import fork
-from hasten.seams.child import exchange_folder
+from hasten.seams.child import Batches, exchange_folder
 from hasten.seams.locate import is_users, shown
+from hasten.seams.record import record_batches
 from hasten.seams.source import differentiates, logs, loops_around, place_in
 from hasten.seams.watch import Watch
 
@@ -41,9 +42,18 @@ def count_repeats(watch: Watch) -> Repeats:
     """
     if watch.compiled_by_script:  # a tracer and the compiler's frame evaluation do not mix
         return {}
+    recorded = record_batches(watch)
+    if recorded is not None and len(recorded) < STEPS:  # the child must not ask the loader's workers
+        return {}
     folder = exchange_folder(watch)
     path = os.path.join(folder, "loops.json")
-    child = fork.go(watch, lambda sender: LineCounter(sender, watch, path), allowed=(folder,), processes=False)
+
+    def driver(sender: fork.Sender) -> LineCounter:
+        if recorded is not None:
+            watch.serve = Batches(watch, recorded)
+        return LineCounter(sender, watch, path)
+
+    child = fork.go(watch, driver, allowed=(folder,), processes=False)
     try:
         end = time.monotonic() + LIMIT_SECONDS
         while not child.ended and time.monotonic() < end:
