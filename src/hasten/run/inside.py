@@ -48,7 +48,7 @@ class Runner:
         self.applied_at = 0
         self.applied: list[Any] = []
         session.finish = self._finish
-        self.window = Window(self.watch, session.forward, self._after)
+        self.window = Window(self.watch, session.forward, self._after, sample=not self.config.get("plan"))
         if self.config.get("plan"):
             self._replay()
 

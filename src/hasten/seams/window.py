@@ -108,8 +108,8 @@ class Window:
         self.forward.settle()
         self.opened_at = self.watch.steps
         self.watch.clock.places.clear()
-        self.watch.clock.locate = user_frame
         if self.sample:
+            self.watch.clock.locate = user_frame
             self.watch.sampler.start(HERTZ)
             self.opens.start()
         self._watch_device()
