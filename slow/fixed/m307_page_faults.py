@@ -1,4 +1,4 @@
-"""Batches of 256 rows: their activations fit into memory that the process keeps, and there are 64 times as many steps."""
+"""Batches of 256 rows: their activations fit into memory that the process keeps, in 64 times as many steps."""
 
 import torch
 from torch import nn

@@ -60,7 +60,6 @@ class Session:
         tracebacks.install(patches)
         _hook_exit(self)
 
-
     def holds_back(self, call: Callable[[], object]) -> bool:
         """Whether something that was to be done at every fork is the script's: not done when hasten forks."""
         code = getattr(call, "__code__", None)

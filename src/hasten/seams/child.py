@@ -34,7 +34,7 @@ class Batches:
         self.recorded = recorded
         self.endless = endless
         self.free = False
-        self.stand_ins: dict[int, tuple[Any, Any]] = {}  # by id: the iterator itself, so that it keeps its id, and the new
+        self.stand_ins: dict[int, tuple[Any, Any]] = {}  # by id: the iterator, kept alive, and the new
         self._held: Any = None
         self._pristine: Any = None
         self._versions: tuple[int, ...] = ()
