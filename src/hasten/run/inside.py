@@ -93,6 +93,9 @@ class Runner:
 
     def _search(self) -> None:
         assert self.trace is not None
+        if fork.grouped():  # a copy of one rank would wait for the others, or be taken for it by them
+            self.outcome = Outcome(message="no trials: the processes of a group only step together")
+            return
         reason = fork.why_not()
         start = time.monotonic()
         budget = budget_of(self.trace, self.config.get("budget"))

@@ -61,6 +61,13 @@ def pause_openmp() -> bool:
     return bool(libraries)
 
 
+def grouped() -> bool:
+    """Whether this process is one of several that only step together."""
+    import torch
+
+    return bool(torch.distributed.is_available() and torch.distributed.is_initialized())
+
+
 def why_not() -> str:
     """Why this process must not be forked for a trial; empty when it may."""
     if not sys.platform.startswith("linux"):
@@ -69,7 +76,7 @@ def why_not() -> str:
 
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         return "CUDA is initialised"
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
+    if grouped():
         return "a process group is initialised"
     main = threading.main_thread()
     others = [
