@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-from tests.scripts.lab import Lab
+pytest.register_assert_rewrite("tests.scripts.lab")
+
+from tests.scripts.lab import Lab  # noqa: E402
 
 settings.register_profile("hasten", deadline=None)  # a shared machine pauses for longer than any test takes
 settings.load_profile("hasten")

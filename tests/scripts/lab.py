@@ -6,9 +6,11 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -70,6 +72,7 @@ class Lab:
     env: dict[str, str] = field(default_factory=dict)
     hooks: dict[str, Any] | None = field(default_factory=lambda: {"remedies": EVERY_WAY})
     budget: float = 5.0
+    allow: str = "identical"
     path: tuple[str, ...] = ()
 
     def plain(self) -> Ran:
@@ -90,38 +93,49 @@ class Lab:
         """The working folder of a run."""
         return self.folder / way
 
-    def start(self, way: str, **popen: Any) -> subprocess.Popen[str]:
+    def start(self, way: str) -> subprocess.Popen[str]:
         home = self.home(way)
         home.mkdir(parents=True, exist_ok=True)
         shutil.copy(SCRIPTS / self.script, home / "train.py")
         (self.folder / f"{way}.tmp").mkdir(exist_ok=True)
-        return subprocess.Popen(
-            [sys.executable, *self._hasten(way), "train.py", *self.args],
-            cwd=home,
-            env=self._environment(way),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            **popen,
-        )
+        with open(self.folder / f"{way}.out", "w") as out, open(self.folder / f"{way}.err", "w") as err:
+            return subprocess.Popen(
+                [sys.executable, *self._hasten(way), "train.py", *self.args],
+                cwd=home,
+                env=self._environment(way),
+                stdin=subprocess.PIPE,
+                stdout=out,
+                stderr=err,
+                text=True,
+                start_new_session=True,  # signals to its process group reach nobody else
+            )
+
+    def await_words(self, way: str, words: str) -> None:
+        """Wait until hasten or the script says ``words`` on stderr or stdout."""
+        end = time.monotonic() + LIMIT
+        while time.monotonic() < end:
+            if any(words in (self.folder / f"{way}.{stream}").read_text() for stream in ("err", "out")):
+                return
+            time.sleep(0.02)
+        raise AssertionError(f"never said {words!r}: {(self.folder / f'{way}.err').read_text()}")
 
     def finish(self, way: str, process: subprocess.Popen[str]) -> Ran:
+        late = ""
         try:
-            out, err = process.communicate(self.stdin, timeout=LIMIT)
+            process.communicate(self.stdin, timeout=LIMIT)
         except subprocess.TimeoutExpired:
-            process.kill()
-            out, err = process.communicate()
-            err += "\nthe test gave up waiting\n"
+            late = "\nthe test gave up waiting\n"
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
         home = str(self.home(way))
-        lines = err.replace(home, "HOME").splitlines(keepends=True)
-        ours = [line for line in lines if line.startswith("hasten: ")]
+        out, err = ((self.folder / f"{way}.{stream}").read_text().replace(home, "HOME") for stream in ("out", "err"))
+        lines = (err + late).splitlines(keepends=True)
         report = self.folder / f"{way}.json"
         return Ran(
             process.returncode,
-            out.replace(home, "HOME"),
-            "".join(line for line in lines if line not in ours),
-            tuple(ours),
+            out,
+            "".join(line for line in lines if not line.startswith("hasten: ")),
+            tuple(line for line in lines if line.startswith("hasten: ")),
             tree(self.home(way)),
             json.loads(report.read_text()) if report.exists() else None,
         )
@@ -131,7 +145,7 @@ class Lab:
             return []
         words = ["-m", "hasten", way, "--quiet", "--json", str(self.folder / f"{way}.json")]
         if way == "run":
-            words += ["--budget", str(self.budget), "--allow", "identical", "--no-save-plan"]
+            words += ["--budget", str(self.budget), "--allow", self.allow, "--no-save-plan"]
         return words
 
     def _environment(self, way: str) -> dict[str, str]:

@@ -41,26 +41,127 @@ class NothingNew(Nothing):
     seam: ClassVar[Seam] = Seam.LOADER
 
 
-KINDS: dict[str, Remedy] = {"step": Nothing(), "child": NothingInTurns(), "loader": NothingNew()}
+@dataclass(frozen=True)
+class Wrong(Nothing):
+    """Promises the same bits and does ``spoil`` to the first parameter after every step."""
+
+    seam: ClassVar[Seam] = Seam.OPTIMIZER
+
+    def on(self, target: Any = None) -> Undo:
+        def spoil(optimizer: Any, _args: Any, _kwargs: Any) -> None:
+            self.spoil(optimizer.param_groups[0]["params"][0])
+
+        return target.register_step_post_hook(spoil).remove  # type: ignore[no-any-return]
+
+    def spoil(self, parameter: Any) -> None:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class OneBit(Wrong):
+    """Moves one weight by one unit in the last place."""
+
+    def spoil(self, parameter: Any) -> None:
+        import torch
+
+        with torch.no_grad():
+            first = parameter.view(-1)[:1]
+            first.copy_(torch.nextafter(first, first + 1))
+
+
+@dataclass(frozen=True)
+class Draws(Wrong):
+    """Draws a random number, and no weight changes by it."""
+
+    def spoil(self, parameter: Any) -> None:
+        import torch
+
+        torch.rand(1)
+
+
+@dataclass(frozen=True)
+class Percent(Remedy):
+    """Promises the same mathematics and learns by one percent too much."""
+
+    fidelity: ClassVar[Fidelity] = Fidelity.EQUIVALENT
+    seam: ClassVar[Seam] = Seam.OPTIMIZER
+
+    def on(self, target: Any = None) -> Undo:
+        for group in target.param_groups:
+            group["lr"] *= 1.01
+
+        def undo() -> None:
+            for group in target.param_groups:
+                group["lr"] /= 1.01
+
+        return undo
+
+
+KINDS: dict[str, type[Remedy]] = {
+    "step": Nothing,
+    "child": NothingInTurns,
+    "loader": NothingNew,
+    "one_bit": OneBit,
+    "draws": Draws,
+    "percent": Percent,
+}
 
 
 def install(asked: dict[str, Any]) -> None:
     """Have ``asked["remedies"]`` tried and kept."""
-    from hasten.run import inside, search, trial
+    from hasten.run import inside, search, throwaway, trial
     from hasten.seams import window
 
-    window.LEAST_SECONDS = 0.2
-    search.LEAST_TRIAL = 0.5
-    compare = trial.TrialRoom.compare
-    trial.TrialRoom.compare = lambda self, a, b, s: compare(self, a, b, min(s, TRIAL_SECONDS))  # type: ignore[method-assign]
-    remedies = tuple(KINDS[name] for name in asked["remedies"])
+    remedies = tuple(_remedy(name) for name in asked["remedies"])
     rule = Rule("T999", "test", lambda trace: (), "")
 
     def find(trace: Any) -> Any:
         return (rule.finding("a test", None, (1.0, 2.0), remedies=remedies),)
 
+    window.LEAST_SECONDS = 0.2
+    search.LEAST_TRIAL = 0.5
     search.find = find  # type: ignore[attr-defined]
     search._verdict = lambda measured, remedy: ("kept", "") if measured.pairs.wall else ("cannot tell", measured.why)
-    inside.remedy_types = lambda: {type(r).__name__: type(r) for r in remedies}
+    inside.remedy_types = throwaway.remedy_types = lambda: {type(r).__name__: type(r) for r in remedies}
+    _be_brief(trial.TrialRoom, asked.get("seconds", TRIAL_SECONDS))
     for name in asked.get("patches", ()):
         globals()[name]()
+
+
+def _remedy(name: str) -> Remedy:
+    if name == "cache":
+        from hasten.rules.d103_repeated_samples import CacheSamples
+
+        return CacheSamples()
+    return KINDS[name]()
+
+
+def _be_brief(room: Any, limit: float) -> None:
+    """A trial that does nothing would go on to the end of its time; it is tried again if nothing came of it."""
+    compare = room.compare
+
+    def briefly(self: Any, without: Any, with_: Any, seconds: float) -> Any:
+        found = compare(self, without, with_, min(seconds, limit))
+        return found if found.pairs.wall else compare(self, without, with_, seconds)
+
+    room.compare = briefly
+
+
+def disk_fills() -> None:
+    """Once the script itself has opened a store, no file may grow beyond a megabyte."""
+    import os
+    import resource
+    import sys
+
+    from hasten.data.store import RowStore
+
+    script = os.getpid()
+    opened = RowStore.__init__
+
+    def __init__(self: RowStore, *args: Any, **kwargs: Any) -> None:
+        opened(self, *args, **kwargs)
+        if os.getpid() == script:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, resource.RLIM_INFINITY))
+            print("hasten: the disk is full", file=sys.stderr)
+
+    RowStore.__init__ = __init__  # type: ignore[method-assign]
