@@ -314,7 +314,7 @@ def _accelerators() -> list[str]:
 
 
 def isolate_process(folder: str) -> PrivateFiles:
-    """Make a throw-away process harmless from its start on: it may write to ``folder`` only, and goes with its parent."""
+    """Make a throw-away process harmless from its start: it writes to ``folder`` only and goes with its parent."""
     _LIBC.prctl(1, int(signal.SIGKILL))  # PR_SET_PDEATHSIG
     die_first()
     files = PrivateFiles(folder)
