@@ -23,6 +23,7 @@ def take_out(session: Session) -> None:
     session.watch.sampler.stop()
     session.watch.at_step = None
     session.forward.release()
+    session.close.undo()
     session.patches.undo()
     torch_optimizer._global_optimizer_pre_hooks.clear()
     torch_optimizer._global_optimizer_post_hooks.clear()

@@ -1,11 +1,11 @@
 """What does watching cost when there is nothing to do? Microseconds a step, for steps of several lengths.
 
-Two measurements. *Forked pair*: a plan without remedies is replayed until the steady state; then two forked copies of
-the process take turns of a few steps, in random order, one of them with everything taken out of torch that hasten has
-put in; the paired differences are the cost. *Whole processes*: the same loop by plain Python and under ``hasten run
---plan``, in pairs of random order; the loop times itself over its second half. That includes everything else (reports,
-the wider heap), but differs from run to run by much more than what is looked for, as its interval says. TraceML, where
-it is installed, is measured in the second way: it cannot be taken out of a process.
+Two measurements. *Forked pair*: a plan without remedies is replayed (or the loop explained) until the steady state;
+then two forked copies of the process take turns of a few steps, in random order, one of them with everything taken out
+of torch that hasten has put in; the paired differences are the cost. *Whole processes*: the same loop by plain Python
+and under ``hasten run --plan``, in pairs of random order; the loop times itself over its second half. That includes
+everything else (reports, the wider heap), but differs from run to run by much more than what is looked for, as its
+interval says. TraceML, where it is installed, is measured in the second way: it cannot be taken out of a process.
 """
 
 from __future__ import annotations
@@ -57,45 +57,51 @@ def empty_plan(script: str) -> Plan:
 # -- forked copies -----------------------------------------------------------------------------------------------------
 
 
-def forked(milliseconds: float, seconds: float) -> list[Row]:
+def forked(mode: str, milliseconds: float, seconds: float) -> list[Row]:
     """Two copies of one process, with and without hasten's wrappers (in a process of their own, as patches stay)."""
-    command = [sys.executable, __file__, "--inside", str(milliseconds), "--seconds", str(seconds)]
+    command = [sys.executable, __file__, "--inside", str(milliseconds), "--mode", mode, "--seconds", str(seconds)]
     done = subprocess.run(command, env=child_environment(), stdout=subprocess.PIPE, text=True, check=True)
     rows = [[float(x) for x in line.split()] for line in done.stdout.splitlines()]
     step = statistics.median(r[0] for r in rows)
     walls, cpus = [r[2] - r[0] for r in rows], [r[3] - r[1] for r in rows]
     return [
-        Row("hasten", "forked pair", "wall", step, centre(walls, "s"), walls),
-        Row("hasten", "forked pair", "CPU", step, centre(cpus, "s"), cpus),
+        Row(f"hasten {mode}", "forked pair", "wall", step, centre(walls, "s"), walls),
+        Row(f"hasten {mode}", "forked pair", "CPU", step, centre(cpus, "s"), cpus),
     ]
 
 
-def inside(milliseconds: float, seconds: float) -> None:
+def inside(mode: str, milliseconds: float, seconds: float) -> None:
     """Print a line a pair: wall and CPU seconds a step without, then with."""
     import torch
     from forked_pair import Copy, pairs
     from inside import take_out, watched
     from small_loop import fillers_for, training
 
-    from hasten.run.inside import begin
+    from hasten.explain.inside import begin as begin_explain
+    from hasten.run.inside import begin as begin_run
     from hasten.seams.window import HERTZ_AFTER
 
     torch.set_num_threads(1)
     fillers = fillers_for(milliseconds / 1000)
     count = max(1, round(TURN_SECONDS * 1000 / milliseconds))
     with tempfile.TemporaryDirectory() as folder:
-        session = watched(Path(folder), {"mode": "run", "plan": encode(empty_plan(__file__))})
-        begin(session)
+        if mode == "run":
+            session = watched(Path(folder), {"mode": mode, "plan": encode(empty_plan(__file__))})
+            begin_run(session)
+        else:
+            session = watched(Path(folder), {"mode": mode, "ceilings": False})
+            begin_explain(session)
         watch = session.watch
         steps = training(fillers)
         for _ in steps:  # until the close look at the first steps is over
             if watch.next_call > watch.steps + 1:
                 break
+        sampling = watch.sampler.running
         watch.sampler.stop()
         watch.forking = True  # the copies stay watched
         settle = max(10, round(SETTLE_SECONDS * 1000 / milliseconds))
         without = Copy(steps, lambda: take_out(session), count, settle)
-        with_ = Copy(steps, lambda: _resume(watch, HERTZ_AFTER), count, settle)
+        with_ = Copy(steps, lambda: _resume(watch, HERTZ_AFTER if sampling else 0.0), count, settle)
         for row in pairs(without, with_, seconds):
             print(*row)
         without.end()
@@ -105,7 +111,8 @@ def inside(milliseconds: float, seconds: float) -> None:
 
 def _resume(watch: Any, hertz: float) -> None:
     watch.sampler.forget()
-    watch.sampler.start(hertz)
+    if hertz:
+        watch.sampler.start(hertz)
 
 
 # -- whole processes ---------------------------------------------------------------------------------------------------
@@ -172,25 +179,31 @@ def peer_python(install: bool) -> Path | None:
 
 
 def show(row: Row) -> None:
-    cost, micro = row.cost, 1e6
+    cost = row.cost
     say(
-        f"{1e3 * row.step:7.2f}  {row.tracer:8} {f'{row.way}, {row.clock}':20} {micro * cost.value:9.1f}  "
-        f"{f'{micro * cost.low:.1f} to {micro * cost.high:.1f}':>20}  {100 * cost.value / row.step:7.2f} %  {cost.n:5}"
+        f"{1e3 * row.step:7.2f}  {row.tracer:14} {f'{row.way}, {row.clock}':20} {micro(cost.value):>9}  "
+        f"{f'{micro(cost.low)} to {micro(cost.high)}':>20}  {100 * cost.value / row.step:7.2f} %  {cost.n:5}"
     )
+
+
+def micro(seconds: float) -> str:
+    return f"{1e6 * seconds:.1f}"
 
 
 def summary(rows: list[Row]) -> str:
     """The steady state, by length of step."""
     own = [r for r in rows if r.way == "forked pair" and r.clock == "wall"] or rows
     return "; ".join(
-        f"{1e3 * r.step:.1f} ms step: {1e6 * r.cost.value:.1f} µs ({1e6 * r.cost.low:.1f} to {1e6 * r.cost.high:.1f})"
+        f"{r.tracer}, {1e3 * r.step:.1f} ms step: {micro(r.cost.value)} µs "
+        f"({micro(r.cost.low)} to {micro(r.cost.high)})"
         for r in own
     )
 
 
 def measured(size: float, seconds: float, pairs: int, peer: Path | None) -> Iterator[Row]:
     """Every way of measuring one length of step."""
-    yield from forked(size, seconds)
+    for mode in ("run", "explain"):
+        yield from forked(mode, size, seconds)
     for tracer in ("hasten", "traceml") if pairs else ():
         if tracer == "hasten" or peer is not None:
             yield whole_processes(tracer, size, pairs, seconds / 3, peer or Path(sys.executable))
@@ -203,15 +216,16 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=6, help="pairs of whole processes a size; 0 leaves them out")
     parser.add_argument("--peer", action="store_true", help=f"install TraceML into {PEER.name} if it is not there")
     parser.add_argument("--inside", type=float, help=argparse.SUPPRESS)
+    parser.add_argument("--mode", choices=["run", "explain"], default="run", help=argparse.SUPPRESS)
     parser.add_argument("--results", type=Path, default=RESULTS)
     args = parser.parse_args()
     if args.inside:
-        inside(args.inside, args.seconds)
+        inside(args.mode, args.inside, args.seconds)
         return
     head("cost of watching with an empty plan (one thread)")
     peer = peer_python(args.peer)
     rows = []
-    say(f"step ms  {'tracer':8} {'measured in':20} µs a step  {'95 % interval':>20}  of the step  pairs")
+    say(f"step ms  {'tracer':14} {'measured in':20} µs a step  {'95 % interval':>20}  of the step  pairs")
     for size in args.sizes:
         for row in measured(size, args.seconds, args.pairs, peer):
             rows.append(row)

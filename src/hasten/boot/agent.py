@@ -16,6 +16,7 @@ from typing import Any
 
 from hasten.core.codec import encode
 from hasten.core.plan import write_atomically
+from hasten.core.remedy import Seam
 from hasten.seams import backward, checkpoint, copy, forward, loader, log, optimizer, tracebacks, wait
 from hasten.seams.apply import Switchboard
 from hasten.seams.forward import ForwardSeam
@@ -31,7 +32,8 @@ class Session:
     Attributes:
         config: what the command line asked for (see :mod:`hasten.seams.launch`).
         watch, forward, switchboard: the seams of this process.
-        patches: everything replaced in torch.
+        patches: what is replaced in torch for good.
+        close: what is replaced for the close look only: the calls that every step makes.
     """
 
     def __init__(self, folder: Path, config: dict[str, Any], torch_started: int) -> None:
@@ -43,6 +45,7 @@ class Session:
         self.watch.torch_started = torch_started
         self.watch.torch_imported = time.perf_counter_ns()
         self.patches = Patches()
+        self.close = Patches()
         self.forward: ForwardSeam
         self.switchboard: Switchboard
         self.finish: Callable[[str], None] | None = None
@@ -51,14 +54,28 @@ class Session:
 
     def install(self) -> None:
         watch, patches = self.watch, self.patches
-        for seam in (optimizer, backward, loader, wait, copy, checkpoint, log):
-            seam.install(watch, patches)
+        for seam in (optimizer, backward, wait, copy, checkpoint, log):
+            seam.install(watch, self.close)
+        loader.install(watch, patches, self.close)
         self.forward = forward.install(watch, patches)
         self.switchboard = Switchboard(watch, self.forward)
         atexit.register(self.end, "finished")
         os.register_at_fork(after_in_child=self._forked)
         tracebacks.install(patches)
         _hook_exit(self)
+
+    def lighten(self) -> None:
+        """End the close look at the phases of a step; called between two steps.
+
+        What the plan needs stays: new loaders, fetchers and optimizers get their remedies, and so do models where a
+        remedy is theirs or is entered around their calls.
+        """
+        if self.watch.clock_name == "backward" or self.forward.without_graph:
+            return  # the wrappers tell where a step ends, or where an evaluation begins
+        self.close.undo()
+        if not any(r.seam is Seam.MODEL for r in self.switchboard.active) and not self.forward.around:
+            self.forward.release()
+        self.watch.lighten()
 
     def holds_back(self, call: Callable[[], object]) -> bool:
         """Whether something that was to be done at every fork is the script's: not done when hasten forks."""

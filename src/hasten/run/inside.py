@@ -81,6 +81,7 @@ class Runner:
             self.trace = self._trace("")
             if not self.config.get("plan"):
                 self._search()
+            self.session.lighten()
         self._write("")
         rest(self.window)
 
@@ -198,7 +199,8 @@ class Runner:
     # -- the end -------------------------------------------------------------------------------------------------
 
     def _write(self, ended: str) -> None:
-        trace = self._trace(ended) if self.trace is None or self.config.get("plan") else self.trace
+        looks = self.config.get("plan") and not self.watch.light  # at steps as the remedies have made them
+        trace = self._trace(ended) if self.trace is None or looks else self.trace
         if ended:
             trace = dataclasses.replace(trace, ended=ended)
         self._audit()

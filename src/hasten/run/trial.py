@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import time
 from collections import deque
 from collections.abc import Callable
@@ -186,11 +187,14 @@ class TrialRoom:
         return False
 
     def _take_turns(self, children: dict[int, fork.Child], pairs: Pairs, end: float) -> str:
+        cores = sorted(os.sched_getaffinity(0))
+        source = random.SystemRandom()  # leaves the user's random states alone
         for heads in coin_flips():
             times = {}
+            core = source.choice(cores)  # the same for both of a pair
             for way in (WITHOUT, WITH) if heads else (WITH, WITHOUT):
                 child = children[way]
-                child.turn()
+                child.turn(core)
                 row = self._await_row(child, end)
                 if row is None:
                     return "time was up" if time.monotonic() >= end else "a child ended early"

@@ -251,6 +251,10 @@ class Sampler:
             _LIBC.timer_delete(self._timer)
             self._timer = None
 
+    @property
+    def running(self) -> bool:
+        return self._timer is not None
+
     def forget(self) -> None:
         """In a forked child: timers are not inherited."""
         self._timer = None

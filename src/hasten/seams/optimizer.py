@@ -16,7 +16,11 @@ _get_frame = sys._getframe
 
 
 def install(watch: Watch, patches: Patches) -> None:
-    """Hook every optimizer's step by torch's own global hooks; wrap ``zero_grad``."""
+    """Hook every optimizer's step by torch's own global hooks; wrap ``zero_grad``.
+
+    Args:
+        patches: where the wrappers go; the hooks stay.
+    """
     import torch
     from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 

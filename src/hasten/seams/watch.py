@@ -20,12 +20,14 @@ from hasten.measure.clock import EVALUATION, INDEX, PYTHON, PhaseClock
 from hasten.seams.locate import Sampler
 
 FETCH = INDEX["fetch"]
+OPTIMIZER = INDEX["optimizer"]
 MOST_ROWS = 8192  # step records kept; beyond, neighbours are merged two by two
 BACKWARDS_WITHOUT_OPTIMIZER = 8  # calls of backward without any optimizer before backward becomes the clock …
 BACKWARDS_ACCUMULATED = 4096  # … or, where an optimizer exists that has not stepped yet, calls without its step
 IDLE_CLOCK = 25  # steps of other optimizers after which a silent clock optimizer is replaced
 MEMORY_EVERY = 8  # steps between two readings of the resident memory
 WIDTH = len(PHASES) + 1
+_NO_PHASES = [0] * len(PHASES)
 
 
 class Departed(BaseException):
@@ -127,6 +129,7 @@ class Watch:
         at_step: called with the step's end in nanoseconds once ``steps`` reaches ``next_call``.
         rows: per record, wall nanoseconds then nanoseconds per phase; a record holds ``fold`` steps.
         depth: how many outermost module calls are running (0 or 1).
+        light: only whole steps are timed, phases are not; see :meth:`lighten`.
     """
 
     clock: PhaseClock = field(default_factory=PhaseClock)
@@ -138,6 +141,7 @@ class Watch:
     fold: int = 1
     memory: list[tuple[int, int]] = field(default_factory=list)
     depth: int = 0
+    light: bool = False
     loaders: dict[int, LoaderRecord] = field(default_factory=dict)
     iterators: weakref.WeakKeyDictionary[Any, LoaderRecord] = field(default_factory=weakref.WeakKeyDictionary)
     models: dict[int, ModelRecord] = field(default_factory=dict)
@@ -186,12 +190,13 @@ class Watch:
                 return
             self._move_to_this_thread()
         record = self.optimizers.get(id(optimizer))
-        if record is None or record.optimizer is not optimizer:
+        if record is None or record.reference() is not optimizer:
             record = self.optimizers[id(optimizer)] = OptimizerRecord(weakref.ref(optimizer))
             if self.new_target is not None:
                 self.new_target("optimizer", optimizer)
         record.steps += 1
-        self.clock.enter(INDEX["optimizer"])
+        if not self.light:
+            self.clock.enter(OPTIMIZER)
 
     def _move_to_this_thread(self) -> None:
         self.clock.thread = threading.get_ident()
@@ -204,7 +209,8 @@ class Watch:
         clock = self.clock
         if threading.get_ident() != clock.thread:
             return
-        clock.leave()
+        if not self.light:
+            clock.leave()
         key = id(optimizer)
         if key != self.clock_key:
             self.others += 1
@@ -244,7 +250,7 @@ class Watch:
             return
         clock = self.clock
         now = clock.now()
-        spent = clock.cut(now)
+        spent = _NO_PHASES if self.light else clock.cut(now)
         wall = now - self.step_started
         self.step_started = now
         self.steps += 1
@@ -255,10 +261,16 @@ class Watch:
                 self._merge_rows()
         else:
             self._fold(wall, spent)
-        if not self.steps % MEMORY_EVERY:
+        if not self.light and not self.steps % MEMORY_EVERY:
             self._read_memory()
         if self.steps >= self.next_call and self.at_step is not None:
             self._call_agent(now)
+
+    def lighten(self) -> None:
+        """From the next step on, time whole steps only: phases are known, and what the script calls is left alone."""
+        self.light = True
+        self.clock.evaluation(False)
+        self.sampler.stop()
 
     def _call_agent(self, now: int) -> None:
         """Hasten's own work between two steps: nothing it calls is watched, none of its time is booked."""
