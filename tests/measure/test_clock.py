@@ -77,9 +77,39 @@ def test_during_an_evaluation_everything_but_saving_is_evaluation(clock: PhaseCl
         clock.enter(phase)
         time.passes(10)
         clock.leave()
+    clock.evaluated()
     clock.evaluation(False)
     time.passes(100)
     assert booked(clock.cut(time())) == {"evaluation": 21, "checkpoint": 10, "python": 100}
+    assert clock.calls[FORWARD] == 0
+
+
+def test_what_follows_the_last_sign_of_an_evaluation_is_not_its(clock: PhaseClock, time: Time) -> None:
+    clock.evaluation(True)
+    clock.enter(FORWARD)
+    time.passes(1)
+    clock.leave()
+    clock.evaluated()
+    for phase, seconds in ((INDEX["log"], 10), (FETCH, 100)):
+        clock.enter(phase)
+        time.passes(seconds)
+        clock.leave()
+    time.passes(1_000)
+    clock.evaluation(False)
+    assert booked(clock.cut(time())) == {"evaluation": 1, "log": 10, "fetch": 100, "python": 1_000}
+
+
+def test_training_that_goes_on_inside_a_phase_finds_it_running(clock: PhaseClock, time: Time) -> None:
+    optimizer = INDEX["optimizer"]
+    clock.evaluation(True)
+    clock.evaluated()
+    clock.enter(optimizer)  # whose closure trains
+    time.passes(1)
+    clock.evaluation(False)
+    assert clock.current == optimizer
+    time.passes(10)
+    clock.leave()
+    assert booked(clock.cut(time())) == {"optimizer": 11}
 
 
 def test_an_evaluation_that_begins_inside_a_phase_goes_on_after_it(clock: PhaseClock, time: Time) -> None:
@@ -88,11 +118,12 @@ def test_an_evaluation_that_begins_inside_a_phase_goes_on_after_it(clock: PhaseC
     clock.evaluation(True)
     time.passes(10)
     clock.leave()
+    clock.evaluated()
     time.passes(100)
-    assert clock.current == EVALUATION
+    assert clock.booked_as == EVALUATION
     clock.evaluation(False)
-    assert clock.current == PYTHON
-    assert booked(clock.cut(time())) == {"fetch": 11, "evaluation": 100}
+    assert clock.booked_as == PYTHON
+    assert booked(clock.cut(time())) == {"fetch": 1, "evaluation": 10, "python": 100}
 
 
 def test_moving_never_takes_more_than_there_is(clock: PhaseClock, time: Time) -> None:
@@ -116,7 +147,7 @@ def test_what_hasten_spends_on_itself_is_booked_nowhere(clock: PhaseClock, time:
 ACTIONS = st.lists(
     st.one_of(
         st.tuples(st.just("enter"), st.integers(0, len(PHASES) - 1)),
-        st.tuples(st.sampled_from(["leave", "cut"]), st.just(0)),
+        st.tuples(st.sampled_from(["leave", "cut", "evaluated"]), st.just(0)),
         st.tuples(st.just("evaluation"), st.integers(0, 1)),
         st.tuples(st.just("move"), st.integers(0, 10**6)),
     ),
@@ -137,6 +168,8 @@ def test_phases_sum_to_the_time_that_has_passed(actions: list[tuple[str, int]], 
             clock.leave()
         elif action == "evaluation":
             clock.evaluation(bool(argument))
+        elif action == "evaluated":
+            clock.evaluated()
         elif action == "move":
             clock.move(argument, PYTHON, FETCH)
         else:

@@ -89,7 +89,7 @@ class LineCounter:
         return self._line if is_users(frame.f_code.co_filename) else None
 
     def _line(self, frame: FrameType, event: str, _arg: Any) -> Any:
-        if event == "line" and self.clock.current in _COUNTED_IN:
+        if event == "line" and self.clock.booked_as in _COUNTED_IN:
             line = (frame.f_code, frame.f_lineno or frame.f_code.co_firstlineno)
             seen = self.counts.get(line, 0)
             self.counts[line] = seen + 1

@@ -15,9 +15,6 @@ INDEX = {name: i for i, name in enumerate(PHASES)}
 PYTHON = INDEX["python"]
 EVALUATION = INDEX["evaluation"]
 CHECKPOINT = INDEX["checkpoint"]
-_SAME = list(range(len(PHASES)))
-# During an evaluation everything but saving belongs to it.
-_EVALUATING = [i if i in (CHECKPOINT,) else EVALUATION for i in _SAME]
 
 Key = tuple[int, CodeType, int]
 
@@ -26,6 +23,9 @@ class PhaseClock:
     """Accumulates nanoseconds per phase on one thread.
 
     ``enter`` and ``leave`` are the hot path: two clock reads and a few list operations for a watched call.
+
+    During an evaluation everything but saving belongs to it. Where it ends is known only when training goes on: what
+    passes after the last sign of it (:meth:`evaluated`) is kept apart in ``tail`` and given to its own phases then.
 
     Args:
         now: a monotonic clock in nanoseconds (a fake one in tests).
@@ -36,13 +36,15 @@ class PhaseClock:
         "current",
         "device",
         "evaluating",
+        "into",
         "last",
         "locate",
         "now",
         "places",
-        "remap",
+        "settle",
         "spent",
         "stack",
+        "tail",
         "thread",
     )
 
@@ -50,11 +52,13 @@ class PhaseClock:
         self.now = now
         self.thread = threading.get_ident()
         self.spent = [0] * len(PHASES)
+        self.tail = [0] * len(PHASES)
+        self.into = self.spent  # or the tail
         self.calls = [0] * len(PHASES)
         self.stack: list[int] = []
         self.current = PYTHON
-        self.remap = _SAME
         self.evaluating = False
+        self.settle: Callable[[bool], None] | None = None  # told what the tail was: of the evaluation, or not
         self.device: Any = None  # see hasten.measure.device
         self.last = now()
         self.places: dict[Key, list[int]] = {}
@@ -64,36 +68,53 @@ class PhaseClock:
         """Start a phase inside the running one."""
         t = self.now()
         current = self.current
-        self.spent[current] += t - self.last
+        self.into[current] += t - self.last
         self.stack.append(current)
-        self.current = phase = self.remap[phase]
-        self.calls[phase] += 1
+        self.current = phase
+        if not self.evaluating:
+            self.calls[phase] += 1
         self.last = t
 
     def leave(self) -> None:
         """End the phase entered last."""
         t = self.now()
-        self.spent[self.current] += t - self.last
-        self.current = self.stack.pop() if self.stack else self._base()
+        self.into[self.current] += t - self.last
+        self.current = self.stack.pop() if self.stack else PYTHON
         self.last = t
 
-    def _base(self) -> int:
-        return EVALUATION if self.evaluating else PYTHON
+    @property
+    def booked_as(self) -> int:
+        """The phase that the running one counts for."""
+        return EVALUATION if self.evaluating and self.current != CHECKPOINT else self.current
 
     def evaluation(self, on: bool) -> None:
-        """From now on, book everything but checkpoints as evaluation (or stop doing so)."""
+        """An evaluation begins, or training goes on."""
         if on is self.evaluating:
             return
         t = self.now()
-        self.spent[self.current] += t - self.last
+        self.into[self.current] += t - self.last
         self.last = t
         self.evaluating = on
-        self.remap = _EVALUATING if on else _SAME
-        base = self._base()
-        if not self.stack:
-            self.current = base
-        else:
-            self.stack[0] = base
+        if on:
+            self.into = self.tail
+            return
+        for phase, nanoseconds in enumerate(self.tail):
+            self.spent[phase] += nanoseconds
+        self._forget_tail(False)
+        self.into = self.spent
+
+    def evaluated(self) -> None:
+        """A sign of the running evaluation has just ended: everything since the one before belongs to it."""
+        saving = self.tail[CHECKPOINT]
+        self.spent[CHECKPOINT] += saving
+        self.spent[EVALUATION] += sum(self.tail) - saving
+        self.calls[EVALUATION] += 1
+        self._forget_tail(True)
+
+    def _forget_tail(self, of_evaluation: bool) -> None:
+        self.tail[:] = [0] * len(PHASES)
+        if self.settle is not None:
+            self.settle(of_evaluation)
 
     def move(self, nanoseconds: int, source: int, target: int) -> None:
         """Re-book time found later to belong elsewhere (the first batch of an evaluation)."""
@@ -110,10 +131,14 @@ class PhaseClock:
 
     def cut(self, now: int) -> list[int]:
         """End a step at ``now``: the nanoseconds per phase since the last cut, which start again at 0."""
-        spent = self.spent
-        spent[self.current] += now - self.last
+        self.into[self.current] += now - self.last
         self.last = now
+        if self.evaluating:
+            self.evaluated()
+        spent = self.spent
         self.spent = [0] * len(PHASES)
+        if not self.evaluating:
+            self.into = self.spent
         return spent
 
     def book(self, key: Key, nanoseconds: int) -> None:

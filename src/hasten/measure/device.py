@@ -64,15 +64,15 @@ class DeviceClock(PhaseClock):
         clock.__class__ = cls
 
     def enter(self, phase: int) -> None:
-        before = self.current
+        before = self.booked_as
         super().enter(phase)
-        if self.current in WATCHED or before in WATCHED:
+        if self.booked_as in WATCHED or before in WATCHED:
             self.device.mark(before)
 
     def leave(self) -> None:
-        before = self.current
+        before = self.booked_as
         super().leave()
-        if self.current in WATCHED or before in WATCHED:
+        if self.booked_as in WATCHED or before in WATCHED:
             self.device.mark(before)
 
     def release(self) -> None:

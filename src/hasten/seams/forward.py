@@ -100,6 +100,8 @@ class ForwardSeam:
             finally:
                 clock.leave()
                 watch.depth = 0
+                if clock.evaluating:
+                    clock.evaluated()
                 if clock.locate is not None:
                     frame = clock.locate(_get_frame(1))
                     self._book(module, frame, clock.last - start)

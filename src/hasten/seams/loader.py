@@ -92,6 +92,8 @@ def _next(watch: Watch, original: Any) -> Any:
             return original(self) if watch.serve is None else watch.serve(self, original)
         finally:
             clock.leave()
+            if clock.evaluating and record.role == "evaluation":
+                clock.evaluated()
             record.last_fetch = clock.last - start
             record.batches += 1
             if record.serving != id(self) and watch.driver is None:

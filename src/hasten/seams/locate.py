@@ -16,7 +16,7 @@ from types import CellType, CodeType, FrameType
 from typing import Any
 
 from hasten.core.trace import Place
-from hasten.measure.clock import PhaseClock
+from hasten.measure.clock import CHECKPOINT, EVALUATION, PhaseClock
 
 OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
@@ -212,6 +212,7 @@ class Sampler:
 
     Attributes:
         seconds: weight by (phase, user's code, line, kind of library work, function called there).
+        tail: the same since the last sign of an evaluation, which may be over.
     """
 
     SIGNAL = getattr(signal, "SIGURG", None)
@@ -219,7 +220,9 @@ class Sampler:
     def __init__(self, clock: PhaseClock) -> None:
         self.clock = clock
         self.seconds: dict[SampleKey, float] = {}
+        self.tail: dict[SampleKey, float] = {}
         self.samples = 0
+        clock.settle = self._settle
         self._timer: ctypes.c_void_p | None = None
         self._last = 0
 
@@ -263,6 +266,13 @@ class Sampler:
         """Give the time since the last sample to nobody."""
         self._last = self.clock.now()
 
+    def _settle(self, of_evaluation: bool) -> None:
+        """What the tail was is known now."""
+        tail, self.tail = self.tail, {}
+        for (phase, *rest), weight in tail.items():
+            key = (EVALUATION if of_evaluation and phase != CHECKPOINT else phase, *rest)
+            self.seconds[key] = self.seconds.get(key, 0.0) + weight
+
     def take(self) -> dict[SampleKey, float]:
         """The weights so far; counting starts anew."""
         taken, self.seconds = self.seconds, {}
@@ -280,7 +290,8 @@ class Sampler:
             return
         key = self._key(frame)
         if key is not None:
-            self.seconds[key] = self.seconds.get(key, 0.0) + weight
+            seconds = self.tail if clock.evaluating else self.seconds
+            seconds[key] = seconds.get(key, 0.0) + weight
             self.samples += 1
 
     def _key(self, frame: FrameType) -> SampleKey | None:

@@ -52,7 +52,7 @@ class Opens:
         clock = self.watch.clock
 
         def opens(*args: Any, **kwargs: Any) -> Any:
-            if clock.current not in _WATCHED_IN or threading.get_ident() != clock.thread:
+            if clock.booked_as not in _WATCHED_IN or threading.get_ident() != clock.thread:
                 return original(*args, **kwargs)
             started = clock.now()
             try:

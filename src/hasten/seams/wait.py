@@ -11,6 +11,7 @@ from hasten.measure.clock import EVALUATION, INDEX, PYTHON, timed
 from hasten.seams.patch import Patches
 from hasten.seams.watch import Watch
 
+WAIT = INDEX["wait"]
 _WATCHED_IN = frozenset({PYTHON, EVALUATION, INDEX["forward"], INDEX["log"]})
 
 
@@ -30,6 +31,8 @@ def only_outside(watch: Watch, name: str, original: Callable[..., Any]) -> Calla
             return original(*args, **kwargs)
         finally:
             clock.leave()
+            if phase == WAIT and clock.evaluating:  # a metric's value
+                clock.evaluated()
             if clock.locate is not None:
                 frame = clock.locate(get_frame(1))
                 clock.book((phase, frame.f_code, frame.f_lasti), clock.last - start)

@@ -349,8 +349,6 @@ class Watch:
                         self.tentative = None  # what it did in eval mode was not followed by backward: an evaluation
                 if clock.evaluating and (record.channels or self._has_parameters(record, module)):
                     clock.evaluation(False)
-                    if feeding is not None and feeding.role != "evaluation":
-                        clock.move(feeding.last_fetch, EVALUATION, FETCH)
                 return
             record.evaluations += 1
             record.evaluations_with_graph += 1
