@@ -39,7 +39,7 @@ class Script:
     def of(cls, entry: dict[str, Any], short: bool) -> Script:
         argv = (entry.get("short_argv") if short else None) or entry["argv"]
         shares = entry.get("sampled") or entry.get("pyspy") or {}
-        groups = ("fetch", "forward", "backward", "optimizer", "other")
+        groups = ("fetch", "forward", "backward", "optimizer", "evaluation", "other")
         return cls(
             name=entry["name"],
             cwd=entry["cwd"],

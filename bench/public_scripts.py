@@ -26,12 +26,14 @@ from hasten.core.interval import Interval
 CLAIM = "Public scripts, unmodified (goal: same output, exit code and weights; 1.6× in the mean)"
 NAME = "public-scripts"
 SUMS_WITHIN = 0.02  # phases against the step
+TIE = 0.05  # shares of the sampler that differ by less are as large
 SLOWEST = 0.98  # a found plan must not be slower than this
 GROUPS = {
     "fetch": ("fetch", "loader start"),
     "forward": ("forward",),
     "backward": ("backward",),
     "optimizer": ("optimizer", "zero_grad"),
+    "evaluation": ("evaluation",),
 }
 
 
@@ -52,6 +54,7 @@ class Verdict:
     sums: float = math.nan
     largest: str = ""
     sampled: str = ""
+    agrees: bool = False
     kept: list[str] = field(default_factory=list)
     step: Interval | None = None
     job: Interval | None = None
@@ -119,7 +122,10 @@ class Examination:
         if abs(self.verdict.sums) > SUMS_WITHIN:
             self.verdict.broken.append(f"phases sum to {100 * (1 + self.verdict.sums):.1f} % of the step")
         self.verdict.largest = largest({p["name"]: p["seconds"]["value"] for p in trace["phases"]})
-        self.verdict.sampled = max(self.script.sampled, key=lambda g: self.script.sampled[g], default="")
+        sampled = self.script.sampled
+        if sampled:
+            self.verdict.sampled = max(sampled, key=lambda g: sampled[g])
+            self.verdict.agrees = sampled.get(self.verdict.largest, 0.0) > sampled[self.verdict.sampled] - TIE
 
     def _searched(self, arm: Arm) -> None:
         steps = arm.plan()
@@ -189,7 +195,7 @@ def cells(v: Verdict) -> tuple[str, ...]:
     """One row of the table."""
     sampler = ""
     if v.sampled and v.largest:
-        sampler = ", sampler too" if v.sampled == v.largest else f", sampler: {v.sampled}"
+        sampler = ", sampler too" if v.agrees else f", sampler: {v.sampled}"
     return (
         v.name,
         str(v.steps),

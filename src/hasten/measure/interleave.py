@@ -3,7 +3,7 @@
 Within each pair a coin decides which way goes first. If both ways take the same time, the sign of a pair's log-ratio
 is that coin, whatever the machine does meanwhile, so the signed-rank test is exact under any noise, busy or quiet,
 independent or not. Looks at the growing data share one error budget (Bonferroni), so looking often cannot manufacture
-a difference.
+a difference. Most of the budget is spent where it saves most: on the first look, which nine wins out of nine pass.
 """
 
 from __future__ import annotations
@@ -21,8 +21,10 @@ import numpy as np
 
 from hasten.core.interval import Interval
 
-FALSE_CLAIMS = 0.004  # probability that a whole A/A trial claims a difference; the promise is 1 in 200
-LOOKS = (12, 17, 24, 34, 48, 68, 96, 136, 192, 272)  # pairs after which the test is looked at
+LOOKS = (9, 12, 17, 24, 34, 48, 68, 96, 136, 192, 272)  # pairs after which the test is looked at
+ALL_WON = 2.0 ** -LOOKS[0]  # probability that equal ways win the first look's pairs all
+FASTER_AT_LOOK, SLOWER_AT_LOOK = 2.5e-4, 4e-5  # … and that they pass for faster, or slower, at a later one
+FALSE_CLAIMS = ALL_WON + (len(LOOKS) - 1) * (FASTER_AT_LOOK + SLOWER_AT_LOOK)  # of a whole trial; the promise is 1/200
 EQUAL = 0.01  # an interval within ±1 % says "no difference"
 FUTILE = (6, 9)  # pairs after which a trial without any sign of a gain is given up (no claim is made by that)
 REPORT_LEVEL = 0.99
@@ -113,10 +115,12 @@ class Pairs:
         return self.outcome
 
     def _test(self, logs: list[float]) -> Outcome:
-        _, low, high = hodges_lehmann(logs, 1 - FALSE_CLAIMS / len(self.looks))
-        if low > 0:
+        if self._looked == 1 and len(self.looks) > 1:
+            if min(logs) > 0:
+                return Outcome.FASTER
+        elif hodges_lehmann(logs, 1 - 2 * FASTER_AT_LOOK)[1] > 0:
             return Outcome.FASTER
-        if high < 0:
+        elif hodges_lehmann(logs, 1 - 2 * SLOWER_AT_LOOK)[2] < 0:
             return Outcome.SLOWER
         _, low, high = hodges_lehmann(logs, REPORT_LEVEL)
         if low > math.log(1 - EQUAL) and high < math.log(1 + EQUAL):

@@ -66,6 +66,11 @@ class Judge:
     def steps(self) -> int:
         return int(max(LEAST_STEPS, min(MOST_STEPS, self.part_seconds / max(self.step_seconds, 1e-6))))
 
+    def least_seconds(self, remedy: Remedy) -> float:
+        """What comparing weights takes where steps are so long that only the fewest are compared."""
+        children = 2 if remedy.fidelity is Fidelity.IDENTICAL else 4
+        return children * LEAST_STEPS * self.step_seconds
+
     def judge(self, remedies: list[Remedy]) -> Finding:
         """Compare the script with ``remedies`` on to the script as it is."""
         promise = max((r.fidelity for r in remedies), key=lambda f: f.rank, default=Fidelity.IDENTICAL)

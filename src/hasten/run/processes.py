@@ -25,13 +25,13 @@ import numpy as np
 
 from hasten.core.interval import Interval, student_t
 from hasten.core.remedy import Fidelity, Grain, Remedy
-from hasten.measure.interleave import Outcome, Pairs, coin_flips
+from hasten.measure.interleave import REPORT_LEVEL, Outcome, Pairs, coin_flips
 from hasten.run.fidelity import LEAST_JUDGED, Finding, compare
 from hasten.run.trial import Measured
 
 METHOD = "throw-away processes, in turns"
 LEAST_PAIRS, MOST_PAIRS = 4, 10
-LEVEL = 0.995
+LEVEL = 1 - 0.004 / (MOST_PAIRS - LEAST_PAIRS + 1)  # every look has its share of the error; the promise is 1 in 200
 WARM_STEPS = 6
 TIMED_STEPS = 40
 START_SECONDS = 60.0  # a process may take this long to reach its first step, beyond what the script itself took
@@ -58,10 +58,10 @@ class ProcessPairs(Pairs):
     def exhausted(self) -> bool:
         return self.outcome is not Outcome.OPEN
 
-    def ratio(self, level: float = LEVEL) -> Interval | None:
+    def ratio(self, level: float = REPORT_LEVEL) -> Interval | None:
         return _student(self.wall, level)
 
-    def cpu_ratio(self, level: float = LEVEL) -> Interval | None:
+    def cpu_ratio(self, level: float = REPORT_LEVEL) -> Interval | None:
         return _student(self.cpu, level)
 
 
@@ -91,6 +91,11 @@ class ProcessRoom:
     def unsuited(self, remedy: Remedy) -> str:
         """Nothing can be asked beforehand; a process in which it cannot be applied says so by its result."""
         return "cannot be compared between processes" if remedy.grain is Grain.JOB else ""
+
+    def least_seconds(self, remedy: Remedy) -> float:
+        """What the shortest trial that can end in a claim takes."""
+        once = self.start_seconds + (WARM_STEPS + TIMED_STEPS) * self.step_seconds + remedy.one_off_seconds
+        return 2 * LEAST_PAIRS * once
 
     def compare(self, without: list[Remedy], with_: list[Remedy], seconds: float) -> Measured:
         """Processes with ``with_`` against processes with ``without``, in coin-flip order, for at most ``seconds``."""
@@ -184,6 +189,11 @@ class ProcessJudge:
     steps: int = 20
     _base: dict[str, Any] | None = None
     _again: dict[str, Any] | None = None
+
+    def least_seconds(self, remedy: Remedy) -> float:
+        """What comparing weights takes."""
+        children = 2 if remedy.fidelity is Fidelity.IDENTICAL else 4
+        return children * (self.room.start_seconds + self.steps * self.room.step_seconds)
 
     def judge(self, remedies: list[Remedy]) -> Finding:
         self._base = self._base or self.room.once([], 0, self.steps)

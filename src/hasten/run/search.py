@@ -23,6 +23,8 @@ from hasten.run.trial import Measured, TrialRoom
 MOST_SECONDS = 120.0  # default budget: the smaller of this …
 SHARE_OF_JOB = 0.05  # … and this part of the predicted job,
 UNKNOWN_SECONDS = 30.0  # or this where the job's length cannot be predicted
+SLACK = 1.3  # times the shortest trial, where steps are long
+LONG_STEPS = "steps are so long that the budget holds only trials of what promises more"
 LEAST_TRIAL = 2.0  # seconds; a trial that would get less is not begun
 CLEARLY_SLOWER = 0.9  # measured speed-up of one setting below which its other settings are not tried
 LEAST_PASSES = 1.5  # predicted passes over the data below which nothing is cached
@@ -72,14 +74,21 @@ class Search:
         """Try everything that the budget allows."""
         start = time.monotonic()
         candidates = list(self.candidates())
+        affordable = self._affordable(candidates)
         for number, (finding, remedy) in enumerate(candidates):
             left = self.budget - (time.monotonic() - start)
             trial = _trial(finding, remedy)
             why = self._why_not(finding, remedy, left)
+            if not why and str(remedy) not in affordable:
+                why = "dearer to try than the budget allows" if remedy.one_off_seconds else LONG_STEPS
             if why:
                 self.trials.append(replace(trial, why=why))
                 continue
-            share = max(LEAST_TRIAL + 2 * remedy.one_off_seconds, left / (len(candidates) - number) * 2)
+            share = max(
+                LEAST_TRIAL + 2 * remedy.one_off_seconds,
+                SLACK * self.room.least_seconds(remedy),
+                left / (len(candidates) - number) * 2,
+            )
             self.say(f"trial {number + 1} of {len(candidates)}: {remedy}")
             self.trials.append(self._try(finding, remedy, trial, min(left, share)))
 
@@ -93,6 +102,17 @@ class Search:
                     seen.add(str(remedy))
                     out.append((finding, remedy))
         return out
+
+    def _affordable(self, candidates: list[tuple[Finding, Remedy]]) -> set[str]:
+        """Where the budget does not hold the shortest trials of all, those of the remedies that promise most."""
+        left, chosen = self.budget, set()
+        open_ = [(f, r) for f, r in candidates if not self._why_not(f, r, self.budget)]
+        for _, remedy in sorted(open_, key=lambda c: -c[0].predicted.value):
+            least = self.room.least_seconds(remedy) + self.judge.least_seconds(remedy)
+            if least <= left:
+                left -= least
+                chosen.add(str(remedy))
+        return chosen
 
     def _why_not(self, finding: Finding, remedy: Remedy, left: float) -> str:
         if self.only and remedy.name not in self.only:

@@ -13,10 +13,10 @@ from typing import Any
 from hasten.core.errors import Unsuited
 from hasten.core.interval import Interval
 from hasten.core.remedy import Grain, Remedy, Seam, Undo, undo_all
-from hasten.measure.interleave import Outcome, Pairs, coin_flips
+from hasten.measure.interleave import LOOKS, Outcome, Pairs, coin_flips
 from hasten.seams import fork
 from hasten.seams.apply import Switchboard
-from hasten.seams.child import WITH, WITHOUT, Ahead, Alternating, Batches, Tokened
+from hasten.seams.child import WITH, WITHOUT, Ahead, Alternating, Batches, Tokened, warm_steps
 from hasten.seams.record import record_batches
 from hasten.seams.watch import Watch
 
@@ -24,7 +24,6 @@ FORKED_STEPWISE = "fork, step by step"
 FORKED_IN_TURNS = "fork, two children in turns"
 UNIT_SECONDS = 0.02  # a turn lasts at least this long …
 WORKER_UNIT = 4  # … and this many steps where workers deliver in bursts
-WARM = 4
 SILENT_SECONDS = 20.0  # a child that says nothing for so long (beyond its steps) is given up
 
 
@@ -69,6 +68,15 @@ class TrialRoom:
         self.folder = folder
         self.compiled = compiled
         self.recorded: deque[Any] | None = record_batches(watch)
+
+    def least_seconds(self, remedy: Remedy) -> float:
+        """What the shortest trial that can end in a claim takes."""
+        pairs, warm = LOOKS[0], warm_steps(self.step_seconds)
+        if remedy.grain is Grain.STEP:
+            steps = warm + 2 * pairs * (1 + remedy.settle)
+        else:
+            steps = 2 * (warm + remedy.settle + pairs)
+        return steps * self.step_seconds + remedy.one_off_seconds
 
     # -- one trial -----------------------------------------------------------------------------------------------
 
@@ -154,7 +162,7 @@ class TrialRoom:
         changed = [r for r in (*without, *with_) if (r in without) != (r in with_)]
         fresh = any(r.seam is Seam.LOADER for r in changed)
         unit = max(1, min(16, round(UNIT_SECONDS / max(self.step_seconds, 1e-6))))
-        warm = WARM + max((r.settle for r in changed), default=0)
+        warm = warm_steps(self.step_seconds) + max((r.settle for r in changed), default=0)
         if fresh:
             unit, warm = max(unit, WORKER_UNIT), warm + 4
         children: dict[int, fork.Child] = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import statistics
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -18,8 +19,20 @@ from hasten.seams.state import Snapshot, digest
 from hasten.seams.watch import Watch
 
 WARM_STEPS = 4  # steps after a fork that are not timed: copy-on-write faults, threads coming back
+LONG_STEP = 0.25  # seconds; of steps as long as this, one is enough for that
 _DIRTY = (EVALUATION, CHECKPOINT, INDEX["loader start"])
 WITHOUT, WITH = 0, 1
+
+
+def warm_steps(step_seconds: float) -> int:
+    """How many steps after a fork are not timed."""
+    return 1 if step_seconds >= LONG_STEP else WARM_STEPS
+
+
+def unusual_phases(watch: Watch) -> tuple[int, ...]:
+    """What a step must not hold to be compared with others: what most of the script's steps do not hold."""
+    rows = watch.recent(64)
+    return tuple(i for i in _DIRTY if 2 * sum(row[i + 1] > 0 for row in rows) <= len(rows))
 
 
 class Batches:
@@ -143,7 +156,9 @@ class Alternating:
         self.undo: Undo | None = None
         self.order: list[int] = []
         self.times: dict[int, tuple[float, float]] = {}
-        self.discard = WARM_STEPS
+        rows = watch.recent(64)
+        self.discard = warm_steps(statistics.median(row[0] for row in rows) / 1e9 if rows else 0.0)
+        self.unusual = unusual_phases(watch)
         self.counted = 0
         self.sums = [0.0, 0.0]
         watch.keep_loss = False
@@ -162,7 +177,7 @@ class Alternating:
         spent = self.watch.clock.cut(self.watch.clock.now())
         if self.discard:
             self.discard -= 1
-        elif any(spent[i] for i in _DIRTY):
+        elif any(spent[i] for i in self.unusual):
             self._begin_pair()
         else:
             self.sums[0] += wall
@@ -232,6 +247,7 @@ class Tokened:
         self.count = 0
         self.wall_sum = self.cpu_sum = 0.0
         self.dirty = False
+        self.unusual = unusual_phases(watch)
         self._start()
 
     def _start(self) -> None:
@@ -253,7 +269,7 @@ class Tokened:
         else:
             self.wall_sum += wall
             self.cpu_sum += cpu
-            self.dirty |= any(spent[i] for i in _DIRTY)
+            self.dirty |= any(spent[i] for i in self.unusual)
             self.count += 1
             if self.count == self.unit:
                 self.sender.row(2 if self.dirty else 0, self.wall_sum, self.cpu_sum)
@@ -339,6 +355,7 @@ class Straight:
         self.outcome = outcome
         self.marks = marks
         self.losses: list[float] = []
+        self.unusual = unusual_phases(watch)
         watch.keep_loss = bool(outcome)
         sender.at_end = self._tell  # a script that ends before all steps are taken is compared as it ended
         self._start()
@@ -359,7 +376,7 @@ class Straight:
         if self.warm:
             self.warm -= 1
         else:
-            dirty = any(spent[i] for i in _DIRTY)
+            dirty = any(spent[i] for i in self.unusual)
             self.sender.row(2 if dirty else 0, wall, cpu, loss)
         if not self.left:
             self.sender.leave()

@@ -269,8 +269,9 @@ class Sampler:
     def _settle(self, of_evaluation: bool) -> None:
         """What the tail was is known now."""
         tail, self.tail = self.tail, {}
-        for (phase, *rest), weight in tail.items():
-            key = (EVALUATION if of_evaluation and phase != CHECKPOINT else phase, *rest)
+        for key, weight in tail.items():
+            if of_evaluation and key[0] != CHECKPOINT:
+                key = (EVALUATION, *key[1:])
             self.seconds[key] = self.seconds.get(key, 0.0) + weight
 
     def take(self) -> dict[SampleKey, float]:

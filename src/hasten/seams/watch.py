@@ -378,6 +378,11 @@ class Watch:
         rows, fold = self.rows, self.fold
         return [tuple(x // fold for x in rows[i : i + WIDTH]) for i in range(0, len(rows), WIDTH)]
 
+    def recent(self, count: int) -> list[tuple[int, ...]]:
+        """The last ``count`` records at most, as :meth:`records` gives them."""
+        rows, fold = self.rows[-count * WIDTH :], self.fold
+        return [tuple(x // fold for x in rows[i : i + WIDTH]) for i in range(0, len(rows), WIDTH)]
+
 
 def monotonic() -> int:
     """The clock that all processes of this machine share, nanoseconds."""
