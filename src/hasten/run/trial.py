@@ -16,7 +16,7 @@ from hasten.core.remedy import Grain, Remedy, Seam, Undo, undo_all
 from hasten.measure.interleave import LOOKS, Outcome, Pairs, coin_flips
 from hasten.seams import fork
 from hasten.seams.apply import Switchboard
-from hasten.seams.child import WITH, WITHOUT, Ahead, Alternating, Batches, Tokened, warm_steps
+from hasten.seams.child import LONG_STEP, WITH, WITHOUT, Ahead, Alternating, Batches, Tokened, warm_steps
 from hasten.seams.record import record_batches
 from hasten.seams.watch import Watch
 
@@ -71,12 +71,14 @@ class TrialRoom:
 
     def least_seconds(self, remedy: Remedy) -> float:
         """What the shortest trial that can end in a claim takes."""
-        pairs, warm = LOOKS[0], warm_steps(self.step_seconds)
-        if remedy.grain is Grain.STEP:
-            steps = warm + 2 * pairs * (1 + remedy.settle)
-        else:
-            steps = 2 * (warm + remedy.settle + pairs)
+        pairs, warm, settle = LOOKS[0], warm_steps(self.step_seconds), self._settle([remedy])
+        steps = warm + 2 * pairs * (1 + settle) if remedy.grain is Grain.STEP else 2 * (max(warm, settle) + pairs)
         return steps * self.step_seconds + remedy.one_off_seconds
+
+    def _settle(self, remedies: list[Remedy]) -> int:
+        """Steps after a switch that are not timed; one is enough where steps are long."""
+        most = 1 if self.step_seconds >= LONG_STEP else 1 << 30
+        return max((r.settle if r.one_off_seconds else min(r.settle, most) for r in remedies), default=0)
 
     # -- one trial -----------------------------------------------------------------------------------------------
 
@@ -97,7 +99,7 @@ class TrialRoom:
         common = [r for r in without if r in with_]
         off = [r for r in without if r not in with_]
         on = [r for r in with_ if r not in without]
-        settle = max((r.settle for r in (*on, *off)), default=0)
+        settle = self._settle([*on, *off])
         unit = max(1, min(8, round(0.004 / max(self.step_seconds, 1e-6))))
 
         def driver(sender: fork.Sender) -> Alternating:
@@ -162,7 +164,7 @@ class TrialRoom:
         changed = [r for r in (*without, *with_) if (r in without) != (r in with_)]
         fresh = any(r.seam is Seam.LOADER for r in changed)
         unit = max(1, min(16, round(UNIT_SECONDS / max(self.step_seconds, 1e-6))))
-        warm = warm_steps(self.step_seconds) + max((r.settle for r in changed), default=0)
+        warm = max(warm_steps(self.step_seconds), self._settle(changed))
         if fresh:
             unit, warm = max(unit, WORKER_UNIT), warm + 4
         children: dict[int, fork.Child] = {}
