@@ -66,7 +66,7 @@ class Outcome:
     Attributes:
         trials: every remedy considered, in order, with its verdict.
         plan: the kept remedies.
-        before, after: seconds per step as measured before the trials and after the plan took hold.
+        before, after: median seconds per step, before the trials and after the plan took hold.
         overall: speed-up of all kept remedies together, paired in one trial.
         cost_seconds: what all trials cost.
         budget_seconds: what they were allowed to cost.

@@ -268,7 +268,7 @@ def _before_and_after(before: Interval, after: Interval) -> str:
     unit = time_unit(before.value)
     a, b = (figure(x, unit.per_second) for x in (before, after))
     level = level_of([before, after])
-    return f"{a.value} {a.plus_minus} {unit.name} before, {b.value} {b.plus_minus} {unit.name} after ({level})"
+    return f"median {a.value} {a.plus_minus} {unit.name} before, {b.value} {b.plus_minus} {unit.name} after ({level})"
 
 
 def next_command(outcome: Report | Result) -> str:

@@ -8,7 +8,8 @@ Remedy
     ``Compile()`` compiles the model's calls in place with ``torch.compile``.
 
 Fidelity
-    equivalent: fused operations round at other places.
+    equivalent: fused operations round at other places. Dropout draws the numbers that eager mode draws
+    (``torch._inductor.config.fallback_random``), so that the updates can be compared at all.
 
 When it does not help
     Short jobs (compiling takes from ten seconds to minutes, and again for evaluation), shapes that change, models
@@ -53,10 +54,14 @@ class Compile(Remedy):
             raise Unsuited("the module has no parameters")
         if not next(target.parameters()).is_cuda and not has_compiler():
             raise Unsuited("torch.compile needs a C++ compiler on this machine")
+        from torch._inductor import config
+
+        before, config.fallback_random = config.fallback_random, True
         target.compile()
 
         def undo() -> None:
             target._compiled_call_impl = None
+            config.fallback_random = before
 
         return undo
 

@@ -162,7 +162,8 @@ class Judge:
             return Straight(sender, self.room.watch, self.steps, warm=0, snapshot=snapshot, outcome=path, marks=MARKS)
 
         child = fork.go(self.room.watch, driver, allowed=(self.folder,), processes=False)
-        end = time.monotonic() + self.part_seconds + 6 * self.steps * self.step_seconds
+        one_off = max((r.one_off_seconds for r in remedies), default=0.0)
+        end = time.monotonic() + self.part_seconds + 6 * self.steps * self.step_seconds + 2 * one_off
         try:
             while not child.ended and time.monotonic() < end:
                 if any(r[0] == fork.DONE for r in child.rows(0.5)):

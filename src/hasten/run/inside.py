@@ -33,6 +33,7 @@ from hasten.seams.window import Window, rest
 
 OVERALL_SHARE = 0.15  # of the budget, kept for timing all kept remedies together
 JUDGE_SHARE = 0.04  # of the budget, for one child of a comparison of weights
+MOST_RECORDS = 2048  # step records that the speed before the trials is read from
 SETTLE = 3  # steps after applying the plan that are not counted
 
 
@@ -160,7 +161,7 @@ class Runner:
         self.outcome = Outcome(
             trials=tuple(search.trials),
             plan=self._plan(steps),
-            before=self.trace.step,
+            before=Interval.of_median([r[0] / 1e9 for r in self.watch.recent(MOST_RECORDS)]),
             overall=ratio,
             cost_seconds=cost,
             budget_seconds=budget,
@@ -226,7 +227,7 @@ class Runner:
         fold = self.watch.fold
         rows = self.watch.records()[(self.applied_at + SETTLE) // fold :]
         rows = rows[len(rows) // 4 :]
-        return Interval.of_mean([r[0] / 1e9 for r in rows]) if self.applied_at and len(rows) >= 4 else None
+        return Interval.of_median([r[0] / 1e9 for r in rows]) if self.applied_at and len(rows) >= 4 else None
 
     def _finish(self, how: str) -> None:
         self.window.close()

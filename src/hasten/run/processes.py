@@ -88,7 +88,7 @@ class ProcessRoom:
     start_seconds: float
     command: list[str] = field(default_factory=lambda: list(sys.orig_argv))
 
-    def unsuited(self, remedy: Remedy) -> str:
+    def unsuited(self, remedy: Remedy, base: list[Remedy]) -> str:
         """Nothing can be asked beforehand; a process in which it cannot be applied says so by its result."""
         return "cannot be compared between processes" if remedy.grain is Grain.JOB else ""
 

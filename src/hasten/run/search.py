@@ -11,7 +11,7 @@ from typing import Any
 from hasten.core.finding import Finding
 from hasten.core.interval import Interval
 from hasten.core.plan import Step
-from hasten.core.remedy import Fidelity, Grain, Remedy
+from hasten.core.remedy import Fidelity, Grain, Remedy, Seam
 from hasten.core.report import Trial
 from hasten.core.trace import Trace
 from hasten.measure.interleave import Outcome
@@ -68,6 +68,7 @@ class Search:
     kept: list[Kept] = field(default_factory=list)
     trials: list[Trial] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
+    _unsuited: set[str] = field(default_factory=set)
     _proved: tuple[set[str], str] = field(default_factory=lambda: (set(), ""))
 
     def run(self) -> None:
@@ -91,6 +92,8 @@ class Search:
             )
             self.say(f"trial {number + 1} of {len(candidates)}: {remedy}")
             self.trials.append(self._try(finding, remedy, trial, min(left, share)))
+            if self.trials[-1].verdict == "kept" and remedy.seam is Seam.LOADER:
+                candidates.extend(self._reopened(candidates))
 
     def candidates(self) -> list[tuple[Finding, Remedy]]:
         """Remedies of all findings in the rules' order, each once."""
@@ -102,6 +105,13 @@ class Search:
                     seen.add(str(remedy))
                     out.append((finding, remedy))
         return out
+
+    def _reopened(self, candidates: list[tuple[Finding, Remedy]]) -> list[tuple[Finding, Remedy]]:
+        """Remedies of fetching that could not be applied before: with other workers they may be."""
+        again = [(f, r) for f, r in candidates if r.seam is Seam.FETCHER and str(r) in self._unsuited]
+        self._unsuited -= {str(r) for _, r in again}
+        self.trials = [t for t in self.trials if t.remedy not in {str(r) for _, r in again}]
+        return again
 
     def _affordable(self, candidates: list[tuple[Finding, Remedy]]) -> set[str]:
         """Where the budget does not hold the shortest trials of all, those of the remedies that promise most."""
@@ -149,8 +159,9 @@ class Search:
         start = time.monotonic()
         base = [k.remedy for k in self.kept]
         with_ = [r for r in base if r.name not in remedy.conflicts] + [remedy]
-        unsuited = self.room.unsuited(remedy)
+        unsuited = self.room.unsuited(remedy, [r for r in with_ if r is not remedy])
         if unsuited:
+            self._unsuited.add(str(remedy))
             return replace(trial, why=unsuited)
         measured = self.room.compare(base, with_, seconds)
         trial = replace(

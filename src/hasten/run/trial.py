@@ -226,12 +226,16 @@ class TrialRoom:
                 return rows[-1]
         return None
 
-    def unsuited(self, remedy: Remedy) -> str:
-        """Why a remedy cannot be applied here; empty when it can. Asked in a child: not every switch has a way back."""
+    def unsuited(self, remedy: Remedy, base: list[Remedy]) -> str:
+        """Why a remedy cannot be applied on top of ``base``; empty when it can.
+
+        Asked in a child: not every switch has a way back.
+        """
         path = os.path.join(self.folder, "unsuited")
 
         def driver(sender: fork.Sender) -> None:
             words = ""
+            self.arrange(base, fresh=False)
             try:
                 self.switchboard.on(remedy)
             except Unsuited as error:
