@@ -34,6 +34,8 @@ class Script:
     by_hand: float | None = None
     sampled: dict[str, float] = field(default_factory=dict)
     source: str = ""
+    budget: float | None = None
+    least_steps: int = 0
 
     @classmethod
     def of(cls, entry: dict[str, Any], short: bool) -> Script:
@@ -49,6 +51,8 @@ class Script:
             seeded=entry.get("seeded"),
             by_hand=entry.get("by_hand"),
             sampled={k: float(v) for k, v in shares.items() if k in groups},
+            budget=entry.get("budget"),
+            least_steps=int(entry.get("least_steps") or 0),
             source=" ".join(filter(None, [entry.get("repo"), entry.get("commit")])),
         )
 
@@ -100,7 +104,8 @@ class Bench:
 
     def first(self, script: Script) -> Arm:
         """As its author runs it, but ended by the clock if it is long."""
-        return self._run("plain", script, [script.python, *script.argv], WITNESS_SECONDS=str(self.most_seconds))
+        limits = {"WITNESS_SECONDS": str(self.most_seconds), "WITNESS_LEAST": str(script.least_steps)}
+        return self._run("plain", script, [script.python, *script.argv], **limits)
 
     def plain(self, script: Script, steps: int) -> Arm:
         """As its author runs it; ended after ``steps`` optimizer steps unless that is 0, as all later arms."""

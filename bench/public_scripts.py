@@ -88,7 +88,7 @@ class Examination:
         self._explained(self._keep(self.bench.explain(self.script, steps)))
         plan = self.bench.folder / "plan.json"
         plan.unlink(missing_ok=True)
-        searched = self.bench.search(self.script, steps, self.args.budget, self.args.allow, plan)
+        searched = self.bench.search(self.script, steps, self.script.budget or self.args.budget, self.args.allow, plan)
         self._searched(self._keep(searched))
         if searched.plan():
             self._timed(steps, plan, searched)

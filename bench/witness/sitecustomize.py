@@ -2,11 +2,14 @@
 
 Put on PYTHONPATH by bench/public_scripts.py in every arm alike, with and without hasten, and knows nothing of it.
 Does nothing unless WITNESS names a folder. WITNESS_STEPS ends the script after so many optimizer steps,
-WITNESS_SECONDS at the first step that many seconds after the first one (by SystemExit, as a script's own sys.exit).
+WITNESS_SECONDS at the first step that many seconds after the first one, but not before WITNESS_LEAST steps (by
+SystemExit, as a script's own sys.exit). In scripts without any optimizer calls of backward are the steps.
 """
 
 import os
 import sys
+
+WITHOUT_OPTIMIZER = 32  # calls of backward after which a script without an optimizer's step has none
 
 
 class Witness:
@@ -19,6 +22,7 @@ class Witness:
         self.pid = os.getpid()
         self.folder = folder
         self.most_steps = int(os.environ.get("WITNESS_STEPS") or 0)
+        self.least_steps = int(os.environ.get("WITNESS_LEAST") or 0)
         self.most_seconds = float(os.environ.get("WITNESS_SECONDS") or 0)
         self.optimizers = []
         self.stamps = []
@@ -40,10 +44,12 @@ class Witness:
             self.stamps.append([now])
         self.steps += 1
         self.first = self.first or now
-        if not self.stopped and (
-            (self.most_steps and self.steps >= self.most_steps)
-            or (self.most_seconds and now - self.first > self.most_seconds * 1e9)
-        ):
+        self.end_if_due(self.steps, now)
+
+    def end_if_due(self, steps, now) -> None:
+        """End the script where that was asked for."""
+        late = self.most_seconds and now - self.first > self.most_seconds * 1e9 and steps >= self.least_steps
+        if not self.stopped and (late or (self.most_steps and steps >= self.most_steps)):
             self.stopped = True
             raise SystemExit(0)
 
@@ -53,7 +59,11 @@ class Witness:
         def backward(*args, **kwargs):
             out = original(*args, **kwargs)
             if not self.steps and os.getpid() == self.pid:
-                self.backwards.append(self.now())
+                now = self.now()
+                self.first = self.first or now
+                self.backwards.append(now)
+                if len(self.backwards) >= WITHOUT_OPTIMIZER:
+                    self.end_if_due(len(self.backwards), now)
             return out
 
         torch.autograd.backward = backward
@@ -77,7 +87,7 @@ class Witness:
         import json
 
         content = {
-            "steps": self.steps,
+            "steps": self.steps or len(self.backwards),
             "stopped": self.stopped,
             "stamps": self.stamps or [self.backwards],
             "weights": self.weights(sys.modules["torch"]),
