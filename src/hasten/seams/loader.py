@@ -81,7 +81,9 @@ def _next(watch: Watch, original: Any) -> Any:
     def __next__(self: Any) -> Any:
         if get_ident() != clock.thread or clock.current == FETCH:
             return original(self)
-        record: LoaderRecord | None = iterators.get(self)
+        record: LoaderRecord | None = watch.feeding  # mostly the same again
+        if record is None or record.iterator is not self:
+            record = iterators.get(self)
         if record is None:
             return original(self)
         if record.role == "evaluation":

@@ -7,7 +7,7 @@ import threading
 from typing import Any
 
 from hasten.core.remedy import Undo
-from hasten.measure.clock import timed
+from hasten.measure.clock import INDEX, timed
 from hasten.seams.locate import user_frame
 from hasten.seams.patch import Patches
 from hasten.seams.watch import Watch
@@ -41,15 +41,24 @@ def install(watch: Watch, patches: Patches) -> None:
     register_optimizer_step_pre_hook(before)
     register_optimizer_step_post_hook(after)
     original = torch.optim.Optimizer.zero_grad
-    zeroing = timed(clock, "zero_grad", original)
+    phase, get_ident = INDEX["zero_grad"], threading.get_ident
 
     def zero_grad(self: Any, set_to_none: bool = True) -> None:
-        if not set_to_none and clock.locate is not None:
-            record = watch.optimizers.get(id(self))
-            if record is not None and not record.zeroes_gradients:
+        if get_ident() != clock.thread:
+            original(self, set_to_none)
+            return
+        clock.enter(phase)
+        start = clock.last
+        try:
+            original(self, set_to_none)
+        finally:
+            clock.leave()
+            if clock.locate is not None:
                 frame = user_frame(_get_frame(1))
-                record.zeroes_gradients, record.zero_place = True, (frame.f_code, frame.f_lasti)
-        zeroing(self, set_to_none)
+                clock.book((phase, frame.f_code, frame.f_lasti), clock.last - start)
+                record = watch.optimizers.get(id(self))
+                if not set_to_none and record is not None and not record.zeroes_gradients:
+                    record.zeroes_gradients, record.zero_place = True, (frame.f_code, frame.f_lasti)
 
     zero_grad.__doc__ = original.__doc__
     zero_grad.__wrapped__ = original  # type: ignore[attr-defined]

@@ -25,7 +25,8 @@ MOST_ROWS = 8192  # step records kept; beyond, neighbours are merged two by two
 BACKWARDS_WITHOUT_OPTIMIZER = 8  # calls of backward without any optimizer before backward becomes the clock …
 BACKWARDS_ACCUMULATED = 4096  # … or, where an optimizer exists that has not stepped yet, calls without its step
 IDLE_CLOCK = 25  # steps of other optimizers after which a silent clock optimizer is replaced
-MEMORY_EVERY = 8  # steps between two readings of the resident memory
+MEMORY_EVERY = 8  # steps between two readings of the resident memory …
+MEMORY_RARELY = 64  # … and after the first thousand
 WIDTH = len(PHASES) + 1
 _NO_PHASES = [0] * len(PHASES)
 
@@ -261,7 +262,7 @@ class Watch:
                 self._merge_rows()
         else:
             self._fold(wall, spent)
-        if not self.light and not self.steps % MEMORY_EVERY:
+        if not self.light and not self.steps % (MEMORY_EVERY if self.steps < 1000 else MEMORY_RARELY):
             self._read_memory()
         if self.steps >= self.next_call and self.at_step is not None:
             self._call_agent(now)
@@ -340,6 +341,8 @@ class Watch:
             if self.new_target is not None:
                 self.new_target("model", module)
         clock = self.clock
+        if grad and record.trained and not clock.evaluating and module.training and self.tentative is not record:
+            return  # the usual step
         feeding = self.feeding
         if grad:
             if module.training or record.trains_in_eval_mode or not record.trained:
