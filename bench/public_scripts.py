@@ -21,6 +21,7 @@ from arms import Arm, Bench, Script
 from common import RESULTS, head, ratio, save, say, span
 from same_output import difference
 
+from hasten.core.codec import decode
 from hasten.core.interval import Interval
 
 CLAIM = "Public scripts, unmodified (goal: same output, exit code and weights; 1.6× in the mean)"
@@ -226,7 +227,8 @@ def summary(verdicts: list[Verdict], mean: Interval | None) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--manifest", type=Path, required=True)
+    parser.add_argument("--manifest", type=Path)
+    parser.add_argument("--merge", type=Path, nargs="+", help="run nothing; one table of the scripts of these results")
     parser.add_argument("--only", nargs="+", help="names of scripts; all unless given")
     parser.add_argument("--full", action="store_true", help="argv instead of short_argv")
     parser.add_argument("--seconds", type=float, default=60.0, help="of training after which a script is ended")
@@ -235,6 +237,12 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=4, help="pairs of plain and with the plan")
     parser.add_argument("--results", type=Path, default=RESULTS)
     args = parser.parse_args()
+    if args.merge:
+        head("public scripts, unmodified, from several runs of this bench")
+        results = [json.loads(path.read_text(encoding="utf-8")) for path in args.merge]
+        return conclude([decode(Verdict, v) for r in results for v in r["raw"]], args.results)
+    if args.manifest is None:
+        parser.error("--manifest is needed: which scripts, and where")
     entries = json.loads(args.manifest.read_text(encoding="utf-8"))
     scripts = [Script.of(e, not args.full) for e in entries if not args.only or e["name"] in args.only]
     head(f"{len(scripts)} public scripts, unmodified")
@@ -242,10 +250,15 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         for script in scripts:
             verdicts.append(Examination(Bench(Path(folder), args.seconds), script, args).run())
+    return conclude(verdicts, args.results)
+
+
+def conclude(verdicts: list[Verdict], results: Path) -> int:
+    """The table, the summary, the file; 1 where a promise was broken."""
     show(verdicts)
     mean = geometric_mean(verdicts)
     say("\n" + summary(verdicts, mean))
-    save(NAME, summary(verdicts, mean), {"geometric mean": mean}, [asdict(v) for v in verdicts], args.results)
+    save(NAME, summary(verdicts, mean), {"geometric mean": mean}, [asdict(v) for v in verdicts], results)
     return 1 if any(v.broken for v in verdicts) else 0
 
 
