@@ -170,6 +170,15 @@ def test_nine_wins_of_nine_are_enough_and_eight_are_not() -> None:
         assert pairs.look() is outcome
 
 
+def test_a_difference_within_the_margin_is_no_claim() -> None:
+    for gain, margin, claims in ((1.005, 0.0, True), (1.005, 0.01, False), (1.02, 0.01, True)):
+        pairs = Pairs(margin=margin)
+        for i in range(LOOKS[-1]):
+            pairs.add(gain + 1e-6 * i, 1.0)
+            pairs.look()
+        assert (pairs.outcome is Outcome.FASTER) == claims
+
+
 def test_a_verdict_is_final() -> None:
     pairs = Pairs()
     for i in range(LOOKS[0]):

@@ -25,6 +25,7 @@ LOOKS = (9, 12, 17, 24, 34, 48, 68, 96, 136, 192, 272)  # pairs after which the 
 ALL_WON = 2.0 ** -LOOKS[0]  # probability that equal ways win the first look's pairs all
 FASTER_AT_LOOK, SLOWER_AT_LOOK = 2.5e-4, 4e-5  # … and that they pass for faster, or slower, at a later one
 FALSE_CLAIMS = ALL_WON + (len(LOOKS) - 1) * (FASTER_AT_LOOK + SLOWER_AT_LOOK)  # of a whole trial; the promise is 1/200
+CHILDREN_DIFFER = 0.01  # two copies of a process may differ by this: their memory lies elsewhere
 EQUAL = 0.01  # an interval within ±1 % says "no difference"
 FUTILE = (6, 9)  # pairs after which a trial without any sign of a gain is given up (no claim is made by that)
 REPORT_LEVEL = 0.99
@@ -88,11 +89,14 @@ class Pairs:
 
     Attributes:
         wall, cpu: log(time without / time with) per pair; above 0 the remedy is faster.
+        margin: how much (1 is 100 %) a claimed difference must exceed: 0 where a coin decides all that two ways do not
+            share, more where they also differ in something that no coin decides, as two processes do.
     """
 
     wall: list[float] = field(default_factory=list)
     cpu: list[float] = field(default_factory=list)
     looks: tuple[int, ...] = LOOKS
+    margin: float = 0.0
     least: ClassVar[int] = 6  # pairs below which no ratio is told
     _looked: int = 0
     outcome: Outcome = Outcome.OPEN
@@ -115,12 +119,13 @@ class Pairs:
         return self.outcome
 
     def _test(self, logs: list[float]) -> Outcome:
+        margin = math.log1p(self.margin)
         if self._looked == 1 and len(self.looks) > 1:
-            if min(logs) > 0:
+            if min(logs) > margin:
                 return Outcome.FASTER
-        elif hodges_lehmann(logs, 1 - 2 * FASTER_AT_LOOK)[1] > 0:
+        elif hodges_lehmann(logs, 1 - 2 * FASTER_AT_LOOK)[1] > margin:
             return Outcome.FASTER
-        elif hodges_lehmann(logs, 1 - 2 * SLOWER_AT_LOOK)[2] < 0:
+        elif hodges_lehmann(logs, 1 - 2 * SLOWER_AT_LOOK)[2] < -margin:
             return Outcome.SLOWER
         _, low, high = hodges_lehmann(logs, REPORT_LEVEL)
         if low > math.log(1 - EQUAL) and high < math.log(1 + EQUAL):

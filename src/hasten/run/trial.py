@@ -13,7 +13,7 @@ from typing import Any
 from hasten.core.errors import Unsuited
 from hasten.core.interval import Interval
 from hasten.core.remedy import Grain, Remedy, Seam, Undo, undo_all
-from hasten.measure.interleave import LOOKS, Outcome, Pairs, coin_flips
+from hasten.measure.interleave import CHILDREN_DIFFER, LOOKS, Outcome, Pairs, coin_flips
 from hasten.seams import fork
 from hasten.seams.apply import Switchboard
 from hasten.seams.child import LONG_STEP, WITH, WITHOUT, Ahead, Alternating, Batches, Tokened, warm_steps
@@ -87,7 +87,7 @@ class TrialRoom:
         start = time.monotonic()
         changed = [r for r in (*without, *with_) if (r in without) != (r in with_)]
         stepwise = all(r.grain is Grain.STEP for r in changed)
-        pairs = Pairs()
+        pairs = Pairs(margin=0.0 if stepwise else CHILDREN_DIFFER)
         if stepwise:
             why = self._stepwise(without, with_, pairs, seconds)
         else:
