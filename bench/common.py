@@ -58,7 +58,7 @@ def save(name: str, summary: str, figures: dict[str, Any], raw: Any, folder: Pat
     content = {
         "bench": name,
         "summary": summary,
-        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": _command(),
         **where(),
         "figures": encode(figures),
         "raw": encode(raw),
@@ -66,6 +66,15 @@ def save(name: str, summary: str, figures: dict[str, Any], raw: Any, folder: Pat
     write_atomically(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
     say(f"\nwritten to {os.path.relpath(path)}")
     return path
+
+
+def _command() -> str:
+    """How the bench was called, without the folders of this machine."""
+    words = [Path(word).name if os.sep in word else word for word in sys.argv]
+    if "--results" in words:
+        at = words.index("--results")
+        del words[at : at + 2]
+    return " ".join(words)
 
 
 # -- intervals ---------------------------------------------------------------------------------------------------------
