@@ -6,7 +6,8 @@ Why it is slow
 
 Remedy
     ``NoGradEvaluation()`` runs calls of a model in eval mode without a graph, once the script has shown that it
-    never differentiates them.
+    never differentiates them. By hand only: ``hasten run`` cannot know that a script will not differentiate a later
+    evaluation (a saliency map, an attack), which would then fail.
 
 Fidelity
     identical: the same operations, nothing saved.

@@ -132,7 +132,7 @@ class Search:
         if remedy.fidelity.rank > self.allow.rank:
             return f"ask: --allow {remedy.fidelity.value}"
         if remedy.grain is Grain.JOB:
-            return "cannot be alternated inside a run"
+            return f"by hand only: `hasten rule {finding.code}` says why"
         if finding.predicted.high < LEAST_GAIN and not self.only:
             return "predicted to gain nothing"
         if any(k.remedy.name == remedy.name for k in self.kept):
