@@ -36,6 +36,7 @@ class Script:
     source: str = ""
     budget: float | None = None
     least_steps: int = 0
+    prints_samples: bool = False
 
     @classmethod
     def of(cls, entry: dict[str, Any], short: bool) -> Script:
@@ -53,6 +54,7 @@ class Script:
             sampled={k: float(v) for k, v in shares.items() if k in groups},
             budget=entry.get("budget"),
             least_steps=int(entry.get("least_steps") or 0),
+            prints_samples=bool(entry.get("prints_samples")),
             source=" ".join(filter(None, [entry.get("repo"), entry.get("commit")])),
         )
 
