@@ -1,0 +1,74 @@
+"""The engines behind one door: each trains the jobs of a ``Run`` to their end and keeps them in its store."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from hasten.fleet.loop import LoopTrainer, Saved, drive, fresh
+from hasten.fleet.native.engine import NativeTrainer
+from hasten.fleet.state import State
+from hasten.fleet.tasks import Job
+from hasten.fleet.workers import Asker, Run, in_processes, in_threads
+
+ENGINES = ("native", "stacked", "loop")
+
+
+def native(run: Run) -> None:
+    """Threads, each with the kernel's workspace in its core's cache."""
+
+    def work() -> Callable[[Job, int], State]:
+        trainers: dict[str, NativeTrainer] = {}
+
+        def train(job: Job, slot: int) -> State:
+            kind = run.kinds[job.index]
+            if kind.name not in trainers:
+                trainers[kind.name] = NativeTrainer(kind.chain, kind.layout, run.recipe)
+            trainer = trainers[kind.name].take(job)
+            return drive(job, start_of(run, job), run.recipe, trainer, saver(run, job, slot))
+
+        return train
+
+    in_threads(run, work)
+
+
+def loop(run: Run) -> None:
+    """Forked processes, each running the plain PyTorch loop."""
+    in_processes(run, _loop_child)
+
+
+def _loop_child(run: Run, asker: Asker) -> None:
+    while given := asker.more(1):
+        ((index, slot),) = given
+        job = run.jobs[index]
+        begun = time.perf_counter()
+        try:
+            start = start_of(run, job)
+            before = start.steps
+            state = drive(
+                job, start, run.recipe, LoopTrainer(run.module(job), run.kinds[index].layout, job, run.recipe),
+                saver(run, job, slot) if run.resumable else None,
+            )  # fmt: skip
+        except Exception as error:
+            state, before = run.failed(job, error), 0
+        state.seconds = time.perf_counter() - begun
+        run.store.finish(index, state)
+        asker.done(index, before, state.seconds)
+
+
+def start_of(run: Run, job: Job) -> State:
+    """Where a job begins: where it was left, or with its module's own initial weights."""
+    kept = run.start_of(job)
+    if kept is not None and run.resumable:
+        return kept
+    return fresh(run.module(job), run.kinds[job.index].layout, run.recipe)
+
+
+def saver(run: Run, job: Job, slot: int) -> Saved | None:
+    """Keeps a job's state after each epoch; None where there is no journal."""
+    if slot < 0:
+        return None
+    return lambda state: run.store.save(slot, job.index, state)
+
+
+BY_NAME: dict[str, Callable[[Run], None]] = {"native": native, "loop": loop}

@@ -1,0 +1,294 @@
+"""``fit``: from data to a fleet."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from hasten.core.errors import UsageError
+from hasten.fleet import engines, planner
+from hasten.fleet.files import recipe_json, repr_of
+from hasten.fleet.fleet import Fleet
+from hasten.fleet.frames import tasks_of
+from hasten.fleet.modules import Factory
+from hasten.fleet.planner import Choice
+from hasten.fleet.recipe import EarlyStop, Recipe
+from hasten.fleet.schedule import Queue, lower_bound
+from hasten.fleet.state import FAILED, RUNNING, STOPPED, State
+from hasten.fleet.store import Store, peek
+from hasten.fleet.summary import Progress, Row, Summary
+from hasten.fleet.tasks import Job, Task, jobs_of
+from hasten.fleet.workers import Kind, Run
+from hasten.measure import machine
+
+Watch = Callable[[Progress], None]
+
+
+def fit(
+    make_model: Callable[..., torch.nn.Module],
+    tasks: Any,
+    *,
+    loss: Any = "mse",
+    optimizer: Any = "adam",
+    lr: float = 1e-3,
+    epochs: int = 20,
+    batch_size: int = 64,
+    stop: EarlyStop | None = None,
+    seed: int = 0,
+    weight_decay: float = 0.0,
+    momentum: float = 0.0,
+    nesterov: bool = False,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+    clip: float | None = None,
+    by: str = "",
+    features: Sequence[str] = (),
+    target: str = "",
+    window: int = 0,
+    horizon: int = 0,
+    season: int = 0,
+    time_column: str = "",
+    settings: Mapping[str, Mapping[str, Any]] | None = None,
+    engine: str = "auto",
+    workers: int = 0,
+    shortest_first: bool = False,
+    prove: int = 0,
+    baseline: str = "",
+    journal: str | Path | None = None,
+    progress: Watch | None = None,
+) -> Fleet:
+    """Train one network a key, with the result the plain loop would have given.
+
+    Args:
+        make_model: returns an ``nn.Module``. It is called once a key, with torch's generator seeded for that key, with
+            the key's settings as arguments, and with the key where it has a parameter ``key``.
+        tasks: a mapping ``key -> (X, y)`` with X: (rows, …) and y: (rows,) or (rows, outputs); a mapping
+            ``key -> series`` with ``window`` and ``horizon``; or a data frame (pandas, polars, pyarrow …) with ``by``,
+            ``target``, and either ``features`` or ``window`` and ``horizon``.
+        loss: ``"mse"``, ``"mae"``, ``"huber"``, ``"quantile"``, ``"cross_entropy"``, ``"bce"``, a ``Loss``, or a
+            callable ``(predicted, y) -> scalar``.
+        optimizer: ``"sgd"``, ``"adam"``, ``"adamw"``, or a callable ``parameters -> torch.optim.Optimizer``.
+        lr, weight_decay, momentum, nesterov, betas, eps: the optimizer's, as in ``torch.optim``.
+        epochs, batch_size, seed: as in the plain loop; an epoch's last batch holds what is left.
+        stop: when a model stops early; it keeps its best weights.
+        clip: largest 2-norm of a model's gradient.
+        by, features, target, time_column: columns of a data frame; rows are sorted by ``time_column`` where it is given.
+        window, horizon: rows of a series that are seen and predicted; windows are views and are never copied out.
+        season: rows of one season, for the seasonal-naive baseline.
+        settings: a key's own ``lr``, ``weight_decay``, ``seed``; anything else goes to ``make_model``.
+        engine: ``"auto"`` tries those that can train these models; or ``"native"``, ``"stacked"``, ``"loop"``.
+        workers: models trained side by side; the cores this process may use unless given.
+        shortest_first: short jobs first; many keys are done early, the end comes a little later.
+        prove: train so many sampled keys by the plain loop, too, and compare.
+        baseline: ``"report"`` compares with the seasonal-naive forecast and one global model; ``"keep"`` also lets
+            the global model predict where it is better on the held-out rows.
+        journal: a folder; a run that was killed goes on from there when called again, to the same bits.
+        progress: called with a ``Progress`` whenever a model is finished.
+
+    Returns:
+        the fleet. Keys that could not be trained are in ``fleet.failed``.
+
+    Raises:
+        UsageError: the arguments do not fit together.
+        HastenError: the journal's disk is full.
+    """
+    recipe = Recipe(
+        loss, optimizer, lr, epochs, batch_size, seed, weight_decay, momentum, nesterov, betas, eps, clip, stop
+    )
+    if baseline not in ("", "report", "keep"):
+        raise UsageError(f"baseline={baseline!r}", "a typing error", 'baseline="report" or baseline="keep"')
+    if baseline and stop is None:
+        raise UsageError(
+            "baselines are compared on held-out rows, and none are held out", "stop is None", "stop=EarlyStop()"
+        )
+    found = tasks_of(
+        tasks, recipe, by=by, features=features, target=target, window=window, horizon=horizon, season=season,
+        time_column=time_column,
+    )  # fmt: skip
+    own = {str(key): dict(value) for key, value in (settings or {}).items()}
+    session = Session(Factory(make_model), recipe, found, own, engine, workers or machine.cores(), shortest_first)
+    fleet = session.train(Path(journal) if journal is not None else None, progress)
+    if prove:
+        from hasten.fleet import prove as proving
+
+        fleet._summary = replace(fleet._summary, proof=proving.prove(fleet, session, prove))
+    if baseline:
+        from hasten.fleet import baselines
+
+        baselines.compare(fleet, session, keep=baseline == "keep")
+    return fleet
+
+
+class Session:
+    """One call of ``fit``: its jobs, their kinds, and the engines chosen for them."""
+
+    def __init__(
+        self,
+        factory: Factory,
+        recipe: Recipe,
+        tasks: Mapping[str, Task],
+        settings: Mapping[str, Mapping[str, Any]],
+        engine: str,
+        workers: int,
+        shortest_first: bool = False,
+    ) -> None:
+        self.factory, self.recipe, self.tasks, self.settings = factory, recipe, tasks, settings
+        self.engine, self.workers, self.shortest_first = engine, workers, shortest_first
+        self.jobs = jobs_of(tasks, recipe, settings)
+        self.kinds: list[Kind] = []
+        self.choices: dict[str, Choice] = {}
+        self.store: Store | None = None
+
+    def train(self, journal: Path | None, progress: Watch | None) -> Fleet:
+        """Choose engines, train, and gather the fleet."""
+        begun = peek(journal).get("engines", {})
+        self._plan(begun)
+        self.store = self._store(journal)
+        start = time.perf_counter()
+        if self.jobs:
+            self._run(progress, start)
+        self.store.flush()
+        return self._fleet(time.perf_counter() - start)
+
+    # -- planning ------------------------------------------------------------------------------------------------------
+
+    def _plan(self, begun: Mapping[str, str]) -> None:
+        kinds = planner.kinds_of(self.jobs, self.factory)
+        read: dict[str, Kind] = {}
+        for kind in kinds:
+            if kind.name not in read:
+                chain, why = planner.read_chain(kind, self.recipe)
+                read[kind.name] = replace(kind, chain=chain, why_no_chain=why)
+        self.kinds = [read[kind.name] for kind in kinds]
+        for name, kind in read.items():
+            mine = [job for job, held in zip(self.jobs, self.kinds, strict=True) if held.name == name]
+            asked = begun.get(name, self.engine)
+            self.choices[name] = planner.choose(kind, mine, self.factory, self.recipe, asked)
+
+    def _store(self, journal: Path | None) -> Store:
+        identity = {
+            "keys": [[job.key, job.rows, len(job.held)] for job in self.jobs],
+            "recipe": recipe_json(self.recipe),
+            "model": repr_of(self.factory.make_model),
+            "settings": {k: {n: repr(v) for n, v in own.items()} for k, own in self.settings.items()},
+            "engines": {name: choice.engine for name, choice in self.choices.items()},
+        }
+        WIDTH = 64
+        wide = any(choice.engine == "stacked" for choice in self.choices.values())
+        slots = max(self.workers, 4) * (WIDTH if wide else 1)
+        return Store([kind.layout.total for kind in self.kinds], self.recipe.epochs, slots, journal, identity)
+
+    # -- training ------------------------------------------------------------------------------------------------------
+
+    def _run(self, progress: Watch | None, start: float) -> None:
+        assert self.store is not None
+        finished = {job.index for job in self.jobs if self.store.finished(job.index) is not None}
+        resumed = {i: kept for i, kept in self.store.in_flight_states().items() if i not in finished}
+        watcher = Watcher(self, progress, start)
+        for name in engines.ENGINES:
+            mine = [
+                job
+                for job in self.jobs
+                if self.choices[self.kinds[job.index].name].engine == name and job.index not in finished
+            ]
+            if not mine:
+                continue
+            queue = Queue(mine, [self.kinds[j.index].name for j in mine], self.recipe, self.shortest_first)
+            here = {j.index: resumed[j.index] for j in mine if j.index in resumed}
+            queue.before_others(set(here))
+            run = Run(
+                self.jobs, self.factory, self.recipe, self.kinds, queue, self.store, self.workers, here, watcher.tell
+            )
+            watcher.queue = queue
+            engines.BY_NAME[name](run)
+
+    # -- what came of it -----------------------------------------------------------------------------------------------
+
+    def _fleet(self, seconds: float) -> Fleet:
+        assert self.store is not None
+        states = [self.store.finished(job.index) for job in self.jobs]
+        by_key = {job.key: (job, state) for job, state in zip(self.jobs, states, strict=True)}
+        rows, places = [], {}
+        groups: dict[str, list[Any]] = {kind.name: [] for kind in self.kinds}
+        for key, task in self.tasks.items():
+            if key not in by_key:
+                rows.append(Row(key, len(task.y), "", "", np.nan, np.nan, 0, 0, False, 0.0, task.why_not))
+                continue
+            job, state = by_key[key]
+            assert state is not None
+            kind = self.kinds[job.index].name
+            rows.append(_row(job, kind, self.choices[kind].engine, state))
+            if state.status != FAILED:
+                places[key] = (kind, len(groups[kind]))
+                groups[kind].append(self.store.row(job.index))
+        work = [s.seconds for s in states if s is not None]
+        summary = Summary(
+            tuple(rows),
+            {name: choice.sentence() for name, choice in self.choices.items()},
+            recipe_json(self.recipe),
+            self.workers,
+            seconds,
+            lower_bound(work, self.workers),
+            sum(work),
+            self.loop_seconds(),
+        )
+        kinds = {kind.name: kind for kind in self.kinds}
+        weights = {n: np.array(g) if g else np.empty((0, kinds[n].layout.total), np.float32) for n, g in groups.items()}
+        scales = {k: (t.shift, t.scale) for k, t in self.tasks.items() if t.scale != 1.0 or t.shift}
+        return Fleet(self.recipe, kinds, weights, places, summary, scales, self.settings, self)
+
+    def loop_seconds(self, indices: Sequence[int] | None = None) -> float:
+        """What the plain loop would take on one core for these jobs' epochs, from its measured time a step; 0 unknown."""
+        assert self.store is not None
+        total = 0.0
+        for index in range(len(self.jobs)) if indices is None else indices:
+            step = self.choices[self.kinds[index].name].seconds_per_step.get("loop", 0.0)
+            total += step * float(self.store.records[index, 5])
+        return total if np.isfinite(total) else 0.0
+
+
+class Watcher:
+    """Counts finished models and tells whoever listens."""
+
+    def __init__(self, session: Session, listen: Watch | None, start: float) -> None:
+        self.session, self.listen, self.start = session, listen, start
+        self.queue: Queue | None = None
+        self.done = self.stopped = self.failed = 0
+        self.work = 0.0
+        self.indices: list[int] = []
+
+    def tell(self, index: int, status: int, seconds: float) -> None:
+        """A model is finished."""
+        assert status != RUNNING
+        self.done += 1
+        self.stopped += status == STOPPED
+        self.failed += status == FAILED
+        self.work += seconds
+        self.indices.append(index)
+        if self.listen is None:
+            return
+        session, waiting = self.session, len(self.queue) if self.queue is not None else 0
+        left = self.queue.left() / session.workers if self.queue is not None else float("nan")
+        training = min(session.workers, max(0, len(session.jobs) - self.done - waiting))
+        elapsed = time.perf_counter() - self.start
+        self.listen(
+            Progress(
+                len(session.jobs), self.done, training, self.stopped, self.failed, elapsed, self.work, left,
+                session.loop_seconds(self.indices),
+            )
+        )  # fmt: skip
+
+
+def _row(job: Job, kind: str, engine: str, state: State) -> Row:
+    best = state.best_epoch
+    loss = float(state.losses[0, best - 1]) if best else state.loss
+    return Row(
+        job.key, job.rows, kind, engine, loss, state.best if best else float("nan"), state.epoch, best,
+        state.status == STOPPED, state.seconds, state.cause,
+    )  # fmt: skip

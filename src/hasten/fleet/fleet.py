@@ -1,0 +1,182 @@
+"""The trained fleet: a module for every key."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from hasten.core.errors import UsageError
+from hasten.fleet.recipe import Recipe
+from hasten.fleet.state import Floats
+from hasten.fleet.summary import Summary
+from hasten.fleet.tasks import Array, as_floats
+from hasten.fleet.workers import Kind
+
+ROWS = 4096  # of one forward pass
+
+
+class Fleet(Mapping[str, nn.Module]):
+    """One network a key.
+
+    ``fleet["0412"]`` is a plain ``nn.Module`` in evaluation mode, with its own copy of the weights.
+
+    Attributes:
+        recipe: how it was trained.
+        kinds: modules that differ only in their numbers, by name.
+        weights: (models, total), float32, by kind; rows as in ``places``.
+        places: key to (kind, row) of the weights that predict for it.
+        scales: key to (shift, scale) where series were standardised.
+        settings: a key's own settings, as given.
+        session: the call of ``fit`` it came from, with its data; None in a loaded fleet.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        kinds: Mapping[str, Kind],
+        weights: Mapping[str, Floats],
+        places: Mapping[str, tuple[str, int]],
+        summary: Summary,
+        scales: Mapping[str, tuple[float, float]],
+        settings: Mapping[str, Mapping[str, Any]],
+        session: Any = None,
+    ) -> None:
+        self.recipe, self.kinds, self.weights, self.places = recipe, dict(kinds), dict(weights), dict(places)
+        self.scales, self.settings, self.session = dict(scales), dict(settings), session
+        self._summary = summary
+        self._growing: Any = None
+
+    # -- a mapping of modules ------------------------------------------------------------------------------------------
+
+    def __getitem__(self, key: Any) -> nn.Module:
+        kind, row = self._place(key)
+        module = copy.deepcopy(self.kinds[kind].prototype)
+        self.kinds[kind].layout.write(self.weights[kind][row], module)
+        return module.eval()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.places)
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def _place(self, key: Any) -> tuple[str, int]:
+        name = str(key)
+        if name in self.places:
+            return self.places[name]
+        if name in self.failed:
+            raise KeyError(f"{name!r} was not trained: {self.failed[name]}")
+        raise KeyError(f"there is no key {name!r} among the fleet's {len(self)}")
+
+    def weights_of(self, key: Any) -> Floats:
+        """One key's weights as a flat row, parameters first, in the module's own order. (total,), float32."""
+        kind, row = self._place(key)
+        return self.weights[kind][row]
+
+    @property
+    def failed(self) -> dict[str, str]:
+        """Cause of each key that could not be trained."""
+        return self._summary.failed
+
+    def summary(self) -> Summary:
+        """What training came to: ``print`` it, or read its fields."""
+        return self._summary
+
+    # -- predictions ---------------------------------------------------------------------------------------------------
+
+    def predict(self, keys: Any, X: Any) -> Any:
+        """Predictions of many models in one call.
+
+        Args:
+            keys: one key, or a sequence of them.
+            X: for one key (rows, …); for several (keys, rows, …), or a sequence of one array a key. float32.
+
+        Returns:
+            for one key (rows, outputs); for several (keys, rows, outputs), or a list where their rows differ. float32.
+            Series are taken and given in their own units.
+
+        Raises:
+            KeyError: a key was not trained.
+            UsageError: there are not as many arrays as keys.
+        """
+        if isinstance(keys, str | int | np.integer):
+            return self._predict_one(keys, as_floats(X))
+        keys = list(keys)
+        if len(X) != len(keys):
+            raise UsageError(
+                f"{len(keys)} keys and {len(X)} arrays",
+                "one X was given for all keys",
+                "predict(keys, [X for key in keys]), or predict(keys, X) with X: (keys, rows, features)",
+            )
+        found = [self._predict_one(key, as_floats(x)) for key, x in zip(keys, X, strict=True)]
+        alike = len({f.shape for f in found}) == 1
+        return np.stack(found) if alike else found
+
+    def _predict_one(self, key: Any, X: Array) -> Floats:
+        kind, row = self._place(key)
+        held = self.kinds[kind]
+        shift, scale = self.scales.get(str(key), (0.0, 1.0))
+        if scale != 1.0 or shift:
+            X = (X - np.float32(shift)) / np.float32(scale)
+        tensors = held.layout.views(self.weights[kind][row])
+        module = held.prototype.eval()
+        pieces = []
+        with torch.no_grad():
+            for start in range(0, len(X), ROWS):
+                rows = torch.from_numpy(np.ascontiguousarray(X[start : start + ROWS]))
+                pieces.append(torch.func.functional_call(module, tensors, (rows,)).numpy())
+        out: npt.NDArray[np.float32] = np.concatenate(pieces) if pieces else np.empty((0,), np.float32)
+        return out * np.float32(scale) + np.float32(shift) if scale != 1.0 or shift else out
+
+    # -- files ---------------------------------------------------------------------------------------------------------
+
+    def save(self, path: str | Path) -> None:
+        """Write weights to ``path`` (safetensors) and the table of keys beside it (``path`` + ``.parquet``).
+
+        Both are written whole or not at all.
+
+        Raises:
+            UsageError: the extra ``hasten[fleet]`` is not installed.
+            HastenError: the disk is full; what was there before is untouched.
+        """
+        from hasten.fleet import files
+
+        files.save(self, Path(path))
+
+    @classmethod
+    def load(cls, path: str | Path, make_model: Any) -> Fleet:
+        """Read what ``save`` has written.
+
+        Args:
+            make_model: the factory the fleet was trained with; its modules are given the weights of the file. Code is
+                never loaded from the file.
+
+        Raises:
+            UsageError: a file is missing or no fleet, or ``make_model`` makes other modules.
+        """
+        from hasten.fleet import files
+
+        return files.load(Path(path), make_model)
+
+    # -- growing windows -----------------------------------------------------------------------------------------------
+
+    def update(self, new_rows: Any, **options: Any) -> Any:
+        """Go on training with new rows, at a cost that does not grow with the history. See ``growing.update``."""
+        from hasten.fleet import growing
+
+        return growing.update(self, new_rows, **options)
+
+    def replaced(self, key: str, kind: str, row: int) -> None:
+        """Let other weights predict for a key."""
+        self.places[key] = (kind, row)
+        rows = tuple(replace(r, source="global") if r.key == key else r for r in self._summary.rows)
+        self._summary = replace(self._summary, rows=rows)
+

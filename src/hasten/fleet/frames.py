@@ -1,0 +1,138 @@
+"""Tasks from what people have: mappings, data frames, long series."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hasten.core.errors import UsageError
+from hasten.fleet.extras import need
+from hasten.fleet.recipe import Recipe
+from hasten.fleet.tasks import Array, Task, as_floats, as_target, checked, from_mapping
+
+
+def tasks_of(
+    data: Any,
+    recipe: Recipe,
+    *,
+    by: str = "",
+    features: Sequence[str] = (),
+    target: str = "",
+    window: int = 0,
+    horizon: int = 0,
+    season: int = 0,
+    time_column: str = "",
+) -> dict[str, Task]:
+    """A task for each key of ``data``. See ``fit`` for the arguments.
+
+    Raises:
+        UsageError: the arguments do not fit together, or a column is missing.
+    """
+    if bool(window) != bool(horizon) or window < 0 or horizon < 0:
+        raise UsageError(
+            f"window={window} and horizon={horizon}", "series need both, counted in rows", "window=96, horizon=24"
+        )
+    if isinstance(data, Mapping):
+        if not window:
+            return from_mapping(data, recipe)
+        series = {str(key): as_floats(values) for key, values in data.items()}
+    else:
+        frame = Columns(data, by, time_column)
+        if not window:
+            return frame.tables(list(features), target, recipe)
+        series = frame.series(target)
+    return {key: windows(values, window, horizon, season, recipe) for key, values in series.items()}
+
+
+def windows(series: Array, window: int, horizon: int, season: int, recipe: Recipe) -> Task:
+    """Every window of a series with the values that follow it, as views of one standardised copy.
+
+    Args:
+        series: (rows,), any numbers.
+
+    Returns:
+        X: (rows - window - horizon + 1, window), y: (…, horizon).
+    """
+    values = np.asarray(series, np.float64).reshape(-1)
+    count = len(values) - window - horizon + 1
+    if count < 1:
+        why = f"too short: {len(values)} rows, one window and its horizon take {window + horizon}"
+        return Task(np.empty((0, window), np.float32), np.empty((0, horizon), np.float32), why_not=why)
+    known = values
+    if recipe.stop is not None:  # what is held out must not shape the scale
+        known = values[: max(window + horizon, round(len(values) * (1 - recipe.stop.fraction)))]
+    shift, scale = float(known.mean()), float(known.std())
+    if not np.isfinite(values).all():
+        bad = ~np.isfinite(values)
+        why = f"the series holds NaN or infinity in {bad.sum()} of {len(values)} rows, first in row {bad.argmax()}"
+        return Task(np.empty((0, window), np.float32), np.empty((0, horizon), np.float32), why_not=why)
+    if values.min() == values.max() or scale == 0:
+        why = f"constant: every value is {known[0]:g}"
+        return Task(np.empty((0, window), np.float32), np.empty((0, horizon), np.float32), why_not=why)
+    scaled = ((values - shift) / scale).astype(np.float32)
+    view = np.lib.stride_tricks.sliding_window_view
+    X, y = view(scaled[: len(scaled) - horizon], window), view(scaled[window:], horizon)
+    gap = min(horizon - 1, count - 2) if count > 2 else 0
+    return checked(Task(X, y, gap, season, shift, scale), recipe)
+
+
+class Columns:
+    """A data frame of any kind that narwhals knows, its rows grouped by key.
+
+    Args:
+        by: the column of keys.
+        time_column: rows of one key are put into its order; "" keeps the frame's.
+    """
+
+    def __init__(self, frame: Any, by: str, time_column: str = "") -> None:
+        narwhals = need("narwhals", "a data frame of tasks")
+        try:
+            self.frame = narwhals.from_native(frame, eager_only=True)
+        except TypeError:
+            raise UsageError(
+                f"tasks is a {type(frame).__name__}",
+                "neither a mapping nor a data frame",
+                "tasks = {key: (X, y), …}, or a pandas, polars or pyarrow table with by= and target=",
+            ) from None
+        if not by:
+            raise UsageError("a data frame needs the column of its keys", "by= is missing", 'by="store"')
+        keys = self._column(by)
+        order = np.arange(len(keys))
+        if time_column:
+            order = np.argsort(self._column(time_column), kind="stable")
+        names, groups = np.unique(keys[order].astype(str), return_inverse=True)
+        self.order = order[np.argsort(groups, kind="stable")]
+        ends = np.cumsum(np.bincount(groups, minlength=len(names)))
+        self.pieces = {str(n): slice(end - size, end) for n, end, size in zip(names, ends, np.diff(ends, prepend=0))}
+
+    def tables(self, features: list[str], target: str, recipe: Recipe) -> dict[str, Task]:
+        """Tasks of rows: views of one sorted copy of the columns."""
+        if not features or not target:
+            raise UsageError(
+                "rows need features and a target", "features= or target= is missing",
+                'features=["price", "day"], target="sales", or window= and horizon= for series',
+            )  # fmt: skip
+        X = np.empty((len(self.order), len(features)), np.float32)
+        for j, name in enumerate(features):
+            X[:, j] = as_floats(self._column(name))[self.order]
+        y = as_target(self._column(target), recipe)[self.order]
+        return {key: checked(Task(X[piece], y[piece]), recipe) for key, piece in self.pieces.items()}
+
+    def series(self, target: str) -> dict[str, Array]:
+        """The target of each key in the order of time."""
+        if not target:
+            raise UsageError("a series needs the column of its values", "target= is missing", 'target="sales"')
+        values = np.asarray(self._column(target), np.float64)[self.order]
+        return {key: values[piece] for key, piece in self.pieces.items()}
+
+    def _column(self, name: str) -> npt.NDArray[Any]:
+        if name not in self.frame.columns:
+            raise UsageError(
+                f"there is no column {name!r}", f"the frame has {', '.join(map(str, self.frame.columns[:8]))}",
+                "one of these",
+            )  # fmt: skip
+        found: npt.NDArray[Any] = self.frame[name].to_numpy()
+        return found

@@ -1,0 +1,134 @@
+"""Trains jobs by the kernel: one model at a time on each of a few threads, which the kernel lets run side by side."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hasten.core.errors import HastenError
+from hasten.fleet.native.build import library
+from hasten.fleet.native.chain import Chain, compiled, target_width
+from hasten.fleet.recipe import Recipe
+from hasten.fleet.state import Floats, Layout, State
+from hasten.fleet.tasks import Array, Job
+
+SINGLE = "the last batch of an epoch holds one row, which a batch norm cannot normalise: change batch_size"
+
+
+class NativeTrainer:
+    """One thread's copy of the kernel's workspace for one kind of model; takes one job after the other.
+
+    Args:
+        isa: an instruction set of ``native.build.TARGETS``; the best one unless given.
+    """
+
+    def __init__(self, chain: Chain, layout: Layout, recipe: Recipe, isa: str = "") -> None:
+        self.chain, self.layout, self.recipe = chain, layout, recipe
+        self.lib = library(isa)
+        self._ops, self._config = compiled(chain, layout, recipe)
+        self._model = self.lib.hasten_create(self._ops, ctypes.byref(self._config))
+        if not self._model:
+            raise HastenError("no memory for the kernel's workspace", "very wide layers or batches", "engine='loop'")
+        self._loss = ctypes.c_double()
+        self.job: Job | None = None
+
+    def __del__(self) -> None:
+        if getattr(self, "_model", None):
+            self.lib.hasten_free(self._model)
+
+    def take(self, job: Job) -> NativeTrainer:
+        """Work on this job from now on.
+
+        Raises:
+            HastenError: its target has another number of columns than the model.
+        """
+        self.job = job
+        self.X, self.xs = rows_of(job.task.X)
+        self.y, self.ys = rows_of(job.task.y.astype(np.float32, copy=False))
+        width = target_width(self.chain, self.recipe)
+        if self.y[0].size != width if len(self.y) else False:
+            raise HastenError(
+                f"the model gives {width} numbers a row and the target has {self.y[0].size}",
+                "the last layer's width differs from the number of target columns",
+                f"a last layer with {self.y[0].size} outputs",
+            )
+        return self
+
+    def load(self, state: State) -> None:
+        flat = np.ascontiguousarray(state.flat[:3])
+        self.lib.hasten_load(self._model, flat.ctypes.data)
+
+    def epoch(self, epoch: int, steps: int) -> float:
+        job = self.job
+        assert job is not None
+        drawn = job.train is None and job.order is None
+        order = None if drawn else np.ascontiguousarray(job.epoch_order(epoch))
+        visits = job.rows if order is None else len(order)
+        failed = self.lib.hasten_epoch(
+            self._model, *self._data(order), visits, job.stream, epoch, steps, job.lr, job.weight_decay,
+            ctypes.byref(self._loss),
+        )  # fmt: skip
+        if failed:
+            raise HastenError(SINGLE)
+        return float(self._loss.value)
+
+    def held_loss(self) -> float:
+        assert self.job is not None
+        held = np.ascontiguousarray(self.job.held)
+        self.lib.hasten_evaluate(self._model, *self._data(held), len(held), None, ctypes.byref(self._loss))
+        return float(self._loss.value)
+
+    def predict(self, X: Array) -> Floats:
+        """The loaded model's predictions. X: (rows, inputs); (rows, outputs) comes back."""
+        rows, stride = rows_of(X.astype(np.float32, copy=False))
+        out = np.empty((len(rows), self.chain.outputs), np.float32)
+        self.lib.hasten_evaluate(
+            self._model, rows.ctypes.data, stride, None, 0, None, len(rows), out.ctypes.data, None
+        )  # fmt: skip
+        return out
+
+    def gradient(self, rows: npt.NDArray[np.int64], epoch: int = 0, step: int = 0) -> tuple[Floats, float]:
+        """The loaded model's gradient on one batch, (total,), and its loss."""
+        assert self.job is not None
+        flat = np.zeros(self.layout.total, np.float32)
+        self.lib.hasten_gradient(
+            self._model, *self._data(np.ascontiguousarray(rows)), len(rows), self.job.stream, epoch, step,
+            flat.ctypes.data, ctypes.byref(self._loss),
+        )  # fmt: skip
+        return flat, float(self._loss.value)
+
+    def weights(self, into: Floats) -> None:
+        self.lib.hasten_store(self._model, into.ctypes.data, 0)
+
+    def store(self, state: State) -> None:
+        self.lib.hasten_store(self._model, state.flat.ctypes.data, 1)
+
+    def _data(self, rows: npt.NDArray[np.int64] | None) -> tuple[Any, ...]:
+        pointer = None if rows is None else rows.ctypes.data
+        return self.X.ctypes.data, self.xs, self.y.ctypes.data, self.ys, pointer
+
+
+def rows_of(array: Array) -> tuple[Array, int]:
+    """The array with contiguous rows (a copy only where they are not), and the distance of rows in numbers."""
+    width = int(np.prod(array.shape[1:], dtype=np.int64))
+    inner = array.strides[1:] == np.empty((1, *array.shape[1:]), array.dtype).strides[1:]
+    if len(array) and inner and array.strides[0] % 4 == 0:
+        return array, array.strides[0] // 4 if len(array) > 1 else width
+    return np.ascontiguousarray(array), width
+
+
+def peak(seconds: float = 0.2, isa: str = "") -> float:
+    """Fused multiply-adds that one thread of this machine can do at most, in FLOP/s, measured now."""
+    import time
+
+    lib = library(isa)
+    lib.hasten_peak(10_000_000)
+    best, end = 0.0, time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        start = time.perf_counter()
+        done = lib.hasten_peak(5_000_000)
+        best = max(best, done / (time.perf_counter() - start))
+    return best

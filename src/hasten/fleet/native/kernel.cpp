@@ -1,0 +1,253 @@
+// One model at a time, its weights, gradients and optimizer state in the core's own cache.
+//
+// The optimizer is the epilogue of the weight gradient: a tile of the gradient is in registers when its weights and
+// moments are updated, and is never stored (unless gradients are clipped). Activations are row-major, weights are stored
+// (inputs, outputs) so that the forward product reads them along the vector; the product for the inputs' gradient reads a
+// transposed copy. Nothing here depends on another model, on threads or on addresses.
+//
+// Written with GCC's and Clang's vector extensions for the width of the target (64, 32 or 16 bytes).
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <new>
+#include <vector>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+#if defined(__AVX512F__)
+#define VB 64
+#define MR 8
+#elif defined(__AVX__)
+#define VB 32
+#define MR 6
+#else
+#define VB 16
+#define MR 4
+#endif
+#define NR 2
+
+typedef float vf __attribute__((vector_size(VB)));
+typedef float vu __attribute__((vector_size(VB), aligned(4), may_alias));
+typedef int32_t vi __attribute__((vector_size(VB)));
+static constexpr long VL = VB / 4;
+
+static inline vf load(const float* p) { return *(const vu*)p; }
+static inline void save(float* p, vf v) { *(vu*)p = v; }
+static inline vf splat(float x) { return x - (vf){}; }
+static inline long up(long n) { return (n + VL - 1) / VL * VL; }
+static inline vf root(vf x) {
+    float t[VL];
+    save(t, x);
+    for (long i = 0; i < VL; i++) t[i] = sqrtf(t[i]);
+    return load(t);
+}
+static inline float sum(vf v) {
+    float t[VL];
+    save(t, v);
+    for (long w = VL / 2; w; w /= 2)
+        for (long i = 0; i < w; i++) t[i] += t[i + w];
+    return t[0];
+}
+
+// -- what Python hands over -------------------------------------------------------------------------------------------
+
+enum Kind : int32_t { LINEAR, ACTIVATION, DROPOUT, LAYERNORM, BATCHNORM };
+enum Act : int32_t { NONE, RELU, LEAKY, ELU, SELU, GELU, GELU_TANH, SILU, SIGMOID, TANH };
+enum LossKind : int32_t { MSE, MAE, HUBER, QUANTILE, CROSS_ENTROPY, BCE };
+enum Optimizer : int32_t { SGD, ADAM, ADAMW };
+
+struct Op {  // offsets count floats in the flat row, -1 where there is none
+    int32_t kind, in, out, act;
+    float p, eps, momentum, spare;
+    int64_t weight, bias, mean, var;  // running mean and variance of a batch norm
+    int64_t counter;
+};
+
+struct Config {
+    int32_t ops, batch, loss, optimizer, nesterov, inputs, outputs, total, trained, spare;
+    float loss_parameter, momentum, beta1, beta2, eps, clip;  // clip <= 0: none
+};
+
+// -- random numbers: Philox4x32-10, the same as streams.py ------------------------------------------------------------
+
+static void philox(uint64_t stream, uint32_t block, uint32_t step, uint32_t epoch, uint32_t purpose, uint32_t* out) {
+    enum { W = 16 };
+    uint32_t c0[W], c1[W], c2[W], c3[W], k0 = (uint32_t)stream, k1 = (uint32_t)(stream >> 32);
+    for (int i = 0; i < W; i++) c0[i] = block + i, c1[i] = step, c2[i] = epoch, c3[i] = purpose;
+    for (int r = 0; r < 10; r++, k0 += 0x9E3779B9u, k1 += 0xBB67AE85u)
+        for (int i = 0; i < W; i++) {
+            uint64_t a = (uint64_t)0xD2511F53u * c0[i], b = (uint64_t)0xCD9E8D57u * c2[i];
+            uint32_t n0 = (uint32_t)(b >> 32) ^ c1[i] ^ k0, n2 = (uint32_t)(a >> 32) ^ c3[i] ^ k1;
+            c0[i] = n0, c1[i] = (uint32_t)b, c2[i] = n2, c3[i] = (uint32_t)a;
+        }
+    for (int i = 0; i < W; i++) out[4 * i] = c0[i], out[4 * i + 1] = c1[i], out[4 * i + 2] = c2[i], out[4 * i + 3] = c3[i];
+}
+
+static void words(uint64_t stream, long count, uint32_t purpose, uint32_t epoch, uint32_t step, uint32_t* out) {
+    for (long b = 0; 4 * b < count; b += 16) philox(stream, (uint32_t)b, step, epoch, purpose, out + 4 * b);
+}
+
+// A stable sort by 32-bit words, 11 bits at a time.
+static void permutation(uint64_t stream, long n, uint32_t epoch, std::vector<uint32_t>& space, int64_t* order) {
+    const long padded = (n + 63) / 64 * 64;
+    space.resize(4 * padded);
+    uint32_t *key = space.data(), *other = key + padded, *row = other + padded, *moved = row + padded;
+    words(stream, n, 1, epoch, 0, key);
+    for (long i = 0; i < n; i++) row[i] = (uint32_t)i;
+    for (int shift = 0; shift < 33; shift += 11) {
+        uint32_t at[2048] = {0};
+        for (long i = 0; i < n; i++) at[(key[i] >> shift) & 2047]++;
+        for (uint32_t i = 0, total = 0; i < 2048; i++) { uint32_t c = at[i]; at[i] = total; total += c; }
+        for (long i = 0; i < n; i++) {
+            uint32_t to = at[(key[i] >> shift) & 2047]++;
+            other[to] = key[i], moved[to] = row[i];
+        }
+        std::swap(key, other), std::swap(row, moved);
+    }
+    for (long i = 0; i < n; i++) order[i] = row[i];
+}
+
+// -- functions of one number, in loops that compilers vectorise -------------------------------------------------------
+
+static inline float fast_exp(float x) {  // Cephes (Moshier): expf, about 1 ulp
+    x = x < -87.0f ? -87.0f : x > 88.0f ? 88.0f : x;
+    float n = nearbyintf(x * 1.44269504088896341f);
+    float r = x - n * 0.693359375f + n * 2.12194440e-4f;
+    float p = 1.9875691500e-4f;
+    p = p * r + 1.3981999507e-3f, p = p * r + 8.3334519073e-3f, p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f, p = p * r + 5.0000001201e-1f;
+    p = p * r * r + r + 1.0f;
+    int32_t bits = ((int32_t)n + 127) << 23;
+    float scale;
+    memcpy(&scale, &bits, 4);
+    return p * scale;
+}
+static inline float sigmoid(float x) { return 1.0f / (1.0f + fast_exp(-x)); }
+static inline float tangent(float x) {  // Cephes: tanhf
+    float z = x * x, p = -5.70498872745e-3f;
+    p = p * z + 2.06390887954e-2f, p = p * z - 5.37397155531e-2f, p = p * z + 1.33314422036e-1f;
+    p = p * z - 3.33332819422e-1f;
+    float small = p * z * x + x, large = 1.0f - 2.0f / (fast_exp(2.0f * fabsf(x)) + 1.0f);
+    return fabsf(x) < 0.625f ? small : copysignf(large, x);
+}
+static inline float error_function(float x) {  // Abramowitz and Stegun 7.1.26, within 1.5e-7
+    float a = fabsf(x), t = 1.0f / (1.0f + 0.3275911f * a);
+    float p = 1.061405429f;
+    p = p * t - 1.453152027f, p = p * t + 1.421413741f, p = p * t - 0.284496736f, p = p * t + 0.254829592f;
+    return copysignf(1.0f - p * t * fast_exp(-a * a), x);
+}
+static constexpr float SELU_A = 1.6732632423543772f, SELU_S = 1.0507009873554805f;
+static constexpr float GC = 0.7978845608028654f, GB = 0.044715f;  // GELU's tanh form
+
+template <Act A>
+static inline float value(float x, float p) {
+    if (A == RELU) return x < 0 ? 0 : x;
+    if (A == LEAKY) return x > 0 ? x : p * x;
+    if (A == ELU) return x > 0 ? x : p * (fast_exp(x) - 1);
+    if (A == SELU) return SELU_S * (x > 0 ? x : SELU_A * (fast_exp(x) - 1));
+    if (A == GELU) return 0.5f * x * (1 + error_function(x * 0.7071067811865476f));
+    if (A == GELU_TANH) return 0.5f * x * (1 + tangent(GC * (x + GB * x * x * x)));
+    if (A == SILU) return x * sigmoid(x);
+    if (A == SIGMOID) return sigmoid(x);
+    if (A == TANH) return tangent(x);
+    return x;
+}
+template <Act A>
+static inline float slope(float x, float y, float p) {  // from input and output
+    if (A == RELU) return x > 0 ? 1.0f : 0.0f;
+    if (A == LEAKY) return x > 0 ? 1.0f : p;
+    if (A == ELU) return x > 0 ? 1.0f : p * fast_exp(x);
+    if (A == SELU) return x > 0 ? SELU_S : SELU_S * SELU_A * fast_exp(x);
+    if (A == GELU)
+        return 0.5f * (1 + error_function(x * 0.7071067811865476f)) + x * 0.3989422804014327f * fast_exp(-0.5f * x * x);
+    if (A == GELU_TANH) {
+        float t = tangent(GC * (x + GB * x * x * x));
+        return 0.5f * (1 + t) + 0.5f * x * (1 - t * t) * GC * (1 + 3 * GB * x * x);
+    }
+    if (A == SILU) { float s = sigmoid(x); return s * (1 + x * (1 - s)); }
+    if (A == SIGMOID) return y * (1 - y);
+    if (A == TANH) return 1 - y * y;
+    return 1;
+}
+template <Act A>
+static void act_forward(const float* x, float* y, long n, float p) {
+    for (long i = 0; i < n; i++) y[i] = value<A>(x[i], p);
+}
+template <Act A>
+static void act_backward(const float* x, const float* y, float* d, long n, float p) {
+    for (long i = 0; i < n; i++) d[i] *= slope<A>(x[i], y[i], p);
+}
+#define EACH(F) F(LEAKY) F(ELU) F(SELU) F(GELU) F(GELU_TANH) F(SILU) F(SIGMOID) F(TANH) F(RELU)
+
+// -- products: C[i][j] = sum over k of A[i * ars + k * aks] * B[k * ldb + j] -------------------------------------------
+
+template <int R, int C, bool SUMS, class E>
+static inline __attribute__((always_inline)) void tile(
+    long K, const float* A, long ars, long aks, const float* B, long ldb, E&& epilogue, vf* sums) {
+    vf acc[R][C], col[C];
+    for (int r = 0; r < R; r++)
+        for (int c = 0; c < C; c++) acc[r][c] = (vf){};
+    for (int c = 0; c < C; c++) col[c] = (vf){};
+    for (long k = 0; k < K; k++) {
+        vf b[C];
+        for (int c = 0; c < C; c++) b[c] = load(B + k * ldb + c * VL);
+        if (SUMS)
+            for (int c = 0; c < C; c++) col[c] += b[c];
+        for (int r = 0; r < R; r++) {
+            vf a = splat(A[r * ars + k * aks]);
+            for (int c = 0; c < C; c++) acc[r][c] += a * b[c];
+        }
+    }
+    for (int r = 0; r < R; r++)
+        for (int c = 0; c < C; c++) epilogue(r, c, acc[r][c]);
+    if (SUMS)
+        for (int c = 0; c < C; c++) sums[c] = col[c];
+}
+
+template <int R, int C, bool SUMS, class E>
+static inline void rows(
+    int count, long K, const float* A, long ars, long aks, const float* B, long ldb, E&& epilogue, vf* sums) {
+    if (count == R) return tile<R, C, SUMS>(K, A, ars, aks, B, ldb, epilogue, sums);
+    if constexpr (R > 1) rows<R - 1, C, SUMS>(count, K, A, ars, aks, B, ldb, epilogue, sums);
+}
+
+// epilogue(i, j, v): v is row i, columns j to j + VL. column(j, v): v is the sum over k of B's columns j to j + VL.
+template <int C, bool SUMS, class E, class S>
+static inline void panel(
+    long j, long M, long K, const float* A, long ars, long aks, const float* B, long ldb, E& epilogue, S& column) {
+    vf sums[C];
+    for (long i = 0; i < M; i += MR) {
+        auto here = [&](int r, int c, vf v) __attribute__((always_inline)) { epilogue(i + r, j + c * VL, v); };
+        const int count = (int)std::min<long>(MR, M - i);
+        if (SUMS && i == 0)
+            rows<MR, C, true>(count, K, A, ars, aks, B + j, ldb, here, sums);
+        else
+            rows<MR, C, false>(count, K, A + i * ars, ars, aks, B + j, ldb, here, nullptr);
+    }
+    if (SUMS)
+        for (int c = 0; c < C; c++) column(j + c * VL, sums[c]);
+}
+
+template <bool SUMS, class E, class S>
+static inline void product(
+    long M, long N, long K, const float* A, long ars, long aks, const float* B, long ldb, E epilogue, S column) {
+    long j = 0;
+    for (; j + NR * VL <= N; j += NR * VL) panel<NR, SUMS>(j, M, K, A, ars, aks, B, ldb, epilogue, column);
+    for (; j < N; j += VL) panel<1, SUMS>(j, M, K, A, ars, aks, B, ldb, epilogue, column);
+}
+static constexpr auto NOTHING = [](long, vf) {};
+
+static void transpose(const float* from, long rows, long cols, long ldf, float* to, long ldt) {
+    for (long i0 = 0; i0 < rows; i0 += 8)
+        for (long j0 = 0; j0 < cols; j0 += 8)
+            for (long j = j0; j < std::min(j0 + 8, cols); j++)
+                for (long i = i0; i < std::min(i0 + 8, rows); i++) to[j * ldt + i] = from[i * ldf + j];
+}
+
+#include "model.inc"
+#include "door.inc"

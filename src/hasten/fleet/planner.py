@@ -1,0 +1,205 @@
+"""Which engine trains which models: each that can is tried on real models for a moment, and the fastest is taken."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from hasten.core.errors import UsageError
+from hasten.fleet.engines import ENGINES
+from hasten.fleet.loop import LoopTrainer, fresh
+from hasten.fleet.modules import Factory, signature
+from hasten.fleet.native.build import NoCompiler, library
+from hasten.fleet.native.chain import Chain, NotAChain, chain_of
+from hasten.fleet.native.engine import NativeTrainer
+from hasten.fleet.recipe import Recipe
+from hasten.fleet.state import Layout
+from hasten.fleet.tasks import Job
+from hasten.fleet.workers import Kind
+
+PROBE = 1.0  # seconds an engine is tried for, at most
+GRADIENT = 1e-4  # relative difference of a gradient from torch's above which the kernel is not trusted
+EPS32 = float(np.finfo(np.float32).eps)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What was decided for one kind of models.
+
+    Attributes:
+        seconds_per_step: of one model on one core, by engine, as far as tried.
+        why_not: engines that cannot train these models, with the reason.
+    """
+
+    engine: str
+    seconds_per_step: Mapping[str, float] = field(default_factory=dict)
+    why_not: Mapping[str, str] = field(default_factory=dict)
+    asked: bool = False
+
+    def sentence(self) -> str:
+        """What was chosen and why."""
+        parts = []
+        if self.asked:
+            parts.append(f"{self.engine}: asked for")
+        else:
+            own = self.seconds_per_step.get(self.engine)
+            said = f"{self.engine}: {own * 1e6:.0f} µs a step of one model" if own else self.engine
+            others = [f"{name} {s * 1e6:.0f} µs" for name, s in self.seconds_per_step.items() if name != self.engine]
+            parts.append(said + (f" ({', '.join(others)})" if others else ""))
+        parts += [f"not {name}: {why}" for name, why in self.why_not.items()]
+        return "; ".join(parts)
+
+
+def kinds_of(jobs: Sequence[Job], factory: Factory) -> list[Kind]:
+    """The kind of each job. Keys with the same settings and row shape are taken to have the same module; workers check."""
+    known: dict[Any, Kind] = {}
+    by_signature: dict[Any, Kind] = {}
+    found = []
+    for job in jobs:
+        row = tuple(job.task.X.shape[1:])
+        own = job.key if factory.wants_key else repr(sorted(job.settings.items(), key=lambda item: item[0]))
+        if (own, row) not in known:
+            module = factory(job)
+            form = (signature(module), row)
+            if form not in by_signature:
+                by_signature[form] = Kind(f"k{len(by_signature)}", module, Layout.of(module), row)
+            known[own, row] = by_signature[form]
+        found.append(known[own, row])
+    return found
+
+
+def read_chain(kind: Kind, recipe: Recipe) -> tuple[Chain | None, str]:
+    """What the kernel reads in a kind's module, or why it reads nothing."""
+    if not recipe.plain:
+        what = "loss" if not isinstance(recipe.optimizer, str) or callable(recipe.loss) else "optimizer"
+        return None, f"the {what} is a callable"
+    try:
+        chain = chain_of(kind.prototype, kind.row)
+        library()
+    except (NotAChain, NoCompiler) as why:
+        return None, str(why).splitlines()[0]
+    return chain, ""
+
+
+def choose(kind: Kind, jobs: Sequence[Job], factory: Factory, recipe: Recipe, asked: str) -> Choice:
+    """Decide by trying.
+
+    Args:
+        jobs: of this kind.
+        asked: an engine's name, or ``"auto"``.
+
+    Raises:
+        UsageError: an engine is asked for that cannot train these models.
+    """
+    if asked != "auto" and asked not in ENGINES:
+        raise UsageError(f"engine={asked!r}", "a typing error", f"one of auto, {', '.join(ENGINES)}")
+    longest = max(jobs, key=lambda j: j.steps(recipe.batch_size))
+    probes: dict[str, Callable[[], float]] = {
+        "native": lambda: _probe_native(kind, longest, factory, recipe),
+        "stacked": lambda: _probe_stacked(kind, jobs, factory, recipe),
+        "loop": lambda: _probe_loop(kind, longest, factory, recipe),
+    }
+    times: dict[str, float] = {}
+    why_not: dict[str, str] = {}
+    for name in (asked,) if asked != "auto" else ENGINES:
+        if asked == "auto" and name == "stacked" and "native" in times:
+            continue  # measured on every machine so far: where the kernel can, it is the faster one
+        if asked == "loop":
+            continue
+        try:
+            times[name] = probes[name]()
+        except Unfit as why:
+            why_not[name] = str(why)
+    if asked in why_not:
+        raise UsageError(f"the {asked} engine cannot train these models: {why_not[asked]}", "", 'engine="auto"')
+    if asked != "auto":
+        return Choice(asked, times, {}, True)
+    times.setdefault("loop", float("inf"))  # where a probe of the loop itself failed, its error is each key's own
+    return Choice(min(times, key=lambda name: times[name]), times, why_not)
+
+
+class Unfit(Exception):
+    """An engine cannot train these models; the text says why."""
+
+
+def _probe_native(kind: Kind, job: Job, factory: Factory, recipe: Recipe) -> float:
+    if kind.chain is None:
+        raise Unfit(kind.why_no_chain)
+    rows = job.epoch_order(0)[: recipe.batch_size]
+    module = factory(job)
+    reference = LoopTrainer(module, kind.layout, job, recipe)
+    state = fresh(module, kind.layout, recipe)
+    try:
+        trainer = NativeTrainer(kind.chain, kind.layout, recipe).take(job)
+        reference.gradient(rows)
+    except Exception as error:
+        raise Unfit(str(error).splitlines()[0]) from None
+    trainer.load(state)
+    ours, _ = trainer.gradient(rows)
+    wrong = difference(ours, flat_gradient(reference), kind.layout)
+    if not wrong < GRADIENT:
+        raise Unfit(f"its gradient differs from torch's by {wrong:.1e}")
+    trainer.load(state)
+    return _timed(lambda e: trainer.epoch(e, 0), job.steps(recipe.batch_size))
+
+
+def _probe_loop(kind: Kind, job: Job, factory: Factory, recipe: Recipe) -> float:
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        trainer = LoopTrainer(factory(job), kind.layout, job, recipe)
+        rows = job.epoch_order(0)[: recipe.batch_size]
+        trainer.step(rows)
+        return _timed(lambda e: trainer.step(rows), 1, 0.2)
+    except Exception as error:
+        raise Unfit(f"{type(error).__name__}: {str(error).splitlines()[0]}") from None
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _probe_stacked(kind: Kind, jobs: Sequence[Job], factory: Factory, recipe: Recipe) -> float:
+    from hasten.fleet import stacked
+
+    try:
+        return stacked.probe(kind, jobs, factory, recipe, PROBE)
+    except stacked.CannotStack as why:
+        raise Unfit(str(why)) from None
+
+
+def _timed(call: Callable[[int], Any], steps: int, seconds: float = PROBE) -> float:
+    """Seconds a step: the best of several calls, which other programs disturb least."""
+    best, end, calls = float("inf"), time.perf_counter() + seconds, 0
+    while calls < 2 or (time.perf_counter() < end and calls < 20):
+        start = time.perf_counter()
+        call(calls)
+        best = min(best, time.perf_counter() - start)
+        calls += 1
+    return best / steps
+
+
+def flat_gradient(trainer: LoopTrainer) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """The gradients that ``trainer.gradient`` has filled, as a flat row."""
+    row = np.zeros(trainer.layout.total, np.float32)
+    named = dict(trainer.module.named_parameters())
+    for e in trainer.layout.entries:
+        grad = named[e.name].grad if e.trains else None
+        if grad is not None:
+            row[e.start : e.start + e.size] = grad.numpy().reshape(-1)
+    return row
+
+
+def difference(a: Any, b: Any, layout: Layout) -> float:
+    """Largest difference of two gradients, in units of each tensor's largest entry."""
+    worst = 0.0
+    for e in layout.entries:
+        if e.trains:
+            x, y = a[e.start : e.start + e.size], b[e.start : e.start + e.size]
+            worst = max(worst, float(np.abs(x - y).max()) / (float(np.abs(y).max()) + EPS32))
+    return worst
+

@@ -1,0 +1,91 @@
+"""How every model of a fleet is trained."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from hasten.core.errors import UsageError
+from hasten.fleet import losses
+
+OPTIMIZERS = ("sgd", "adam", "adamw")
+
+
+@dataclass(frozen=True)
+class EarlyStop:
+    """Stop a model when its validation loss no longer falls, and keep its best weights.
+
+    Attributes:
+        patience: epochs without a better loss that are waited for.
+        min_delta: how much lower counts as better, in the loss's unit.
+        fraction: share of a key's rows held out; at least one row.
+        split: ``"last"`` holds out the last rows (time series), ``"random"`` a random choice of them.
+    """
+
+    patience: int = 5
+    min_delta: float = 0.0
+    fraction: float = 0.2
+    split: str = "last"
+
+    def __post_init__(self) -> None:
+        if self.patience < 1 or not 0 < self.fraction < 1 or self.min_delta < 0:
+            raise UsageError(
+                f"EarlyStop(patience={self.patience}, min_delta={self.min_delta}, fraction={self.fraction})",
+                "patience counts epochs from 1 on, fraction is a share between 0 and 1, min_delta is not negative",
+                "EarlyStop(patience=5, fraction=0.2)",
+            )
+        if self.split not in ("last", "random"):
+            raise UsageError(f"split={self.split!r}", "a typing error", 'split="last" or split="random"')
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything besides data and model that decides what is learned.
+
+    Attributes:
+        loss: a ``Loss``, or a callable ``(predicted, y) -> scalar``.
+        optimizer: a name of ``OPTIMIZERS``, or a callable ``parameters -> torch.optim.Optimizer``.
+        lr, weight_decay, momentum, nesterov, betas, eps: the optimizer's, as in ``torch.optim``.
+        clip: largest 2-norm of a model's gradient; None does not clip.
+        epochs, batch_size, seed: as in the plain loop; the last batch of an epoch holds what is left.
+    """
+
+    loss: Any = "mse"
+    optimizer: Any = "adam"
+    lr: float = 1e-3
+    epochs: int = 20
+    batch_size: int = 64
+    seed: int = 0
+    weight_decay: float = 0.0
+    momentum: float = 0.0
+    nesterov: bool = False
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    clip: float | None = None
+    stop: EarlyStop | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "loss", losses.named(self.loss))
+        object.__setattr__(self, "betas", (float(self.betas[0]), float(self.betas[1])))
+        if isinstance(self.optimizer, str) and self.optimizer not in OPTIMIZERS:
+            raise UsageError(
+                f"there is no optimizer {self.optimizer!r}",
+                "a typing error, or one that only torch has",
+                f"one of {', '.join(OPTIMIZERS)}, or optimizer=lambda p: torch.optim.RMSprop(p, lr=1e-3)",
+            )
+        for name, least in (("epochs", 1), ("batch_size", 1)):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < least:
+                raise UsageError(f"{name}={value!r}", f"it counts from {least} on", f"{name}=20")
+        for name in ("lr", "weight_decay", "momentum", "eps"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value >= 0):
+                raise UsageError(f"{name}={value!r}", "it must be finite and not negative", f"{name}=0.001")
+        if self.clip is not None and not self.clip > 0:
+            raise UsageError(f"clip={self.clip!r}", "the norm's limit must be positive", "clip=1.0, or None")
+
+    @property
+    def plain(self) -> bool:
+        """Whether loss and optimizer are ones that every engine knows."""
+        return isinstance(self.loss, losses.Loss) and isinstance(self.optimizer, str)

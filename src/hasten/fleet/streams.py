@@ -1,0 +1,73 @@
+"""Random numbers that belong to a model and a moment, not to a process.
+
+Every number is a function of (seed, key, purpose, epoch, step, index): Philox4x32-10, the counter-based generator of
+Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011. So a model draws the same numbers
+whatever its neighbours, its place in a chunk, the number of threads, and after a resume; and the compiled kernel draws
+the same as Python does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+INIT, SHUFFLE, DROPOUT, SPLIT, SAMPLE, REPLAY = range(6)  # purposes
+
+Words = npt.NDArray[np.uint32]
+
+_M0, _M1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
+_W0, _W1 = 0x9E3779B9, 0xBB67AE85
+_LOW = np.uint64(0xFFFFFFFF)
+_32 = np.uint64(32)
+
+
+def stream_of(seed: int, key: str) -> int:
+    """The 64-bit Philox key of one model: blake2b of seed and key."""
+    digest = hashlib.blake2b(f"{seed}\0{key}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little")
+
+
+def words(stream: int, count: int, purpose: int, epoch: int = 0, step: int = 0, layer: int = 0) -> Words:
+    """``count`` random words.
+
+    Args:
+        stream: the model's, from ``stream_of``.
+        layer: tells several draws of one purpose and step apart.
+
+    Returns:
+        (count,), uint32, uniform.
+    """
+    blocks = np.arange((count + 3) // 4, dtype=np.uint64)
+    four = _philox(stream, blocks, step, epoch, purpose | layer << 8)
+    return np.stack(four, axis=1).astype(np.uint32).reshape(-1)[:count]
+
+
+def permutation(stream: int, count: int, epoch: int, purpose: int = SHUFFLE) -> npt.NDArray[np.int64]:
+    """The order of ``count`` rows in one epoch: a stable sort by random words. (count,), int64."""
+    return np.argsort(words(stream, count, purpose, epoch), kind="stable").astype(np.int64)
+
+
+def torch_seed(stream: int, purpose: int, epoch: int = 0, step: int = 0) -> int:
+    """A seed for torch's own generator: initialisation, and modules that draw random numbers by themselves."""
+    low, high = words(stream, 2, purpose, epoch, step)
+    return int(low) | int(high) << 32
+
+
+def keep(stream: int, count: int, p: float, epoch: int, step: int, layer: int) -> npt.NDArray[np.bool_]:
+    """Which of ``count`` values a dropout of probability ``p`` keeps. (count,), bool."""
+    below = np.uint64(float(np.float32(p)) * 2.0**32)
+    return words(stream, count, DROPOUT, epoch, step, layer) >= below
+
+
+def _philox(stream: int, blocks: npt.NDArray[np.uint64], step: int, epoch: int, purpose: int) -> tuple[Any, ...]:
+    k0, k1 = stream & 0xFFFFFFFF, stream >> 32
+    c0, c1 = blocks, np.full_like(blocks, step)
+    c2, c3 = np.full_like(blocks, epoch), np.full_like(blocks, purpose)
+    for _ in range(10):
+        p0, p1 = _M0 * c0, _M1 * c2
+        c0, c1, c2, c3 = (p1 >> _32) ^ c1 ^ np.uint64(k0), p1 & _LOW, (p0 >> _32) ^ c3 ^ np.uint64(k1), p0 & _LOW
+        k0, k1 = (k0 + _W0) & 0xFFFFFFFF, (k1 + _W1) & 0xFFFFFFFF
+    return c0, c1, c2, c3

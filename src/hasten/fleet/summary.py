@@ -1,0 +1,121 @@
+"""What a fleet's training came to, as plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a fleet has come.
+
+    Attributes:
+        elapsed: seconds since training began.
+        work: seconds of one core that finished models took.
+        left_seconds: of wall time, estimated; NaN while nothing is known.
+        loop_seconds: of one core that the plain loop would have taken for the finished models; 0 unknown.
+    """
+
+    models: int
+    done: int
+    training: int
+    stopped: int
+    failed: int
+    elapsed: float
+    work: float
+    left_seconds: float
+    loop_seconds: float
+
+    @property
+    def left(self) -> int:
+        """Models that wait."""
+        return self.models - self.done - self.training
+
+
+@dataclass(frozen=True)
+class Row:
+    """One key's outcome.
+
+    Attributes:
+        loss: training loss of its last epoch.
+        held: held-out loss of the weights kept; NaN without early stopping.
+        epochs: trained.
+        best_epoch: whose weights were kept; 0 for the last.
+        seconds: of one core.
+        cause: why it failed; "" if it did not.
+        source: ``"own"`` or ``"global"``: whose weights predict for this key.
+    """
+
+    key: str
+    rows: int
+    kind: str
+    engine: str
+    loss: float
+    held: float
+    epochs: int
+    best_epoch: int
+    stopped: bool
+    seconds: float
+    cause: str = ""
+    source: str = "own"
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Everything about a fleet but its weights.
+
+    Attributes:
+        engines: engine and reason, by kind of model.
+        workers: how many trained side by side.
+        seconds: wall time of training.
+        bound: no schedule of the same work is shorter than this many seconds.
+        worth: what comparing with baselines found; None where it was not asked for.
+        proof: what ``prove`` found.
+    """
+
+    rows: tuple[Row, ...]
+    engines: Mapping[str, str]
+    recipe: Mapping[str, Any]
+    workers: int
+    seconds: float
+    bound: float
+    work: float
+    loop_seconds: float = 0.0
+    worth: Mapping[str, Any] | None = None
+    proof: tuple[Mapping[str, Any], ...] = ()
+    remarks: tuple[str, ...] = field(default=())
+
+    @property
+    def failed(self) -> dict[str, str]:
+        """Cause of each key that failed."""
+        return {row.key: row.cause for row in self.rows if row.cause}
+
+    def document(self) -> dict[str, Any]:
+        """Plain values for JSON; seconds are seconds."""
+        counts = {
+            "models": len(self.rows),
+            "trained": sum(not r.cause for r in self.rows),
+            "stopped_early": sum(r.stopped for r in self.rows),
+            "failed": len(self.failed),
+        }
+        return {**counts, **asdict(self), "engines": dict(self.engines), "recipe": dict(self.recipe)}
+
+    def __str__(self) -> str:
+        trained = [r for r in self.rows if not r.cause]
+        lines = [
+            f"{len(trained)} of {len(self.rows)} models trained, {sum(r.stopped for r in trained)} stopped early, "
+            f"{len(self.failed)} failed",
+            f"{self.seconds:.2f} s on {self.workers} workers; no schedule could take less than {self.bound:.2f} s",
+        ]
+        if self.loop_seconds:
+            lines.append(
+                f"the plain loop, one model at a time: {self.loop_seconds:.0f} s expected, "
+                f"{self.loop_seconds / max(self.seconds, 1e-9):.0f}× as long"
+            )
+        lines += [f"{kind}: {why}" for kind, why in self.engines.items()]
+        lines += [f"failed {key}: {cause}" for key, cause in list(self.failed.items())[:10]]
+        if len(self.failed) > 10:
+            lines.append(f"failed: {len(self.failed) - 10} more in .failed")
+        return "\n".join([*lines, *self.remarks])

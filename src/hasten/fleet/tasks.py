@@ -1,0 +1,208 @@
+"""What is to be learned: one pair of arrays a key, checked before anything is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hasten.core.errors import UsageError
+from hasten.fleet import streams
+from hasten.fleet.losses import Loss
+from hasten.fleet.recipe import Recipe
+
+Array = npt.NDArray[Any]
+OWN = ("lr", "weight_decay", "seed")  # settings of a key that are not its model's
+
+
+@dataclass(frozen=True)
+class Task:
+    """One key's rows.
+
+    Attributes:
+        X: (rows, …), float32; rows may be strided views that share memory.
+        y: (rows, …) or (rows,), float32; whole numbers stay whole for callable losses.
+        gap: rows left out between training and held-out rows (windows whose targets would overlap).
+        season: rows of one season, for the seasonal-naive baseline; 0 unknown.
+        shift, scale: series were standardised as ``(value - shift) / scale``.
+        why_not: why this key cannot be trained; "" if it can.
+    """
+
+    X: Array
+    y: Array
+    gap: int = 0
+    season: int = 0
+    shift: float = 0.0
+    scale: float = 1.0
+    why_not: str = ""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One model to train.
+
+    Attributes:
+        order: rows to visit in one epoch, given from outside; None draws them from the key's stream.
+        train: row numbers to train on; None for the first ``rows``.
+        held: row numbers held out.
+    """
+
+    key: str
+    index: int
+    stream: int
+    task: Task
+    rows: int
+    lr: float
+    weight_decay: float
+    train: npt.NDArray[np.int64] | None = None
+    held: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    order: npt.NDArray[np.int64] | None = None
+
+    def epoch_order(self, epoch: int) -> npt.NDArray[np.int64]:
+        """Row numbers in the order of one epoch. (rows,), int64."""
+        if self.order is not None:
+            return self.order
+        drawn = streams.permutation(self.stream, self.rows, epoch)
+        return drawn if self.train is None else self.train[drawn]
+
+    def steps(self, batch_size: int) -> int:
+        """Optimizer steps of one epoch."""
+        visits = self.rows if self.order is None else len(self.order)
+        return -(-visits // batch_size)
+
+
+def from_mapping(tasks: Mapping[Any, Any], recipe: Recipe) -> dict[str, Task]:
+    """Tasks from ``key -> (X, y)`` or ``key -> Task``.
+
+    Raises:
+        UsageError: a value is not a pair of arrays of one length, or two keys read the same.
+    """
+    found: dict[str, Task] = {}
+    for key, value in tasks.items():
+        name = str(key)
+        if name in found:
+            raise UsageError(f"two keys read {name!r}", "1 and '1' are one name in a saved fleet", "distinct names")
+        found[name] = value if isinstance(value, Task) else _pair(name, value, recipe)
+    return found
+
+
+def _pair(name: str, value: Any, recipe: Recipe) -> Task:
+    if not isinstance(value, Sequence) or len(value) != 2:
+        raise UsageError(
+            f"the task of {name!r} is a {type(value).__name__}",
+            "each key needs its own rows",
+            "tasks = {key: (X, y), …} with X: (rows, features) and y: (rows,) or (rows, outputs)",
+        )
+    X, y = as_floats(value[0]), as_target(value[1], recipe)
+    if X.ndim < 2 or len(X) != len(y):
+        raise UsageError(
+            f"the task of {name!r} has X {X.shape} and y {y.shape}",
+            "X has a row an observation, y as many",
+            "X[:, None] for a single feature",
+        )
+    return checked(Task(X, y), recipe)
+
+
+def as_floats(values: Any) -> Array:
+    """float32, without a copy where it already is."""
+    if hasattr(values, "detach"):
+        values = values.detach().cpu().numpy()
+    return np.asarray(values, dtype=np.float32)
+
+
+def as_target(values: Any, recipe: Recipe) -> Array:
+    """float32; whole numbers as int64 where a callable loss may want classes."""
+    if hasattr(values, "detach"):
+        values = values.detach().cpu().numpy()
+    array = np.asarray(values)
+    if array.dtype.kind in "iub" and not isinstance(recipe.loss, Loss):
+        return array.astype(np.int64)
+    return array.astype(np.float32, copy=False)
+
+
+def checked(task: Task, recipe: Recipe) -> Task:
+    """The task, with the reason why it cannot be trained where there is one."""
+    why = _why_not(task, recipe)
+    return task if not why else Task(task.X, task.y, task.gap, task.season, task.shift, task.scale, why)
+
+
+def _why_not(task: Task, recipe: Recipe) -> str:
+    if len(task.y) == 0:
+        return "empty: no rows"
+    for name, array in (("X", task.X), ("y", task.y)):
+        if array.dtype.kind == "f" and not _finite(array):
+            rows = ~np.isfinite(array).reshape(len(array), -1).all(axis=1)
+            return f"{name} holds NaN or infinity in {rows.sum()} of {len(array)} rows, first in row {rows.argmax()}"
+    if task.y.size > 1 and task.y.min() == task.y.max():
+        return f"constant target: every value is {task.y.reshape(-1)[0]:g}"
+    if isinstance(recipe.loss, Loss) and recipe.loss.kind == "cross_entropy":
+        if task.y.min() < 0 or (task.y != np.floor(task.y)).any():
+            return "classes must be whole numbers from 0 on"
+    if recipe.stop is not None and len(task.y) - task.gap < 2:
+        return f"too short: {len(task.y)} rows cannot be split into training and held-out rows"
+    return ""
+
+
+def _finite(array: Array) -> bool:
+    """Whether all values are finite; strided windows are looked at through the series they share."""
+    base = _shared(array)
+    return bool(np.isfinite(base.min()) and np.isfinite(base.max())) if base.size else True
+
+
+def _shared(array: Array) -> Array:
+    """The memory behind overlapping windows, as one row; the array itself where rows do not overlap."""
+    if array.ndim == 2 and array.strides[0] == array.strides[1] == array.itemsize:
+        count = array.shape[0] + array.shape[1] - 1
+        return np.lib.stride_tricks.as_strided(array, (count,), (array.itemsize,))
+    return array
+
+
+def jobs_of(tasks: Mapping[str, Task], recipe: Recipe, settings: Mapping[str, Mapping[str, Any]]) -> list[Job]:
+    """A job for every task that can be trained, numbered in the order of the tasks.
+
+    Raises:
+        UsageError: settings name a key that has no task.
+    """
+    strange = sorted(set(settings) - set(tasks))
+    if strange:
+        raise UsageError(f"settings for {strange[0]!r}, which has no task", "a typing error", "a key of tasks")
+    jobs: list[Job] = []
+    for key, task in tasks.items():
+        if not task.why_not:
+            jobs.append(_job(key, len(jobs), task, recipe, settings.get(key, {})))
+    return jobs
+
+
+def _job(key: str, index: int, task: Task, recipe: Recipe, own: Mapping[str, Any]) -> Job:
+    stream = streams.stream_of(int(own.get("seed", recipe.seed)), key)
+    train, held = split(stream, task, recipe)
+    return Job(
+        key,
+        index,
+        stream,
+        task,
+        len(task.y) if train is None else len(train),
+        float(own.get("lr", recipe.lr)),
+        float(own.get("weight_decay", recipe.weight_decay)),
+        train,
+        held,
+        {name: value for name, value in own.items() if name not in OWN},
+    )
+
+
+def split(
+    stream: int, task: Task, recipe: Recipe
+) -> tuple[npt.NDArray[np.int64] | None, npt.NDArray[np.int64]]:  # fmt: skip
+    """Rows to train on (None for all) and rows held out."""
+    stop, rows = recipe.stop, len(task.y)
+    if stop is None:
+        return None, np.empty(0, np.int64)
+    held = min(max(1, round(rows * stop.fraction)), rows - task.gap - 1)
+    if stop.split == "last":
+        return np.arange(rows - held - task.gap), np.arange(rows - held, rows)
+    drawn = streams.permutation(stream, rows, 0, streams.SPLIT)
+    return drawn[: rows - held], drawn[rows - held :]
