@@ -97,6 +97,13 @@ def test_remedies_by_hand() -> None:
     assert model[0].weight.is_contiguous(memory_format=torch.channels_last)
 
 
+def test_the_fleet_example_runs() -> None:
+    scope: dict[str, object] = {}
+    exec(compile(block(section("Train 1660 networks at once"), "python fleet"), "README.md", "exec"), scope)
+    assert scope["forecast"].shape == (5, 1)
+    assert all(found["holds"] for found in scope["trained"].summary().proof)
+
+
 def test_names_from_python_exist() -> None:
     code = block(section("From Python"), "python")
     names = set(re.findall(r"(?<![\w.])hasten\.(\w+)", code))
@@ -113,7 +120,7 @@ def test_every_claim_names_a_bench_and_every_result_is_whole() -> None:
 
 
 def test_links_lead_somewhere() -> None:
-    for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "bench/README.md"):
+    for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "bench/README.md", "docs/fleet.md"):
         path = generate.ROOT / name
         for target in re.findall(r"\]\((?!https?:)([^)#]+)(?:#[^)]*)?\)", path.read_text(encoding="utf-8")):
             assert (path.parent / target).exists(), f"{name}: {target}"

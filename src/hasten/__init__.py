@@ -40,10 +40,14 @@ _HOMES = {
     "NoGradEvaluation": "hasten.rules.e601_evaluation_with_graph",
 }
 
+_LIBRARIES = ("fleet",)
+
 __all__ = ["__version__", *_HOMES]
 
 
 def __getattr__(name: str) -> Any:
+    if name in _LIBRARIES:
+        return importlib.import_module(f"hasten.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'hasten' has no attribute {name!r}")
     return getattr(importlib.import_module(_HOMES[name]), name)

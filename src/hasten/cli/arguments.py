@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import hasten
+from hasten.cli import fleet_arguments
 from hasten.core.errors import UsageError
 
 DESCRIPTION = "Find out why PyTorch training is slow, make it fast, and prove it."
@@ -20,6 +21,8 @@ examples:
   hasten run --plan train.hasten.json train.py --epochs 2
                                            the same without trials
   hasten rule D101                         what is behind a finding
+  hasten fleet sales.parquet --by store --target sales --window 96 --horizon 24
+                                           one small network a store, all trained together
 
 Options of hasten stand before the script; everything behind it is the script's own.
 The script's output stays as it is: hasten's own words go to stderr.
@@ -32,13 +35,14 @@ class Asked:
     """One command line.
 
     Attributes:
-        command: "explain", "run", "rule", or "" for none.
+        command: "explain", "run", "rule", "fleet", or "" for none.
         script, args, module: what to run, with its own arguments; ``module`` as with ``python -m``.
         code: the rule asked for, or empty for all.
         steps: stop after so many; 0 never.
         budget: seconds for trials; None leaves the choice to hasten.
         json, html, save_plan, plan: paths; empty for none.
         save_always: whether a plan without remedies is written, too, because the path was asked for.
+        options: of a command that runs no script.
     """
 
     command: str
@@ -60,6 +64,7 @@ class Asked:
     only: tuple[str, ...] = ()
     skip: tuple[str, ...] = ()
     strict: bool = False
+    options: argparse.Namespace | None = None
 
 
 class Parser(argparse.ArgumentParser):
@@ -83,6 +88,8 @@ def parse(words: Sequence[str]) -> Asked:
     parser, takes_value = _parser()
     if not words or words[0] not in ("explain", "run"):
         options = parser.parse_args(list(words))
+        if options.command == "fleet":
+            return Asked(options.command, options=options)
         return Asked(options.command or "", code=getattr(options, "code", None) or "")
     ours, script, args, module = split(words[1:], takes_value)
     options = parser.parse_args([words[0], *ours])
@@ -149,6 +156,8 @@ def _parser() -> tuple[Parser, frozenset[str]]:
     valued = [*_common(explain), *_explain(explain), *_common(run), *_run(run)]
     rule = commands.add_parser("rule", help="what is behind a finding; without a code, all rules", allow_abbrev=False)
     rule.add_argument("code", nargs="?", help="code or name of a rule, as D101 or single-process-loader")
+    fleet = commands.add_parser("fleet", help="train one small network a key, all together", allow_abbrev=False)
+    fleet_arguments.add(fleet)
     return parser, frozenset(name for action in valued for name in action.option_strings)
 
 

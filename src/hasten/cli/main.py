@@ -50,6 +50,10 @@ def _do(asked: Asked) -> int:
 
         print(rule.text(asked.code))
         return 0
+    if asked.command == "fleet" and asked.options is not None:
+        from hasten.cli import fleet
+
+        return fleet.run(asked.options)
     parse(["--help"])
     return 0
 

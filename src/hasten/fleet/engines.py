@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from hasten.fleet.loop import LoopTrainer, Saved, drive, fresh
 from hasten.fleet.native.engine import NativeTrainer
+from hasten.fleet.stacked import work as stack_work
 from hasten.fleet.state import State
 from hasten.fleet.tasks import Job
 from hasten.fleet.workers import Asker, Run, in_processes, in_threads
@@ -71,4 +72,9 @@ def saver(run: Run, job: Job, slot: int) -> Saved | None:
     return lambda state: run.store.save(slot, job.index, state)
 
 
-BY_NAME: dict[str, Callable[[Run], None]] = {"native": native, "loop": loop}
+def stacked(run: Run) -> None:
+    """Forked processes, each with a stack that is kept full."""
+    in_processes(run, stack_work, alone=False)
+
+
+BY_NAME: dict[str, Callable[[Run], None]] = {"native": native, "stacked": stacked, "loop": loop}

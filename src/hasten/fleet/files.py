@@ -33,7 +33,9 @@ def save(fleet: Fleet, path: Path) -> None:
     kinds = {}
     tensors = {}
     for name, kind in fleet.kinds.items():
-        example = next(k for k, (held, _) in fleet.places.items() if held == name or fleet.weights[name].size == 0)
+        example = next((k for k, (held, _) in fleet.places.items() if held == name), None)
+        if example is None:  # all of this kind failed
+            continue
         kinds[name] = {"row": kind.row, "example": example, "settings": settings_json(fleet.settings.get(example, {}))}
         for e in kind.layout.entries:
             stacked = fleet.weights[name][:, e.start : e.start + e.size].reshape(-1, *e.shape)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -15,11 +16,12 @@ from hasten.core.errors import UsageError
 from hasten.fleet import engines, planner
 from hasten.fleet.files import recipe_json, repr_of
 from hasten.fleet.fleet import Fleet
-from hasten.fleet.frames import tasks_of
+from hasten.fleet.frames import raw, tasks_of
 from hasten.fleet.modules import Factory
 from hasten.fleet.planner import Choice
 from hasten.fleet.recipe import EarlyStop, Recipe
 from hasten.fleet.schedule import Queue, lower_bound
+from hasten.fleet.stacked import WIDTH
 from hasten.fleet.state import FAILED, RUNNING, STOPPED, State
 from hasten.fleet.store import Store, peek
 from hasten.fleet.summary import Progress, Row, Summary
@@ -78,9 +80,9 @@ def fit(
         epochs, batch_size, seed: as in the plain loop; an epoch's last batch holds what is left.
         stop: when a model stops early; it keeps its best weights.
         clip: largest 2-norm of a model's gradient.
-        by, features, target, time_column: columns of a data frame; rows are sorted by ``time_column`` where it is given.
-        window, horizon: rows of a series that are seen and predicted; windows are views and are never copied out.
-        season: rows of one season, for the seasonal-naive baseline.
+        by, features, target, time_column: columns of a data frame; rows are sorted by ``time_column`` where it is
+        given. window, horizon: rows of a series that are seen and predicted; windows are views and are never copied
+        out. season: rows of one season, for the seasonal-naive baseline.
         settings: a key's own ``lr``, ``weight_decay``, ``seed``; anything else goes to ``make_model``.
         engine: ``"auto"`` tries those that can train these models; or ``"native"``, ``"stacked"``, ``"loop"``.
         workers: models trained side by side; the cores this process may use unless given.
@@ -107,12 +109,11 @@ def fit(
         raise UsageError(
             "baselines are compared on held-out rows, and none are held out", "stop is None", "stop=EarlyStop()"
         )
-    found = tasks_of(
-        tasks, recipe, by=by, features=features, target=target, window=window, horizon=horizon, season=season,
-        time_column=time_column,
-    )  # fmt: skip
+    columns = {"by": by, "features": tuple(features), "target": target, "time_column": time_column}
+    found = tasks_of(tasks, recipe, **columns, window=window, horizon=horizon, season=season)
     own = {str(key): dict(value) for key, value in (settings or {}).items()}
     session = Session(Factory(make_model), recipe, found, own, engine, workers or machine.cores(), shortest_first)
+    session.columns = {**columns, "window": window}
     fleet = session.train(Path(journal) if journal is not None else None, progress)
     if prove:
         from hasten.fleet import prove as proving
@@ -144,6 +145,11 @@ class Session:
         self.kinds: list[Kind] = []
         self.choices: dict[str, Choice] = {}
         self.store: Store | None = None
+        self.columns: dict[str, Any] = {}  # how ``fit`` was told to read its data
+
+    def read(self, data: Any) -> dict[str, Any]:
+        """New data in the form ``fit`` was given: key to (X, y), or to a piece of a series."""
+        return raw(data, self.recipe, **self.columns)
 
     def train(self, journal: Path | None, progress: Watch | None) -> Fleet:
         """Choose engines, train, and gather the fleet."""
@@ -179,7 +185,6 @@ class Session:
             "settings": {k: {n: repr(v) for n, v in own.items()} for k, own in self.settings.items()},
             "engines": {name: choice.engine for name, choice in self.choices.items()},
         }
-        WIDTH = 64
         wide = any(choice.engine == "stacked" for choice in self.choices.values())
         slots = max(self.workers, 4) * (WIDTH if wide else 1)
         return Store([kind.layout.total for kind in self.kinds], self.recipe.epochs, slots, journal, identity)
@@ -200,10 +205,11 @@ class Session:
             if not mine:
                 continue
             queue = Queue(mine, [self.kinds[j.index].name for j in mine], self.recipe, self.shortest_first)
-            here = {j.index: resumed[j.index] for j in mine if j.index in resumed}
-            queue.before_others(set(here))
+            queue.before_others({j.index for j in mine if j.index in resumed})
+            fits = self.store.slots // (WIDTH if name == "stacked" else 1)
+            workers = min(self.workers, fits) if self.store.slots else self.workers
             run = Run(
-                self.jobs, self.factory, self.recipe, self.kinds, queue, self.store, self.workers, here, watcher.tell
+                self.jobs, self.factory, self.recipe, self.kinds, queue, self.store, workers, resumed, watcher.tell
             )
             watcher.queue = queue
             engines.BY_NAME[name](run)
@@ -244,7 +250,7 @@ class Session:
         return Fleet(self.recipe, kinds, weights, places, summary, scales, self.settings, self)
 
     def loop_seconds(self, indices: Sequence[int] | None = None) -> float:
-        """What the plain loop would take on one core for these jobs' epochs, from its measured time a step; 0 unknown."""
+        """Seconds that the plain loop would take on one core for these jobs' epochs, as measured a step; 0 unknown."""
         assert self.store is not None
         total = 0.0
         for index in range(len(self.jobs)) if indices is None else indices:
@@ -262,9 +268,14 @@ class Watcher:
         self.done = self.stopped = self.failed = 0
         self.work = 0.0
         self.indices: list[int] = []
+        self.lock = threading.Lock()
 
     def tell(self, index: int, status: int, seconds: float) -> None:
-        """A model is finished."""
+        """A model is finished. Called by several threads."""
+        with self.lock:
+            self._book(index, status, seconds)
+
+    def _book(self, index: int, status: int, seconds: float) -> None:
         assert status != RUNNING
         self.done += 1
         self.stopped += status == STOPPED

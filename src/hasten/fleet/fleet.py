@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +78,8 @@ class Fleet(Mapping[str, nn.Module]):
     def weights_of(self, key: Any) -> Floats:
         """One key's weights as a flat row, parameters first, in the module's own order. (total,), float32."""
         kind, row = self._place(key)
-        return self.weights[kind][row]
+        found: Floats = self.weights[kind][row]
+        return found
 
     @property
     def failed(self) -> dict[str, str]:
@@ -173,10 +173,3 @@ class Fleet(Mapping[str, nn.Module]):
         from hasten.fleet import growing
 
         return growing.update(self, new_rows, **options)
-
-    def replaced(self, key: str, kind: str, row: int) -> None:
-        """Let other weights predict for a key."""
-        self.places[key] = (kind, row)
-        rows = tuple(replace(r, source="global") if r.key == key else r for r in self._summary.rows)
-        self._summary = replace(self._summary, rows=rows)
-

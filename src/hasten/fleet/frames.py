@@ -18,13 +18,13 @@ def tasks_of(
     data: Any,
     recipe: Recipe,
     *,
-    by: str = "",
-    features: Sequence[str] = (),
-    target: str = "",
+    by: Any = "",
+    features: Any = (),
+    target: Any = "",
     window: int = 0,
     horizon: int = 0,
     season: int = 0,
-    time_column: str = "",
+    time_column: Any = "",
 ) -> dict[str, Task]:
     """A task for each key of ``data``. See ``fit`` for the arguments.
 
@@ -45,6 +45,28 @@ def tasks_of(
             return frame.tables(list(features), target, recipe)
         series = frame.series(target)
     return {key: windows(values, window, horizon, season, recipe) for key, values in series.items()}
+
+
+def raw(
+    data: Any,
+    recipe: Recipe,
+    *,
+    by: str = "",
+    features: Sequence[str] = (),
+    target: str = "",
+    time_column: str = "",
+    window: int = 0,
+) -> dict[str, Any]:
+    """Key to (X, y), or to its piece of a series where there is a ``window``; nothing is checked or standardised."""
+    if isinstance(data, Mapping):
+        found = {str(key): value for key, value in data.items()}
+        if window:
+            return found
+        return {key: (as_floats(X), as_target(y, recipe)) for key, (X, y) in found.items()}
+    frame = Columns(data, by, time_column)
+    if window:
+        return dict(frame.series(target))
+    return {key: (task.X, task.y) for key, task in frame.tables(list(features), target, recipe).items()}
 
 
 def windows(series: Array, window: int, horizon: int, season: int, recipe: Recipe) -> Task:
@@ -106,7 +128,8 @@ class Columns:
         names, groups = np.unique(keys[order].astype(str), return_inverse=True)
         self.order = order[np.argsort(groups, kind="stable")]
         ends = np.cumsum(np.bincount(groups, minlength=len(names)))
-        self.pieces = {str(n): slice(end - size, end) for n, end, size in zip(names, ends, np.diff(ends, prepend=0))}
+        starts = ends - np.diff(ends, prepend=0)
+        self.pieces = {str(n): slice(a, b) for n, a, b in zip(names, starts, ends, strict=True)}
 
     def tables(self, features: list[str], target: str, recipe: Recipe) -> dict[str, Task]:
         """Tasks of rows: views of one sorted copy of the columns."""

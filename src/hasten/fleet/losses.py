@@ -78,12 +78,12 @@ _ELEMENTWISE: dict[str, Callable[[torch.Tensor, torch.Tensor, float], torch.Tens
 }
 
 
-def Quantile(q: float) -> Loss:  # noqa: N802
+def Quantile(q: float) -> Loss:
     """The pinball loss of Koenker and Bassett (1978) for quantile ``q`` in (0, 1)."""
     return Loss("quantile", q)
 
 
-def Huber(delta: float = 1.0) -> Loss:  # noqa: N802
+def Huber(delta: float = 1.0) -> Loss:
     """Huber's loss (1964): quadratic up to ``delta``, linear beyond."""
     return Loss("huber", delta)
 

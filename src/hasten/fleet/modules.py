@@ -27,7 +27,8 @@ class Factory:
     calling ``make_model``.
 
     Args:
-        make_model: returns an ``nn.Module``; gets the settings of its key, and the key where it has a parameter ``key``.
+        make_model: returns an ``nn.Module``; gets the settings of its key, and the key where it has a parameter
+        ``key``.
     """
 
     def __init__(self, make_model: Callable[..., nn.Module]) -> None:
@@ -95,7 +96,7 @@ class Moment:
         self.epoch, self.step, self.draws = epoch, step, 0
 
 
-class KeyedDropout(nn.Module):
+class KeyedDropout(nn.Module):  # type: ignore[misc]
     """``nn.Dropout`` whose mask is a function of key, epoch, step and the order of dropouts within the step."""
 
     def __init__(self, p: float, moment: Moment) -> None:
@@ -124,14 +125,16 @@ def replace(module: nn.Module, kind: type[nn.Module], make: Callable[[Any, int],
         make: takes the old submodule and its number among those replaced.
     """
     changed = copy.deepcopy(module)
-    old = [(name, part) for name, part in changed.named_modules() if type(part) is kind]
-    for number, (name, part) in enumerate(old):
-        new = make(part, number)
-        new.train(part.training)
+    made: dict[nn.Module, nn.Module] = {}
+    old = [(name, part) for name, part in changed.named_modules(remove_duplicate=False) if type(part) is kind]
+    for name, part in old:
+        if part not in made:
+            made[part] = make(part, len(made))
+            made[part].train(part.training)
         if not name:
-            return new
+            return made[part]
         parent, _, child = name.rpartition(".")
-        setattr(changed.get_submodule(parent), child, new)
+        setattr(changed.get_submodule(parent), child, made[part])
     return changed
 
 

@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 
 from hasten.core.errors import UsageError
+from hasten.fleet import stacked
 from hasten.fleet.engines import ENGINES
 from hasten.fleet.loop import LoopTrainer, fresh
+from hasten.fleet.losses import Loss
 from hasten.fleet.modules import Factory, signature
 from hasten.fleet.native.build import NoCompiler, library
 from hasten.fleet.native.chain import Chain, NotAChain, chain_of
@@ -55,7 +57,7 @@ class Choice:
 
 
 def kinds_of(jobs: Sequence[Job], factory: Factory) -> list[Kind]:
-    """The kind of each job. Keys with the same settings and row shape are taken to have the same module; workers check."""
+    """The kind of each job. Keys with the same settings and row shape are taken to have one module; workers check."""
     known: dict[Any, Kind] = {}
     by_signature: dict[Any, Kind] = {}
     found = []
@@ -75,7 +77,7 @@ def kinds_of(jobs: Sequence[Job], factory: Factory) -> list[Kind]:
 def read_chain(kind: Kind, recipe: Recipe) -> tuple[Chain | None, str]:
     """What the kernel reads in a kind's module, or why it reads nothing."""
     if not recipe.plain:
-        what = "loss" if not isinstance(recipe.optimizer, str) or callable(recipe.loss) else "optimizer"
+        what = "optimizer" if isinstance(recipe.loss, Loss) else "loss"
         return None, f"the {what} is a callable"
     try:
         chain = chain_of(kind.prototype, kind.row)
@@ -164,8 +166,6 @@ def _probe_loop(kind: Kind, job: Job, factory: Factory, recipe: Recipe) -> float
 
 
 def _probe_stacked(kind: Kind, jobs: Sequence[Job], factory: Factory, recipe: Recipe) -> float:
-    from hasten.fleet import stacked
-
     try:
         return stacked.probe(kind, jobs, factory, recipe, PROBE)
     except stacked.CannotStack as why:
@@ -183,9 +183,9 @@ def _timed(call: Callable[[int], Any], steps: int, seconds: float = PROBE) -> fl
     return best / steps
 
 
-def flat_gradient(trainer: LoopTrainer) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """The gradients that ``trainer.gradient`` has filled, as a flat row."""
-    row = np.zeros(trainer.layout.total, np.float32)
+def flat_gradient(trainer: LoopTrainer) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """The gradients that ``trainer.gradient`` has filled, as a flat row. (total,), float64."""
+    row = np.zeros(trainer.layout.total)
     named = dict(trainer.module.named_parameters())
     for e in trainer.layout.entries:
         grad = named[e.name].grad if e.trains else None
@@ -202,4 +202,3 @@ def difference(a: Any, b: Any, layout: Layout) -> float:
             x, y = a[e.start : e.start + e.size], b[e.start : e.start + e.size]
             worst = max(worst, float(np.abs(x - y).max()) / (float(np.abs(y).max()) + EPS32))
     return worst
-

@@ -26,9 +26,9 @@ class Pace:
 class Queue:
     """Jobs, longest first, estimated anew from what was measured.
 
-    Within one kind (one module, one batch size) the order by rows does not change; which kind comes next depends on what
-    its steps have cost, early stops included. Longest first keeps the end of a run short (Graham 1969: at most 4/3 of the
-    best possible).
+    Within one kind (one module, one batch size) the order by rows does not change; which kind comes next depends on
+    what its steps have cost, early stops included. Longest first keeps the end of a run short (Graham 1969: at most
+    4/3 of the best possible).
 
     Args:
         kinds: the kind of each job.

@@ -85,7 +85,7 @@ class Layout:
         flat = torch.from_numpy(row) if isinstance(row, np.ndarray) else row
         lead = flat.shape[:-1]
         return {
-            e.name: flat[..., e.start : e.start + e.size].reshape(*lead, *e.shape).to(e.dtype) for e in self.entries
+            e.name: flat[..., e.start : e.start + e.size].reshape((*lead, *e.shape)).to(e.dtype) for e in self.entries
         }
 
 

@@ -1,8 +1,8 @@
 """Where finished models and models in flight are kept: memory that workers share, or a file that outlives a kill.
 
-The file is laid out in full before anything is trained (``posix_fallocate``), so a full disk is an error at the start. A
-finished model is one record with a checksum. A model in flight has two halves that are written in turns; a half counts
-only after its number has been written behind it. So kill -9 at any time loses at most the epoch in flight.
+The file is laid out in full before anything is trained (``posix_fallocate``), so a full disk is an error at the
+start. A finished model is one record with a checksum. A model in flight has two halves that are written in turns; a
+half counts only after its number has been written behind it. So kill -9 at any time loses at most the epoch in flight.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ class Store:
         slots: models that may be in flight at once; what is resumed keeps the number it was begun with.
         folder: where the file lies; None for anonymous memory that forked workers share.
         identity: what a resume must agree with.
+        moments: whether the optimizer's moments of finished models are kept, too.
 
     Raises:
         UsageError: the folder holds another fleet's journal.
@@ -42,9 +43,16 @@ class Store:
     """
 
     def __init__(
-        self, totals: Sequence[int], epochs: int, slots: int, folder: Path | None, identity: dict[str, Any]
+        self,
+        totals: Sequence[int],
+        epochs: int,
+        slots: int,
+        folder: Path | None,
+        identity: dict[str, Any],
+        moments: bool = False,
     ) -> None:
         self.epochs = epochs
+        self.per_model = 3 if moments else 1
         self.totals = np.asarray(totals, np.int64)
         self.starts = np.concatenate([[0], np.cumsum(self.totals)]).astype(np.int64)
         self.widest = int(self.totals.max(initial=0))
@@ -54,7 +62,7 @@ class Store:
         self.in_flight = 2 * self.slots
         models = len(totals)
         self.half = self.numbers * 8 + 4 * self.widest * 4
-        sizes = [models * self.numbers * 8, models * CAUSE, int(self.starts[-1]) * 4]
+        sizes = [models * self.numbers * 8, models * CAUSE, self.per_model * int(self.starts[-1]) * 4]
         sizes = [-(-s // 64) * 64 for s in sizes]
         self.half = -(-self.half // 64) * 64
         size = sum(sizes) + self.in_flight * self.half
@@ -64,7 +72,7 @@ class Store:
         a, b, c = sizes
         self.records = np.frombuffer(self.map, np.float64, models * self.numbers).reshape(models, self.numbers)
         self.causes = np.frombuffer(self.map, np.uint8, models * CAUSE, a).reshape(models, CAUSE)
-        self.weights = np.frombuffer(self.map, np.float32, int(self.starts[-1]), a + b)
+        self.weights = np.frombuffer(self.map, np.float32, self.per_model * int(self.starts[-1]), a + b)
         self.flight = np.frombuffer(self.map, np.uint8, self.in_flight * self.half, a + b + c)
         self.flight = self.flight.reshape(self.in_flight, self.half)
 
@@ -104,11 +112,17 @@ class Store:
 
     def row(self, index: int) -> npt.NDArray[np.float32]:
         """The final weights of one model, as kept. (total,)."""
-        return self.weights[self.starts[index] : self.starts[index + 1]]
+        row: npt.NDArray[np.float32] = self.moments_of(index)[0]
+        return row
+
+    def moments_of(self, index: int) -> npt.NDArray[np.float32]:
+        """Final weights, and moments where they are kept. (1 or 3, total)."""
+        start, total = int(self.starts[index]) * self.per_model, int(self.totals[index])
+        return self.weights[start : start + self.per_model * total].reshape(self.per_model, total)
 
     def finish(self, index: int, state: State) -> None:
         """Keep a finished model."""
-        self.row(index)[:] = state.flat[0]
+        self.moments_of(index)[:] = state.flat[: self.per_model]
         cause = state.cause.encode("utf-8")[:CAUSE]
         self.causes[index] = 0
         self.causes[index, : len(cause)] = np.frombuffer(cause, np.uint8)

@@ -111,8 +111,8 @@ class Summary:
         ]
         if self.loop_seconds:
             lines.append(
-                f"the plain loop, one model at a time: {self.loop_seconds:.0f} s expected, "
-                f"{self.loop_seconds / max(self.seconds, 1e-9):.0f}× as long"
+                f"the plain loop, one model at a time: {self.loop_seconds:.3g} s expected, "
+                f"{self.loop_seconds / max(self.seconds, 1e-9):.3g}× as long"
             )
         lines += [f"{kind}: {why}" for kind, why in self.engines.items()]
         lines += [f"failed {key}: {cause}" for key, cause in list(self.failed.items())[:10]]

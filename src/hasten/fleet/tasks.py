@@ -139,9 +139,9 @@ def _why_not(task: Task, recipe: Recipe) -> str:
             return f"{name} holds NaN or infinity in {rows.sum()} of {len(array)} rows, first in row {rows.argmax()}"
     if task.y.size > 1 and task.y.min() == task.y.max():
         return f"constant target: every value is {task.y.reshape(-1)[0]:g}"
-    if isinstance(recipe.loss, Loss) and recipe.loss.kind == "cross_entropy":
-        if task.y.min() < 0 or (task.y != np.floor(task.y)).any():
-            return "classes must be whole numbers from 0 on"
+    classes = isinstance(recipe.loss, Loss) and recipe.loss.kind == "cross_entropy"
+    if classes and (task.y.min() < 0 or (task.y != np.floor(task.y)).any()):
+        return "classes must be whole numbers from 0 on"
     if recipe.stop is not None and len(task.y) - task.gap < 2:
         return f"too short: {len(task.y)} rows cannot be split into training and held-out rows"
     return ""

@@ -300,4 +300,3 @@ def _buried(run: Run, child: Child, again: list[int], alone: bool) -> None:
             run.finish(run.jobs[index], run.failed(run.jobs[index], f"its worker process ended by {how}"), 0.0)
         else:
             again.append(index)
-

@@ -173,14 +173,14 @@ def _linear(m: nn.Linear, name: str, width: int) -> list[Layer]:
 def _layer_norm(m: nn.LayerNorm, name: str, width: int) -> list[Layer]:
     if tuple(m.normalized_shape) != (width,):
         raise NotAChain(f"{name} normalises something else than a row")
-    given = {k: f"{name}.{k}" for k in ("weight", "bias") if getattr(m, k) is not None}
+    given: dict[str, Any] = {k: f"{name}.{k}" for k in ("weight", "bias") if getattr(m, k) is not None}
     return [Layer(LAYERNORM, width, width, eps=m.eps, **given)]
 
 
 def _batch_norm(m: nn.BatchNorm1d, name: str, width: int) -> list[Layer]:
     if m.num_features != width or not m.track_running_stats or m.momentum is None:
         raise NotAChain(f"{name} keeps no running statistics by momentum")
-    given = {k: f"{name}.{k}" for k in ("weight", "bias") if getattr(m, k) is not None}
+    given: dict[str, Any] = {k: f"{name}.{k}" for k in ("weight", "bias") if getattr(m, k) is not None}
     kept = {"mean": "running_mean", "var": "running_var", "counter": "num_batches_tracked"}
     given |= {k: f"{name}.{v}" for k, v in kept.items()}
     return [Layer(BATCHNORM, width, width, eps=m.eps, momentum=m.momentum, **given)]

@@ -1,0 +1,69 @@
+"""What ``hasten fleet`` can be asked."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+MODELS = ("mlp", "conv", "gru")
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    parser.add_argument("file", metavar="FILE", help="rows of all keys: .parquet, .csv or .csv.gz")
+    for title, options in _GROUPS.items():
+        group = parser.add_argument_group(title)
+        for name, given in options.items():
+            group.add_argument(name, **given)
+
+
+def names(text: str) -> list[str]:
+    """A list of columns."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+_GROUPS: dict[str, dict[str, dict[str, Any]]] = {
+    "data": {
+        "--by": {"required": True, "metavar": "COLUMN", "help": "the column of keys: one network each"},
+        "--target": {"required": True, "metavar": "COLUMN", "help": "the column to learn"},
+        "--features": {"type": names, "default": [], "metavar": "A,B", "help": "columns to learn from"},
+        "--time": {"default": "", "metavar": "COLUMN", "help": "the column that orders a key's rows"},
+        "--window": {"type": int, "default": 0, "metavar": "N", "help": "rows of a series that are seen"},
+        "--horizon": {"type": int, "default": 0, "metavar": "N", "help": "rows of a series that are predicted"},
+        "--season": {"type": int, "default": 0, "metavar": "N", "help": "rows of one season, for the naive forecast"},
+    },
+    "training": {
+        "--model": {"default": "mlp", "help": "mlp, conv, gru, or module:factory (called with inputs and outputs)"},
+        "--loss": {"default": "mse", "help": "mse, mae, huber, quantile:0.9, cross_entropy or bce"},
+        "--optimizer": {"default": "adam", "choices": ("sgd", "adam", "adamw"), "help": "as in torch"},
+        "--lr": {"type": float, "default": 1e-3, "help": "learning rate"},
+        "--epochs": {"type": int, "default": 20, "metavar": "N", "help": "at most"},
+        "--batch-size": {"type": int, "default": 64, "metavar": "N", "help": "rows of one step"},
+        "--patience": {"type": int, "default": 5, "metavar": "N", "help": "epochs without a better held-out loss"},
+        "--hold-out": {"type": float, "default": 0.2, "metavar": "SHARE", "help": "of a key's last rows; 0 for none"},
+        "--seed": {"type": int, "default": 0, "help": "of all random numbers"},
+        "--engine": {"default": "auto", "choices": ("auto", "native", "stacked", "loop"), "help": "auto tries them"},
+        "--workers": {"type": int, "default": 0, "metavar": "N", "help": "models side by side; all cores unless given"},
+        "--shortest-first": {"action": "store_true", "help": "many keys done early, the end a little later"},
+    },
+    "checking": {
+        "--prove": {
+            "type": int,
+            "default": 0,
+            "metavar": "N",
+            "help": "also train N keys by the plain loop",
+        },
+        "--baseline": {
+            "default": "report",
+            "choices": ("none", "report", "keep"),
+            "help": "naive, and one global net",
+        },
+    },
+    "results": {
+        "--journal": {"metavar": "FOLDER", "help": "go on there after a kill, to the same bits"},
+        "--out": {"metavar": "FILE", "help": "weights as safetensors, with a table of keys beside them"},
+        "--json": {"metavar": "FILE", "help": "every figure as JSON; - is stdout"},
+        "--html": {"metavar": "FILE", "help": "the report as one page, with forecasts of some keys"},
+        "--quiet": {"action": "store_true", "help": "no progress and no report"},
+    },
+}

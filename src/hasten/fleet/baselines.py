@@ -1,0 +1,127 @@
+"""Is a network of its own worth it for each key? Two cheap answers to compare with, on the same held-out rows.
+
+The seasonal-naive forecast repeats the last season. The global model is one network of the same form trained on the
+rows of all keys, which for many short or similar series is the better choice (Montero-Manso and Hyndman 2021).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from hasten.fleet.loop import EVAL_ROWS, batches
+from hasten.fleet.recipe import Recipe
+from hasten.fleet.state import Floats
+from hasten.fleet.tasks import Array, Task
+
+if TYPE_CHECKING:
+    from hasten.fleet.fit import Session
+    from hasten.fleet.fleet import Fleet
+
+SHARE = 0.1  # of the fleet's own rows, all epochs together, that the global model sees
+LEAST = 20_000  # rows it sees at least, where there are as many
+GLOBAL = "global"
+
+
+def compare(fleet: Fleet, session: Session, keep: bool) -> Mapping[str, Any]:
+    """Fit the baselines and put what they found into the fleet's summary.
+
+    Args:
+        keep: let the global model predict for keys for which it is better.
+
+    Returns:
+        ``own``, ``global``, ``naive``: for how many keys each is best on the held-out rows; ``losses``: key to the
+        loss of each; ``seconds``.
+    """
+    start = time.perf_counter()
+    losses: dict[str, dict[str, float]] = {}
+    jobs = [job for job in session.jobs if job.key in fleet.places]
+    forms = {session.kinds[job.index].name for job in jobs}
+    shared = _global(fleet, session) if len(forms) == 1 and jobs else None
+    for job in jobs:
+        kind, row = fleet.places[job.key]
+        held = session.kinds[job.index]
+        X, y = job.task.X[job.held], job.task.y[job.held]
+        found = {"own": _loss(session.recipe, held, fleet.weights[kind][row], X, y)}
+        if shared is not None:
+            found[GLOBAL] = _loss(session.recipe, held, shared, X, y)
+        if job.task.season and X.ndim == 2:
+            found["naive"] = _naive(session.recipe, job.task, X, y)
+        losses[job.key] = found
+    best = {key: min(found, key=lambda name: found[name]) for key, found in losses.items()}
+    worth = {name: sum(b == name for b in best.values()) for name in ("own", GLOBAL, "naive")}
+    if keep and shared is not None:
+        _keep(fleet, losses, shared)
+    result = {**worth, "losses": losses, "seconds": time.perf_counter() - start, "kept": keep}
+    fleet._summary = replace(fleet._summary, worth=result, remarks=(*fleet._summary.remarks, _sentence(worth, losses)))
+    return result
+
+
+def _sentence(worth: Mapping[str, int], losses: Mapping[str, Mapping[str, float]]) -> str:
+    names = {"own": "its own network", GLOBAL: "one global network", "naive": "the seasonal-naive forecast"}
+    fitted = {name for found in losses.values() for name in found}
+    parts = [f"{worth[name]} by {names[name]}" for name in names if name in fitted]
+    return f"best on held-out rows, of {len(losses)} keys: " + ", ".join(parts)
+
+
+def _global(fleet: Fleet, session: Session) -> Floats | None:
+    """The weights of one network trained on a sample of all keys' training rows; None where that failed."""
+    from hasten.fleet.fit import Session
+
+    X, y = _pooled(fleet, session)
+    recipe = replace(session.recipe, stop=None)
+    settings = {GLOBAL: dict(next(iter(session.settings.values())))} if session.settings else {}
+    task = Task(X, y)
+    alone = Session(session.factory, recipe, {GLOBAL: task}, settings, session.engine, 1)
+    trained = alone.train(None, None)
+    return trained.weights_of(GLOBAL) if GLOBAL in trained else None
+
+
+def _pooled(fleet: Fleet, session: Session) -> tuple[Array, Array]:
+    jobs = [job for job in session.jobs if job.key in fleet.places]
+    total = sum(job.rows for job in jobs)
+    epochs = session.recipe.epochs
+    visits = sum(row.epochs * row.rows for row in fleet.summary().rows)
+    share = min(1.0, max(SHARE * visits / epochs, LEAST) / max(total, 1))
+    parts = []
+    for job in jobs:
+        order = job.epoch_order(0)  # shuffled: its beginning is a sample
+        rows = order[: max(1, round(len(order) * share))]
+        parts.append((job.task.X[rows], job.task.y[rows]))
+    return np.concatenate([X for X, _ in parts]), np.concatenate([y for _, y in parts])
+
+
+def _loss(recipe: Recipe, kind: Any, weights: Floats, X: Array, y: Array) -> float:
+    tensors = kind.layout.views(np.ascontiguousarray(weights))
+    total = 0.0
+    with torch.no_grad():
+        for rows in batches(np.arange(len(y)), EVAL_ROWS):
+            out = torch.func.functional_call(kind.prototype.eval(), tensors, (torch.from_numpy(X[rows]),))
+            total += float(recipe.loss(out, torch.from_numpy(y[rows]))) * len(rows)
+    return total / max(len(y), 1)
+
+
+def _naive(recipe: Recipe, task: Task, X: Array, y: Array) -> float:
+    """The loss of repeating the last season of each window. X: (rows, window), y: (rows, horizon)."""
+    season = min(task.season, X.shape[1])
+    forecast = X[:, X.shape[1] - season + np.arange(y.shape[1]) % season]
+    return float(recipe.loss(torch.from_numpy(np.ascontiguousarray(forecast)), torch.from_numpy(np.array(y))))
+
+
+def _keep(fleet: Fleet, losses: Mapping[str, Mapping[str, float]], shared: Floats) -> None:
+    better = [key for key, found in losses.items() if found[GLOBAL] < found["own"]]
+    if not better:
+        return
+    kind, _ = fleet.places[better[0]]
+    fleet.weights[kind] = np.concatenate([fleet.weights[kind], shared[None]])
+    row = len(fleet.weights[kind]) - 1
+    changed = set(better)
+    for key in better:
+        fleet.places[key] = (kind, row)
+    rows = tuple(replace(r, source=GLOBAL) if r.key in changed else r for r in fleet._summary.rows)
+    fleet._summary = replace(fleet._summary, rows=rows)

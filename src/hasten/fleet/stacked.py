@@ -1,0 +1,366 @@
+"""Trains many models of one kind in one call of each operation: weights lie in one (models, total) array.
+
+Stacking by ``torch.func`` as in its ensembling tutorial; what is added is that every model keeps its own clock: rows,
+epoch, step, learning rate, early stop. A model that ends makes room for the next one between two steps. Nothing is
+reduced over the models, so a model's bits do not depend on the others; that is tested on each machine before use.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from hasten.core.errors import UsageError
+from hasten.fleet import streams
+from hasten.fleet.loop import EVAL_ROWS, batches, fresh
+from hasten.fleet.modules import Factory, dropout_scale
+from hasten.fleet.recipe import Recipe
+from hasten.fleet.stackable import CannotStack, StackBatchNorm, StackDropout, stackable
+from hasten.fleet.state import RUNNING, State
+from hasten.fleet.tasks import Job
+from hasten.fleet.update_rows import Updater
+from hasten.fleet.workers import Asker, Kind, Run
+
+WIDTH = 64  # models side by side; more fall out of the cache and gain nothing
+BYTES = 256 << 20  # of weights and moments of one stack, at most
+
+__all__ = ["WIDTH", "CannotStack", "Stack", "probe", "work"]
+
+
+@dataclass
+class Slot:
+    """One model on its way through the stack.
+
+    Attributes:
+        order: rows of the running epoch. step: batches of it that were taken. total: their losses, times rows.
+        keep: the store's slot; before: steps taken when it came here.
+    """
+
+    job: Job
+    state: State
+    keep: int
+    before: int
+    begun: float
+    order: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    step: int = 0
+    total: float = 0.0
+
+
+class Stack:
+    """A fixed number of places for models of one kind."""
+
+    def __init__(self, kind: Kind, recipe: Recipe, width: int) -> None:
+        self.kind, self.recipe, self.width = kind, recipe, width
+        self.module = stackable(kind.prototype).train()
+        self.idle_eval = copy.deepcopy(self.module).eval()
+        layout = kind.layout
+        self.flat = torch.zeros(3, width, layout.total)
+        views = layout.views(self.flat[0])
+        self.params = {e.name: views[e.name].detach().requires_grad_() for e in layout.entries if e.trains}
+        self.kept = [e for e in layout.entries if not e.trains and e.dtype == torch.float32]
+        self.buffers = {e.name: views[e.name].clone() for e in layout.entries if not e.trains}
+        self.places: list[Slot | None] = [None] * width
+        size = recipe.batch_size
+        self.X = torch.zeros(width, size, *kind.row)
+        self.y: torch.Tensor | None = None
+        self.rows = torch.ones(width, size)
+        self.norms = [n for n, m in self.module.named_modules() if isinstance(m, StackBatchNorm)]
+        self.drops = [(n, m) for n, m in self.module.named_modules() if isinstance(m, StackDropout) and m.p > 0]
+        self.buffers |= {f"{n}.rows" if n else "rows": self.rows for n in self.norms}
+        self.updater = Updater(recipe, layout, width)
+        self.call = torch.func.vmap(self._loss)
+
+    def _loss(self, params: Any, buffers: Any, x: torch.Tensor, y: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        loss: torch.Tensor = self.recipe.loss(torch.func.functional_call(self.module, (params, buffers), (x,)), y, rows)
+        return loss
+
+    # -- coming and going ----------------------------------------------------------------------------------------------
+
+    @property
+    def free(self) -> int:
+        """Places without a model."""
+        return self.places.count(None)
+
+    def put(self, slot: Slot) -> None:
+        """Give a model a place."""
+        i = self.places.index(None)
+        self._lay(i, torch.from_numpy(slot.state.flat[:3]))
+        self.places[i] = slot
+        if self.y is None:
+            y = torch.from_numpy(slot.job.task.y[:1])
+            self.y = torch.zeros(self.width, self.recipe.batch_size, *y.shape[1:], dtype=y.dtype)
+            self._measure_masks()
+
+    def check(self, job: Job) -> None:
+        """Whether a job's target has the shape that the others' have.
+
+        Raises:
+            UsageError: it has not.
+        """
+        shape = job.task.y.shape[1:]
+        if self.y is not None and tuple(self.y.shape[2:]) != shape:
+            raise UsageError(f"its target has {shape} a row, that of other keys {tuple(self.y.shape[2:])}")
+
+    def _lay(self, i: int, row: torch.Tensor) -> None:
+        self.flat[:, i] = row
+        for name, value in self.kind.layout.views(self.flat[0, i]).items():
+            if name in self.buffers:  # modules change these in place, so they lie apart from what is differentiated
+                self.buffers[name][i] = value
+
+    def _measure_masks(self) -> None:
+        """Run once, to learn what shape each dropout sees."""
+        if not self.drops:
+            return
+        trial = copy.deepcopy(self.module)
+        with torch.no_grad():
+            trial(torch.zeros(self.recipe.batch_size, *self.kind.row))
+        seen = {n: m for n, m in trial.named_modules() if isinstance(m, StackDropout)}
+        if any(seen[n].calls != 1 for n, _ in self.drops):
+            raise CannotStack("a dropout is passed not once a step")
+        for name, _ in self.drops:
+            self.buffers[f"{name}.mask" if name else "mask"] = torch.ones(self.width, *seen[name].shape)
+
+    def shrunk(self) -> Stack:
+        """A stack of half the width with the models that are left, each in the middle of what it does."""
+        other = Stack(self.kind, self.recipe, max(2, self.width // 2))
+        for i, slot in enumerate(self.places):
+            if slot is not None:
+                to = other.places.index(None)
+                other.put(slot)
+                other._lay(to, self.flat[:, i])
+        return other
+
+    # -- one step of all -----------------------------------------------------------------------------------------------
+
+    def step(self) -> list[tuple[int, Slot]]:
+        """One optimizer step of every model here; those whose epoch has ended come back, with their places."""
+        assert self.y is not None
+        counts = np.zeros(self.width, np.int64)
+        with torch.no_grad():
+            for i, slot in enumerate(self.places):
+                if slot is not None:
+                    counts[i] = self._fill(i, slot)
+        losses = self.call(self.params, self.buffers, self.X, self.y, self.rows)
+        for p in self.params.values():
+            p.grad = None
+        losses.sum().backward()
+        taken = [slot.state.steps + slot.step + 1 if slot else 0 for slot in self.places]
+        self.updater(self.flat, self.params, [slot.job if slot else None for slot in self.places], taken)
+        self._collect(counts)
+        each = losses.detach().numpy()
+        ended = []
+        for i, slot in enumerate(self.places):
+            if slot is not None:
+                slot.total += float(each[i]) * int(counts[i])
+                slot.step += 1
+                if slot.step * self.recipe.batch_size >= len(slot.order):
+                    ended.append((i, slot))
+        return ended
+
+    def _fill(self, i: int, slot: Slot) -> int:
+        if slot.step == 0:
+            slot.order, slot.total = slot.job.epoch_order(slot.state.epoch), 0.0
+        size = self.recipe.batch_size
+        rows = slot.order[slot.step * size : (slot.step + 1) * size]
+        n = len(rows)
+        assert self.y is not None
+        self.X[i, :n] = torch.from_numpy(slot.job.task.X[rows])
+        self.y[i, :n] = torch.from_numpy(slot.job.task.y[rows])
+        if n < size:
+            self.X[i, n:], self.y[i, n:] = 0, 0
+        self.rows[i, :n], self.rows[i, n:] = 1, 0
+        for draw, (name, drop) in enumerate(self.drops):
+            mask = self.buffers[f"{name}.mask" if name else "mask"][i]
+            count = mask[:n].numel()
+            kept = streams.keep(slot.job.stream, count, drop.p, slot.state.epoch, slot.step, draw)
+            mask[:n] = torch.from_numpy(kept * dropout_scale(drop.p)).reshape(mask[:n].shape)
+        return n
+
+    def _collect(self, counts: npt.NDArray[np.int64]) -> None:
+        """Bring what modules have changed by themselves back into the flat rows."""
+        for e in self.kept:
+            self.flat[0, :, e.start : e.start + e.size] = self.buffers[e.name].reshape(self.width, -1)
+        for e in self.kind.layout.entries:
+            if e.name.endswith("num_batches_tracked"):
+                self.flat[0, :, e.start] += torch.from_numpy(counts > 0)
+
+    # -- the end of an epoch -------------------------------------------------------------------------------------------
+
+    def close(self, i: int, slot: Slot) -> bool:
+        """Book the epoch of the model in place ``i``; True where it has ended for good (and has left its place)."""
+        job, state, recipe = slot.job, slot.state, self.recipe
+        held = self.held_loss(i, job) if recipe.stop is not None else float("nan")
+        if state.close_epoch(recipe, job.steps(recipe.batch_size), slot.total / max(len(slot.order), 1), held):
+            state.flat[3] = self.flat[0, i].numpy()
+        slot.step = 0
+        if state.status != RUNNING:
+            self.read(i, state)
+            state.finish()
+            self.places[i] = None
+            self.flat[:, i] = 0
+            self.rows[i] = 1
+            return True
+        return False
+
+    def read(self, i: int, state: State) -> None:
+        """Copy the model in place ``i`` into its state."""
+        state.flat[:3] = self.flat[:, i].numpy()
+
+    def held_loss(self, i: int, job: Job) -> float:
+        """The mean loss of the rows held out, by the model in place ``i``."""
+        tensors = self.kind.layout.views(self.flat[0, i])
+        total = 0.0
+        with torch.no_grad():
+            for rows in batches(job.held, EVAL_ROWS):
+                X, y = torch.from_numpy(job.task.X[rows]), torch.from_numpy(job.task.y[rows])
+                out = torch.func.functional_call(self.idle_eval, tensors, (X,))
+                total += float(self.recipe.loss(out, y)) * len(rows)
+        return total / max(len(job.held), 1)
+
+
+def width_for(kind: Kind, jobs: int, workers: int) -> int:
+    """How many models lie side by side in one worker."""
+    fits = BYTES // max(16 * kind.layout.total, 1)
+    return int(max(2, min(WIDTH, fits, -(-jobs // workers))))
+
+
+def work(run: Run, asker: Asker) -> None:
+    """A forked worker: keeps its stack full until no job is left."""
+    while given := asker.more(1):
+        kind = run.kinds[given[0][0]]
+        jobs = sum(held.name == kind.name for held in run.kinds)
+        stack = Stack(kind, run.recipe, width_for(kind, jobs, run.workers))
+        _admit(run, asker, stack, given)
+        empty = False  # whether the queue is, for this kind
+        while True:
+            if stack.free and not empty:
+                more = asker.more(stack.free, kind.name)
+                empty = not more
+                _admit(run, asker, stack, more)
+            if stack.free == stack.width:
+                break
+            if empty and stack.width > 2 and stack.free >= (stack.width + 1) // 2:
+                stack = stack.shrunk()
+            for i, slot in stack.step():
+                if stack.close(i, slot):
+                    _leave(run, asker, slot)
+                elif slot.keep >= 0:
+                    stack.read(i, slot.state)
+                    run.store.save(slot.keep, slot.job.index, slot.state)
+
+
+def _admit(run: Run, asker: Asker, stack: Stack, given: Sequence[tuple[int, int]]) -> None:
+    for index, keep in given:
+        job = run.jobs[index]
+        try:
+            state = run.start_of(job) or fresh(run.module(job), stack.kind.layout, run.recipe)
+            stack.check(job)
+        except Exception as error:
+            state = run.failed(job, error)
+            run.store.finish(index, state)
+            asker.done(index, 0, 0.0)
+            continue
+        stack.put(Slot(job, state, keep, state.steps, time.perf_counter()))
+
+
+def _leave(run: Run, asker: Asker, slot: Slot) -> None:
+    width = width_for(run.kinds[slot.job.index], len(run.jobs), run.workers)
+    slot.state.seconds = (time.perf_counter() - slot.begun) / width  # its share of the stack's time
+    run.store.finish(slot.job.index, slot.state)
+    asker.done(slot.job.index, slot.before, slot.state.seconds)
+
+
+# -- probing -----------------------------------------------------------------------------------------------------------
+
+
+def probe(kind: Kind, jobs: Sequence[Job], factory: Factory, recipe: Recipe, seconds: float) -> float:
+    """Seconds that a step of one model takes in a stack.
+
+    Raises:
+        CannotStack: these models cannot be stacked, or not to the same bits whatever lies beside them.
+    """
+    if not recipe.plain:
+        raise CannotStack("the loss or the optimizer is a callable")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        width = width_for(kind, len(jobs), 1)
+        some = list(jobs[:width])
+        stack = _filled(kind, some, factory, recipe, width)
+        before = _filled(kind, [some[-1], some[0]] if len(some) > 1 else some, factory, recipe, 2)
+        for _ in range(2):
+            stack.step()
+            before.step()
+        _rewind(stack)
+        _rewind(before)
+        last = min(len(some), 2) - 1
+        if not torch.equal(stack.flat[0, 0], before.flat[0, last]):
+            raise CannotStack("a model's bits depend on what lies beside it, on this machine")
+        _rows_are_independent(stack)
+        best, end, calls = float("inf"), time.perf_counter() + seconds, 0
+        while calls < 3 or (time.perf_counter() < end and calls < 20):
+            start = time.perf_counter()
+            _rewind(stack)
+            stack.step()
+            best = min(best, time.perf_counter() - start)
+            calls += 1
+        return best / len(some)
+    except CannotStack:
+        raise
+    except Exception as error:
+        raise CannotStack(f"{type(error).__name__}: {str(error).strip().splitlines()[0]}") from error
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _filled(kind: Kind, jobs: Sequence[Job], factory: Factory, recipe: Recipe, width: int) -> Stack:
+    stack = Stack(kind, recipe, width)
+    for job in jobs:
+        stack.put(Slot(job, fresh(factory(job), kind.layout, recipe), -1, 0, 0.0))
+    return stack
+
+
+def _rewind(stack: Stack) -> None:
+    for slot in stack.places:
+        if slot is not None:
+            slot.step = 0
+
+
+def _rows_are_independent(stack: Stack) -> None:
+    """A short batch is padded: what stands in the padding must not reach the other rows.
+
+    Raises:
+        CannotStack: it does.
+    """
+    n = max(1, stack.recipe.batch_size // 2)
+    with torch.no_grad():
+        stack.rows[:, n:] = 0
+        before = stack.call(stack.params, stack.buffers, stack.X, stack.y, stack.rows).clone()
+        stack.X[:, n:] += 1.0
+        after = stack.call(stack.params, stack.buffers, stack.X, stack.y, stack.rows)
+    if not torch.allclose(before, after, rtol=1e-5, atol=1e-7, equal_nan=True):
+        raise CannotStack("rows of a batch depend on each other, so that a short last batch cannot be padded")
+
+
+def gradient(kind: Kind, job: Job, recipe: Recipe, state: State) -> npt.NDArray[np.float32]:
+    """A model's gradient on its first batch, computed in a stack. (total,)."""
+    stack = Stack(kind, recipe, 2)
+    stack.put(Slot(job, state, -1, 0, 0.0))
+    slot = stack.places[0]
+    assert slot is not None
+    with torch.no_grad():
+        stack._fill(0, slot)
+    stack.call(stack.params, stack.buffers, stack.X, stack.y, stack.rows).sum().backward()
+    flat = np.zeros(kind.layout.total, np.float32)
+    for e in kind.layout.entries:
+        grad = stack.params[e.name].grad if e.trains else None
+        if grad is not None:
+            flat[e.start : e.start + e.size] = grad[0].numpy().reshape(-1)
+    return flat

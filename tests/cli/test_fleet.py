@@ -1,0 +1,93 @@
+"""``hasten fleet``: a file of rows in, reports and weights out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hasten.cli.arguments import parse
+from hasten.cli.main import main
+from hasten.report import fleet as report
+
+pd = pytest.importorskip("pandas")
+pytest.importorskip("pyarrow")
+
+
+@pytest.fixture
+def sales(tmp_path: Path) -> Path:
+    """Three stores; one is too short."""
+    random, t = np.random.default_rng(0), np.arange(120)
+    frames = [
+        pd.DataFrame({"store": i, "day": t[: 120 if i < 3 else 9], "sales": 0.0}) for i in range(1, 4)
+    ]
+    for i, frame in enumerate(frames):
+        frame["sales"] = 30 * i + 10 * np.sin(frame["day"] / 3) + random.normal(size=len(frame))
+        frame["price"] = random.normal(size=len(frame))
+    path = tmp_path / "sales.parquet"
+    pd.concat(frames).to_parquet(path)
+    return path
+
+
+WORDS = ["--by", "store", "--target", "sales", "--epochs", "2"]
+SERIES = ["--window", "12", "--horizon", "4", "--season", "12", "--hold-out", "0.3"]
+
+
+def test_series_from_parquet(sales: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out, page, figures = tmp_path / "f.safetensors", tmp_path / "f.html", tmp_path / "f.json"
+    words = [*WORDS, *SERIES, "--prove", "1", "--html", str(page), "--json", str(figures), "--out", str(out)]
+    assert main(["fleet", str(sales), *words]) == 0
+    said = capsys.readouterr().out
+    assert "2 of 3 models trained" in said and "failed 3: too short: 9 rows" in said
+    assert "best on held-out rows, of 2 keys" in said and "proof" in said and "yes" in said
+    document = json.loads(figures.read_text())
+    assert document["models"] == 3 and document["failed"] == 1 and len(document["rows"]) == 3
+    assert "<svg" in page.read_text() and "best keys" in page.read_text()
+    assert out.exists() and len(pd.read_parquet(f"{out}.parquet")) == 3
+
+
+def test_rows_from_csv_and_json_on_stdout(
+    sales: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:  # fmt: skip
+    path = tmp_path / "sales.csv"
+    pd.read_parquet(sales).to_csv(path, index=False)
+    assert main(["fleet", str(path), *WORDS, "--features", "price,day", "--baseline", "none", "--json", "-"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["trained"] == 3 and document["worth"] is None
+
+
+def test_a_model_of_ones_own(sales: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "ownmodel.py").write_text("from torch import nn\ndef make(i, o): return nn.Linear(i, o)\n")
+    monkeypatch.chdir(tmp_path)
+    assert main(["fleet", str(sales), *WORDS, *SERIES, "--model", "ownmodel:make", "--quiet"]) == 0
+    assert main(["fleet", str(sales), *WORDS, *SERIES, "--model", "ownmodel:none"]) == 2
+
+
+@pytest.mark.parametrize("model", ["conv", "gru"])
+def test_models_that_are_stacked(sales: Path, model: str) -> None:
+    assert main(["fleet", str(sales), *WORDS, *SERIES, "--model", model, "--quiet", "--baseline", "none"]) == 0
+
+
+@pytest.mark.parametrize("words", [
+    ["nowhere.parquet", *WORDS, *SERIES], ["FILE", "--by", "shop", "--target", "sales", *SERIES],
+    ["FILE", *WORDS], ["FILE", *WORDS, "--window", "3"], ["FILE", *WORDS, *SERIES, "--loss", "hinge"],
+    ["FILE", *WORDS, *SERIES, "--html", "nowhere/f.html"], ["FILE", "--by", "store"],
+])  # fmt: skip
+def test_wrong_usage_is_two(words: list[str], sales: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fleet", *(str(sales) if w == "FILE" else w for w in words)]) == 2
+    assert "try: " in capsys.readouterr().err
+
+
+def test_arguments_are_read() -> None:
+    asked = parse(["fleet", "f.csv", "--by", "a", "--target", "b", "--features", "x, y", "--shortest-first"])
+    assert asked.command == "fleet" and asked.options is not None
+    assert asked.options.features == ["x", "y"] and asked.options.shortest_first
+
+
+def test_the_line_of_progress() -> None:
+    from hasten.fleet import Progress
+
+    line = report.progress_line(Progress(10, 4, 2, 1, 1, 2.0, 3.5, 6.0, 80.0))
+    assert "4 of 10 done" in line and "4 waiting" in line and "40× one at a time" in line and "6 s left" in line

@@ -1,0 +1,102 @@
+"""Growing windows: the cost of an iteration is flat, the history counts, candidates are chosen by what they predicted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hasten import fleet
+from hasten.core.errors import UsageError
+from hasten.fleet.growing import Growing, Rows, _mixed
+from tests.fleet.common import mlp, ragged, rows, weights
+from tests.fleet.test_fit import series_net, waves
+
+
+def test_an_array_that_grows() -> None:
+    grown = Rows(np.zeros((2, 3), np.float32))
+    for i in range(1, 40):
+        grown.add(np.full((i % 4, 3), i, np.float32))
+    assert grown.rows.shape == (2 + sum(i % 4 for i in range(1, 40)), 3)
+    assert grown.rows[-1, 0] == 39 and len(grown.space) < 4 * len(grown.rows)
+
+
+@pytest.mark.parametrize("share", [0.25, 0.5, 1.0])
+def test_visits_do_not_grow_with_the_history(share: float) -> None:
+    for first in (10, 1000, 100_000):
+        order = _mixed(7, first, first + 8, 128, share, 3, 0)
+        new = order[order >= first]
+        assert len(order) == 128 and len(new) == round(128 * share) and order.min() >= 0
+        assert np.bincount(new - first, minlength=8).min() >= len(new) // 8  # each new row as often as any other
+
+
+def learn(trained: fleet.Fleet, iterations: int, seed: int = 50, **options: Any) -> list[Any]:
+    found = []
+    for i in range(iterations):
+        new = {key: rows(12, seed + i) for key in trained}
+        found.append(trained.update(new, **options))
+    return found
+
+
+@pytest.mark.parametrize("engine", ["auto", "stacked", "loop"])
+def test_updates_learn_and_do_not_depend_on_neighbours(engine: str) -> None:
+    tasks = ragged(3)
+    whole = fleet.fit(mlp, tasks, epochs=2, batch_size=8, engine=engine)
+    before = weights(whole)
+    found = learn(whole, 2)
+    assert all(u.rows == 36 and u.visits == 160 and not u.failed for u in found)
+    assert sum(found[-1].shares.values()) == 3 and weights(whole) != before
+    alone = fleet.fit(mlp, {"s1": tasks["s1"]}, epochs=2, batch_size=8, engine=engine)
+    learn(alone, 2)
+    assert alone.weights_of("s1").tobytes() == whole.weights_of("s1").tobytes()
+
+
+def test_the_error_is_of_rows_not_yet_learned() -> None:
+    trained = fleet.fit(mlp, {"a": rows(200, 0)}, epochs=20, lr=0.01, batch_size=16)
+    strange = {"a": (rows(40, 1)[0], np.full(40, 5.0, np.float32) + rows(40, 1)[1])}
+    first = trained.update(strange, visits=4000, shares=(1.0,))
+    second = trained.update(strange)
+    assert first.error > 10 and second.error < first.error / 2
+
+
+def test_series_grow_at_their_end() -> None:
+    tasks = waves(2, 120)
+    trained = fleet.fit(series_net, {k: w[:100] for k, w in tasks.items()}, window=8, horizon=3, epochs=2)
+    update = trained.update({k: w[100:] for k, w in tasks.items()})
+    assert update.rows == 40 and np.isfinite(update.error)
+    line = trained._growing.lines["w1"]
+    task = line.task()
+    assert np.allclose(task.y[-1] * task.scale + task.shift, tasks["w1"][-3:], atol=1e-3)
+    assert np.allclose(task.X[-1] * task.scale + task.shift, tasks["w1"][-11:-3], atol=1e-3)
+
+
+def test_full_retraining_is_what_fit_would_have_given() -> None:
+    tasks, new = ragged(2), {key: rows(12, 50) for key in ("s0", "s1")}
+    trained = fleet.fit(mlp, tasks, epochs=2)
+    update = trained.update(new, refit="full")
+    both = {k: tuple(np.concatenate(pair) for pair in zip(tasks[k], new[k], strict=True)) for k in tasks}
+    assert weights(trained) == weights(fleet.fit(mlp, both, epochs=2))
+    assert update.predicted[100] > update.predicted[10] > update.predicted[1] > 0
+
+
+def test_what_cannot_be_learned_is_named() -> None:
+    trained = fleet.fit(mlp, ragged(2), epochs=1)
+    with pytest.raises(UsageError, match="not in the fleet"):
+        trained.update({"x": rows(3, 0)})
+    with pytest.raises(UsageError, match="refit"):
+        trained.update({"s0": rows(3, 0)}, refit="half")
+    with pytest.raises(UsageError, match="NaN"):
+        trained.update({"s0": (np.full((3, 6), np.nan, np.float32), np.zeros(3))})
+    before = weights(trained)
+    assert trained.update({}).rows == 0 and weights(trained) == before
+
+
+def test_a_key_keeps_its_weights_where_an_update_fails() -> None:
+    trained = fleet.fit(mlp, ragged(2), epochs=1)
+    before = weights(trained)
+    update = trained.update({"s0": (np.full((3, 6), 1e35, np.float32), np.zeros(3, np.float32)), "s1": rows(9, 3)})
+    assert set(update.failed) == {"s0"}
+    after = weights(trained)
+    assert after["s0"] == before["s0"] and after["s1"] != before["s1"]
+    assert isinstance(trained._growing, Growing)

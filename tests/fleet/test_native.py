@@ -1,0 +1,193 @@
+"""The kernel computes what torch computes: gradients, steps, for every layer, loss and optimizer it knows."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn import functional
+
+from hasten.fleet.loop import LoopTrainer, drive, fresh
+from hasten.fleet.losses import KINDS
+from hasten.fleet.native import build
+from hasten.fleet.native.chain import NotAChain, chain_of
+from hasten.fleet.native.engine import NativeTrainer
+from hasten.fleet.planner import difference, flat_gradient
+from hasten.fleet.recipe import EarlyStop, Recipe
+from hasten.fleet.state import Layout
+from hasten.fleet.tasks import Job, from_mapping, jobs_of
+
+try:
+    build.library()
+except build.NoCompiler:
+    pytest.skip("no C++ compiler here", allow_module_level=True)
+
+ISAS = [name for name, (needs, _) in build.TARGETS.items() if needs <= build.machine.cpu_flags()]
+ROUNDING = 2e-5  # of a tensor's largest entry
+
+
+def job(inputs: int, outputs: int, rows: int, recipe: Recipe, seed: int = 0) -> Job:
+    random = np.random.default_rng(seed)
+    X = random.normal(size=(rows, inputs)).astype(np.float32)
+    kind = recipe.loss.kind
+    if kind == "cross_entropy":
+        y: Any = random.integers(0, outputs, rows).astype(np.float32)
+    elif kind == "bce":
+        y = random.integers(0, 2, (rows, outputs)).astype(np.float32)
+    else:
+        y = random.normal(size=(rows, outputs)).astype(np.float32)
+    return jobs_of(from_mapping({"a": (X, y)}, recipe), recipe, {})[0]
+
+
+def both(module: nn.Module, task: Job, recipe: Recipe, isa: str = "") -> tuple[NativeTrainer, LoopTrainer, Layout]:
+    torch.set_num_threads(1)
+    layout = Layout.of(module)
+    chain = chain_of(module, task.task.X.shape[1:])
+    return NativeTrainer(chain, layout, recipe, isa).take(task), LoopTrainer(module, layout, task, recipe), layout
+
+
+def same_gradient(module: nn.Module, recipe: Recipe, inputs: int, outputs: int, rows: int, isa: str = "") -> None:
+    task = job(inputs, outputs, rows, recipe)
+    native, loop, layout = both(module.train(), task, recipe, isa)
+    native.load(fresh(module, layout, recipe))
+    ours, loss = native.gradient(np.arange(rows))
+    expected = loop.gradient(np.arange(rows))
+    assert loss == pytest.approx(expected, rel=1e-5, abs=1e-6)
+    assert difference(ours, flat_gradient(loop), layout) < ROUNDING
+
+
+LAYERS = {
+    "relu": nn.ReLU(), "leaky": nn.LeakyReLU(0.1), "elu": nn.ELU(0.7), "selu": nn.SELU(), "gelu": nn.GELU(),
+    "gelu-tanh": nn.GELU(approximate="tanh"), "silu": nn.SiLU(), "sigmoid": nn.Sigmoid(), "tanh": nn.Tanh(),
+    "dropout": nn.Dropout(0.3), "layer-norm": nn.LayerNorm(19), "layer-norm-plain": nn.LayerNorm(19, bias=False),
+    "batch-norm": nn.BatchNorm1d(19), "batch-norm-plain": nn.BatchNorm1d(19, affine=False), "identity": nn.Identity(),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("name", LAYERS)
+def test_gradients_of_every_layer(name: str, isa: str) -> None:
+    torch.manual_seed(0)
+    module = nn.Sequential(
+        nn.Linear(11, 19),
+        LAYERS[name],
+        nn.Linear(19, 3),
+        LAYERS[name] if "norm" not in name else nn.ReLU(),
+        nn.Linear(3, 2),
+    )
+    same_gradient(module, Recipe(batch_size=16), 11, 2, 13, isa)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("outputs", [1, 3, 24])
+def test_gradients_of_every_loss(kind: str, outputs: int) -> None:
+    if kind == "cross_entropy" and outputs == 1:
+        return
+    torch.manual_seed(1)
+    module = nn.Sequential(nn.Linear(5, 8), nn.ReLU(), nn.Linear(8, outputs))
+    same_gradient(module, Recipe(loss=kind, batch_size=32), 5, outputs, 30)
+
+
+@settings(max_examples=30)
+@given(st.lists(st.integers(1, 70), min_size=2, max_size=5), st.integers(1, 70), st.booleans())
+def test_gradients_of_any_widths(widths: list[int], rows: int, bias: bool) -> None:
+    torch.manual_seed(2)
+    layers: list[nn.Module] = []
+    for a, b in itertools.pairwise(widths):
+        layers += [nn.Linear(a, b, bias=bias), nn.Tanh()]
+    same_gradient(nn.Sequential(*layers), Recipe(batch_size=64 if rows <= 64 else 128), widths[0], widths[-1], rows)
+
+
+@pytest.mark.parametrize("options", [
+    {"optimizer": "sgd"}, {"optimizer": "sgd", "momentum": 0.9, "weight_decay": 0.01},
+    {"optimizer": "sgd", "momentum": 0.9, "nesterov": True}, {"optimizer": "adam", "weight_decay": 0.01},
+    {"optimizer": "adamw", "weight_decay": 0.1, "betas": (0.8, 0.95)}, {"optimizer": "adam", "clip": 0.1},
+], ids=str)  # fmt: skip
+def test_training_ends_where_torch_ends(options: dict[str, Any]) -> None:
+    recipe = Recipe(**{"lr": 0.01, "epochs": 4, "batch_size": 16, "stop": EarlyStop(patience=2), **options})
+    torch.manual_seed(3)
+    module = nn.Sequential(nn.Linear(7, 20), nn.ReLU(), nn.Dropout(0.1), nn.Linear(20, 1)).train()
+    task = job(7, 1, 60, recipe)
+    native, loop, layout = both(module, task, recipe)
+    ours = drive(task, fresh(module, layout, recipe), recipe, native)
+    theirs = drive(task, fresh(module, layout, recipe), recipe, loop)
+    assert ours.epoch == theirs.epoch and ours.best_epoch == theirs.best_epoch
+    assert np.allclose(ours.losses, theirs.losses, rtol=1e-4, equal_nan=True)
+    assert np.allclose(ours.flat[0], theirs.flat[0], atol=2e-5)
+
+
+def test_running_statistics_of_a_batch_norm() -> None:
+    recipe = Recipe(epochs=2, batch_size=8)
+    module = nn.Sequential(nn.Linear(4, 9), nn.BatchNorm1d(9), nn.ReLU(), nn.Linear(9, 1)).train()
+    task = job(4, 1, 30, recipe)
+    native, loop, layout = both(module, task, recipe)
+    ours = drive(task, fresh(module, layout, recipe), recipe, native)
+    theirs = drive(task, fresh(module, layout, recipe), recipe, loop)
+    assert np.allclose(ours.flat[0, layout.trained :], theirs.flat[0, layout.trained :], atol=1e-5)
+    assert ours.flat[0, -1] == 8  # batches seen
+
+
+class Functional(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(6, 5), nn.Linear(5, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.b(functional.gelu(self.a(torch.flatten(x, 1)))).squeeze(-1)
+        return out
+
+
+def test_a_module_with_a_forward_of_its_own_is_read() -> None:
+    chain = chain_of(Functional(), (2, 3))
+    assert [layer.kind for layer in chain.layers] == [0, 1, 0] and (chain.inputs, chain.outputs) == (6, 1)
+
+
+class Residual(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = nn.Linear(6, 6)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.a(x) + x
+        return out
+
+
+@pytest.mark.parametrize("module", [
+    Residual(), nn.Sequential(nn.Conv1d(1, 1, 3)), nn.Sequential(nn.ReLU()), nn.Sequential(nn.Linear(6, 6),
+    nn.Softmax(1)), nn.Sequential(nn.Linear(5, 6)), nn.Sequential(nn.Linear(6, 4), nn.LayerNorm(2)),
+nn.Sequential(nn.Linear(6, 1)).requires_grad_(False), ], ids=lambda m: repr(m).replace("\n", "")[:40])  # fmt: skip
+def test_what_is_no_chain_is_refused(module: nn.Module) -> None:
+    with pytest.raises(NotAChain):
+        chain_of(module, (6,))
+
+
+def test_without_a_compiler_there_is_an_error_that_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    monkeypatch.setattr(build, "compiler", lambda: None)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    build.library.cache_clear()
+    with pytest.raises(build.NoCompiler, match="CXX"):
+        build.library()
+    monkeypatch.undo()
+    build.library.cache_clear()
+
+
+def test_strided_windows_are_read_where_they_lie() -> None:
+    recipe = Recipe(batch_size=8, epochs=2)
+    series = np.random.default_rng(0).normal(size=60).astype(np.float32)
+    view = np.lib.stride_tricks.sliding_window_view
+    X, y = view(series[:-2], 9), view(series[9:], 2)
+    found = []
+    for pair in ((X, y), (X.copy(), y.copy())):
+        task = jobs_of(from_mapping({"a": pair}, recipe), recipe, {})[0]
+        torch.manual_seed(0)
+        module = nn.Sequential(nn.Linear(9, 4), nn.ReLU(), nn.Linear(4, 2)).train()
+        native, _, layout = both(module, task, recipe)
+        found.append(drive(task, fresh(module, layout, recipe), recipe, native).flat[0].tobytes())
+        assert native.X is task.task.X  # no copy
+    assert found[0] == found[1]

@@ -1,0 +1,150 @@
+"""The promise: a model's bits do not depend on neighbours, order, chunk, threads, nor on a kill; engines agree."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from hasten import fleet
+from hasten.core.errors import UsageError
+from hasten.fleet import streams
+from hasten.fleet.native.build import NoCompiler, library
+from tests.fleet.common import Convolution, mlp, ragged, rows, weights
+
+try:
+    library()
+    ENGINES = ["native", "stacked", "loop"]
+except NoCompiler:
+    ENGINES = ["stacked", "loop"]
+
+OPTIONS: dict[str, Any] = {"epochs": 3, "batch_size": 8, "lr": 0.01, "stop": fleet.EarlyStop(patience=1)}
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_bits_do_not_depend_on_neighbours_order_or_workers(engine: str) -> None:
+    tasks = ragged()
+    whole = weights(fleet.fit(mlp, tasks, engine=engine, workers=1, **OPTIONS))
+    turned = dict(reversed(tasks.items()))
+    assert weights(fleet.fit(mlp, turned, engine=engine, workers=3, shortest_first=True, **OPTIONS)) == whole
+    two = {key: tasks[key] for key in ("s1", "s3")}
+    assert weights(fleet.fit(mlp, two, engine=engine, workers=1, **OPTIONS)) == {k: whole[k] for k in two}
+    one = {"s2": tasks["s2"]}
+    assert weights(fleet.fit(mlp, one, engine=engine, **OPTIONS)) == {"s2": whole["s2"]}
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_failures_stay_local(engine: str) -> None:
+    tasks = ragged()
+    whole = weights(fleet.fit(mlp, tasks, engine=engine, **OPTIONS))
+    bad = dict(tasks)
+    bad["nan"] = (np.full((30, 6), np.nan, np.float32), rows(30, 9)[1])
+    bad["empty"] = (np.empty((0, 6), np.float32), np.empty(0, np.float32))
+    bad["constant"] = (rows(30, 9)[0], np.ones(30, np.float32))
+    bad["huge"] = (rows(30, 9)[0] * np.float32(1e30), rows(30, 9)[1])
+    bad["short"] = (rows(1, 9)[0], rows(1, 9)[1] * 0)
+    trained = fleet.fit(mlp, bad, engine=engine, **OPTIONS)
+    assert weights(trained) == whole
+    causes = trained.failed
+    assert set(causes) == {"nan", "empty", "constant", "huge", "short"}
+    assert "NaN" in causes["nan"] and "30 of 30" in causes["nan"]
+    assert "empty" in causes["empty"] and "constant" in causes["constant"] and "too short" in causes["short"]
+    assert "loss became" in causes["huge"]
+    with pytest.raises(KeyError, match="constant target"):
+        trained["constant"]
+
+
+def test_engines_agree_to_rounding() -> None:
+    found = {e: fleet.fit(mlp, ragged(), engine=e, **OPTIONS) for e in ENGINES}
+    for key in found["loop"]:
+        for name in ENGINES:
+            assert np.allclose(found[name].weights_of(key), found["loop"].weights_of(key), atol=2e-5), (name, key)
+
+
+def test_the_stack_trains_what_the_kernel_cannot() -> None:
+    with pytest.raises(UsageError, match="native engine cannot"):
+        fleet.fit(Convolution, ragged(), engine="native", **OPTIONS)
+    stack = fleet.fit(Convolution, ragged(), engine="stacked", **OPTIONS)
+    loop = fleet.fit(Convolution, ragged(), engine="loop", **OPTIONS)
+    for key in loop:
+        assert np.allclose(stack.weights_of(key), loop.weights_of(key), atol=1e-4)
+
+
+class Recurrent(torch.nn.Module):
+    def __init__(self, cell: str) -> None:
+        super().__init__()
+        self.cell = getattr(torch.nn, cell)(1, 5, 2, batch_first=True)
+        self.last = torch.nn.Linear(5, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.last(self.cell(x.unsqueeze(2))[0][:, -1])
+        return out
+
+
+@pytest.mark.parametrize("cell", ["GRU", "LSTM"])
+def test_recurrent_layers_can_be_stacked(cell: str) -> None:
+    found = [fleet.fit(lambda: Recurrent(cell), ragged(3), engine=e, **OPTIONS) for e in ("stacked", "loop")]
+    for key in found[0]:
+        assert np.allclose(found[0].weights_of(key), found[1].weights_of(key), atol=1e-4)
+
+
+def test_the_loop_is_the_loop_that_people_write() -> None:
+    """Nothing of hasten but the key's numbers: their order of rows and their initial weights."""
+    X, y = rows(50, 3)
+    make = lambda: torch.nn.Sequential(torch.nn.Linear(6, 9), torch.nn.ReLU(), torch.nn.Linear(9, 1))  # noqa: E731
+    stream = streams.stream_of(5, "a")
+    torch.manual_seed(streams.torch_seed(stream, streams.INIT))
+    model = make()
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    for epoch in range(2):
+        order = streams.permutation(stream, 50, epoch)
+        for start in range(0, 50, 16):
+            batch = torch.from_numpy(order[start : start + 16])
+            optimizer.zero_grad()
+            prediction = model(torch.from_numpy(X)[batch])
+            loss = torch.nn.functional.mse_loss(prediction, torch.from_numpy(y)[batch, None])
+            loss.backward()
+            optimizer.step()
+    ours = fleet.fit(make, {"a": (X, y)}, epochs=2, batch_size=16, lr=0.01, seed=5, engine="loop")
+    for mine, theirs in zip(model.parameters(), ours["a"].parameters(), strict=True):
+        assert torch.equal(mine, theirs)
+
+
+def test_any_callable_goes_through_the_loop() -> None:
+    trained = fleet.fit(
+        mlp, ragged(2), loss=lambda p, y: (p[:, 0] - y).abs().mean(),
+        optimizer=lambda parameters: torch.optim.RMSprop(parameters, lr=1e-3), epochs=2,
+    )  # fmt: skip
+    assert not trained.failed
+    assert {row.engine for row in trained.summary().rows} == {"loop"}
+    assert "callable" in next(iter(trained.summary().engines.values()))
+
+
+def test_proof_by_the_plain_loop() -> None:
+    proof = fleet.fit(mlp, ragged(), prove=2, **OPTIONS).summary().proof
+    assert len(proof) == 2 and all(found["holds"] for found in proof)
+    again = fleet.fit(mlp, ragged(), prove=9, engine="loop", **OPTIONS).summary().proof
+    assert len(again) == 5 and all(found["identical"] for found in again)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_wrong_gradient_is_not_proved(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if engine == "loop":
+        return
+    from hasten.fleet import stacked
+    from hasten.fleet.native.engine import NativeTrainer
+
+    trained = fleet.fit(mlp, ragged(2), engine=engine, **OPTIONS)
+    from hasten.fleet.prove import prove
+
+    right, whole = NativeTrainer.gradient, stacked.gradient
+    monkeypatch.setattr(NativeTrainer, "gradient", lambda *a: (right(*a)[0] * np.float32(1.001), right(*a)[1]))
+    monkeypatch.setattr(stacked, "gradient", lambda *a: whole(*a) * np.float32(1.001))
+    assert not any(found["holds"] for found in prove(trained, trained.session, 2))

@@ -1,0 +1,173 @@
+"""The journal: torn records, kills at any moment, full disks."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hasten import fleet
+from hasten.core.errors import HastenError, UsageError
+from hasten.fleet.state import DONE, State
+from hasten.fleet.store import Store
+from tests.fleet.common import mlp, ragged, weights
+
+ROOT = Path(__file__).parents[2]
+
+
+def store(folder: Path | None, **identity: object) -> Store:
+    return Store([5, 9, 3], 4, 2, folder, identity)
+
+
+def state(total: int, steps: int, status: int = 0) -> State:
+    made = State(4, total)
+    made.numbers[:2], made.numbers[5] = (1, steps), status
+    made.flat[:] = np.arange(4 * total).reshape(4, total) + steps
+    return made
+
+
+def test_finished_models_come_back(tmp_path: Path) -> None:
+    first = store(tmp_path)
+    kept = state(9, 7, DONE)
+    kept.cause = "because é"
+    first.finish(1, kept)
+    again = store(tmp_path)
+    found = again.finished(1)
+    assert again.resumed and found is not None and again.finished(0) is None
+    assert (found.flat[0] == kept.flat[0]).all() and found.steps == 7 and found.cause == "because é"
+
+
+def test_a_torn_record_does_not_count(tmp_path: Path) -> None:
+    first = store(tmp_path)
+    first.finish(1, state(9, 7, DONE))
+    first.row(1)[3] += 1
+    assert store(tmp_path).finished(1) is None
+
+
+def test_the_newer_half_counts_and_a_torn_one_does_not(tmp_path: Path) -> None:
+    first = store(tmp_path)
+    for steps in (1, 2, 3):
+        first.save(1, 2, state(3, steps))
+    slot, found = store(tmp_path).in_flight_states()[2]
+    assert slot == 1 and found.steps == 3
+    halves = [first._head(2), first._head(3)]
+    max(halves, key=lambda h: h[0])[0] = 0  # killed while it was written
+    assert store(tmp_path).in_flight_states()[2][1].steps == 2
+
+
+def test_another_fleets_journal_is_refused(tmp_path: Path) -> None:
+    store(tmp_path, recipe="a")
+    with pytest.raises(UsageError, match="recipe differ"):
+        store(tmp_path, recipe="b")
+    (tmp_path / "fleet.json").write_text("{torn")
+    with pytest.raises(UsageError, match="cannot read"):
+        store(tmp_path, recipe="a")
+
+
+def test_a_full_disk_is_an_error_before_anything_is_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(HastenError, match="disk is full"):
+        fleet.fit(mlp, ragged(), epochs=2, journal=tmp_path / "j")
+    assert list((tmp_path / "j").iterdir()) == []
+    monkeypatch.undo()
+    assert len(fleet.fit(mlp, ragged(), epochs=2, journal=tmp_path / "j")) == 5
+
+
+def test_a_finished_journal_trains_nothing_again(tmp_path: Path) -> None:
+    told: list[int] = []
+    options = {"epochs": 2, "journal": tmp_path}
+    first = fleet.fit(mlp, ragged(), **options, progress=lambda p: told.append(p.done))
+    again = fleet.fit(mlp, ragged(), **options, progress=lambda p: told.append(-1))
+    assert sorted(told) == [1, 2, 3, 4, 5] and weights(again) == weights(first)
+    with pytest.raises(UsageError, match="recipe differ"):
+        fleet.fit(mlp, ragged(), epochs=3, journal=tmp_path)
+
+
+SCRIPT = """
+import sys, torch
+torch.set_num_threads(1)
+from hasten import fleet
+from tests.fleet.common import mlp, ragged
+fleet.fit(mlp, ragged(6, 200), epochs=40, batch_size=8, engine=sys.argv[1], workers=int(sys.argv[3]),
+          stop=fleet.EarlyStop(patience=30), journal=sys.argv[2])
+"""
+
+
+def run(engine: str, folder: Path, workers: int) -> subprocess.Popen[bytes]:
+    env = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'src'}", "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen([sys.executable, "-c", SCRIPT, engine, str(folder), str(workers)], env=env, cwd=ROOT)
+
+
+def kill_again_and_again(engine: str, folder: Path, kills: int) -> int:
+    """Kill the run at random moments after it has begun to train; how many kills met it alive."""
+    met = 0
+    moments = random.Random(0)
+    for i in range(kills):
+        process = run(engine, folder, 1 + i % 2)
+        deadline = time.monotonic() + 100
+        before = looks(folder)
+        while process.poll() is None and looks(folder) in (0, before) and time.monotonic() < deadline:
+            time.sleep(0.002)
+        time.sleep(moments.random() * 0.05)
+        met += process.poll() is None
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    return met
+
+
+def looks(folder: Path) -> int:
+    """Changes with every epoch kept."""
+    try:
+        return zlib.crc32((folder / "fleet.state").read_bytes())
+    except OSError:
+        return 0
+
+
+def killed(engine: str, tmp_path: Path, kills: int) -> None:
+    options = {"epochs": 40, "batch_size": 8, "engine": engine, "stop": fleet.EarlyStop(patience=30)}
+    whole = fleet.fit(mlp, ragged(6, 200), **options)
+    assert kill_again_and_again(engine, tmp_path / "j", kills) >= 1
+    again = fleet.fit(mlp, ragged(6, 200), **options, workers=2, journal=tmp_path / "j")
+    assert weights(again) == weights(whole)
+    mine, theirs = ({r.key: (r.loss, r.held, r.epochs) for r in f.summary().rows} for f in (again, whole))
+    assert mine == theirs
+
+
+def test_killed_once_and_resumed(tmp_path: Path) -> None:
+    killed("loop", tmp_path, 1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["native", "stacked", "loop"])
+def test_killed_ten_times_and_resumed(engine: str, tmp_path: Path) -> None:
+    killed(engine, tmp_path, 10)
+
+
+def test_a_worker_that_dies_takes_only_its_model_with_it() -> None:
+    class Deadly(__import__("torch").nn.Module):  # type: ignore[misc]
+        def __init__(self, dies: bool = False) -> None:
+            super().__init__()
+            self.inside, self.dies = mlp(), dies
+
+        def forward(self, x: object) -> object:
+            if self.dies and os.getpid() != parent:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return self.inside(x)
+
+    parent = os.getpid()
+    options = {"epochs": 2, "engine": "loop"}
+    whole = fleet.fit(Deadly, ragged(), **options)
+    trained = fleet.fit(Deadly, ragged(), **options, settings={"s2": {"dies": True}})
+    assert list(trained.failed) == ["s2"] and "SIGKILL" in trained.failed["s2"]
+    assert weights(trained) == {k: w for k, w in weights(whole).items() if k != "s2"}
