@@ -20,9 +20,7 @@ pytest.importorskip("pyarrow")
 def sales(tmp_path: Path) -> Path:
     """Three stores; one is too short."""
     random, t = np.random.default_rng(0), np.arange(120)
-    frames = [
-        pd.DataFrame({"store": i, "day": t[: 120 if i < 3 else 9], "sales": 0.0}) for i in range(1, 4)
-    ]
+    frames = [pd.DataFrame({"store": i, "day": t[: 120 if i < 3 else 9], "sales": 0.0}) for i in range(1, 4)]
     for i, frame in enumerate(frames):
         frame["sales"] = 30 * i + 10 * np.sin(frame["day"] / 3) + random.normal(size=len(frame))
         frame["price"] = random.normal(size=len(frame))

@@ -1,4 +1,4 @@
-"""Growing windows: the cost of an iteration is flat, the history counts, candidates are chosen by what they predicted."""
+"""Growing windows: an iteration's cost is flat, the history counts, candidates are chosen by what they predicted."""
 
 from __future__ import annotations
 
