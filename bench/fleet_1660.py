@@ -197,7 +197,8 @@ def main() -> None:
     seconds = time.perf_counter() - start
     top = max(before, all_peaks(workers))
     share = args.models * EPOCHS * ROWS * FLOP / trained.summary().seconds / top
-    say(say(f"{'hasten.fleet, all of it':44} {seconds:8.1f} s   {own}"))
+    own = f"{100 * share:.0f} % of the FMA peak ({top / 1e9:.0f} GFLOP/s)"
+    say(f"{'hasten.fleet, all of it':44} {seconds:8.1f} s   {own}")
     rows: dict[str, list[float]] = {}
     others: dict[str, Callable[[], float]] = {
         "torch loop, DataLoader, 1 process": lambda: loader_loop(some[0], 1),
