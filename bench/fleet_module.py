@@ -23,7 +23,7 @@ NAME = "fleet-module"
 WINDOW, ROWS, BATCH = 48, 512, 64
 
 
-class Net(nn.Module):
+class Net(nn.Module):  # type: ignore[misc]
     """Two convolutions with norm and dropout, then a linear layer. X: (rows, WINDOW)."""
 
     def __init__(self) -> None:

@@ -195,10 +195,17 @@ def flat_gradient(trainer: LoopTrainer) -> np.ndarray[Any, np.dtype[np.float64]]
 
 
 def difference(a: Any, b: Any, layout: Layout) -> float:
-    """Largest difference of two gradients, in units of each tensor's largest entry."""
+    """Largest difference of two gradients, in units of each tensor's largest entry.
+
+    A tensor whose entries are much smaller than those of others (a bias before a batch norm has a gradient of rounding
+    and nothing else) is measured by a tenth of the others' largest.
+    """
+    overall = float(np.abs(b[: layout.trained]).max(initial=0.0))
     worst = 0.0
     for e in layout.entries:
-        if e.trains:
+        if e.trains and e.size:
             x, y = a[e.start : e.start + e.size], b[e.start : e.start + e.size]
-            worst = max(worst, float(np.abs(x - y).max()) / (float(np.abs(y).max()) + EPS32))
+            unit = max(float(np.abs(y).max()), overall / 10, EPS32)
+            apart = float(np.abs(x - y).max()) / unit
+            worst = apart if not apart <= worst else worst  # NaN counts as worst
     return worst
