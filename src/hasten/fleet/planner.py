@@ -201,11 +201,9 @@ def difference(a: Any, b: Any, layout: Layout) -> float:
     and nothing else) is measured by a tenth of the others' largest.
     """
     overall = float(np.abs(b[: layout.trained]).max(initial=0.0))
-    worst = 0.0
+    apart = [0.0]
     for e in layout.entries:
         if e.trains and e.size:
             x, y = a[e.start : e.start + e.size], b[e.start : e.start + e.size]
-            unit = max(float(np.abs(y).max()), overall / 10, EPS32)
-            apart = float(np.abs(x - y).max()) / unit
-            worst = apart if not apart <= worst else worst  # NaN counts as worst
-    return worst
+            apart.append(float(np.abs(x - y).max()) / max(float(np.abs(y).max()), overall / 10, EPS32))
+    return float("inf") if any(d != d for d in apart) else max(apart)
