@@ -25,7 +25,7 @@ class Convolution(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.conv = nn.Conv1d(1, 4, 3, padding=1)
+        self.conv = nn.Conv1d(1, 4, 3, padding=1, bias=False)  # the norm would leave its gradient rounding only
         self.norm = nn.LayerNorm(FEATURES)
         self.drop = nn.Dropout(0.2)
         self.last = nn.Linear(4 * FEATURES, 1)

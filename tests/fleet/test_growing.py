@@ -95,7 +95,7 @@ def test_what_cannot_be_learned_is_named() -> None:
 def test_a_key_keeps_its_weights_where_an_update_fails() -> None:
     trained = fleet.fit(mlp, ragged(2), epochs=1)
     before = weights(trained)
-    update = trained.update({"s0": (np.full((3, 6), 1e35, np.float32), np.zeros(3, np.float32)), "s1": rows(9, 3)})
+    update = trained.update({"s0": (rows(3, 3)[0], np.full(3, 1e35, np.float32)), "s1": rows(9, 3)})
     assert set(update.failed) == {"s0"}
     after = weights(trained)
     assert after["s0"] == before["s0"] and after["s1"] != before["s1"]

@@ -48,7 +48,7 @@ def test_failures_stay_local(engine: str) -> None:
     bad["nan"] = (np.full((30, 6), np.nan, np.float32), rows(30, 9)[1])
     bad["empty"] = (np.empty((0, 6), np.float32), np.empty(0, np.float32))
     bad["constant"] = (rows(30, 9)[0], np.ones(30, np.float32))
-    bad["huge"] = (rows(30, 9)[0] * np.float32(1e30), rows(30, 9)[1])
+    bad["huge"] = (rows(30, 9)[0], rows(30, 9)[1] * np.float32(1e30))
     bad["short"] = (rows(1, 9)[0], rows(1, 9)[1] * 0)
     trained = fleet.fit(mlp, bad, engine=engine, **OPTIONS)
     assert weights(trained) == whole

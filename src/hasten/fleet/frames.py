@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -38,13 +39,17 @@ def tasks_of(
     if isinstance(data, Mapping):
         if not window:
             return from_mapping(data, recipe)
-        series = {str(key): as_floats(values) for key, values in data.items()}
+        series = {str(key): _numbers(values) for key, values in data.items()}
     else:
         frame = Columns(data, by, time_column)
         if not window:
             return frame.tables(list(features), target, recipe)
         series = frame.series(target)
     return {key: windows(values, window, horizon, season, recipe) for key, values in series.items()}
+
+
+def _numbers(values: Any) -> Array:
+    return np.asarray(values.detach().cpu() if hasattr(values, "detach") else values, np.float64)
 
 
 def raw(
@@ -83,14 +88,15 @@ def windows(series: Array, window: int, horizon: int, season: int, recipe: Recip
     if count < 1:
         why = f"too short: {len(values)} rows, one window and its horizon take {window + horizon}"
         return Task(np.empty((0, window), np.float32), np.empty((0, horizon), np.float32), why_not=why)
-    known = values
-    if recipe.stop is not None:  # what is held out must not shape the scale
-        known = values[: max(window + horizon, round(len(values) * (1 - recipe.stop.fraction)))]
-    shift, scale = float(known.mean()), float(known.std())
     if not np.isfinite(values).all():
         bad = ~np.isfinite(values)
         why = f"the series holds NaN or infinity in {bad.sum()} of {len(values)} rows, first in row {bad.argmax()}"
         return Task(np.empty((0, window), np.float32), np.empty((0, horizon), np.float32), why_not=why)
+    known = values
+    if recipe.stop is not None:  # what is held out must not shape the scale
+        known = values[: max(window + horizon, round(len(values) * (1 - recipe.stop.fraction)))]
+    shift = math.fsum(known) / len(known)  # exact sums: NumPy's depend on where the numbers lie in memory
+    scale = math.sqrt(math.fsum((known - shift) ** 2) / len(known))
     if values.min() == values.max() or scale == 0:
         why = f"constant: every value is {known[0]:g}"
         return Task(np.empty((0, window), np.float32), np.empty((0, horizon), np.float32), why_not=why)

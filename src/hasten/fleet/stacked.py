@@ -22,13 +22,13 @@ from hasten.fleet import streams
 from hasten.fleet.loop import EVAL_ROWS, batches, fresh
 from hasten.fleet.modules import Factory, dropout_scale
 from hasten.fleet.recipe import Recipe
-from hasten.fleet.stackable import CannotStack, StackBatchNorm, StackDropout, stackable
+from hasten.fleet.stackable import CannotStack, StackBatchNorm, StackDropout, stackable, up
 from hasten.fleet.state import RUNNING, State
 from hasten.fleet.tasks import Job
 from hasten.fleet.update_rows import Updater
 from hasten.fleet.workers import Asker, Kind, Run
 
-WIDTH = 64  # models side by side; more fall out of the cache and gain nothing
+WIDTH = 32  # models side by side
 BYTES = 256 << 20  # of weights and moments of one stack, at most
 
 __all__ = ["WIDTH", "CannotStack", "Stack", "probe", "work"]
@@ -61,13 +61,13 @@ class Stack:
         self.module = stackable(kind.prototype).train()
         self.idle_eval = copy.deepcopy(self.module).eval()
         layout = kind.layout
-        self.flat = torch.zeros(3, width, layout.total)
+        self.flat = torch.zeros(3, width, up(layout.total))[..., : layout.total]
         views = layout.views(self.flat[0])
         self.params = {e.name: views[e.name].detach().requires_grad_() for e in layout.entries if e.trains}
         self.kept = [e for e in layout.entries if not e.trains and e.dtype == torch.float32]
         self.buffers = {e.name: views[e.name].clone() for e in layout.entries if not e.trains}
         self.places: list[Slot | None] = [None] * width
-        size = recipe.batch_size
+        self.size = size = up(recipe.batch_size)
         self.X = torch.zeros(width, size, *kind.row)
         self.y: torch.Tensor | None = None
         self.rows = torch.ones(width, size)
@@ -95,7 +95,7 @@ class Stack:
         self.places[i] = slot
         if self.y is None:
             y = torch.from_numpy(slot.job.task.y[:1])
-            self.y = torch.zeros(self.width, self.recipe.batch_size, *y.shape[1:], dtype=y.dtype)
+            self.y = torch.zeros(self.width, self.size, *y.shape[1:], dtype=y.dtype)
             self._measure_masks()
 
     def check(self, job: Job) -> None:
@@ -120,22 +120,12 @@ class Stack:
             return
         trial = copy.deepcopy(self.module)
         with torch.no_grad():
-            trial(torch.zeros(self.recipe.batch_size, *self.kind.row))
+            trial(torch.zeros(self.size, *self.kind.row))
         seen = {n: m for n, m in trial.named_modules() if isinstance(m, StackDropout)}
         if any(seen[n].calls != 1 for n, _ in self.drops):
             raise CannotStack("a dropout is passed not once a step")
         for name, _ in self.drops:
             self.buffers[f"{name}.mask" if name else "mask"] = torch.ones(self.width, *seen[name].shape)
-
-    def shrunk(self) -> Stack:
-        """A stack of half the width with the models that are left, each in the middle of what it does."""
-        other = Stack(self.kind, self.recipe, max(2, self.width // 2))
-        for i, slot in enumerate(self.places):
-            if slot is not None:
-                to = other.places.index(None)
-                other.put(slot)
-                other._lay(to, self.flat[:, i])
-        return other
 
     # -- one step of all -----------------------------------------------------------------------------------------------
 
@@ -173,7 +163,7 @@ class Stack:
         assert self.y is not None
         self.X[i, :n] = torch.from_numpy(slot.job.task.X[rows])
         self.y[i, :n] = torch.from_numpy(slot.job.task.y[rows])
-        if n < size:
+        if n < self.size:
             self.X[i, n:], self.y[i, n:] = 0, 0
         self.rows[i, :n], self.rows[i, n:] = 1, 0
         for draw, (name, drop) in enumerate(self.drops):
@@ -225,10 +215,13 @@ class Stack:
         return total / max(len(job.held), 1)
 
 
-def width_for(kind: Kind, jobs: int, workers: int) -> int:
-    """How many models lie side by side in one worker."""
-    fits = BYTES // max(16 * kind.layout.total, 1)
-    return int(max(2, min(WIDTH, fits, -(-jobs // workers))))
+def width_of(kind: Kind) -> int:
+    """How many places a stack of this kind has.
+
+    A function of the model alone: libraries choose their kernels by the shape of the whole stack, so a width that
+    depended on the number of keys would let it reach a model's bits. Places without a model are computed and ignored.
+    """
+    return int(max(2, min(WIDTH, BYTES // max(16 * kind.layout.total, 1))))
 
 
 def work(run: Run, asker: Asker) -> None:
@@ -236,18 +229,18 @@ def work(run: Run, asker: Asker) -> None:
     while given := asker.more(1):
         kind = run.kinds[given[0][0]]
         jobs = sum(held.name == kind.name for held in run.kinds)
-        stack = Stack(kind, run.recipe, width_for(kind, jobs, run.workers))
+        share = -(-jobs // run.workers)  # no worker takes more than this at once, so that none stands idle
+        stack = Stack(kind, run.recipe, width_of(kind))
         _admit(run, asker, stack, given)
         empty = False  # whether the queue is, for this kind
         while True:
-            if stack.free and not empty:
-                more = asker.more(stack.free, kind.name)
+            room = min(stack.free, share - (stack.width - stack.free))
+            if room > 0 and not empty:
+                more = asker.more(room, kind.name)
                 empty = not more
                 _admit(run, asker, stack, more)
             if stack.free == stack.width:
                 break
-            if empty and stack.width > 2 and stack.free >= (stack.width + 1) // 2:
-                stack = stack.shrunk()
             for i, slot in stack.step():
                 if stack.close(i, slot):
                     _leave(run, asker, slot)
@@ -271,8 +264,8 @@ def _admit(run: Run, asker: Asker, stack: Stack, given: Sequence[tuple[int, int]
 
 
 def _leave(run: Run, asker: Asker, slot: Slot) -> None:
-    width = width_for(run.kinds[slot.job.index], len(run.jobs), run.workers)
-    slot.state.seconds = (time.perf_counter() - slot.begun) / width  # its share of the stack's time
+    beside = min(width_of(run.kinds[slot.job.index]), -(-len(run.jobs) // run.workers))
+    slot.state.seconds = (time.perf_counter() - slot.begun) / beside  # its share of the stack's time
     run.store.finish(slot.job.index, slot.state)
     asker.done(slot.job.index, slot.before, slot.state.seconds)
 
@@ -291,10 +284,10 @@ def probe(kind: Kind, jobs: Sequence[Job], factory: Factory, recipe: Recipe, sec
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        width = width_for(kind, len(jobs), 1)
+        width = width_of(kind)
         some = list(jobs[:width])
         stack = _filled(kind, some, factory, recipe, width)
-        before = _filled(kind, [some[-1], some[0]] if len(some) > 1 else some, factory, recipe, 2)
+        before = _filled(kind, [some[-1], some[0]] if len(some) > 1 else some, factory, recipe, width)
         for _ in range(2):
             stack.step()
             before.step()
@@ -351,7 +344,7 @@ def _rows_are_independent(stack: Stack) -> None:
 
 def gradient(kind: Kind, job: Job, recipe: Recipe, state: State) -> npt.NDArray[np.float32]:
     """A model's gradient on its first batch, computed in a stack. (total,)."""
-    stack = Stack(kind, recipe, 2)
+    stack = Stack(kind, recipe, width_of(kind))
     stack.put(Slot(job, state, -1, 0, 0.0))
     slot = stack.places[0]
     assert slot is not None

@@ -52,7 +52,7 @@ class Updater:
         if self.lib is not None:
             self.lib.hasten_update(
                 len(jobs), self.layout.trained, flat[0].data_ptr(), flat[1].data_ptr(), flat[2].data_ptr(),
-                flat.shape[2], self.gradient.data_ptr(), idle.ctypes.data, lr.ctypes.data, decay.ctypes.data,
+                flat.stride(1), self.gradient.data_ptr(), idle.ctypes.data, lr.ctypes.data, decay.ctypes.data,
                 t.ctypes.data, ctypes.byref(self.config),
             )  # fmt: skip
         else:

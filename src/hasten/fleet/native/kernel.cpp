@@ -36,6 +36,21 @@ typedef float vu __attribute__((vector_size(VB), aligned(4), may_alias));
 typedef int32_t vi __attribute__((vector_size(VB)));
 static constexpr long VL = VB / 4;
 
+// Every buffer begins on a cache line: where an array lies must not decide how a loop over it is cut into vectors, since
+// compilers contract the rest of a loop differently.
+template <class T>
+struct Aligned {
+    typedef T value_type;
+    Aligned() = default;
+    template <class U>
+    Aligned(const Aligned<U>&) {}
+    T* allocate(size_t n) { return (T*)::operator new(n * sizeof(T), std::align_val_t(64)); }
+    void deallocate(T* p, size_t) { ::operator delete(p, std::align_val_t(64)); }
+    bool operator==(const Aligned&) const { return true; }
+    bool operator!=(const Aligned&) const { return false; }
+};
+typedef std::vector<float, Aligned<float>> Floats;
+
 static inline vf load(const float* p) { return *(const vu*)p; }
 static inline void save(float* p, vf v) { *(vu*)p = v; }
 static inline vf splat(float x) { return x - (vf){}; }
