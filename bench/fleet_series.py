@@ -1,9 +1,9 @@
 """Forecasts of M4 hourly and M3 by own networks, one global network, scikit-learn in a loop, and seasonal-naive.
 
 Trained on the competitions' training parts, judged on their official test parts by MASE and sMAPE. The files are not
-part of this repository: M4 as its CSV files (a row a series), M3 as an .npz with train, train_len, test, test_len and
-period. All networks have one hidden layer of the same width and see standardised windows; scikit-learn's is fitted on
-some of the series.
+part of this repository: M4 as its CSV files (a row a series), M3 as an .npz with train and test (one series after the
+other), train_len, test_len and period. All networks have one hidden layer of the same width and see standardised
+windows; scikit-learn's is fitted on some of the series.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ def m4(train: Path, test: Path) -> dict[str, tuple[Any, Any, int]]:
 def m3(path: Path) -> dict[str, tuple[Any, Any, int]]:
     """All series of M3."""
     a = np.load(path)
-    ends, tests = a["train_len"], a["test_len"]
+    parts = [np.split(a[part], np.cumsum(a[f"{part}_len"])[:-1]) for part in ("train", "test")]
     return {
-        f"N{i:04d}": (a["train"][i, : ends[i]].astype(float), a["test"][i, : tests[i]].astype(float), int(period))
-        for i, period in enumerate(a["period"])
+        f"N{i:04d}": (train.astype(float), test.astype(float), int(period))
+        for i, (train, test, period) in enumerate(zip(*parts, a["period"], strict=True))
     }
 
 
