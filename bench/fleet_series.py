@@ -28,6 +28,8 @@ NAME = "fleet-series"
 HIDDEN, EPOCHS, LR = 64, 30, 1e-3
 PERIODS = {24: (96, "M4 hourly"), 12: (24, "M3 monthly"), 4: (8, "M3 quarterly"), 1: (4, "M3 yearly and other")}
 
+SEASONS = {"YEARLY": 1, "QUARTERLY": 4, "MONTHLY": 12, "OTHER": 1}
+
 Series = Mapping[str, tuple[Any, Any, int]]  # key to training part, test part, period
 
 
@@ -48,7 +50,7 @@ def m3(path: Path) -> dict[str, tuple[Any, Any, int]]:
     a = np.load(path)
     parts = [np.split(a[part], np.cumsum(a[f"{part}_len"])[:-1]) for part in ("train", "test")]
     return {
-        f"N{i:04d}": (train.astype(float), test.astype(float), int(period))
+        f"N{i:04d}": (train.astype(float), test.astype(float), SEASONS[str(period).upper()])
         for i, (train, test, period) in enumerate(zip(*parts, a["period"], strict=True))
     }
 
@@ -76,19 +78,22 @@ def group(name: str, series: Series, window: int, horizon: int, sample: int) -> 
     own = fleet.fit(make, tasks, window=window, horizon=horizon, epochs=EPOCHS, lr=LR, batch_size=32)
     last = {key: tasks[key][None, -window:] for key in own}
     found = {key: own.predict(key, last[key])[0] for key in own}
-    rows = {"own networks": {**scores(series, found), "seconds": time.perf_counter() - start}}
+    rows: dict[str, dict[str, Any]] = {
+        "own networks": {**scores(series, found), "seconds": time.perf_counter() - start}
+    }
     start = time.perf_counter()
     rows["one global network"] = {**scores(series, _global(make, own, last)), "seconds": time.perf_counter() - start}
     start = time.perf_counter()
     some = dict(list(last.items())[:sample])
     rows["scikit-learn's, in a loop"] = {**scores(series, _sklearn(own, some)), "seconds": time.perf_counter() - start}
-    rows["own networks, the same series"] = {**scores(series, {key: found[key] for key in some}), "seconds": np.nan}
+    rows["own networks, the same series"] = {**scores(series, {key: found[key] for key in some}), "seconds": None}
     naive = {key: np.resize(tasks[key][-season:], horizon) for key in own}
     rows["seasonal-naive"] = {**scores(series, naive), "seconds": 0.0}
     say(f"{name}, {len(series)} series, window {window}, horizon {horizon}; failed: {len(own.failed)}")
     for method, row in rows.items():
         errors = f"MASE {row['MASE']:.3f}  sMAPE {row['sMAPE']:6.2f} %"
-        say(f"  {method:32} {row['series']:5} series  {errors}  {row['seconds']:7.2f} s")
+        took = "–" if row["seconds"] is None else f"{row['seconds']:.2f}"
+        say(f"  {method:32} {row['series']:5} series  {errors}  {took:>7} s")
     return {"methods": rows, "failed": own.failed}
 
 
@@ -109,7 +114,13 @@ def _sklearn(own: fleet.Fleet, last: Mapping[str, Any]) -> dict[str, Any]:
     found = {}
     for key, X in last.items():
         task, (shift, scale) = own.session.tasks[key], own.scales[key]
-        net = MLPRegressor((HIDDEN,), batch_size=min(32, len(task.X)), max_iter=EPOCHS, learning_rate_init=LR, alpha=0)
+        net = MLPRegressor(
+            hidden_layer_sizes=(HIDDEN,),
+            batch_size=min(32, len(task.X)),
+            max_iter=EPOCHS,
+            learning_rate_init=LR,
+            alpha=0,
+        )
         net.fit(task.X, task.y)
         found[key] = net.predict((X - shift) / scale).reshape(-1) * scale + shift
     return found
