@@ -38,34 +38,6 @@ class StackLinear(nn.Module):  # type: ignore[misc]
         return nn.functional.linear(pad(x, self.pad), pad(self.weight, self.pad), self.bias)
 
 
-class StackConv1d(nn.Module):  # type: ignore[misc]
-    """``nn.Conv1d`` as one matrix product: stacked convolutions would become grouped ones, which are slow on a CPU."""
-
-    def __init__(self, old: nn.Conv1d) -> None:
-        super().__init__()
-        self.weight, self.bias = old.weight, old.bias
-        self.size, self.step, self.pad = old.kernel_size[0], old.stride[0], old.padding[0]
-
-    @staticmethod
-    def suits(old: nn.Conv1d) -> bool:
-        """Whether it is one that this class computes."""
-        plain = old.groups == 1 and old.dilation == (1,) and old.padding_mode == "zeros"
-        return plain and not isinstance(old.padding, str)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """x: (rows, channels, length), float32."""
-        x = nn.functional.pad(x, (self.pad, self.pad)).transpose(0, 1)
-        count = (x.shape[-1] - self.size) // self.step + 1
-        end = self.step * (count - 1) + 1
-        seen = torch.stack([x[..., t : t + end : self.step] for t in range(self.size)], 1)
-        weight, flat = self.weight.flatten(1), seen.flatten(0, 1).flatten(1)
-        short = up(weight.shape[1]) - weight.shape[1]
-        if short:
-            weight, flat = nn.functional.pad(weight, (0, short)), nn.functional.pad(flat, (0, 0, 0, short))
-        out = (weight @ flat).unflatten(1, (-1, count)).transpose(0, 1)
-        return out if self.bias is None else out + self.bias[:, None]
-
-
 class StackDropout(nn.Module):  # type: ignore[misc]
     """``nn.Dropout`` whose mask is handed in, since each model of a stack draws from its own stream."""
 
@@ -182,7 +154,6 @@ def stackable(module: nn.Module) -> nn.Module:
     for kind in (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d):
         module = replace(module, kind, lambda old, _: StackBatchNorm(old))
     module = replace(module, nn.Linear, lambda old, _: StackLinear(old))
-    module = replace(module, nn.Conv1d, lambda old, _: StackConv1d(old) if StackConv1d.suits(old) else old)
     for kind in (nn.GRU, nn.LSTM):
         module = replace(module, kind, lambda old, _: Unrolled(old))
     module = replace(module, nn.Dropout, lambda old, _: StackDropout(old.p))
