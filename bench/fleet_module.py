@@ -17,6 +17,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from hasten import fleet
+from hasten.fleet.stacked import WIDTH
 
 CLAIM = "An arbitrary module (convolution, norm, dropout) through the stacked engine (goal: 15× the DataLoader loop)"
 NAME = "fleet-module"
@@ -81,7 +82,7 @@ def main() -> None:
     proof = fleet.fit(Net, two, epochs=args.epochs, batch_size=BATCH, engine="stacked", prove=2).summary().proof
     for p in proof:
         say(f"last loss of {p['key']}: {p['loss']:.6f}, the plain loop's {p['loop_loss']:.6f}; holds: {p['holds']}")
-    summary = f"{found.value:.1f}× ({span(found, 1)}), one core, {args.models} models side by side"
+    summary = f"{found.value:.1f}× ({span(found, 1)}), one core, {args.models} models in stacks of {WIDTH}"
     say(summary)
     save(NAME, summary, {"times": found, "proof": list(proof)}, rounds)
 
