@@ -59,13 +59,15 @@ def test_every_command_is_accepted(command: str) -> None:
     asked = parse(words[1:])
     assert isinstance(asked, Asked)
     assert asked.command == words[1]
-    if asked.command != "rule":
+    if asked.command == "solve":
+        assert asked.data and asked.target
+    elif asked.command != "rule":
         assert asked.script
         assert not set(asked.args) & {"--json", "--html", "--budget", "--plan", "--allow"}, "stands behind the script"
 
 
 def test_every_option_is_shown_or_described_by_help(capsys: pytest.CaptureFixture[str]) -> None:
-    for command in ("explain", "run"):
+    for command in ("explain", "run", "solve"):
         with pytest.raises(SystemExit):
             parse([command, "--help"])
     described = set(re.findall(r"--[a-z][a-z-]+", capsys.readouterr().out))
@@ -102,6 +104,12 @@ def test_the_fleet_example_runs() -> None:
     exec(compile(block(section("Train 1660 networks at once"), "python fleet"), "README.md", "exec"), scope)
     assert scope["forecast"].shape == (5, 1)
     assert all(found["holds"] for found in scope["trained"].summary().proof)
+
+
+def test_training_without_a_loop_as_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    code = block(section("Train without a loop"), "python solve")
+    exec(compile(code, "README.md", "exec"), {})
+    assert "→ Gram" in capsys.readouterr().out
 
 
 def test_names_from_python_exist() -> None:

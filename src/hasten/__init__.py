@@ -40,9 +40,9 @@ _HOMES = {
     "NoGradEvaluation": "hasten.rules.e601_evaluation_with_graph",
 }
 
-_LIBRARIES = ("fleet",)
+_LIBRARIES = ("fleet", "solve")  # packages of their own, loaded on first use
 
-__all__ = ["__version__", *_HOMES]
+__all__ = ["__version__", *_HOMES, *_LIBRARIES]
 
 
 def __getattr__(name: str) -> Any:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import hasten
-from hasten.cli import fleet_arguments
+from hasten.cli import fleet_arguments, solve_arguments
 from hasten.core.errors import UsageError
 
 DESCRIPTION = "Find out why PyTorch training is slow, make it fast, and prove it."
@@ -23,6 +23,7 @@ examples:
   hasten rule D101                         what is behind a finding
   hasten fleet sales.parquet --by store --target sales --window 96 --horizon 24
                                            one small network a store, all trained together
+  hasten solve data.parquet --target y     train a linear model without a loop
 
 Options of hasten stand before the script; everything behind it is the script's own.
 The script's output stays as it is: hasten's own words go to stderr.
@@ -38,6 +39,7 @@ class Asked:
         command: "explain", "run", "rule", "fleet", or "" for none.
         script, args, module: what to run, with its own arguments; ``module`` as with ``python -m``.
         code: the rule asked for, or empty for all.
+        data, target, features, task, update, save, checkpoint: of ``hasten solve``.
         steps: stop after so many; 0 never.
         budget: seconds for trials; None leaves the choice to hasten.
         json, html, save_plan, plan: paths; empty for none.
@@ -65,6 +67,13 @@ class Asked:
     skip: tuple[str, ...] = ()
     strict: bool = False
     options: argparse.Namespace | None = None
+    data: str = ""
+    target: str = ""
+    features: tuple[str, ...] = ()
+    task: str = "auto"
+    update: str = ""
+    save: str = ""
+    checkpoint: str = ""
 
 
 class Parser(argparse.ArgumentParser):
@@ -90,6 +99,8 @@ def parse(words: Sequence[str]) -> Asked:
         options = parser.parse_args(list(words))
         if options.command == "fleet":
             return Asked(options.command, options=options)
+        if options.command == "solve":
+            return solve_arguments.asked(options)
         return Asked(options.command or "", code=getattr(options, "code", None) or "")
     ours, script, args, module = split(words[1:], takes_value)
     options = parser.parse_args([words[0], *ours])
@@ -154,6 +165,7 @@ def _parser() -> tuple[Parser, frozenset[str]]:
     explain = _runs_a_script(commands, "explain", "run a script and explain where its time goes")
     run = _runs_a_script(commands, "run", "run a script, make it faster while it runs, and prove it")
     valued = [*_common(explain), *_explain(explain), *_common(run), *_run(run)]
+    solve_arguments.add(commands, Parser, _seconds)
     rule = commands.add_parser("rule", help="what is behind a finding; without a code, all rules", allow_abbrev=False)
     rule.add_argument("code", nargs="?", help="code or name of a rule, as D101 or single-process-loader")
     fleet = commands.add_parser("fleet", help="train one small network a key, all together", allow_abbrev=False)

@@ -54,6 +54,10 @@ def _do(asked: Asked) -> int:
         from hasten.cli import fleet
 
         return fleet.run(asked.options)
+    if asked.command == "solve":
+        from hasten.cli import solve
+
+        return solve.run(asked)
     parse(["--help"])
     return 0
 

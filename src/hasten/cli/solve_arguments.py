@@ -1,0 +1,50 @@
+"""The options of ``hasten solve``."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from hasten.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from hasten.cli.arguments import Asked, Parser
+
+
+def add(commands: argparse._SubParsersAction[Parser], kind: type[Parser], seconds: Callable[[str], float]) -> None:
+    """Add the command to the others."""
+    parser = commands.add_parser(
+        "solve",
+        help="train a linear model without a loop, from one pass over a file",
+        description="Train a linear model without a loop: one pass over a file of any size, its penalty chosen by "
+        "exact leave-one-out.",
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("data", help="a .parquet, .csv (also .gz) or .npy file")
+    add("--target", metavar="COLUMN", help="column to predict; the last one of a .npy")
+    add("--features", metavar="COLUMN", nargs="+", help="columns to predict from; all others unless given")
+    add("--task", choices=("regression", "classification"), help="texts are classes, numbers are not, unless given")
+    add("--budget", metavar="SECONDS", type=seconds, help="give up reading after so many seconds")
+    add("--save", metavar="FILE", help="write the moments, so that rows can be added later")
+    add("--update", metavar="FILE", help="add these rows to moments saved before, and solve again")
+    add("--checkpoint", metavar="FILE", help="go on from here after an interruption")
+    add("--json", metavar="FILE", help="every figure as JSON; - is stdout")
+    add("--quiet", action="store_true", help="no report and no progress on stderr")
+
+
+def asked(options: argparse.Namespace) -> Asked:
+    """One command line.
+
+    Raises:
+        UsageError: options that exclude each other.
+    """
+    from hasten.cli.arguments import Asked
+
+    if options.update and options.features:
+        raise UsageError("--update takes the columns of the saved moments", "--features was given, too", "leave it out")
+    given: dict[str, Any] = {
+        k: tuple(v) if isinstance(v, list) else v for k, v in vars(options).items() if v is not None
+    }
+    return Asked(**given)

@@ -1,0 +1,286 @@
+"""The accuracy ladder: the cheapest method whose error is that of a QR decomposition, chosen from the condition.
+
+1. *Gram in float32*, refined: products in single precision, twice as fast; only for well conditioned, wide data.
+2. *Gram in float64*: enough where the condition is below about 3.
+3. *Gram in float64, refined*: corrected semi-normal equations, each pass from the true residual ``y - X coef``. One
+   pass costs two products with a vector. (Björck, "Stability analysis of the method of seminormal equations", Linear
+   Algebra and its Applications 88/89, 1987, p. 31-48.)
+4. *TSQR*: a QR decomposition of the stream, block by block, which never squares the condition. (Demmel, Grigori,
+   Hoemmen & Langou, SIAM J. Sci. Comput. 34(1), 2012, A206-A239.)
+
+Nothing is truncated silently: ``rank_`` and ``condition_`` are told, and dependent columns raise a warning.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from hasten.solve import tsqr
+from hasten.solve.kernel import Array, Floats, block_rows
+from hasten.solve.linear import EPS, Factor, Normal
+from hasten.solve.moments import Moments
+from hasten.solve.problems import BadData
+from hasten.solve.source import Block, Source, open_source
+
+METHODS = ("gram32", "gram64", "refined", "tsqr")
+NAMES = {
+    "gram32": "Gram in float32, refined",
+    "gram64": "Gram in float64",
+    "refined": "Gram in float64, refined",
+    "tsqr": "TSQR stream",
+}
+WELL = 3.0  # condition up to which the Gram matrix in float64 loses no more than ten times what a QR loses
+SINGLE_COLUMNS = 256  # from here on the float32 product saves more than its refinement costs
+SINGLE_CONDITION = 30.0
+HOPELESS = 0.05  # EPS * condition² beyond which refinement from a Gram matrix hardly converges
+MOST_PASSES = 6
+SLOW = 0.3  # a correction more than this of the last one: refinement does not converge
+
+
+class DependentColumns(UserWarning):
+    """Columns of X depend on each other: the coefficients are one solution of many."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A least-squares or ridge solution, and how well it is known.
+
+    Attributes:
+        coef_: (p, q); intercept_: (q,).
+        method_: one of ``NAMES``' values.
+        condition_: of X, centred, columns scaled to one length, with the penalty's rows below; infinite where columns
+            depend on each other.
+        rank_: of the same.
+        error_bound_: first-order bound of the relative error of the scaled coefficients, rounding only (Higham 2002,
+            theorem 20.1, with the constant p; the last correction's contraction added): not of what X's own
+            uncertainty does.
+        passes_: how often the data were read.
+        corrections_: relative sizes of the refinement's corrections.
+        names: of X's columns.
+    """
+
+    coef_: Floats
+    intercept_: Floats
+    method_: str
+    condition_: float
+    rank_: int
+    error_bound_: float
+    passes_: int
+    corrections_: tuple[float, ...]
+    names: list[str]
+
+
+def lstsq(
+    X: Any,
+    y: Any = None,
+    *,
+    alpha: float = 0.0,
+    sample_weight: Any = None,
+    fit_intercept: bool = True,
+    method: str = "auto",
+    target: str | None = None,
+) -> Answer:
+    """Least squares (or ridge) with a QR's accuracy at a Gram matrix's price wherever that is possible.
+
+    Args:
+        X, y, sample_weight: as ``Moments.update`` takes them; with numbers and no missing values.
+        alpha: as scikit-learn's ``Ridge``.
+        fit_intercept: not penalised.
+        method: "auto", or one of ``METHODS``.
+        target: column to predict, for tables and files.
+
+    Raises:
+        BadData: bad values; or the method needs several passes over a stream that can be read once.
+    """
+    if method not in ("auto", *METHODS):
+        raise BadData(f"method={method!r}", "a typing error", f"auto, {', '.join(METHODS)}")
+    source = open_source(X, y, sample_weight, target=target)
+    penalties(1, alpha)
+    if method == "tsqr":
+        return _by_tsqr(source, alpha, fit_intercept, 1)
+    precision = "float32" if method == "gram32" or (method == "auto" and _single_suits(source)) else "float64"
+    if not source.again:
+        precision = "float64"
+    m = Moments(precision=precision).update(source)
+    return climb(source, m, alpha, fit_intercept, method)
+
+
+def climb(source: Source, m: Moments, alpha: Any, intercept: bool, method: str = "auto") -> Answer:
+    """As ``lstsq``, from moments that were already made of ``source``; ``alpha`` may be (p,), one a column."""
+    normal = Normal.from_moments(m, intercept)
+    unit = EPS if m.precision == "float64" else float(np.finfo(np.float32).eps)
+    factor = Factor(normal.xx + np.diag(penalties(m.p, alpha)), unit)
+    risky = unit * factor.condition**2 > HOPELESS
+    if m.precision == "float32" and method == "auto" and (risky or factor.deficient):
+        return climb(source, Moments().update(source), alpha, intercept, method)
+    if method == "auto" and source.again and (risky or factor.deficient):
+        return _by_tsqr(source, alpha, intercept, 2)
+    coef = factor.solve(normal.xy)
+    refine = method in ("gram32", "refined") or (
+        method == "auto" and source.again and (factor.condition > WELL or m.precision == "float32")
+    )
+    if not refine:
+        _warn(factor.deficient, factor.rank, m.p)
+        bound = _bound(normal, factor, coef) + unit * m.p * factor.condition**2
+        return _answer(m, normal, factor, coef, "gram64", bound, 1, ())
+    if not source.again:
+        raise BadData(
+            f"{method!r} reads the data more than once; these can be read once",
+            "a generator was given",
+            'method="gram64" or "tsqr", or an object whose __iter__ starts anew',
+        )
+    coef, corrections, converged = _refined(source, normal, factor, coef, alpha)
+    passes = 1 + len(corrections)
+    if method == "auto" and not converged:
+        return _by_tsqr(source, alpha, intercept, passes + 1)
+    _warn(factor.deficient, factor.rank, m.p)
+    last = corrections[-1]
+    shrink = min(last / corrections[-2] if len(corrections) > 1 and corrections[-2] > 0 else last, 0.99)
+    bound = _bound(normal, factor, coef) + last * shrink / (1 - shrink)
+    return _answer(m, normal, factor, coef, "gram32" if unit > EPS else "refined", bound, passes, corrections)
+
+
+def _answer(
+    m: Moments, normal: Normal, factor: Factor, coef: Floats, method: str, bound: float, passes: int,
+    corrections: tuple[float, ...],
+) -> Answer:  # fmt: skip
+    return Answer(
+        coef, normal.intercept_of(coef), NAMES[method], factor.condition, factor.rank, min(bound, np.inf), passes,
+        corrections, m.names,
+    )  # fmt: skip
+
+
+def _refined(
+    source: Source, normal: Normal, factor: Factor, coef: Floats, alpha: Any
+) -> tuple[Floats, tuple[float, ...], bool]:
+    """Corrections from the true residual until they are as small as a QR's error, or do not shrink."""
+    goal = max(EPS * factor.condition / 20, 4 * EPS)
+    sizes: list[float] = []
+    while len(sizes) < MOST_PASSES:
+        step = factor.solve(residual_gradient(source, normal, coef) - penalties(len(coef), alpha)[:, None] * coef)
+        length = float(np.linalg.norm(coef * factor.scale[:, None]))
+        size = float(np.linalg.norm(step * factor.scale[:, None])) / max(length, 1e-300)
+        if not np.isfinite(size) or (sizes and size > SLOW * sizes[-1]):  # only rounding is left, or it diverges
+            floor = _bound(normal, factor, coef)
+            return coef, tuple(sizes), bool(sizes) and size <= floor
+        coef = coef + step
+        sizes.append(size)
+        if size <= goal or (len(sizes) > 1 and size**2 / sizes[-2] <= goal):  # what a further step would change
+            break
+    return coef, tuple(sizes), sizes[-1] < 0.1
+
+
+def residual_gradient(source: Source, normal: Normal | tsqr.Triangle, coef: Floats) -> Floats:
+    """(p, q) ``(X - mean).T @ W @ (Y - mean - (X - mean) @ coef)`` in one pass, float64.
+
+    With an intercept both factors are centred once more by their own sums, since the means are rounded: at an offset of
+    1e6 by as much as the smallest direction of an ill conditioned X is long.
+    """
+    total = np.zeros_like(coef)
+    ones, errors, weights = np.zeros(len(coef)), np.zeros(coef.shape[1]), 0.0
+    for c, t, weight in centred(source, normal.x_mean, normal.y_mean):
+        rest = t - (c @ coef[:, 0])[:, None] if coef.shape[1] == 1 else t - c @ coef
+        if weight is not None:
+            rest *= weight[:, None]
+        total += (rest[:, 0] @ c)[:, None] if coef.shape[1] == 1 else c.T @ rest
+        ones += c.sum(axis=0) if weight is None else weight @ c
+        errors += rest.sum(axis=0)
+        weights += len(c) if weight is None else float(weight.sum())
+    return total - np.outer(ones, errors) / weights if normal.intercept else total
+
+
+def centred(source: Source, x_mean: Floats, y_mean: Floats) -> Iterator[tuple[Floats, Floats, Array | None]]:
+    """Blocks that fit the cache: float64 X and Y without their means, and the weights."""
+    buffer = np.empty((0, len(x_mean)))
+    for block in source.blocks():
+        block = host(block)
+        step = block_rows(len(x_mean))
+        for i in range(0, len(block.x), step):
+            x = block.x[i : i + step]
+            if len(buffer) < len(x):
+                buffer = np.empty((len(x), len(x_mean)))
+            c = np.subtract(x, x_mean, out=buffer[: len(x)])
+            yield c, block.y[i : i + step] - y_mean, None if block.weight is None else block.weight[i : i + step]
+
+
+def host(block: Block) -> Block:
+    """The block in the host's memory, as numbers only."""
+    if block.categories:
+        raise BadData(
+            f"the column {block.category_names[0]!r} holds texts",
+            "a table with categories; several passes need numbers",
+            "StreamingRidge on Moments of the table, which encode categories, or encode them before",
+        )
+    if hasattr(block.x, "cpu"):
+        from dataclasses import replace
+
+        y = None if block.y is None else block.y.cpu().numpy()
+        return replace(block, x=block.x.cpu().numpy(), y=y)
+    return block
+
+
+def penalties(p: int, alpha: Any) -> Floats:
+    """(p,) penalty of every column's coefficient.
+
+    Raises:
+        BadData: one is negative or no number.
+    """
+    found = np.broadcast_to(np.asarray(alpha, dtype=np.float64), (p,))
+    if not (np.isfinite(found).all() and (found >= 0).all()):
+        raise BadData(f"alpha is {alpha}", "a negative or missing number", "0 for least squares, more for ridge")
+    return found
+
+
+def _single_suits(source: Source) -> bool:
+    """Whether the first rows look well conditioned enough for float32 products, and wide enough to gain by them."""
+    if not source.again or source.rows is None:
+        return False
+    block = host(next(iter(source.blocks())))
+    p = block.x.shape[1]
+    rows = block.x[: max(4 * p, 2048)]
+    if p < SINGLE_COLUMNS or len(rows) < 4 * p or source.rows < 20 * p:
+        return False
+    pilot = Moments(rows)
+    return pilot.n > 0 and Factor(pilot.scatter).condition < SINGLE_CONDITION
+
+
+def _by_tsqr(source: Source, alpha: Any, intercept: bool, passes: int) -> Answer:
+    """QR of the stream, then one correction from the true residual: the triangle's error contracts by EPS * cond."""
+    r = tsqr.decompose(source, intercept)
+    fit = r.solve(alpha)
+    coef = fit.coef
+    corrections: tuple[float, ...] = ()
+    if source.again and np.isfinite(fit.condition):
+        gradient = residual_gradient(source, r, coef) - penalties(len(coef), alpha)[:, None] * coef
+        step = fit.correction(gradient)
+        size = float(np.linalg.norm(step * fit.scale)) / max(float(np.linalg.norm(coef * fit.scale)), 1e-300)
+        if size < SLOW:
+            coef, corrections, passes = coef + step, (size,), passes + 1
+    _warn(not np.isfinite(fit.condition), fit.rank, r.p)
+    tangent = fit.residual / max(fit.size, 1e-300)
+    bound = EPS * max(r.p, 10) * fit.condition * (2 + (fit.condition + 1) * tangent)
+    return Answer(
+        coef, r.intercept_of(coef), NAMES["tsqr"], fit.condition, fit.rank, float(bound), passes, corrections, r.names
+    )  # fmt: skip
+
+
+def _bound(normal: Normal, factor: Factor, coef: Floats) -> float:
+    """First-order error of a backward stable method: EPS p cond (2 + (cond + 1) |r| / (|A| |x|))."""
+    lengths = np.linalg.norm(coef * factor.scale[:, None], axis=0) * np.sqrt(max(factor.values[-1], 0.0))
+    tangent = float(np.max(np.sqrt(normal.residual(coef)) / np.maximum(lengths, 1e-300), initial=0.0))
+    return EPS * max(len(coef), 10) * factor.condition * (2 + (factor.condition + 1) * tangent)
+
+
+def _warn(deficient: bool, rank: int, p: int) -> None:
+    if deficient:
+        warnings.warn(
+            f"X has {p} columns but rank {rank}: the coefficients are the smallest of many solutions, in columns "
+            "scaled to one length; predictions are unique. Drop columns, or use alpha > 0.",
+            DependentColumns,
+            stacklevel=4,
+        )

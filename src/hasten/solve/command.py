@@ -1,0 +1,199 @@
+"""What ``hasten solve`` does: one pass over a file, alpha by exact validation, the answer as a ``Solution``."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from hasten.core.solution import Alpha, Coefficient, Method, Solution
+from hasten.solve import path as paths
+from hasten.solve import storage
+from hasten.solve.accuracy import Answer, centred, climb
+from hasten.solve.choice import Candidate, ranked
+from hasten.solve.encode import MISSING, factorize
+from hasten.solve.files import open_file
+from hasten.solve.kernel import Floats
+from hasten.solve.linear import EPS, Factor, Normal
+from hasten.solve.moments import Moments
+from hasten.solve.problems import BadData
+from hasten.solve.scan import scan_source
+from hasten.solve.source import Block, Source
+
+FOLDS = 10  # kept apart, so that later updates can choose alpha without the rows
+ALPHAS = np.logspace(-8, 2, 31)  # times the number of rows, for columns of unit variance
+MOST_CLASSES = 1000
+
+
+class Encoded(Source):
+    """A table's rows as numbers, with the categories and missing values that moments know."""
+
+    def __init__(self, source: Source, m: Moments) -> None:
+        self.source, self.m, self.rows, self.again = source, m, source.rows, source.again
+
+    def blocks(self, first: int = 0) -> Iterator[Block]:
+        fill, names = self.m.imputed, self.m.names
+        for block in self.source.blocks(first):
+            x = self.m.encoder.known(block.x, block.categories, fill)
+            yield replace(block, x=x, names=names, categories=(), category_names=[])
+
+
+def solve(
+    path: str, target: str, *, features: Sequence[str] = (), task: str = "auto", budget: float = math.inf,
+    update: str = "", save: str = "", checkpoint: str = "", progress: bool = False,
+) -> Solution:  # fmt: skip
+    """Fit a file.
+
+    Args:
+        path: ``.parquet``, ``.csv`` or ``.npy``. target: column to predict; with ``update`` that of the saved moments.
+        features: columns to predict from; empty for all others.
+        task: "regression"; "classification", by ridge on one column of 0 and 1 a class; or "auto".
+        budget: seconds for reading; the pass is given up when they are spent.
+        update: moments that an earlier call saved: the new rows are added to them, and they are saved there again.
+        save: where to write the moments. checkpoint: see ``scan``.
+
+    Raises:
+        BadData: the data, the columns or the options do not fit.
+    """
+    start = time.perf_counter()
+    old, notes = storage.load(Moments, update) if update else (None, {})
+    target = target or notes.get("target", "")
+    if not target and not path.endswith(".npy"):
+        raise BadData("no target was named", "--target is missing", f"hasten solve {path} --target COLUMN")
+    known = notes.get("classes", "").split("\n") if notes.get("classes") else None
+    classes = _classes(path, target, task) if known is None else known
+    if old is not None and not path.endswith(".npy"):
+        features = [*old.encoder.numeric, *old.encoder.categorical]
+    source = open_file(path, [target] if target else [], list(features) or None, None, None, classes)
+    reading = _reading_seconds(source)
+    m = scan_source(
+        Moments, source, folds=FOLDS, checkpoint=checkpoint or None, progress=progress, budget=budget
+    )  # fmt: skip
+    m = m if old is None else old + m
+    read = time.perf_counter() - start
+    start = time.perf_counter()
+    rows = None if old is not None or not source.again else Encoded(source, m)
+    found, answer, score, metric = _fitted(m, rows, classes)
+    seconds = (read, time.perf_counter() - start)
+    saved = save or update
+    if saved:
+        m.save(saved, target=target, classes="\n".join(classes))
+    about = (path, target or m.targets[0], "classification" if classes else "regression", saved)
+    return _described(about, m, found, answer, (score, metric), (reading, *seconds), rows is not None)
+
+
+def _fitted(m: Moments, rows: Source | None, classes: list[str]) -> tuple[paths.Path, Answer, float, str]:
+    """Errors along the alphas, the solution, its score on rows left out, and the score's name."""
+    grid = ALPHAS * m.weight
+    variance = np.diagonal(m.covariance)[: m.p]
+    if rows is None:
+        found = paths.kfold(m, grid, scale=True)
+        return found, _from_moments(m, found.alpha * variance), _r2(m, found), "R²"
+    found, spectrum = paths.leave_one_out(rows, m, grid, scale=True)
+    answer = climb(rows, m, found.alpha * variance, True)
+    if classes:
+        return found, answer, _accuracy(rows, spectrum, found.alpha), "accuracy"
+    return found, answer, _r2(m, found), "R²"
+
+
+def _from_moments(m: Moments, penalties: Floats) -> Answer:
+    normal = Normal.from_moments(m)
+    factor = Factor(normal.xx + np.diag(penalties))
+    coef = factor.solve(normal.xy)
+    bound = EPS * max(m.p, 10) * factor.condition**2
+    return Answer(
+        coef, normal.intercept_of(coef), "Gram in float64", factor.condition, factor.rank, bound, 1, (), m.names
+    )  # fmt: skip
+
+
+def _r2(m: Moments, found: paths.Path) -> float:
+    at = int(np.argmin(np.abs(found.alphas - found.alpha)))
+    variance = np.diagonal(m.scatter)[m.p :] / m.weight
+    error = found.mse[:, at].mean(axis=0)
+    return float(np.mean(1 - error / np.where(variance > 0, variance, np.nan)))
+
+
+def _accuracy(rows: Source, spectrum: paths.Spectrum, alpha: float) -> float:
+    """Leave-one-out share of rows whose class has the largest score, in one more pass."""
+    normal = spectrum.normal
+    turn, inverse = spectrum.vectors / spectrum.scale[:, None], spectrum.shrunk(np.array([alpha]))[:, 0]
+    coef = spectrum.coef(alpha)
+    right = count = 0
+    for c, t, _ in centred(rows, normal.x_mean, normal.y_mean):
+        leverage = (c @ turn) ** 2 @ inverse + 1 / normal.weight
+        left = t - (t - c @ coef) / np.maximum(1 - leverage, 1e-10)[:, None] + normal.y_mean
+        right += int((left.argmax(axis=1) == (t + normal.y_mean).argmax(axis=1)).sum())
+        count += len(c)
+    return right / count
+
+
+def _described(
+    about: tuple[str, str, str, str], m: Moments, found: paths.Path, answer: Answer, score: tuple[float, str],
+    seconds: tuple[float, float, float], again: bool,
+) -> Solution:  # fmt: skip
+    path, target, task, saved = about
+    spread = np.sqrt(np.diagonal(m.covariance)[: m.p])
+    effect = answer.coef_[:, 0] * spread
+    order = np.argsort(-np.abs(effect))
+    methods = tuple(_method(c, answer, seconds) for c in ranked(m.n, m.p, m.q, answer.condition_, again))
+    errors = found.mse.mean(axis=(0, 2))
+    validation = "leave-one-out" if again else f"{len(found.mse)}-fold"
+    return Solution(
+        path, target, task, int(m.n), m.p, answer.method_, tuple(sorted(methods, key=lambda x: not x.chosen)),
+        tuple(Alpha(float(a), float(e), float(a) == found.alpha) for a, e in zip(found.alphas, errors, strict=True)),
+        score[0], score[1], validation, answer.condition_, answer.error_bound_, *seconds[1:],
+        tuple(Coefficient(m.names[j], float(effect[j])) for j in order[:20]), saved,
+    )  # fmt: skip
+
+
+def _method(c: Candidate, answer: Answer, seconds: tuple[float, float, float]) -> Method:
+    """A candidate, with the reading's seconds in its prediction and the real ones where it was done."""
+    done = c.name == answer.method_
+    actual = seconds[1] + seconds[2] if done else math.nan
+    reason = c.reason if c.chosen == done else "what was done" if done else ""
+    return Method(c.name, c.passes, c.flops, c.seconds + seconds[0] * c.passes, actual, c.error, done, reason)
+
+
+def _reading_seconds(source: Source) -> float:
+    """Predicted seconds of reading all rows once, from the first block."""
+    start = time.perf_counter()
+    block = next(iter(source.blocks()), None)
+    seconds = time.perf_counter() - start
+    if block is None:
+        raise BadData("there are no rows", "an empty file", "a file with rows")
+    return seconds * (source.rows or len(block.x)) / len(block.x)
+
+
+def _classes(path: str, target: str, task: str) -> list[str]:
+    """Texts of the target's classes; empty for regression. Reads the target's column."""
+    if task not in ("auto", "regression", "classification"):
+        raise BadData(f"--task {task}", "a typing error", "regression or classification")
+    if task == "regression" or path.endswith(".npy"):
+        return []
+    seen: dict[str, None] = {}
+    for values, texts in _column(path, target):
+        if task == "auto" and not texts:
+            return []
+        seen |= dict.fromkeys(factorize(values)[0])
+        if len(seen) > MOST_CLASSES:
+            raise BadData(
+                f"{target!r} has more than {MOST_CLASSES} classes", "a column of numbers or names", "--task regression"
+            )
+    return sorted(seen.keys() - {MISSING})  # a row without a label is refused, not a class
+
+
+def _column(path: str, target: str) -> Iterator[tuple[Any, bool]]:
+    """Blocks of one column's values, and whether they are texts."""
+    for block in open_file(path, [], [target], None, None).blocks():
+        if block.categories:
+            yield block.categories[0], True
+        else:
+            yield block.x[:, 0].astype(np.int64) if _whole(block.x) else block.x[:, 0], False
+
+
+def _whole(x: Floats) -> bool:
+    return bool(np.isfinite(x).all() and (x == np.floor(x)).all())

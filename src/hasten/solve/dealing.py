@@ -1,0 +1,64 @@
+"""How rows are dealt to folds and groups, and how missing values are replaced after the pass."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable
+from typing import Any
+
+import numpy as np
+
+from hasten.solve.kernel import Array, Floats, Stats
+from hasten.solve.problems import BadData
+
+
+def fold_numbers(rows: int, folds: int) -> Array:
+    """(rows,) the fold of each row when rows are dealt in contiguous parts (``KFold`` without shuffling)."""
+    if folds < 2 or rows < folds:
+        raise BadData(
+            f"n_samples = {rows} rows cannot be dealt to {folds} folds", "too few rows", "folds between 2 and the rows"
+        )
+    sizes = np.full(folds, rows // folds)
+    sizes[: rows % folds] += 1
+    return np.repeat(np.arange(folds), sizes)
+
+
+def imputed_fills(stats: Stats, pairs: Iterable[tuple[int, int]], dense: int, fill: Floats) -> Floats:
+    """(numeric features,) means of the values that are not missing."""
+    out = fill.copy()
+    total = stats.pooled()
+    for j, i in pairs:
+        missing = total.mean[0, dense + i]
+        if missing < 1:
+            out[j] = (total.mean[0, j] - missing * fill[j]) / (1 - missing)
+    return out
+
+
+def refilled(stats: Stats, pairs: Iterable[tuple[int, int]], dense: int, change: Floats) -> Stats:
+    """The same data with missing values replaced by other numbers: column j plus ``change[j]`` times its indicator."""
+    pairs = [(j, dense + i) for j, i in pairs if change[j]]
+    if not pairs:
+        return stats
+    mean, scatter = stats.mean.copy(), stats.scatter.copy()
+    for j, i in pairs:
+        mean[:, j] += change[j] * mean[:, i]
+        scatter[:, j, :] += change[j] * scatter[:, i, :]
+        scatter[:, :, j] += change[j] * scatter[:, :, i]
+    return Stats(stats.rows, stats.weight, mean, scatter)
+
+
+def parts_of(labels: Array) -> Iterable[tuple[Hashable, Any]]:
+    """Labels with the rows that bear them; a slice where these are neighbours, which copies nothing."""
+    values, inverse, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    order = np.argsort(inverse, kind="stable")
+    ends = np.cumsum(counts)
+    for value, end, count in zip(values.tolist(), ends, counts, strict=True):
+        rows = order[end - count : end]
+        neighbours = rows[-1] - rows[0] + 1 == count
+        yield value, slice(int(rows[0]), int(rows[-1]) + 1) if neighbours else rows
+
+
+def means_of(x: Array) -> Floats:
+    """(features,) means of what is there; 0 where nothing is."""
+    there = ~np.isnan(x)
+    found: Floats = np.where(there, x, 0).sum(axis=0, dtype=np.float64) / np.maximum(there.sum(axis=0), 1)
+    return found

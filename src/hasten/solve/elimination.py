@@ -1,0 +1,118 @@
+"""Backward elimination: the exact order of recursive feature elimination, from one inverse.
+
+Dropping a column from a regression is a rank-1 change of the inverse normal matrix, so that the order in which RFE
+drops columns costs one inverse instead of as many fits as there are columns. (Sherman & Morrison 1950; stepwise
+regression by sweeps: Beaton 1964; Goodnight, The American Statistician 33(3), 1979, p. 149-158.)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from hasten.solve.kernel import Array, Floats, Stats
+from hasten.solve.linear import EPS, Factor, Normal
+from hasten.solve.moments import Moments
+from hasten.solve.problems import BadData
+
+REFRESH = 64  # columns dropped before the inverse is made anew, so that rounding cannot pile up
+
+
+@dataclass(frozen=True)
+class Elimination:
+    """The order in which columns were dropped.
+
+    Attributes:
+        ranking: (p,) 1 for the column that was kept longest, p for the first one dropped.
+        order: columns in the order in which they were dropped; the last one is the one kept longest.
+        coefs: for every number of columns k = 1 … p (index k - 1) the columns kept and their (k, q) coefficients;
+            empty unless asked for.
+    """
+
+    ranking: Floats
+    order: list[int]
+    coefs: list[tuple[Array, Floats]]
+
+
+def eliminate(normal: Normal, alpha: float = 0.0, by: str = "coef", keep_coefs: bool = False) -> Elimination:
+    """Drop the least column until one is left.
+
+    Args:
+        alpha: of the ridge model whose coefficients are compared.
+        by: "coef" as scikit-learn's ``RFE`` does (least sum of squared coefficients, over targets), or "f": least rise
+            of the residual sum of squares, the partial F test of stepwise regression.
+        keep_coefs: keep the coefficients of every step.
+
+    Raises:
+        BadData: ``by`` is something else.
+    """
+    if by not in ("coef", "f"):
+        raise BadData(f"by={by!r}", "a typing error", '"coef" or "f"')
+    p = len(normal.xx)
+    matrix = normal.xx + alpha * np.eye(p)
+    left = np.arange(p)
+    order: list[int] = []
+    coefs: list[tuple[Array, Floats]] = []
+    inverse, coef = _start(matrix, normal.xy, left)
+    while len(left):
+        if keep_coefs:
+            coefs.append((left.copy(), coef.copy()))
+        size = np.sum(coef**2, axis=1)
+        score = size if by == "coef" else size / np.maximum(np.diagonal(inverse), EPS)
+        worst = int(np.argmin(score))
+        order.append(int(left[worst]))
+        rest = np.delete(np.arange(len(left)), worst)
+        pivot, column = inverse[worst, worst], inverse[rest, worst]
+        if len(rest) == 0:
+            break
+        if len(order) % REFRESH == 0 or pivot <= 0:
+            inverse, coef = _start(matrix, normal.xy, left[rest])
+        else:
+            coef = coef[rest] - np.outer(column / pivot, coef[worst])
+            inverse = inverse[np.ix_(rest, rest)] - np.outer(column / pivot, column)
+        left = left[rest]
+    ranking = np.empty(p)
+    ranking[order] = np.arange(p, 0, -1)
+    return Elimination(ranking, order, coefs[::-1])
+
+
+def _start(matrix: Floats, right: Floats, left: Any) -> tuple[Floats, Floats]:
+    factor = Factor(matrix[np.ix_(left, left)])
+    return factor.inverse(), factor.solve(right[left])
+
+
+def kept_scores(m: Moments, alpha: float = 0.0, fit_intercept: bool = True) -> tuple[Floats, Elimination]:
+    """Cross-validated R² for every number of columns, each fold with its own elimination, from moments with folds.
+
+    Returns:
+        (folds, p) R² on the fold left out, mean over targets, for 1 … p columns; the elimination on all rows.
+    """
+    parts, p = m.parts, m.p
+    cells = np.flatnonzero(parts.weight > 0)
+    if len(cells) < 2:
+        raise BadData(f"there are {len(cells)} folds", "moments without folds", "Moments(X, y, folds=5)")
+    scores = np.empty((len(cells), p))
+    for i, k in enumerate(cells):
+        others = cells[cells != k]
+        train = Stats(parts.rows[others], parts.weight[others], parts.mean[others], parts.scatter[others]).pooled()
+        normal = Normal.of(train, p, fit_intercept)
+        found = eliminate(normal, alpha, keep_coefs=True)
+        scores[i] = _r2(normal, found.coefs, parts, int(k), p)
+    return scores, eliminate(Normal.from_moments(m, fit_intercept), alpha)
+
+
+def _r2(train: Normal, coefs: list[tuple[Array, Floats]], parts: Stats, k: int, p: int) -> Floats:
+    """(steps,) coefficients of determination on cell ``k``, from its moments, of all steps in one product."""
+    w = np.zeros((p, len(coefs), coefs[0][1].shape[1]))
+    for j, (left, coef) in enumerate(coefs):
+        w[left, j] = coef
+    off = parts.mean[k] - np.concatenate([train.x_mean, train.y_mean])
+    scatter = parts.scatter[k] + parts.weight[k] * np.outer(off, off)
+    image = np.tensordot(scatter[:p, :p], w, axes=1)
+    fitted = np.sum(w * image, axis=0) - 2 * np.sum(w * scatter[:p, None, p:], axis=0)
+    error = np.diagonal(scatter)[p:] + fitted
+    with np.errstate(divide="ignore", invalid="ignore"):
+        found: Floats = np.mean(1 - error / np.diagonal(parts.scatter[k])[p:], axis=1)
+    return found

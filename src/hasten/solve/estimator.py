@@ -1,0 +1,93 @@
+"""What the estimators share: input that may be a tensor or a stream, and scikit-learn loaded only with them."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import numpy as np
+
+from hasten.solve.kernel import Floats
+from hasten.solve.problems import BadData, need
+from hasten.solve.source import Source, open_source
+
+need("sklearn", "an estimator")
+
+from sklearn.base import BaseEstimator  # noqa: E402
+from sklearn.model_selection import check_cv  # noqa: E402
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data  # noqa: E402
+
+T = TypeVar("T")
+
+
+def is_stream(X: Any) -> bool:
+    """Whether X is read in blocks: a path, a ``Source``, a loader, an iterator."""
+    import os
+
+    if isinstance(X, Source | str | os.PathLike):
+        return True
+    if hasattr(X, "__array__"):
+        return False
+    return (not hasattr(X, "shape") and not hasattr(X, "__len__")) or hasattr(X, "batch_size")
+
+
+def as_numpy(X: T) -> T | Any:
+    """A tensor as an array; anything else as it is."""
+    if type(X).__module__.split(".")[0] == "torch":
+        return X.detach().cpu().numpy()  # type: ignore[attr-defined]
+    return X
+
+
+class Streaming(BaseEstimator):  # type: ignore[misc]
+    """Base of the estimators."""
+
+    def _rows(self, X: Any, y: Any, sample_weight: Any = None, *, reset: bool = True, **checks: Any) -> Source:
+        """Checked rows as a source; streams are checked block by block as they are read."""
+        if is_stream(X):
+            source = open_source(X, y, sample_weight)
+            self._seen(source, reset)
+            return source
+        X, y = as_numpy(X), as_numpy(y)
+        options = {"dtype": [np.float64, np.float32], "accept_sparse": False} | checks
+        if y is None and not options.pop("needs_y", False):
+            X = validate_data(self, X, reset=reset, **options)
+        else:
+            options.pop("needs_y", None)
+            X, y = validate_data(self, X, y, reset=reset, multi_output=True, y_numeric=True, **options)
+        if sample_weight is not None:
+            sample_weight = _check_sample_weight(as_numpy(sample_weight), X, dtype=np.float64)
+        self._flat = y is None or y.ndim == 1
+        return open_source(X, y, sample_weight)
+
+    def _seen(self, source: Source, reset: bool) -> None:
+        self._flat = True
+
+    def _input(self, X: Any) -> Floats:
+        check_is_fitted(self)
+        found: Floats = validate_data(self, as_numpy(X), reset=False, dtype=[np.float64, np.float32])
+        return found
+
+    def _fold_numbers(self, cv: Any, y: Any, source: Source) -> Any:
+        """A number of folds as it is; for a splitter or a list of splits, (rows,) fold numbers.
+
+        Raises:
+            BadData: its test parts do not cover every row once.
+        """
+        if isinstance(cv, int | np.integer):
+            return int(cv)
+        if source.rows is None:
+            raise BadData("a splitter needs rows that can be counted", "a stream was given", "cv=5")
+        numbers = np.full(source.rows, -1)
+        for k, (_, test) in enumerate(check_cv(cv).split(np.zeros((source.rows, 1)), as_numpy(y))):
+            if (numbers[test] >= 0).any():
+                raise BadData("the splitter tests rows more than once", "ShuffleSplit or repeats", "cv=KFold(5)")
+            numbers[test] = k
+        if (numbers < 0).any():
+            raise BadData("the splitter never tests some rows", "TimeSeriesSplit or ShuffleSplit", "cv=KFold(5)")
+        return numbers
+
+    def _linear(self, coef: Floats, intercept: Floats) -> None:
+        """Set ``coef_`` and ``intercept_`` from (p, q) and (q,), in scikit-learn's shapes."""
+        flat = coef.shape[1] == 1 and self._flat
+        self.n_features_in_ = coef.shape[0]
+        self.coef_ = coef[:, 0] if flat else coef.T
+        self.intercept_ = float(intercept[0]) if flat else intercept

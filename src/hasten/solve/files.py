@@ -1,0 +1,274 @@
+"""Files larger than memory: ``.npy``, Parquet and CSV in blocks that a thread reads ahead."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hasten.solve.problems import BadData, need
+from hasten.solve.source import ArraySource, Block, Source, TableSource, no_column
+
+READ_BYTES = 4 << 20  # one read: long enough for a disk, short enough for the cache
+AHEAD = 3  # blocks read before they are asked for
+BATCH_ROWS = 1 << 16
+CSV_BYTES = 4 << 20
+
+
+def open_file(
+    path: str | os.PathLike[str], target: Sequence[str], features: Any, y: Any, weight: Any, classes: Sequence[str] = ()
+) -> Source:
+    """A file as a ``Source``, by its name's ending.
+
+    Raises:
+        BadData: there is no such file, or it is of no known kind.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise BadData(f"there is no file {file}", "a typing error", "ls -l " + str(file.parent))
+    name = file.name.removesuffix(".gz").removesuffix(".zst")
+    if name.endswith(".npy"):
+        return NpySource(file, y, weight, target)
+    if name.endswith((".parquet", ".pq")):
+        return ParquetSource(file, target, features, classes)
+    if name.endswith((".csv", ".tsv")):
+        return CsvSource(file, target, features, "\t" if name.endswith(".tsv") else ",", classes)
+    raise BadData(
+        f"{file.name}: files of this kind cannot be read",
+        "another format",
+        "save it as .parquet, .csv or .npy",
+    )
+
+
+def fingerprint(path: Path) -> str:
+    """Size and time of change: another file is another fingerprint."""
+    found = path.stat()
+    return f"{path.resolve()} {found.st_size} {found.st_mtime_ns}"
+
+
+class NpySource(Source):
+    """Rows of a two-dimensional C-ordered ``.npy`` file; the last column is the target unless ``y`` is given.
+
+    Args:
+        y: targets beside the file: an array, or the path of another ``.npy``.
+        target: column numbers to predict, as texts; empty for the last one if ``y`` is None.
+    """
+
+    def __init__(self, path: Path, y: Any, weight: Any, target: Sequence[str] = ()) -> None:
+        self.path, self.fingerprint = path, fingerprint(path)
+        with open(path, "rb") as file:
+            try:
+                version = np.lib.format.read_magic(file)
+                read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+                shape, fortran, self.dtype = read(file)
+            except ValueError as error:
+                raise BadData(f"{path.name} is no .npy file: {error}", "a torn file", "numpy.save again") from None
+            self.offset = file.tell()
+        if len(shape) != 2 or fortran or self.dtype not in (np.float32, np.float64):
+            raise BadData(
+                f"{path.name} holds {self.dtype} {shape}{' in Fortran order' if fortran else ''}",
+                "saved in another form",
+                "numpy.save(path, numpy.ascontiguousarray(X, dtype=numpy.float32)) with X: (rows, columns)",
+            )
+        self.rows, self.width = int(shape[0]), int(shape[1])
+        if path.stat().st_size < self.offset + self.rows * self.width * self.dtype.itemsize:
+            raise BadData(f"{path.name} is shorter than its header says", "a torn file", "write it again")
+        if isinstance(y, str | os.PathLike):
+            y = np.load(y, mmap_mode="r")
+        beside = ArraySource(np.zeros((self.rows, 0)), y, weight)
+        self.y, self.weight, self.targets = beside.y, beside.weight, beside.targets
+        columns = [str(j) for j in range(self.width)]
+        for name in target:
+            if name not in columns:
+                raise no_column(name, columns)
+        self.at = [] if y is not None else [int(t) for t in target] or [self.width - 1]
+        self.keep = [j for j in range(self.width) if j not in self.at]
+        if self.at:
+            self.targets = [f"column {j}" for j in self.at]
+        self.names = [f"x{j}" for j in self.keep]
+
+    def blocks(self, first: int = 0) -> Iterator[Block]:
+        row_bytes = self.width * self.dtype.itemsize
+        step = max(READ_BYTES // max(row_bytes, 1), 1)
+        buffers = [np.empty((step, self.width), self.dtype) for _ in range(AHEAD + 2)]
+        assert self.rows is not None
+        rows = self.rows
+
+        def read() -> Iterator[tuple[int, Any]]:
+            handle = os.open(self.path, os.O_RDONLY)
+            try:
+                for k, start in enumerate(range(first, rows, step)):
+                    part = buffers[k % len(buffers)][: min(step, rows - start)]
+                    _fill(handle, part, self.offset + start * row_bytes)
+                    yield start, part
+            finally:
+                os.close(handle)
+
+        for start, part in ahead(read):
+            here = slice(start, start + len(part))
+            y = self._y(part, here)
+            x = part if not self.at else _without(part, self.at, self.keep)
+            yield Block(x, y, None if self.weight is None else self.weight[here], self.names, self.targets, start=start)
+
+    def _y(self, part: Any, here: slice) -> Any:
+        if self.at:
+            return part[:, self.at]
+        return None if self.y is None else np.asarray(self.y[here])
+
+
+class ParquetSource(Source):
+    """Rows of a Parquet file; only the columns that are used are read."""
+
+    def __init__(self, path: Path, target: Sequence[str], features: Any, classes: Sequence[str] = ()) -> None:
+        self.classes = list(classes)
+        self.parquet = need("pyarrow.parquet", "reading Parquet")
+        self.path, self.target, self.features = path, list(target), features
+        self.fingerprint = fingerprint(path)
+        with _readable(path), self.parquet.ParquetFile(path) as file:
+            self.rows = file.metadata.num_rows
+            self.sizes = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
+            _check(file.schema_arrow, self.target, features, classes)
+
+    def blocks(self, first: int = 0) -> Iterator[Block]:
+        group, start = 0, 0
+        while group < len(self.sizes) and start + self.sizes[group] <= first:
+            start += self.sizes[group]
+            group += 1
+
+        def read() -> Iterator[Any]:
+            columns = None if not self.features else [*self.features, *self.target]
+            with _readable(self.path), self.parquet.ParquetFile(self.path) as file:
+                for i in range(
+                    group, len(self.sizes)
+                ):  # batches end with their group: the same blocks from any group on
+                    yield from file.iter_batches(BATCH_ROWS, row_groups=[i], columns=columns)
+
+        yield from _tables(ahead(read), self, start, first)
+
+
+class CsvSource(Source):
+    """Rows of a CSV file, also compressed; the kinds of its columns are found from its first megabytes."""
+
+    def __init__(
+        self, path: Path, target: Sequence[str], features: Any, separator: str = ",", classes: Sequence[str] = ()
+    ) -> None:
+        self.classes = list(classes)
+        self.csv = need("pyarrow.csv", "reading CSV")
+        self.arrow = need("pyarrow", "reading CSV")
+        self.path, self.target, self.features, self.separator = path, list(target), features, separator
+        self.fingerprint = fingerprint(path)
+        with _readable(path), self._open() as reader:
+            _check(reader.schema, self.target, features, classes)
+
+    def _open(self) -> Any:
+        stream = self.arrow.input_stream(str(self.path), compression="detect")
+        return self.csv.open_csv(
+            stream,
+            read_options=self.csv.ReadOptions(block_size=CSV_BYTES),
+            parse_options=self.csv.ParseOptions(delimiter=self.separator),
+            convert_options=self.csv.ConvertOptions(strings_can_be_null=True),
+        )
+
+    def blocks(self, first: int = 0) -> Iterator[Block]:
+        def read() -> Iterator[Any]:
+            with _readable(self.path), self._open() as reader:
+                yield from reader
+
+        yield from _tables(ahead(read), self, 0, first)
+
+
+def ahead(read: Callable[[], Iterator[Any]]) -> Iterator[Any]:
+    """What ``read`` yields, read by a thread up to ``AHEAD`` items before they are asked for."""
+    items: queue.Queue[Any] = queue.Queue(AHEAD)
+    stop = threading.Event()
+    end = object()
+
+    def work() -> None:
+        try:
+            for item in read():
+                if not _put(items, item, stop):
+                    return
+            _put(items, end, stop)
+        except BaseException as error:
+            _put(items, error, stop)
+
+    thread = threading.Thread(target=work, name="hasten reader", daemon=True)
+    thread.start()
+    try:
+        while (item := items.get()) is not end:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        stop.set()
+        with contextlib.suppress(queue.Empty):
+            while True:
+                items.get_nowait()
+        thread.join()
+
+
+def _put(items: queue.Queue[Any], item: Any, stop: threading.Event) -> bool:
+    while not stop.is_set():
+        with contextlib.suppress(queue.Full):
+            items.put(item, timeout=0.1)
+            return True
+    return False
+
+
+def _check(schema: Any, target: Sequence[str], features: Any, classes: Sequence[str]) -> None:
+    """Are the columns there, and of kinds that can be used?"""
+    TableSource(schema.empty_table(), target=target, features=features, classes=classes)
+
+
+def _tables(batches: Iterator[Any], file: ParquetSource | CsvSource, start: int, first: int) -> Iterator[Block]:
+    arrow = need("pyarrow", "reading a table")
+    for batch in batches:
+        table = arrow.Table.from_batches([batch])
+        skip = min(max(first - start, 0), len(table))
+        if skip < len(table):
+            part = table.slice(skip)
+            for block in TableSource(part, None, None, file.target, file.features, file.classes).blocks():
+                yield Block(
+                    block.x, block.y, block.weight, block.names, block.targets, block.categories, block.category_names,
+                    start + skip + block.start,
+                )  # fmt: skip
+        start += len(table)
+
+
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Arrow's errors in our words."""
+    arrow = need("pyarrow", f"reading {path.name}")
+    try:
+        yield
+    except BadData:
+        raise
+    except (arrow.ArrowInvalid, arrow.ArrowKeyError, OSError) as error:
+        raise BadData(
+            f"{path.name} cannot be read: {error}",
+            "a torn file, another format, or a column whose kind changes after the first megabytes",
+            "write it again; for CSV with mixed columns, convert it to Parquet once",
+        ) from None
+
+
+def _fill(handle: int, part: Any, offset: int) -> None:
+    view = memoryview(part).cast("B")
+    done = 0
+    while done < len(view):
+        got = os.preadv(handle, [view[done:]], offset + done)
+        if not got:
+            raise BadData("the file ends before its header says", "a torn file", "write it again")
+        done += got
+
+
+def _without(part: Any, at: list[int], keep: list[int]) -> Any:
+    """The columns that are kept; without a copy where the target is the last or first column."""
+    if at == [part.shape[1] - 1]:
+        return part[:, :-1]
+    return part[:, 1:] if at == [0] else part[:, keep]

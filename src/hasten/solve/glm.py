@@ -1,0 +1,145 @@
+"""Binary logistic and Poisson regression by Newton's method over a stream: a few passes, any size.
+
+Every pass adds up loss, gradient and Hessian at the current coefficients; memory is that of the Hessian. (Iteratively
+reweighted least squares: McCullagh & Nelder, Generalized Linear Models, 2nd ed. 1989, p. 40-43.)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from hasten.solve.accuracy import centred
+from hasten.solve.kernel import Array, Floats
+from hasten.solve.linear import Factor
+from hasten.solve.problems import BadData
+from hasten.solve.source import Source, open_source
+
+HALVINGS = 30
+
+
+@dataclass(frozen=True)
+class Glm:
+    """A generalised linear model.
+
+    Attributes:
+        coef: (p,). intercept: a number. loss: penalised negative log-likelihood (Poisson: without its constant).
+        passes: over the data. decrement: half the squared Newton decrement at the end, about the loss still to gain.
+        converged: whether that is below the tolerance. method: who solved it.
+    """
+
+    coef: Floats
+    intercept: float
+    loss: float
+    passes: int
+    decrement: float
+    converged: bool
+    method: str
+
+
+def _logistic(eta: Floats, y: Floats) -> tuple[Floats, Floats, Floats]:
+    """Loss, mean and variance a row."""
+    mean = np.where(eta >= 0, 1 / (1 + np.exp(-np.abs(eta))), np.exp(-np.abs(eta)) / (1 + np.exp(-np.abs(eta))))
+    loss = np.maximum(eta, 0) - y * eta + np.log1p(np.exp(-np.abs(eta)))
+    return loss, mean, mean * (1 - mean)
+
+
+def _poisson(eta: Floats, y: Floats) -> tuple[Floats, Floats, Floats]:
+    mean = np.exp(np.minimum(eta, 700.0))
+    return mean - y * eta, mean, mean
+
+
+FAMILIES = {"logistic": _logistic, "poisson": _poisson}
+
+
+def newton(
+    X: Any,
+    y: Any = None,
+    *,
+    family: str = "logistic",
+    alpha: float = 1.0,
+    sample_weight: Any = None,
+    fit_intercept: bool = True,
+    target: str | None = None,
+    tol: float = 1e-8,
+    max_passes: int = 100,
+) -> Glm:
+    """Minimise ``sum of weighted negative log-likelihoods + alpha / 2 * |coef|²``.
+
+    Args:
+        X, y, sample_weight, target: as ``Moments.update``; must be readable more than once. y is 0 or 1, or counts.
+        family: "logistic" or "poisson".
+        alpha: scikit-learn's ``1 / C``.
+        tol: end when the loss still to gain, relative to the loss, is below.
+
+    Raises:
+        BadData: another family, targets out of range, or rows that can be read only once.
+    """
+    if family not in FAMILIES or not alpha >= 0:
+        raise BadData(f"family={family!r}, alpha={alpha}", "a typing error", "logistic or poisson; alpha of 0 or more")
+    source = open_source(X, y, sample_weight, target=target)
+    if not source.again:
+        raise BadData("several passes are needed", "a generator can be read once", "a path, a loader, or a list")
+    first = next(iter(source.blocks()), None)
+    if first is None or first.y is None or first.y.shape[1] != 1:
+        raise BadData("one target is needed", "no rows, no y, or several targets", "y: (rows,)")
+    p = first.x.shape[1]
+    shift = np.asarray(first.x, dtype=np.float64).mean(axis=0) if fit_intercept else np.zeros(p)
+    point, best, step = np.zeros(p + fit_intercept), np.inf, np.zeros(p + fit_intercept)
+    halved, decrement, passes = 0, np.inf, 0
+    while passes < max_passes:
+        loss, gradient, hessian = _pass(source, family, point, shift, alpha, fit_intercept)
+        passes += 1
+        if not loss <= best + 1e-12 * abs(best) and halved < HALVINGS:  # too far: half the way back
+            step, halved = step / 2, halved + 1
+            point = point - step
+            continue
+        best, halved = loss, 0
+        step = -Factor(hessian).solve(gradient[:, None])[:, 0]
+        decrement = float(-gradient @ step) / 2
+        if decrement <= tol * max(abs(loss), 1e-300):
+            break
+        point = point + step
+    coef = point[:p]
+    intercept = float(point[p] - shift @ coef) if fit_intercept else 0.0
+    done = decrement <= tol * max(abs(best), 1e-300)
+    return Glm(coef, intercept, float(best), passes, decrement, done, "hasten, Newton over the stream")
+
+
+def _pass(
+    source: Source, family: str, point: Floats, shift: Floats, alpha: float, intercept: bool
+) -> tuple[float, Floats, Floats]:
+    p = len(shift)
+    loss, gradient, hessian = 0.0, np.zeros(len(point)), np.zeros((len(point), len(point)))
+    for c, t, weight in centred(source, shift, np.zeros(1)):
+        y = t[:, 0]
+        _check_targets(y, family)
+        eta = c @ point[:p] + (point[p] if intercept else 0.0)
+        losses, mean, variance = FAMILIES[family](eta, y)
+        error = mean - y
+        if weight is not None:
+            losses, error, variance = losses * weight, error * weight, variance * weight
+        loss += float(losses.sum())
+        root = np.sqrt(variance)
+        gradient[:p] += error @ c
+        rows = c * root[:, None]
+        hessian[:p, :p] += rows.T @ rows
+        if intercept:
+            gradient[p] += error.sum()
+            cross = root @ rows
+            hessian[p, :p] += cross
+            hessian[:p, p] += cross
+            hessian[p, p] += variance.sum()
+    loss += alpha / 2 * float(point[:p] @ point[:p])
+    gradient[:p] += alpha * point[:p]
+    hessian[np.arange(p), np.arange(p)] += alpha
+    return loss, gradient, hessian
+
+
+def _check_targets(y: Array, family: str) -> None:
+    if family == "logistic" and not np.isin(y, (0.0, 1.0)).all():
+        raise BadData("a target is neither 0 nor 1", "labels of another form, or NaN", "(y == positive).astype(float)")
+    if family == "poisson" and not (np.isfinite(y).all() and (y >= 0).all()):
+        raise BadData("a target is negative or no number", "not counts", "counts of 0 or more")

@@ -1,0 +1,263 @@
+"""The inner loop of everything here: one block of rows added to shifted sums of products.
+
+A block is shifted by values near its mean before it is multiplied with itself, so offsets (timestamps, prices) cost no
+digits; products run through BLAS ``syrk`` and are added up in float64. Should later blocks lie far from the shift, the
+sums so far are set aside as mean and scatter and a new shift is taken: what is lost to offsets stays within
+``FAR`` units of rounding whatever the order of the rows.
+
+Shifted sums: Chan, Golub & LeVeque, "Algorithms for computing the sample variance", The American Statistician 37(3),
+1983, p. 242-247; merging by the same authors' pairwise formula (p. 243).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hasten.solve.problems import BadData
+
+Array = NDArray[Any]
+Floats = NDArray[np.float64]
+
+BLOCK_BYTES = 1 << 20  # a block and its shifted copy stay in the second-level cache
+LEAST_ROWS, MOST_ROWS = 512, 8192  # below, adding the product costs as much as making it; above, nothing is gained
+FAR = 100.0  # squared distance of a block's mean from the shift, in variances, at which a new shift is taken
+
+
+def block_rows(columns: int, itemsize: int = 8) -> int:
+    """Rows of a block so that it stays in cache."""
+    return int(np.clip(BLOCK_BYTES // max(columns * itemsize, 1), LEAST_ROWS, MOST_ROWS))
+
+
+@dataclass
+class Stats:
+    """Finished moments of ``cells`` parts of the data (one, or one a fold or a group).
+
+    Attributes:
+        rows: (cells,) rows of positive weight.
+        weight: (cells,) sums of weights.
+        mean: (cells, columns).
+        scatter: (cells, columns, columns) sums of weighted products of deviations from the cell's mean.
+    """
+
+    rows: Floats
+    weight: Floats
+    mean: Floats
+    scatter: Floats
+
+    @classmethod
+    def zeros(cls, cells: int, columns: int) -> Stats:
+        """Moments of no rows."""
+        return cls(np.zeros(cells), np.zeros(cells), np.zeros((cells, columns)), np.zeros((cells, columns, columns)))
+
+    def grown(self, cells: int, columns: int) -> Stats:
+        """With empty cells, and with columns that were zero in every row so far, added behind."""
+        k, d = self.mean.shape
+        if (k, d) == (cells, columns):
+            return self
+        out = Stats.zeros(cells, columns)
+        out.rows[:k], out.weight[:k] = self.rows, self.weight
+        out.mean[:k, :d], out.scatter[:k, :d, :d] = self.mean, self.scatter
+        return out
+
+    def taken(self, order: Array) -> Stats:
+        """The same with its columns in another order."""
+        return Stats(self.rows, self.weight, self.mean[:, order], self.scatter[:, order][:, :, order])
+
+    def pooled(self) -> Stats:
+        """All cells as one.
+
+        One formula for all of them: the cells' scatters plus the scatter of their means.
+        """
+        if len(self.weight) == 1:
+            return self
+        weight = self.weight.sum()
+        mean = (self.weight @ self.mean) / weight if weight > 0 else self.mean[0]
+        away = (self.mean - mean) * np.sqrt(np.maximum(self.weight, 0.0))[:, None]
+        scatter = self.scatter.sum(axis=0) + away.T @ away
+        return Stats(self.rows.sum(keepdims=True), np.array([weight]), mean[None], scatter[None])
+
+
+def merge(a: Stats, b: Stats, sign: float = 1.0) -> Stats:
+    """The moments of both together, or (``sign`` -1) of ``a`` without ``b``, cell by cell.
+
+    Args:
+        a, b: of the same cells and columns.
+    """
+    weight = a.weight + sign * b.weight
+    if sign < 0:  # what remains after the last row is removed is rounding, not data
+        weight = np.where(weight > 1e-12 * np.maximum(a.weight, 1e-300), weight, 0.0)
+    safe = np.where(weight > 0, weight, 1.0)
+    away = b.mean - a.mean
+    mean = a.mean + away * (sign * b.weight / safe)[:, None]
+    factor = sign * a.weight * b.weight / safe
+    scatter = a.scatter + sign * b.scatter
+    for k in np.flatnonzero(factor):
+        scatter[k] += (factor[k] * away[k])[:, None] * away[k]
+    empty = weight <= 0
+    mean[empty], scatter[empty] = 0.0, 0.0
+    return Stats(a.rows + sign * b.rows, weight, mean, scatter)
+
+
+class Sums:
+    """Sums of products around one shift a cell.
+
+    Columns are dense ones (features, then targets), followed by sparse ones (indicators of missing values and of
+    categories), which are 0 or 1 and are not shifted.
+
+    Args:
+        features, targets: numbers of dense columns.
+        precision: "float64", or "float32" for products in float32 that are added up in float64.
+    """
+
+    def __init__(self, features: int, targets: int, precision: str = "float64") -> None:
+        self.features, self.targets = features, targets
+        self.dtype: np.dtype[Any] = np.dtype(precision)
+        self.shift = np.full((1, self.dense), np.nan)
+        self.sums = Stats.zeros(1, self.dense)  # first and second powers in the places of mean and scatter
+        self._buffer: Array = np.empty((0, features), self.dtype)
+
+    @property
+    def dense(self) -> int:
+        return self.features + self.targets
+
+    def grow(self, cells: int, columns: int) -> None:
+        """Make room for cells and sparse columns that did not occur so far."""
+        k, d = self.sums.mean.shape
+        if cells > k:
+            self.shift = np.concatenate([self.shift, np.full((cells - k, self.dense), np.nan)])
+        self.sums = self.sums.grown(max(cells, k), max(columns, d))
+
+    def stats(self) -> Stats:
+        """Mean and scatter of what was added."""
+        sums = self.sums
+        k, d = sums.mean.shape
+        shift = np.zeros((k, d))
+        shift[:, : self.dense] = np.where(np.isnan(self.shift), 0.0, self.shift)
+        off = sums.mean / np.where(sums.weight > 0, sums.weight, 1.0)[:, None]
+        mean = np.where(sums.weight[:, None] > 0, shift + off, 0.0)
+        scatter = sums.scatter - sums.mean[:, :, None] * off[:, None, :]
+        diagonal = np.arange(d)
+        scatter[:, diagonal, diagonal] = np.maximum(scatter[:, diagonal, diagonal], 0.0)
+        return Stats(sums.rows.copy(), sums.weight.copy(), mean, scatter)
+
+    def add(self, x: Array, y: Array | None, weight: Array | None = None, cell: int = 0, sparse: Any = None) -> bool:
+        """Add a block.
+
+        Args:
+            x: (rows, features), float32 or float64; finite.
+            y: (rows, targets) or None without targets; finite.
+            weight: (rows,) or None for ones.
+            cell: the part it belongs to.
+            sparse: a ``scipy.sparse.csr_array`` (rows, sparse columns) of ones, or None.
+
+        Returns:
+            False where the block lies too far from the shift: nothing was added; the caller sets these sums aside
+            and begins new ones.
+
+        Raises:
+            BadData: the block holds NaN or infinity. Sums find it for free; the caller says where.
+        """
+        self.grow(cell + 1, self.dense)
+        if np.isnan(self.shift[cell]).any():
+            self.shift[cell] = shift_of(x, y)
+        shift, rows = self.shift[cell], len(x)
+        if len(self._buffer) < rows:
+            self._buffer = np.empty((rows, self.features), self.dtype)
+        c = self._buffer[:rows]
+        np.subtract(x, shift[: self.features].astype(self.dtype), out=c, casting="same_kind")
+        t = None if y is None else (y - shift[self.features :]).astype(self.dtype)
+        root = None
+        if weight is not None:
+            root = np.sqrt(weight).astype(self.dtype)
+            c *= root[:, None]
+            t = None if t is None else t * root[:, None]
+        with np.errstate(over="ignore", invalid="ignore"):  # commit looks at what came out
+            first, second = self._products(c, t, root)
+        count = rows if weight is None else int(np.count_nonzero(weight))
+        if not self.commit(cell, first, second, count, float(rows) if weight is None else float(weight.sum())):
+            return False
+        if sparse is not None and sparse.nnz:
+            self._sparse(c, t, weight, root, cell, sparse)
+        return True
+
+    def commit(self, cell: int, first: Floats, second: Floats, rows: int, weight: float) -> bool:
+        """Add a block's sums of first and second powers around the cell's shift; False as in ``add``."""
+        if not np.isfinite(first).all():
+            raise BadData("a block holds NaN or infinity")
+        if not np.isfinite(np.diagonal(second)).all():
+            raise BadData(
+                "values are too large to be squared",
+                "a placeholder for a missing value, such as 1e300, or another unit",
+                "replace placeholders by NaN, or scale the column",
+            )
+        if self._far(cell, first, second, weight):
+            return False
+        sums, d = self.sums, self.dense
+        sums.rows[cell] += rows
+        sums.weight[cell] += weight
+        sums.mean[cell, :d] += first
+        sums.scatter[cell, :d, :d] += second
+        return True
+
+    def _products(self, c: Array, t: Array | None, root: Array | None) -> tuple[Floats, Floats]:
+        p, d = self.features, self.dense
+        first = np.zeros(d)
+        first[:p] = c.sum(axis=0) if root is None else root @ c
+        if t is not None:
+            first[p:] = t.sum(axis=0) if root is None else root @ t
+        second = np.empty((d, d))
+        second[:p, :p] = c.T @ c
+        if t is not None:
+            # a product with few columns is slower in gemm than column by column in gemv
+            cross = np.column_stack([t[:, j] @ c for j in range(t.shape[1])]) if t.shape[1] <= 4 else c.T @ t
+            second[:p, p:], second[p:, :p] = cross, cross.T
+            second[p:, p:] = t.T @ t
+        return first, second
+
+    def _sparse(
+        self, c: Array, t: Array | None, weight: Array | None, root: Array | None, cell: int, sparse: Any
+    ) -> None:
+        """Products with columns of zeros and ones, which are never made dense."""
+        d, p = self.dense, self.features
+        wide = d + sparse.shape[1]
+        self.grow(cell + 1, wide)
+        left = sparse if root is None else sparse.multiply(root[:, None]).tocsr()  # the other factor has its root, too
+        both = sparse if weight is None else sparse.multiply(weight[:, None]).tocsr()
+        first, second = self.sums.mean[cell], self.sums.scatter[cell]
+        first[d:wide] += np.asarray(both.sum(axis=0)).ravel()
+        for where, columns in [(slice(0, p), c)] + ([] if t is None else [(slice(p, d), t)]):
+            product = left.T @ columns
+            second[d:wide, where] += product
+            second[where, d:wide] += product.T
+        pairs = (sparse.T @ both).tocoo()
+        np.add.at(second, (pairs.row + d, pairs.col + d), pairs.data)
+
+    def _far(self, cell: int, first: Floats, second: Floats, total: float) -> bool:
+        """Whether the cell's mean would be so far from its shift that squares around the shift lose digits."""
+        sums, d = self.sums, self.dense
+        if total <= 0 or sums.weight[cell] <= 0:
+            return False
+        weight = sums.weight[cell] + total
+        away = (sums.mean[cell, :d] + first) / weight
+        squares = (np.diagonal(sums.scatter[cell])[:d] + np.diagonal(second)) / weight
+        rounding = 1e-10 * np.abs(self.shift[cell])
+        return bool(np.any((away**2 > FAR * np.maximum(squares - away**2, 0.0)) & (np.abs(away) > rounding)))
+
+
+def shift_of(x: Array, y: Array | None) -> Floats:
+    """The block's mean; a column's only value where it is constant, so that its scatter is 0 and not rounding.
+
+    float32 columns get a float32 number: then shifting them rounds nothing (Sterbenz's lemma).
+    """
+    shifts = []
+    for part in [x] if y is None else [x, y]:
+        with np.errstate(over="ignore", invalid="ignore"):
+            middle = part.mean(axis=0, dtype=np.float64).astype(part.dtype)
+        constant = part.min(axis=0) == part.max(axis=0)
+        shifts.append(np.where(constant, part[0], middle).astype(np.float64))
+    found = np.concatenate(shifts)
+    return np.where(np.isfinite(found), found, 0.0)

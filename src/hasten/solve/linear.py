@@ -1,0 +1,264 @@
+"""Least squares and ridge from moments: normal equations, equilibrated, with their condition told."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from hasten.solve.kernel import Array, Floats, Stats
+from hasten.solve.moments import Moments
+from hasten.solve.problems import BadData
+
+EPS = float(np.finfo(np.float64).eps)
+
+
+@dataclass(frozen=True)
+class Normal:
+    """Normal equations of the regression of Y on X.
+
+    Attributes:
+        xx: (p, p) scatter of X; around 0 instead of the mean without an intercept.
+        xy: (p, q); yy: (q, q).
+        x_mean: (p,), y_mean: (q,); zeros without an intercept.
+        weight, rows: sum of weights; rows of positive weight.
+        intercept: whether one is fitted.
+    """
+
+    xx: Floats
+    xy: Floats
+    yy: Floats
+    x_mean: Floats
+    y_mean: Floats
+    weight: float
+    rows: float
+    intercept: bool
+
+    @classmethod
+    def of(cls, stats: Stats, p: int, intercept: bool = True) -> Normal:
+        """From moments of one cell, columns as [X | Y].
+
+        Raises:
+            BadData: there are no rows, or no targets.
+        """
+        if stats.weight[0] <= 0:
+            raise BadData("there are no rows", "an empty file or selection, or all weights are 0", "one row at least")
+        mean, scatter = stats.mean[0], stats.scatter[0]
+        if p == len(mean):
+            raise BadData("there is no target", "y was not given", "Moments(X, y), or target=")
+        if not intercept:
+            scatter = scatter + stats.weight[0] * np.outer(mean, mean)
+            mean = np.zeros_like(mean)
+        return cls(
+            scatter[:p, :p], scatter[:p, p:], scatter[p:, p:], mean[:p], mean[p:],
+            float(stats.weight[0]), float(stats.rows[0]), intercept,
+        )  # fmt: skip
+
+    @classmethod
+    def from_moments(cls, m: Moments, intercept: bool = True, cell: Hashable = None) -> Normal:
+        """From all of ``m``, or from one of its cells."""
+        if cell is None:
+            return cls.of(m.total, m.p, intercept)
+        k = m.cells[cell]
+        parts = m.parts
+        one = slice(k, k + 1)
+        return cls.of(
+            Stats(parts.rows[one], parts.weight[one], parts.mean[one], parts.scatter[one]), m.p, intercept
+        )  # fmt: skip
+
+    def intercept_of(self, coef: Floats) -> Floats:
+        """(q,) for coefficients (p, q)."""
+        found: Floats = self.y_mean - self.x_mean @ coef
+        return found
+
+    def residual(self, coef: Floats) -> Floats:
+        """(q,) weighted sums of squared errors of coefficients (p, q).
+
+        They are differences of large sums: below about 1e-13 of the targets' scatter only rounding is left.
+        """
+        inner = np.diagonal(self.yy) - 2 * np.sum(coef * self.xy, axis=0) + np.sum(coef * (self.xx @ coef), axis=0)
+        found: Floats = np.maximum(inner, 0.0)
+        return found
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A linear model.
+
+    Attributes:
+        coef: (p, q); intercept: (q,).
+        condition: of X with its columns scaled to one length, and with the penalty's rows below it.
+        rank: of the same; less than p where columns depend on each other.
+        method: what was done.
+    """
+
+    coef: Floats
+    intercept: Floats
+    condition: float
+    rank: int
+    method: str
+
+
+class Factor:
+    """A factored ``xx + penalty``, scaled to ones on its diagonal (van der Sluis: within sqrt(p) of the best scaling;
+    Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed. 2002, p. 126).
+
+    Columns that are constant get the coefficient 0. Columns that depend on each other are solved by the minimum-norm
+    solution in scaled columns, and ``rank`` tells of it.
+
+    Args:
+        matrix: (p, p) symmetric, positive semidefinite.
+        unit: relative rounding of its elements.
+    """
+
+    def __init__(self, matrix: Floats, unit: float = EPS) -> None:
+        p = len(matrix)
+        diagonal = np.diagonal(matrix)
+        self.used = diagonal > 0
+        self.scale = np.where(self.used, np.sqrt(np.where(self.used, diagonal, 1.0)), 1.0)
+        scaled = matrix / self.scale[:, None] / self.scale
+        self.values: Floats = np.ones(0)
+        self.vectors: Floats = np.ones((0, 0))
+        if p:
+            self.values, self.vectors = np.linalg.eigh(scaled)
+        largest = self.values[-1] if p else 1.0
+        floor = max(largest, 1e-300) * unit * max(p, 10)
+        self.kept = self.values > floor
+        self.rank = int(self.kept.sum())
+        dropped = p - int(self.used.sum())  # constant columns are known to be zero; the rest is below rounding
+        self.deficient = self.rank < p - dropped
+        smallest = self.values[self.kept][0] if self.rank else largest
+        self.condition = 1.0  # of nothing
+        if self.deficient:
+            self.condition = float("inf")
+        elif self.rank:
+            self.condition = float(np.sqrt(largest / smallest))
+
+    def solve(self, right: Floats) -> Floats:
+        """(p, q) solution for right-hand sides (p, q)."""
+        scaled = right / self.scale[:, None]
+        inverse = np.where(self.kept, 1.0 / np.where(self.kept, self.values, 1.0), 0.0)
+        found = self.vectors @ (inverse[:, None] * (self.vectors.T @ scaled)) / self.scale[:, None]
+        return np.where(self.used[:, None], found, 0.0)
+
+    def inverse(self) -> Floats:
+        """(p, p) (pseudo-)inverse of the matrix."""
+        return self.solve(np.eye(len(self.scale)))
+
+
+def ridge(m: Moments | Normal, alpha: float = 0.0, *, penalty: Array | None = None, fit_intercept: bool = True) -> Fit:
+    """Minimise the weighted sum of squares plus ``alpha * |coef|²``, or plus ``|penalty @ coef|²``.
+
+    Args:
+        m: moments of [X | Y].
+        alpha: as scikit-learn's ``Ridge``; 0 is ordinary least squares.
+        penalty: (k, p) of generalised Tikhonov regularisation (for example differences of neighbours, for smooth
+            coefficients), or (p,) weights of a diagonal one; on top of ``alpha``.
+        fit_intercept: not penalised. Ignored for a ``Normal``.
+
+    Returns:
+        the fit; its error is within ``EPS * p * condition²`` of the coefficients' size, see ``solve.lstsq`` for less.
+
+    Raises:
+        BadData: no rows, a negative alpha, or a penalty of another shape.
+    """
+    normal = m if isinstance(m, Normal) else Normal.from_moments(m, fit_intercept)
+    factor = Factor(normal.xx + penalty_matrix(len(normal.xx), alpha, penalty))
+    coef = factor.solve(normal.xy)
+    return Fit(coef, normal.intercept_of(coef), factor.condition, factor.rank, "normal equations, float64")
+
+
+def penalty_matrix(p: int, alpha: float, penalty: Array | None = None) -> Floats:
+    """(p, p) what is added to the scatter of X."""
+    if not 0 <= alpha < np.inf:
+        raise BadData(f"alpha is {alpha}", "a negative or missing number", "0 for least squares, more for ridge")
+    added = np.eye(p) * alpha
+    if penalty is None:
+        return added
+    given = np.asarray(penalty, dtype=np.float64)
+    if given.ndim == 1:
+        given = np.diag(given)
+    if given.ndim != 2 or given.shape[1] != p:
+        raise BadData(f"the penalty has the shape {given.shape}", "one of another X", f"(any, {p}) or ({p},)")
+    found: Floats = added + given.T @ given
+    return found
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What regression tables show; one column a target.
+
+    Attributes:
+        coef, standard_error, t, p_value: (p, q).
+        intercept, intercept_error: (q,).
+        sigma2: (q,) residual variance. r2, adjusted_r2, f, f_p_value: (q,).
+        vif: (p,) variance inflation factors; infinite where columns depend on each other.
+        freedom: rows - rank - intercept.
+    """
+
+    coef: Floats
+    standard_error: Floats
+    t: Floats
+    p_value: Floats
+    intercept: Floats
+    intercept_error: Floats
+    sigma2: Floats
+    r2: Floats
+    adjusted_r2: Floats
+    f: Floats
+    f_p_value: Floats
+    vif: Floats
+    freedom: float
+
+
+def summary(m: Moments, fit_intercept: bool = True) -> Summary:
+    """Standard errors, t and F tests and variance inflation of ordinary least squares, from moments alone.
+
+    Weights count as inverse variances, as in ``statsmodels.WLS``. Source: Seber & Lee, Linear Regression Analysis,
+    2nd ed. 2003, p. 42-48 (variances), 97-110 (tests), 254 (variance inflation).
+
+    Raises:
+        BadData: no more rows than coefficients.
+    """
+    from hasten.solve.problems import need
+
+    special = need("scipy.special", "p-values")
+    normal = Normal.from_moments(m, fit_intercept)
+    factor = Factor(normal.xx)
+    coef, inverse = factor.solve(normal.xy), factor.inverse()
+    freedom = normal.rows - factor.rank - fit_intercept
+    if freedom < 1:
+        raise BadData(
+            f"{normal.rows:.0f} rows leave nothing over for errors of {factor.rank} coefficients",
+            "too few rows", "more rows, or fewer columns",
+        )  # fmt: skip
+    residual, total = normal.residual(coef), np.diagonal(normal.yy)
+    sigma2 = residual / freedom
+    spread = np.sqrt(np.maximum(np.diagonal(inverse), 0)[:, None] * sigma2)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        t = coef / spread
+        r2 = np.where(total > 0, 1 - residual / total, np.nan)
+        f = (total - residual) / max(factor.rank, 1) / sigma2
+        vif = np.diagonal(inverse) * np.diagonal(normal.xx)
+    at_zero = (1 / normal.weight + normal.x_mean @ inverse @ normal.x_mean) if fit_intercept else 0.0
+    return Summary(
+        coef, spread, t, 2 * special.stdtr(freedom, -np.abs(t)), normal.intercept_of(coef), np.sqrt(at_zero * sigma2),
+        sigma2, r2, 1 - (1 - r2) * (normal.rows - fit_intercept) / freedom, f, special.fdtrc(factor.rank, freedom, f),
+        np.where(factor.used & (not factor.deficient), vif, np.inf), float(freedom),
+    )  # fmt: skip
+
+
+def whitening(m: Moments, regularise: float = 0.0) -> tuple[Floats, Any]:
+    """(p,) mean and (p, p) symmetric W such that ``(X - mean) @ W`` has the covariance I (ZCA; Bell & Sejnowski, Vision
+    Research 37(23), 1997, p. 3329). Directions without variance are left out.
+
+    Args:
+        regularise: added to every eigenvalue of the covariance.
+    """
+    p = m.p
+    values, vectors = np.linalg.eigh(m.covariance[:p, :p])
+    kept = values > EPS * p * max(values[-1], 1e-300)
+    root = np.where(kept, 1 / np.sqrt(np.where(kept, values + regularise, 1.0)), 0.0)
+    return m.mean[:p], (vectors * root) @ vectors.T

@@ -1,0 +1,444 @@
+"""Moments: what one pass over the data leaves behind, and all that linear models ever need of them."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import replace
+from typing import Any, Self
+
+import numpy as np
+
+from hasten.solve import device, storage
+from hasten.solve.dealing import fold_numbers, imputed_fills, means_of, parts_of, refilled
+from hasten.solve.encode import Encoder
+from hasten.solve.kernel import Array, Floats, Stats, Sums, block_rows, merge
+from hasten.solve.problems import BadData
+from hasten.solve.source import Block, Source, open_source
+
+
+class Moments:
+    """Counts, weights, means and scatter of [X | Y], in one pass, in any order, from any number of shards.
+
+    Rows are added in blocks that are shifted by values near their mean, multiplied by BLAS and added up in float64
+    (see ``solve.kernel``). Everything else in ``solve`` is a function of this object.
+
+    Args:
+        X: what to begin with; whatever ``update`` takes. None begins empty.
+        y: (rows,) or (rows, targets).
+        sample_weight: (rows,) non-negative.
+        folds: keep the moments of so many folds apart. Rows of arrays and tables are dealt in contiguous parts, as by
+            scikit-learn's ``KFold``; rows of streams by row number modulo ``folds``. An array (rows,) of fold numbers
+            deals them as it says.
+        groups: (rows,) labels; the moments of every group are kept apart.
+        missing: "error", or "mean": NaN in X is replaced by the mean of the column's other values, and a column that
+            marks where is added. Texts in tables are turned into one column a category either way.
+        precision: "float64", or "float32" for products in float32 (added up in float64).
+        shard: a name for these rows. Moments that share a named shard refuse to be added, so that a retried job
+            cannot count its rows twice.
+
+    Example:
+        >>> m = Moments(X_monday, y_monday) + Moments(X_tuesday, y_tuesday)
+        >>> m -= Moments(X_monday, y_monday)
+    """
+
+    def __init__(
+        self,
+        X: Any = None,
+        y: Any = None,
+        *,
+        sample_weight: Any = None,
+        folds: int | Any = None,
+        groups: Any = None,
+        missing: str = "error",
+        precision: str = "float64",
+        shard: str | None = None,
+    ) -> None:
+        if missing not in ("error", "mean") or precision not in ("float64", "float32"):
+            raise BadData(
+                f"missing={missing!r}, precision={precision!r}",
+                "a typing error",
+                'missing="error" or "mean"; precision="float64" or "float32"',
+            )
+        self.missing, self.precision = missing, precision
+        self.folds = int(folds) if isinstance(folds, int | np.integer) else 0
+        self.encoder = Encoder([])
+        self.target_names: list[str] = []
+        self.fill: Floats = np.zeros(0)
+        self.cells: dict[Hashable, int] = {}
+        self.shards: frozenset[str] = frozenset()
+        self._base: Stats | None = None
+        self._sums: Sums | None = None
+        self._view: Stats | None = None
+        self._rows_seen = 0
+        if X is not None:
+            fold = None if isinstance(folds, int | np.integer) else folds
+            self.update(X, y, sample_weight, fold=fold, groups=groups, shard=shard)
+
+    # -- adding --------------------------------------------------------------------------------------------------------
+
+    def update(
+        self,
+        X: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        *,
+        fold: Any = None,
+        groups: Any = None,
+        shard: str | None = None,
+    ) -> Self:
+        """Add rows, in place.
+
+        Args:
+            X: (rows, features) as NumPy array, memory map, torch tensor on any device, pandas, polars or Arrow table;
+                or an iterable of batches ``(X, y)`` or ``(X, y, weight)``, as a ``DataLoader`` is; or a path (see
+                ``scan``), or a ``Source``.
+            y: (rows,) or (rows, targets); None for none.
+            sample_weight: (rows,) non-negative.
+            fold: (rows,) fold numbers.
+            groups: (rows,) labels.
+            shard: a name for these rows.
+
+        Raises:
+            BadData: shapes or columns do not fit, a value is NaN or infinite, the shard was added before. The moments
+                are as they were, except for batches of a stream that were added before the bad one.
+        """
+        source = X if isinstance(X, Source) else open_source(X, y, sample_weight)
+        if shard is not None and shard in self.shards:
+            raise _duplicate({shard})
+        before = self._state() if source.rows is not None else None
+        try:
+            for block in source.blocks():
+                self._add_block(block, fold, groups, source.rows)
+        except BaseException:
+            if before is not None:
+                self.__dict__.update(before)
+            raise
+        if shard is not None:
+            self.shards |= {shard}
+        return self
+
+    def _state(self) -> dict[str, Any]:
+        """A copy of what ``update`` changes."""
+        kept = {name: copy.copy(value) for name, value in self.__dict__.items()}
+        kept["encoder"] = Encoder(self.encoder.numeric, self.encoder.categorical, list(self.encoder.columns))
+        kept["_sums"] = copy.deepcopy(self._sums)
+        return kept
+
+    def _add_block(self, block: Block, fold: Any, groups: Any, rows: int | None) -> None:
+        self._check_columns(block)
+        self._view = None
+        labels = self._labels(block, fold, groups, rows)
+        self._rows_seen += len(block.x)
+        if labels is None:
+            self._add_rows(block, 0)
+            return
+        for label, pick in parts_of(labels):
+            self._add_rows(block.taken(pick), self._cell(label))
+
+    def _add_rows(self, block: Block, cell: int) -> None:
+        if not self.cells:
+            self.cells[0] = 0
+        if device.on_device(block.x):
+            self._commit(lambda s: device.add(s, block.x, block.y, block.weight, cell), block)
+            return
+        step = block_rows(block.x.shape[1])
+        for i in range(0, len(block.x), step):
+            self._add_piece(block.taken(slice(i, i + step)), cell)
+
+    def _add_piece(self, piece: Block, cell: int) -> None:
+        piece.check_weight()
+        x, sparse = piece.x, None
+        if self.encoder.categorical or self.missing == "mean":
+            if self.missing == "mean" and not self._started:
+                self.fill = means_of(x)
+            elif self.missing == "error" and np.isnan(x).any():
+                piece.raise_where(self.encoder.numeric, self.target_names)
+            x, sparse = self.encoder.encode(x, piece.categories, self.fill)
+        self._commit(lambda s: s.add(x, piece.y, piece.weight, cell, sparse), replace(piece, x=x))
+
+    def _commit(self, add: Any, block: Block) -> None:
+        if self._sums is None:
+            self._sums = Sums(len(self.encoder.numeric), len(self.target_names), self.precision)
+        try:
+            if add(self._sums):
+                return
+        except BadData:
+            block.raise_where(self.encoder.numeric, self.target_names)
+            raise
+        self._base = self._merged()  # the block lies far away: begin again around its own mean
+        self._sums = Sums(len(self.encoder.numeric), len(self.target_names), self.precision)
+        add(self._sums)
+
+    @property
+    def _started(self) -> bool:
+        return self._sums is not None or self._base is not None
+
+    def _check_columns(self, block: Block) -> None:
+        if not self._started and not self.encoder.numeric and not self.encoder.categorical:
+            self.encoder = Encoder(block.names, block.category_names)
+            self.target_names = list(block.targets)
+            self.fill = np.zeros(len(block.names))
+            return
+        here = (block.names, block.category_names, block.targets)
+        if here != (self.encoder.numeric, self.encoder.categorical, self.target_names):
+            raise BadData(
+                f"these rows have the columns {_short([*block.names, *block.category_names])} and the targets "
+                f"{_short(block.targets)}; earlier ones had "
+                f"{_short([*self.encoder.numeric, *self.encoder.categorical])} and {_short(self.target_names)}",
+                "a shard of another table, or columns in another order",
+                "select the same columns in the same order from every shard",
+            )
+
+    def _labels(self, block: Block, fold: Any, groups: Any, rows: int | None) -> Array | None:
+        given = fold if fold is not None else groups
+        if fold is not None and groups is not None:
+            raise BadData("folds and groups were both given", "", "keep one Moments of each")
+        n = len(block.x)
+        if given is not None:
+            labels = np.asarray(given)[block.start : block.start + n]
+            if len(labels) != n or (rows is not None and len(np.asarray(given)) != rows):
+                raise BadData(
+                    f"{len(np.asarray(given))} labels of folds or groups for {rows or 'more'} rows",
+                    "labels of another table",
+                    "one label a row",
+                )
+            return labels
+        if self.folds:
+            if rows is not None:
+                return fold_numbers(rows, self.folds)[block.start : block.start + n]
+            return np.arange(self._rows_seen, self._rows_seen + n) % self.folds
+        return None
+
+    def _cell(self, label: Hashable) -> int:
+        return self.cells.setdefault(label, len(self.cells))
+
+    @classmethod
+    def scan(cls, path: str | os.PathLike[str], target: str | Sequence[str] | None = None, **options: Any) -> Self:
+        """One pass over a file larger than memory; see ``hasten.solve.scan.scan`` for the options."""
+        from hasten.solve.scan import scan
+
+        return scan(cls, path, target, **options)
+
+    # -- algebra -------------------------------------------------------------------------------------------------------
+
+    def __add__(self, other: Moments) -> Moments:
+        """The moments of both. Shards named in both are refused."""
+        if not isinstance(other, Moments):
+            return NotImplemented
+        if self.shards & other.shards:
+            raise _duplicate(self.shards & other.shards)
+        out = _combined(self, other, 1.0)
+        out.shards = self.shards | other.shards
+        return out
+
+    def __sub__(self, other: Moments) -> Moments:
+        """The moments without rows that were added before: a customer, a shard, what has left a window.
+
+        Removing loses digits when nearly everything is removed: about log10 of the ratio of the scatters.
+        """
+        if not isinstance(other, Moments):
+            return NotImplemented
+        if not other.shards <= self.shards:
+            raise BadData(
+                f"the shards {_short(sorted(other.shards - self.shards))} were never added",
+                "they were removed before, or belong to other moments",
+                "remove only what was added",
+            )
+        if other.n > self.n:
+            raise BadData(
+                f"{other.n:.0f} rows cannot be removed from {self.n:.0f}",
+                "they were removed before",
+                "remove only what was added",
+            )
+        out = _combined(self, other, -1.0)
+        out.shards = self.shards - other.shards
+        return out
+
+    def decay(self, factor: float) -> Self:
+        """Multiply all weights so far by ``factor`` (0 to 1), in place: exponential forgetting."""
+        if not 0 <= factor <= 1:
+            raise BadData(f"decay({factor})", "forgetting needs a factor between 0 and 1", "decay(0.99)")
+        base = self._merged()
+        base.weight *= factor
+        base.scatter *= factor
+        self._base, self._sums, self._view = base, None, None
+        return self
+
+    # -- what is known -------------------------------------------------------------------------------------------------
+
+    @property
+    def names(self) -> list[str]:
+        """Names of X's columns: numbers first, then indicators and categories."""
+        return [*self.encoder.numeric, *self.encoder.columns]
+
+    @property
+    def targets(self) -> list[str]:
+        """Names of Y's columns."""
+        return list(self.target_names)
+
+    @property
+    def p(self) -> int:
+        """Columns of X."""
+        return len(self.encoder.numeric) + len(self.encoder.columns)
+
+    @property
+    def q(self) -> int:
+        """Columns of Y."""
+        return len(self.target_names)
+
+    @property
+    def n(self) -> float:
+        """Rows of positive weight."""
+        return float(self.total.rows[0])
+
+    @property
+    def weight(self) -> float:
+        """Sum of weights; as many as rows unless weights were given."""
+        return float(self.total.weight[0])
+
+    @property
+    def mean(self) -> Floats:
+        """(p + q,) means of [X | Y]."""
+        found: Floats = self.total.mean[0]
+        return found
+
+    @property
+    def scatter(self) -> Floats:
+        """(p + q, p + q) sums of weighted products of deviations from the mean."""
+        found: Floats = self.total.scatter[0]
+        return found
+
+    @property
+    def covariance(self) -> Floats:
+        """(p + q, p + q) scatter divided by the sum of weights less one."""
+        return self.scatter / max(self.weight - 1.0, np.finfo(float).tiny)
+
+    @property
+    def total(self) -> Stats:
+        """All cells as one, columns as [X | Y]."""
+        return self.parts.pooled()
+
+    @property
+    def labels(self) -> list[Hashable]:
+        """What the cells of ``parts`` stand for: fold numbers, labels of groups, or 0."""
+        return list(self.cells)
+
+    @property
+    def parts(self) -> Stats:
+        """Moments a cell (fold or group), columns as [X | Y], missing values imputed by the mean of all cells."""
+        if self._view is None:
+            stats = self._merged()
+            fills = imputed_fills(stats, self.encoder.pairs(), self.dense, self.fill)
+            stats = refilled(stats, self.encoder.pairs(), self.dense, fills - self.fill)
+            p0, q, s = len(self.encoder.numeric), self.q, len(self.encoder.columns)
+            order = np.concatenate([np.arange(p0), np.arange(p0 + q, p0 + q + s), np.arange(p0, p0 + q)])
+            self._view = stats.taken(order)
+        return self._view
+
+    @property
+    def imputed(self) -> Floats:
+        """(numeric features,) what stands in for a missing value."""
+        return imputed_fills(self._merged(), self.encoder.pairs(), self.dense, self.fill)
+
+    @property
+    def dense(self) -> int:
+        """Columns that are not indicators."""
+        return len(self.encoder.numeric) + self.q
+
+    def _merged(self) -> Stats:
+        """Moments a cell in the order in which columns are kept: numbers, targets, sparse columns."""
+        columns = self.dense + len(self.encoder.columns)
+        cells = max(len(self.cells), 1)
+        parts = [] if self._base is None else [self._base.grown(cells, columns)]
+        if self._sums is not None:
+            parts.append(self._sums.stats().grown(cells, columns))
+        if not parts:
+            return Stats.zeros(cells, columns)
+        return parts[0] if len(parts) == 1 else merge(parts[0], parts[1])
+
+    def _like(self, other: Moments) -> Moments:
+        """Empty moments of the columns, cells and settings of ``other``."""
+        out = Moments(missing=other.missing, precision=other.precision)
+        out.folds = other.folds
+        out.encoder = Encoder(other.encoder.numeric, other.encoder.categorical, list(other.encoder.columns))
+        out.target_names, out.fill, out.cells = list(other.target_names), other.fill.copy(), dict(other.cells)
+        return out
+
+    # -- files ---------------------------------------------------------------------------------------------------------
+
+    def save(self, path: str | os.PathLike[str], **notes: str) -> None:
+        """Write to a safetensors file, whole or not at all. Going on from it gives the same bits as going on from here.
+
+        Args:
+            notes: texts kept beside the moments.
+        """
+        storage.save(self, path, notes)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read what ``save`` wrote.
+
+        Raises:
+            BadData: the file is missing, torn, or something else.
+        """
+        return storage.load(cls, path)[0]
+
+    def __repr__(self) -> str:
+        cells = f", {len(self.cells)} cells" if len(self.cells) > 1 else ""
+        return f"Moments({self.n:.0f} rows, {self.p} features, {self.q} targets{cells})"
+
+
+# -- helpers -----------------------------------------------------------------------------------------------------------
+
+
+def _combined(a: Moments, b: Moments, sign: float) -> Moments:
+    if a.p == 0 and not a._started:
+        a = a._like(b)
+    if b.p == 0 and not b._started:
+        b = b._like(a)
+    ours = (a.encoder.numeric, a.encoder.categorical, a.target_names)
+    theirs = (b.encoder.numeric, b.encoder.categorical, b.target_names)
+    if ours != theirs:
+        raise BadData(
+            f"moments of different columns: {_short(ours[0] + ours[1])} and {_short(theirs[0] + theirs[1])}",
+            "shards of different tables, or columns in another order",
+            "select the same columns in the same order from every shard",
+        )
+    out = a._like(a)
+    out.folds, out._rows_seen = a.folds or b.folds, a._rows_seen + int(sign) * b._rows_seen
+    for name in b.encoder.columns:
+        out.encoder.place(name)
+    for label in b.cells:
+        out._cell(label)
+    columns, cells = out.dense + len(out.encoder.columns), max(len(out.cells), 1)
+    left = a._merged().grown(cells, columns)
+    right = refilled(b._merged(), b.encoder.pairs(), b.dense, a.fill - b.fill)
+    right = _placed(right, b, out, cells, columns)
+    out._base = merge(left, right, sign)
+    return out
+
+
+def _placed(stats: Stats, own: Moments, out: Moments, cells: int, columns: int) -> Stats:
+    """``stats`` with the cells and sparse columns of ``own`` where ``out`` has them."""
+    to = np.array([*range(own.dense), *(own.dense + out.encoder.columns[name] for name in own.encoder.columns)])
+    at = np.array([out.cells[label] for label in own.cells] or [0])
+    found = Stats.zeros(cells, columns)
+    found.rows[at], found.weight[at] = stats.rows, stats.weight
+    found.mean[np.ix_(at, to)] = stats.mean
+    found.scatter[np.ix_(at, to, to)] = stats.scatter
+    return found
+
+
+def _duplicate(names: Iterable[str]) -> BadData:
+    return BadData(
+        f"the shards {_short(sorted(names))} were added before",
+        "a job was retried after its first attempt had been counted",
+        "drop the second copy; m.shards says what is in",
+    )
+
+
+def _short(names: Sequence[str]) -> str:
+    shown = ", ".join(map(str, names[:6]))
+    return f"[{shown}{', …' if len(names) > 6 else ''}] ({len(names)})"

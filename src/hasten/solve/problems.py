@@ -1,0 +1,41 @@
+"""What can go wrong with data and packages, in words that end in the change to make."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from hasten.core.errors import UsageError
+
+
+class BadData(UsageError, ValueError):
+    """The data cannot be used as they are."""
+
+
+class MissingExtra(UsageError, ImportError):
+    """A package of the extra ``solve`` is not installed."""
+
+
+def need(module: str, what: str) -> Any:
+    """Import an optional module.
+
+    Args:
+        module: its dotted name.
+        what: what needs it, for the error.
+
+    Raises:
+        MissingExtra: it is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        package = {"sklearn": "scikit-learn"}.get(module.split(".")[0], module.split(".")[0])
+        extra = "" if package in ("lightgbm", "celer", "skglm") else f"; or all of them: {ALL}"
+        raise MissingExtra(
+            f"{what} needs {package}, which cannot be imported ({error})",
+            "hasten was installed without the extra `solve`",
+            f"pip install {package}{extra}",
+        ) from None
+
+
+ALL = "pip install 'hasten[solve]'"

@@ -1,0 +1,245 @@
+"""Linear regressors that need one pass: ``StreamingRidge``, ``SlidingRidge``, ``GroupRidge``."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import numpy as np
+from sklearn.base import RegressorMixin
+
+from hasten.solve import path
+from hasten.solve.accuracy import climb
+from hasten.solve.estimator import Streaming, as_numpy, is_stream
+from hasten.solve.grouped import solve_groups
+from hasten.solve.kernel import Array, Floats
+from hasten.solve.linear import EPS, Fit, ridge
+from hasten.solve.moments import Moments
+from hasten.solve.problems import BadData
+from hasten.solve.sliding import Window
+from hasten.solve.source import Source
+
+STREAM_FOLDS = 5  # of a stream that can be read once, where leave-one-out has no second pass
+
+
+class Linear(RegressorMixin, Streaming):  # type: ignore[misc]
+    """Predicts ``X @ coef_.T + intercept_``."""
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags
+
+    def predict(self, X: Any) -> Floats:
+        """(rows,) or (rows, targets)."""
+        found: Floats = self._input(X) @ self.coef_.T + self.intercept_
+        return found
+
+
+class StreamingRidge(Linear):
+    """Ridge regression, its alpha chosen exactly, from one or two passes over data of any size.
+
+    Args:
+        alphas: number or numbers, as scikit-learn's ``Ridge``; 0 is least squares. Of several, the one with the least
+            error on rows left out is taken.
+        cv: None for exact leave-one-out (a second pass), a number of folds (no further pass), or a splitter of
+            scikit-learn whose test parts cover every row once.
+        fit_intercept: not penalised.
+        scale: penalise coefficients of columns scaled to unit variance.
+
+    Attributes:
+        coef_, intercept_: as scikit-learn's. alpha_: the chosen one. path_: errors along the alphas, or None.
+        moments_: of the data. method_, condition_, rank_, error_bound_: see ``hasten.solve.accuracy.Answer``.
+
+    ``fit`` takes arrays, tensors, tables of numbers, paths, loaders and iterators of ``(X, y)``.
+    """
+
+    def __init__(
+        self, alphas: Any = (0.1, 1.0, 10.0), *, cv: Any = None, fit_intercept: bool = True, scale: bool = False
+    ) -> None:
+        self.alphas = alphas
+        self.cv = cv
+        self.fit_intercept = fit_intercept
+        self.scale = scale
+
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
+        """Fit; see the class."""
+        alphas = path.as_alphas(self.alphas)
+        source = self._rows(X, y, sample_weight, needs_y=not is_stream(X))
+        folds = self._folds(X, y, source) if len(alphas) > 1 else None
+        given = isinstance(folds, np.ndarray)
+        self.moments_ = Moments(folds=None if given else folds)
+        self.moments_.update(source, fold=folds if given else None)
+        return self._choose(source, alphas, folds is not None)
+
+    def _folds(self, X: Any, y: Any, source: Source) -> Any:
+        """None for leave-one-out, a number of folds, or (rows,) fold numbers."""
+        if self.cv is None:
+            return None if source.again else STREAM_FOLDS
+        return self._fold_numbers(self.cv, y, source)
+
+    def _choose(self, source: Source, alphas: Floats, folded: bool) -> Self:
+        m = self.moments_
+        self.path_: path.Path | None = None
+        self.alpha_ = float(alphas[0])
+        if len(alphas) > 1:
+            if folded:
+                self.path_ = path.kfold(m, alphas, fit_intercept=self.fit_intercept, scale=self.scale)
+            else:
+                self.path_, _ = path.leave_one_out(
+                    source, m, alphas, fit_intercept=self.fit_intercept, scale=self.scale
+                )  # fmt: skip
+            self.alpha_ = self.path_.alpha
+        variance = np.diagonal(m.covariance)[: m.p]
+        answer = climb(source, m, self.alpha_ * variance if self.scale else self.alpha_, self.fit_intercept)
+        self.method_, self.condition_, self.rank_ = answer.method_, answer.condition_, answer.rank_
+        self.error_bound_, self.passes_ = answer.error_bound_, answer.passes_ + (self.path_ is not None and not folded)
+        self._linear(answer.coef_, answer.intercept_)
+        return self
+
+    def _scaled(self, m: Moments) -> Self:
+        spread = np.sqrt(np.diagonal(m.covariance)[: m.p]) * np.sqrt(self.alpha_)
+        return self._took(ridge(m, 0.0, penalty=spread, fit_intercept=self.fit_intercept), m)
+
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Add rows: the model is that of all rows so far. Several alphas are compared by folds."""
+        alphas = path.as_alphas(self.alphas)
+        first = not hasattr(self, "moments_")
+        source = self._rows(X, y, sample_weight, reset=first, needs_y=True)
+        if first:
+            folds = self.cv if isinstance(self.cv, int) else STREAM_FOLDS
+            self.moments_ = Moments(folds=folds if len(alphas) > 1 else None)
+        before = self.moments_.folds
+        fold = (int(self.moments_._rows_seen) + np.arange(source.rows or 0)) % before if before else None
+        self.moments_.update(source, fold=fold)
+        return self._from_moments(alphas)
+
+    def forget(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Remove rows that were fitted before: the model is as if it had never seen them. With one alpha only."""
+        alphas = path.as_alphas(self.alphas)
+        if len(alphas) > 1:
+            raise BadData("which fold the rows were in is not known", "several alphas", "alphas=1.0")
+        source = self._rows(X, y, sample_weight, reset=False, needs_y=True)
+        self.moments_ = self.moments_ - Moments().update(source)
+        return self._from_moments(alphas)
+
+    def _from_moments(self, alphas: Floats) -> Self:
+        m = self.moments_
+        self.path_, self.alpha_ = None, float(alphas[0])
+        if len(alphas) > 1 and (m.parts.weight > 0).sum() > 1:
+            self.path_ = path.kfold(m, alphas, fit_intercept=self.fit_intercept, scale=self.scale)
+            self.alpha_ = self.path_.alpha
+        return self._scaled(m) if self.scale else self._took(ridge(m, self.alpha_, fit_intercept=self.fit_intercept), m)
+
+    def _took(self, fit: Fit, m: Moments) -> Self:
+        self.method_, self.condition_, self.rank_ = fit.method, fit.condition, fit.rank
+        self.error_bound_, self.passes_ = EPS * max(m.p, 10) * fit.condition**2, 1
+        self._linear(fit.coef, fit.intercept)
+        return self
+
+
+class SlidingRidge(Linear):
+    """Ridge over the last ``window`` rows, exact after every row; see ``hasten.solve.sliding.Window``.
+
+    Args:
+        window: rows.
+        alpha: penalty, positive.
+        fit_intercept: by a column of ones, penalised by a ten thousandth of alpha so that the inverse stays finite.
+        drift_bound: relative drift past which the model is solved anew.
+
+    Attributes:
+        coef_, intercept_: of the rows in the window. window_: the ``Window``, with ``drift`` and ``healed``.
+    """
+
+    def __init__(
+        self, window: int = 1000, *, alpha: float = 1.0, fit_intercept: bool = True, drift_bound: float = 1e-10
+    ) -> None:
+        self.window = window
+        self.alpha = alpha
+        self.fit_intercept = fit_intercept
+        self.drift_bound = drift_bound
+
+    def fit(self, X: Any, y: Any) -> Self:
+        """Begin anew with these rows; of more than ``window``, the last ones."""
+        self.window_: Window | None = None
+        return self.partial_fit(X, y)
+
+    def partial_fit(self, X: Any, y: Any) -> Self:
+        """Add rows; the oldest ones leave."""
+        first = getattr(self, "window_", None) is None
+        source = self._rows(X, y, reset=first, needs_y=True)
+        for block in source.blocks():
+            if first:
+                self._begin(block.x, block.y)
+                first = False
+            assert self.window_ is not None
+            x, y = self._shifted(block.x), block.y - self.y_shift_
+            if len(x) == 1:
+                self.window_.slide(x[0], y[0])
+            else:
+                self.window_.extend(x, y)
+        self._publish()
+        return self
+
+    def _begin(self, x: Array, y: Array) -> None:
+        p, q = x.shape[1], y.shape[1]
+        on = self.fit_intercept
+        self.x_shift_ = x[:1024].mean(axis=0, dtype=np.float64) if on else np.zeros(p)
+        self.y_shift_ = y[:1024].mean(axis=0, dtype=np.float64) if on else np.zeros(q)
+        penalty = np.append(np.full(p, self.alpha), [self.alpha * 1e-4] * on)
+        self.window_ = Window(p + on, q, self.window, penalty, bound=self.drift_bound)
+
+    def _shifted(self, x: Array) -> Floats:
+        x = x - self.x_shift_
+        return np.column_stack([x, np.ones(len(x))]) if self.fit_intercept else x
+
+    def _publish(self) -> None:
+        assert self.window_ is not None
+        coef = self.window_.coef
+        p = len(self.x_shift_)
+        constant = coef[p] if self.fit_intercept else np.zeros(coef.shape[1])
+        self._linear(coef[:p].copy(), self.y_shift_ + constant - self.x_shift_ @ coef[:p])
+
+
+class GroupRidge(Linear):
+    """One ridge model a group, all solved at once, drawn toward the common model; see ``solve_groups``.
+
+    Args:
+        alpha: as scikit-learn's ``Ridge``.
+        toward: how many rows' worth the common model counts in every group.
+        fit_intercept: one a group.
+
+    Attributes:
+        groups_: labels. group_coef_: (groups, targets, features); group_intercept_: (groups, targets).
+        coef_, intercept_: the common model, used for groups that were not seen and where none are given.
+    """
+
+    def __init__(self, alpha: float = 1.0, *, toward: float = 0.0, fit_intercept: bool = True) -> None:
+        self.alpha = alpha
+        self.toward = toward
+        self.fit_intercept = fit_intercept
+
+    def fit(self, X: Any, y: Any, groups: Any = None, sample_weight: Any = None) -> Self:
+        """Args: groups: (rows,) labels; None for one group."""
+        source = self._rows(X, y, sample_weight, needs_y=True)
+        labels = None if groups is None else np.asarray(as_numpy(groups))
+        self.moments_ = Moments().update(source, groups=labels)
+        found = solve_groups(self.moments_, self.alpha, self.toward, self.fit_intercept)
+        self.groups_ = np.asarray(found.labels)
+        self.group_coef_ = np.swapaxes(found.coef, 1, 2)
+        self.group_intercept_ = found.intercept
+        self._linear(*found.common)
+        return self
+
+    def predict(self, X: Any, groups: Any = None) -> Floats:
+        """(rows,) or (rows, targets); with ``groups`` (rows,) by each row's own model."""
+        common: Floats = super().predict(X)
+        if groups is None:
+            return common
+        x, labels = self._input(X), np.asarray(as_numpy(groups))
+        if len(labels) != len(x):
+            raise BadData(f"{len(labels)} groups for {len(x)} rows", "labels of other rows", "one label a row")
+        place = {label: i for i, label in enumerate(self.groups_.tolist())}
+        at = np.array([place.get(label, -1) for label in labels.tolist()])
+        found = np.einsum("np,nqp->nq", x, self.group_coef_[at]) + self.group_intercept_[at]
+        found = found[:, 0] if common.ndim == 1 else found
+        return np.where((at >= 0) if common.ndim == 1 else (at >= 0)[:, None], found, common)

@@ -1,0 +1,246 @@
+"""Models that follow a stream: add a row, drop the oldest, always exact, with the drift of rounding measured.
+
+The inverse of the normal matrix is changed by the new row and the row that leaves together (a rank-2 change: Woodbury
+1950), the window itself is kept, and every so often the inverse is probed against it; past a bound it is solved anew.
+Recursive least squares: Haykin, Adaptive Filter Theory, 4th ed. 2002, p. 436-459.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from hasten.solve.kernel import Array, Floats
+from hasten.solve.linear import Factor
+from hasten.solve.problems import BadData, need
+
+INFINITY = float("inf")
+
+
+class Window:
+    """Ridge over the last ``size`` rows.
+
+    No intercept of its own: give a column of ones (not penalised differently), or centre.
+
+    Args:
+        features, targets: numbers of columns.
+        size: rows of the window.
+        alpha: ridge penalty, or (features,) penalties; positive: they keep the inverse finite while the window fills.
+        check: slides between two measurements of the drift.
+        bound: relative drift past which the model is solved anew from the window.
+    """
+
+    def __init__(
+        self, features: int, targets: int = 1, size: int = 1000, alpha: Any = 1.0, check: int = 10_000,
+        bound: float = 1e-10,
+    ) -> None:  # fmt: skip
+        penalty = np.broadcast_to(np.asarray(alpha, dtype=np.float64), (features,)).copy()
+        if not (penalty > 0).all() or size < 1 or check < 1:
+            raise BadData(
+                f"alpha={alpha}, size={size}, check={check}", "a number that is not positive", "alpha=1e-3, size=1000"
+            )
+        self._gemm = need("scipy.linalg.blas", "a sliding window").dgemm
+        self.p, self.q, self.size, self.penalty, self.check, self.bound = features, targets, size, penalty, check, bound
+        self.rows = np.zeros((size, features + targets))
+        self.filled = self.at = self.slides = self.healed = 0
+        self.drift = 0.0
+        self._inverse = np.asfortranarray(np.diag(1 / penalty))
+        self._coef = np.zeros((features, targets))
+        self._pair = np.zeros((features, 2), order="F")
+        self._targets = np.zeros((2, targets))
+        self._core = np.empty((2, 2), order="F")
+        self._probe = np.random.default_rng(0).standard_normal(features)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_gemm"}  # BLAS cannot be pickled
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._gemm = need("scipy.linalg.blas", "a sliding window").dgemm
+
+    @property
+    def coef(self) -> Floats:
+        """(p, q) of the rows in the window."""
+        return self._coef
+
+    def slide(self, x: Array, y: Any) -> None:
+        """Add a row; the oldest one leaves when the window is full.
+
+        Args:
+            x: (features,). y: a number, or (targets,).
+        """
+        at, p = self.at, self.p
+        row, pair = self.rows[at], self._pair
+        pair[:, 0] = x
+        if self.filled == self.size:
+            pair[:, 1] = row[:p]
+            both = self._targets
+            both[0], both[1] = y, row[p:]
+            self._change(pair, both)
+        else:
+            self._add(pair[:, :1], np.reshape(y, (1, -1)))
+            self.filled += 1
+        row[:p], row[p:] = x, y
+        self.at = at + 1 if at + 1 < self.size else 0
+        self.slides += 1
+        if self.slides % self.check == 0:
+            self.measure()
+
+    def _change(self, pair: Floats, y: Floats) -> None:
+        """P -= (P U) (C⁻¹ + U'P U)⁻¹ (P U)' with U = [new, old], C = diag(1, -1)."""
+        gemm = self._gemm
+        k = gemm(1.0, self._inverse, pair)
+        g = gemm(1.0, pair, k, trans_a=1).tolist()
+        a, b, d = 1.0 + g[0][0], g[0][1], g[1][1] - 1.0
+        det = a * d - b * b
+        if not -INFINITY < det < 0:
+            raise BadData("a row holds NaN, or the window lost all its digits", "bad input", "rows of finite numbers")
+        core = self._core
+        core[0, 0], core[1, 1] = d / det, a / det
+        core[0, 1] = core[1, 0] = -b / det
+        turned = gemm(1.0, k, core)
+        self._inverse = gemm(-1.0, turned, k, 1.0, self._inverse, 0, 1, 1)
+        self._coef += turned @ (y - pair.T @ self._coef)
+
+    def _add(self, rows: Floats, y: Floats, sign: float = 1.0) -> None:
+        """Add (or drop) a block: rows (features, block), y (block, targets)."""
+        k = self._inverse @ rows
+        middle = np.eye(rows.shape[1]) * sign + rows.T @ k
+        turned = np.linalg.solve(middle, k.T).T
+        if not np.isfinite(turned).all():
+            raise BadData("a row holds NaN or infinity", "missing values in the stream", "skip or fill such rows")
+        self._inverse = np.asfortranarray(self._inverse - turned @ k.T)
+        self._coef = self._coef + turned @ (y - rows.T @ self._coef)
+
+    def extend(self, x: Array, y: Array) -> None:
+        """Add a block of rows, oldest first; as many of the oldest leave as do not fit.
+
+        Args:
+            x: (block, features). y: (block,) or (block, targets).
+        """
+        x = np.asarray(x, dtype=np.float64)
+        y = np.asarray(y, dtype=np.float64).reshape(len(x), -1)
+        if len(x) >= self.size or len(x) > self.p:
+            self._refill(x, y)
+            return
+        leaving = (self.at + np.arange(len(x)))[max(self.size - self.filled, 0) :] % self.size
+        old = self.rows[leaving].copy()
+        self._add(x.T, y)
+        if len(old):
+            self._add(old[:, : self.p].T, old[:, self.p :], -1.0)
+        self._store(x, y)
+        before, self.slides = self.slides, self.slides + len(x)
+        if before // self.check != self.slides // self.check:
+            self.measure()
+
+    def _store(self, x: Array, y: Array) -> None:
+        where = (self.at + np.arange(len(x))) % self.size
+        self.rows[where, : self.p], self.rows[where, self.p :] = x, y
+        self.at = (self.at + len(x)) % self.size
+        self.filled = min(self.filled + len(x), self.size)
+
+    def _refill(self, x: Array, y: Array) -> None:
+        """A block of more rows than columns is cheaper solved anew."""
+        self._store(x[-self.size :], y[-self.size :])
+        self.slides += len(x)
+        self._solve()
+
+    def measure(self) -> float:
+        """The relative drift of the inverse, by a probe through the window; past ``bound`` all is solved anew."""
+        x = self.rows[: self.filled, : self.p] if self.filled < self.size else self.rows[:, : self.p]
+        image = x.T @ (x @ self._probe) + self.penalty * self._probe
+        self.drift = float(np.linalg.norm(self._inverse @ image - self._probe) / np.linalg.norm(self._probe))
+        if not self.drift <= self.bound:
+            self.healed += 1
+            self._solve()
+        return self.drift
+
+    def _solve(self) -> None:
+        rows = self.rows[: self.filled]
+        x, y = rows[:, : self.p], rows[:, self.p :]
+        factor = Factor(x.T @ x + np.diag(self.penalty))
+        self._inverse = np.asfortranarray(factor.inverse())
+        self._coef = factor.solve(x.T @ y)
+
+
+class Recursive:
+    """Many models that forget exponentially, stepped together: one row each a step.
+
+    Minimises ``sum of forgetting^age * error² + forgetting^steps * alpha * |coef|²`` for every model.
+
+    Args:
+        models, features: how many, and of how many columns.
+        forgetting: weight of a row after one step more, at most 1.
+        alpha: initial ridge penalty, positive.
+        check: steps between two measurements of the drift; the statistics are kept only if ``heal``.
+        heal: keep sums of products, too (twice the memory), to measure drift and to solve anew past ``bound``.
+        bound: relative drift past which all models are solved anew.
+    """
+
+    def __init__(
+        self, models: int, features: int, *, forgetting: float = 1.0, alpha: float = 1.0, check: int = 1000,
+        heal: bool = False, bound: float = 1e-8,
+    ) -> None:  # fmt: skip
+        if not 0 < forgetting <= 1 or not alpha > 0:
+            raise BadData(f"forgetting={forgetting}, alpha={alpha}", "out of range", "forgetting=0.99, alpha=1.0")
+        self.forgetting, self.check, self.bound = forgetting, check, bound
+        self.steps = self.healed = 0
+        self.drift = 0.0
+        self._inverse: Any = np.tile(np.eye(features) / alpha, (models, 1, 1))
+        self.coef: Any = np.zeros((models, features))
+        self._sums = np.tile(np.eye(features) * alpha, (models, 1, 1)) if heal else None
+        self._right = np.zeros((models, features))
+        self._batch = max(1, (1 << 19) // (8 * features * features))
+        self._outer = np.empty((self._batch, features, features))
+
+    def step(self, x: Array, y: Array) -> Floats:
+        """One row for every model.
+
+        Args:
+            x: (models, features). y: (models,).
+
+        Returns:
+            (models,) what each model predicted before it saw its row.
+        """
+        predicted: Floats = np.einsum("mp,mp->m", x, self.coef)
+        for i in range(0, len(x), self._batch):  # in pieces that stay in cache
+            part = slice(i, i + self._batch)
+            self._part(part, x[part], y[part] - predicted[part])
+        if self._sums is not None:
+            self._sums *= self.forgetting
+            self._sums += x[:, :, None] * x[:, None, :]
+            self._right = self._right * self.forgetting + x * np.asarray(y)[:, None]
+        self.steps += 1
+        if self._sums is not None and self.steps % self.check == 0:
+            self.measure()
+        return predicted
+
+    def _part(self, part: slice, x: Array, error: Array) -> None:
+        inverse = self._inverse[part]
+        k = np.matmul(inverse, x[:, :, None])[:, :, 0]
+        bottom = self.forgetting + np.einsum("mp,mp->m", x, k)
+        gain = k / bottom[:, None]
+        outer = self._outer[: len(x)]
+        np.multiply(gain[:, :, None], k[:, None, :], out=outer)
+        inverse -= outer
+        if self.forgetting != 1.0:
+            inverse /= self.forgetting
+        self.coef[part] += gain * error[:, None]
+
+    def measure(self) -> float:
+        """The largest relative drift of a model's inverse; past ``bound`` all models are solved anew.
+
+        Raises:
+            BadData: sums were not kept.
+        """
+        if self._sums is None:
+            raise BadData("drift cannot be measured", "heal=False keeps no sums", "Recursive(…, heal=True)")
+        probe = np.random.default_rng(0).standard_normal(self.coef.shape[1])
+        back = np.matmul(self._inverse, np.matmul(self._sums, probe)[:, :, None])[:, :, 0]
+        self.drift = float(np.max(np.linalg.norm(back - probe, axis=1)) / np.linalg.norm(probe))
+        if not self.drift <= self.bound:
+            self.healed += 1
+            self._inverse = np.linalg.inv(self._sums)
+            self.coef = np.linalg.solve(self._sums, self._right[:, :, None])[:, :, 0]
+        return self.drift

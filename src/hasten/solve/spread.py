@@ -1,0 +1,101 @@
+"""Principal components and linear discriminants from moments."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from hasten.solve.kernel import Floats
+from hasten.solve.linear import EPS, Factor
+from hasten.solve.moments import Moments
+from hasten.solve.problems import BadData
+
+
+@dataclass(frozen=True)
+class Components:
+    """Principal components.
+
+    Attributes:
+        mean: (p,).
+        components: (k, p) orthonormal rows; in each the largest element in size is positive.
+        variance: (k,) along them, divided by the sum of weights less one.
+        ratio: (k,) shares of the whole variance.
+        left: mean variance of the directions that were left out.
+    """
+
+    mean: Floats
+    components: Floats
+    variance: Floats
+    ratio: Floats
+    left: float
+
+
+def components(m: Moments, k: int | None = None) -> Components:
+    """The exact principal components, from the eigenvectors of the covariance; all that carry variance for None.
+
+    Variances below ``EPS`` of the largest one are rounding (a Gram matrix squares X's condition); sklearn's SVD in
+    memory resolves them down to ``EPS²``. Source: Jolliffe, Principal Component Analysis, 2nd ed. 2002, p. 29-31.
+
+    Raises:
+        BadData: k is larger than the number of columns, or there are fewer than two rows.
+    """
+    p = m.p
+    if m.n < 2 or not (k is None or 0 < k <= p):
+        raise BadData(
+            f"{k} components of {p} columns and {m.n:.0f} rows; n_samples = 1 has no variance",
+            "too few rows", f"at least two rows, and n_components between 1 and {p}",
+        )  # fmt: skip
+    covariance = m.covariance[:p, :p]
+    values, vectors = np.linalg.eigh(covariance)
+    values, rows = np.maximum(values[::-1], 0.0), vectors.T[::-1]
+    if k is None:
+        k = max(int((values > EPS * p * values[0]).sum()), 1)
+    largest = np.argmax(np.abs(rows), axis=1)
+    rows = rows * np.where(rows[np.arange(p), largest] < 0, -1.0, 1.0)[:, None]
+    total = values.sum()
+    ratio = values / total if total > 0 else np.zeros(p)
+    return Components(m.mean[:p], rows[:k].copy(), values[:k], ratio[:k], float(values[k:].mean()) if k < p else 0.0)
+
+
+@dataclass(frozen=True)
+class Discriminant:
+    """Linear discriminants: ``scores = X @ coef + intercept``, the largest one wins.
+
+    Attributes:
+        classes: labels. coef: (p, classes). intercept: (classes,). means: (classes, p).
+        covariance: (p, p) shared one, shrunk.
+    """
+
+    classes: list[object]
+    coef: Floats
+    intercept: Floats
+    means: Floats
+    covariance: Floats
+
+
+def discriminant(m: Moments, shrinkage: float = 0.0, priors: Any = None) -> Discriminant:
+    """Fisher's discriminant with one shared covariance, from moments with one group a class.
+
+    Source: Hastie, Tibshirani & Friedman, The Elements of Statistical Learning, 2nd ed. 2009, p. 106-112; shrinkage
+    toward the mean variance (p. 112, and scikit-learn's ``shrinkage``).
+
+    Args:
+        m: ``Moments(X, groups=labels)``.
+        shrinkage: 0 to 1.
+        priors: a class; shares of the rows unless given.
+
+    Raises:
+        BadData: fewer than two classes.
+    """
+    parts, p = m.parts, m.p
+    if len(parts.weight) < 2:
+        raise BadData("fewer than two classes", "moments without groups", "Moments(X, groups=labels)")
+    means = parts.mean[:, :p]
+    covariance = parts.scatter[:, :p, :p].sum(axis=0) / parts.weight.sum()
+    covariance = (1 - shrinkage) * covariance + shrinkage * np.trace(covariance) / p * np.eye(p)
+    coef = Factor(covariance).solve(means.T)
+    share = parts.weight / parts.weight.sum() if priors is None else np.asarray(priors, dtype=np.float64)
+    intercept = -0.5 * np.sum(means.T * coef, axis=0) + np.log(np.maximum(share, EPS))
+    return Discriminant(m.labels, coef, intercept, means, covariance)

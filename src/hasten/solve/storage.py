@@ -1,0 +1,122 @@
+"""Moments on disk: one safetensors file, written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from hasten.solve.encode import Encoder
+from hasten.solve.kernel import Stats, Sums
+from hasten.solve.problems import BadData, need
+
+if TYPE_CHECKING:
+    from hasten.solve.moments import Moments
+
+M = TypeVar("M", bound="Moments")
+
+FORMAT = "hasten.solve.Moments 1"
+_STATS = ("rows", "weight", "mean", "scatter")
+
+
+def save(moments: Moments, path: str | os.PathLike[str], notes: dict[str, str]) -> None:
+    """Write ``moments`` with ``notes``; the sums as they are, so that nothing is rounded once more."""
+    numpy = need("safetensors.numpy", "saving moments")
+    tensors: dict[str, Any] = {"fill": moments.fill}
+    if moments._base is not None:
+        tensors |= {f"base.{name}": getattr(moments._base, name) for name in _STATS}
+    if moments._sums is not None:
+        tensors |= {f"sums.{name}": getattr(moments._sums.sums, name) for name in _STATS}
+        tensors["sums.shift"] = moments._sums.shift
+    header = {
+        "missing": moments.missing,
+        "precision": moments.precision,
+        "folds": moments.folds,
+        "numeric": moments.encoder.numeric,
+        "categorical": moments.encoder.categorical,
+        "columns": list(moments.encoder.columns),
+        "targets": moments.target_names,
+        "cells": [_plain(label) for label in moments.cells],
+        "shards": sorted(moments.shards),
+        "rows_seen": moments._rows_seen,
+        "notes": notes,
+    }
+    arrays = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
+    text = numpy.save(arrays, metadata={"format": FORMAT, "moments": json.dumps(header)})
+    write_bytes(Path(path), text)
+
+
+def load(kind: type[M], path: str | os.PathLike[str]) -> tuple[M, dict[str, str]]:
+    """Moments and notes.
+
+    Raises:
+        BadData: the file is missing, torn, or not one of ours.
+    """
+    safetensors = need("safetensors", "loading moments")
+    try:
+        with safetensors.safe_open(os.fspath(path), framework="numpy") as file:
+            about = file.metadata() or {}
+            if about.get("format") != FORMAT:
+                raise ValueError(f"its format is {about.get('format', 'unknown')!r}, not {FORMAT!r}")
+            header = json.loads(about["moments"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  no mapping
+        return _rebuilt(kind, header, tensors), header["notes"]
+    except (OSError, ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
+        raise BadData(
+            f"cannot read moments from {os.fspath(path)}: {error}",
+            "the file is missing, cut short, or was not written by Moments.save",
+            "make it again: Moments(X, y).save(path)",
+        ) from None
+
+
+def _rebuilt(kind: type[M], header: dict[str, Any], tensors: dict[str, Any]) -> M:
+    out = kind(missing=header["missing"], precision=header["precision"])
+    out.folds, out.fill = header["folds"], tensors["fill"]
+    out.encoder = Encoder(header["numeric"], header["categorical"], header["columns"])
+    out.target_names = header["targets"]
+    out.cells = {label: i for i, label in enumerate(header["cells"])}
+    out.shards, out._rows_seen = frozenset(header["shards"]), header["rows_seen"]
+    if "base.mean" in tensors:
+        out._base = Stats(*(tensors[f"base.{name}"] for name in _STATS))
+    if "sums.mean" in tensors:
+        out._sums = Sums(len(header["numeric"]), len(header["targets"]), header["precision"])
+        out._sums.sums = Stats(*(tensors[f"sums.{name}"] for name in _STATS))
+        out._sums.shift = tensors["sums.shift"]
+    return out
+
+
+def _plain(label: Any) -> Any:
+    """A label as JSON can hold it."""
+    if isinstance(label, str | int | float | bool):
+        return label
+    raise BadData(
+        f"the label {label!r} of a group is a {type(label).__name__}, which cannot be saved",
+        "labels that are neither text nor numbers",
+        "groups.astype(str)",
+    )
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write to a temporary name beside ``path``, fsync, rename: never torn, even by kill -9."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except BaseException:
+        if os.path.exists(name):
+            os.unlink(name)
+        raise

@@ -1,0 +1,149 @@
+"""A QR decomposition of a stream of rows: the triangle of all rows so far, and one block more."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from hasten.solve.kernel import Floats, shift_of
+from hasten.solve.linear import EPS
+from hasten.solve.problems import BadData
+from hasten.solve.source import Source
+
+LEAST_BLOCK = 2048  # rows; and at least four times the columns, so that carrying the triangle costs little
+
+
+@dataclass(frozen=True)
+class Solution:
+    """A solution from the triangle.
+
+    Attributes:
+        coef: (p, q).
+        condition, rank: of the triangle with its columns scaled to one length; infinite where they are dependent.
+        residual, size: norms of the errors and of the fitted values, for the error bound.
+        triangle: (p, p) scaled, with the penalty; scale: (p, 1) lengths of its columns before.
+    """
+
+    coef: Floats
+    condition: float
+    rank: int
+    residual: float
+    size: float
+    triangle: Floats
+    scale: Floats
+
+    def correction(self, gradient: Floats) -> Floats:
+        """(p, q) solution of the normal equations for a right-hand side, through the triangle."""
+        half = np.linalg.solve(self.triangle.T, gradient / self.scale)
+        found: Floats = np.linalg.solve(self.triangle, half) / self.scale
+        return found
+
+
+@dataclass(frozen=True)
+class Triangle:
+    """R of [1 | X - shift | Y - shift].
+
+    Attributes:
+        r: (1 + p + q, 1 + p + q) upper triangular; the first column belongs to the intercept.
+        shift: (p + q,).
+    """
+
+    r: Floats
+    shift: Floats
+    p: int
+    names: list[str]
+    intercept: bool
+
+    def solve(self, alpha: Any = 0.0) -> Solution:
+        """The ridge solution; minimum norm in scaled columns where they depend on each other."""
+        p = self.p
+        head = slice(1, 1 + p)
+        top, right = self.r[head, head], self.r[head, 1 + p :]
+        used = np.linalg.norm(top, axis=0) > 0
+        penalty = np.broadcast_to(np.asarray(alpha, dtype=np.float64), (p,))
+        if penalty.any():
+            stacked = np.vstack([np.hstack([top, right]), np.hstack([np.diag(np.sqrt(penalty)), np.zeros_like(right)])])
+            again: Any = np.linalg.qr(stacked, mode="r")
+            top, right = again[:p, :p], again[:p, p:]
+        scale = np.linalg.norm(top, axis=0)
+        scale[scale == 0] = 1.0
+        u, s, vt = np.linalg.svd(top / scale)
+        kept = s > EPS * max(p, 10) * max(s[0] if p else 0.0, 1e-300)
+        rank = int(kept.sum())
+        deficient = rank < int(used.sum())
+        if deficient or not used.all():
+            inverse = np.where(kept, 1 / np.where(kept, s, 1.0), 0.0)
+            scaled = vt.T @ (inverse[:, None] * (u.T @ right))
+        else:
+            scaled = np.linalg.solve(top / scale, right)
+        coef = np.where(used[:, None], scaled / scale[:, None], 0.0)
+        condition = np.inf if deficient else float(s[0] / s[kept][-1]) if rank else 1.0
+        rest = float(np.linalg.norm(self.r[1 + p :, 1 + p :]) + np.linalg.norm(top @ coef - right))
+        size = float(np.linalg.norm(scaled) * (s[0] if p else 1.0))
+        return Solution(coef, condition, rank, rest, size, top / scale, scale[:, None])
+
+    @property
+    def x_mean(self) -> Floats:
+        """(p,) means; zeros without an intercept."""
+        return self._means[: self.p]
+
+    @property
+    def y_mean(self) -> Floats:
+        """(q,) means; zeros without an intercept."""
+        return self._means[self.p :]
+
+    @property
+    def _means(self) -> Floats:
+        return self.shift + self.r[0, 1:] / self.r[0, 0] if self.intercept else np.zeros(len(self.shift))
+
+    def intercept_of(self, coef: Floats) -> Floats:
+        """(q,) for coefficients (p, q)."""
+        q = self.r.shape[1] - 1 - self.p
+        if not self.intercept:
+            return np.zeros(q)
+        first = (self.r[0, 1 + self.p :] - self.r[0, 1 : 1 + self.p] @ coef) / self.r[0, 0]
+        found: Floats = first + self.shift[self.p :] - self.shift[: self.p] @ coef
+        return found
+
+
+def decompose(source: Source, intercept: bool = True) -> Triangle:
+    """One pass over ``source``.
+
+    Raises:
+        BadData: bad values, no rows, or texts.
+    """
+    from hasten.solve.accuracy import host
+
+    r: Any = None
+    shift = np.zeros(0)
+    p, names = 0, list[str]()
+    for block in source.blocks():
+        block = host(block)
+        block.check_weight()
+        if block.y is None:
+            raise BadData("there is no target", "y was not given", "lstsq(X, y)")
+        if r is None:
+            p, names = block.x.shape[1], block.names
+            wide = 1 + p + block.y.shape[1]
+            r = np.zeros((wide, wide))
+            few = slice(0, LEAST_BLOCK)
+            shift = shift_of(block.x[few], block.y[few]) if intercept else np.zeros(wide - 1)
+        step = max(LEAST_BLOCK, 4 * len(r))
+        for i in range(0, len(block.x), step):
+            piece = block.taken(slice(i, i + step))
+            rows = np.empty((len(r) + len(piece.x), len(r)))
+            rows[: len(r)] = r
+            new = rows[len(r) :]
+            new[:, 0] = 1.0 if intercept else 0.0
+            new[:, 1 : 1 + p] = piece.x - shift[:p]
+            new[:, 1 + p :] = piece.y - shift[p:]
+            if piece.weight is not None:
+                new *= np.sqrt(piece.weight)[:, None]
+            if not np.isfinite(new.sum()):
+                piece.raise_where(names, piece.targets)
+            r = np.linalg.qr(rows, mode="r")
+    if r is None or (intercept and r[0, 0] == 0):
+        raise BadData("there are no rows", "an empty file or selection, or all weights are 0", "one row at least")
+    return Triangle(r, shift, p, names, intercept)

@@ -1,0 +1,95 @@
+"""The ladder: a QR's accuracy at any condition and offset; what was done, and the bound, are told."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hasten.solve import BadData, lstsq
+from hasten.solve.accuracy import METHODS, DependentColumns
+from tests.solve.data import conditioned, exact, table
+
+
+def error(found: Any, wanted: Any) -> float:
+    return float(np.linalg.norm(found - wanted) / np.linalg.norm(wanted))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("offset", [0.0, 1e3, 1e6])
+@pytest.mark.parametrize("condition", [1.0, 1e3, 1e6, 1e9])
+def test_the_error_is_that_of_a_qr_and_below_its_bound(dtype: Any, offset: float, condition: float) -> None:
+    ours, theirs = [], []
+    for seed in range(3):
+        X = (conditioned(800, 8, condition, seed) + offset).astype(dtype)
+        w = np.random.default_rng(seed).standard_normal(8)
+        y = (X.astype(float) - offset) @ w + 1e-4 * np.random.default_rng(seed + 9).standard_normal(800)
+        wanted = exact(X, y)
+        answer = lstsq(X, y)
+        got = error(answer.coef_[:, 0], wanted)
+        assert got <= answer.error_bound_
+        X1 = X.astype(float) - X[0].astype(float)  # a QR is given its best chance, too
+        Q, R = np.linalg.qr(np.column_stack([np.ones(800), X1]))
+        ours.append(got)
+        theirs.append(error(np.linalg.solve(R, Q.T @ (y - y[0]))[1:], wanted))
+    assert np.median(ours) <= max(10 * np.median(theirs), 1e-14)
+
+
+def test_the_rung_follows_the_condition() -> None:
+    y = np.random.default_rng(0).standard_normal(600)
+    methods = [lstsq(conditioned(600, 5, c), y).method_ for c in (1.0, 1e4, 1e11)]
+    assert methods == ["Gram in float64", "Gram in float64, refined", "TSQR stream"]
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("alpha", [0.0, 3.0])
+def test_every_rung_solves_the_same_problem(method: str, alpha: float) -> None:
+    X, y = table(700, 5, offset=2.0)
+    Y = np.column_stack([y, -2 * y + X[:, 0]])
+    w = np.random.default_rng(0).random(700)
+    C = X - np.average(X, axis=0, weights=w)
+    wanted = np.linalg.solve(C.T @ (C * w[:, None]) + alpha * np.eye(5), C.T @ (w[:, None] * Y))
+    answer = lstsq(X, Y, alpha=alpha, sample_weight=w, method=method)
+    assert error(answer.coef_, wanted) < 1e-11
+    no = lstsq(X, Y, alpha=alpha, sample_weight=w, method=method, fit_intercept=False)
+    wanted = np.linalg.solve(X.T @ (X * w[:, None]) + alpha * np.eye(5), X.T @ (w[:, None] * Y))
+    assert error(no.coef_, wanted) < 1e-11 and not no.intercept_.any()
+
+
+def test_dependent_columns_are_told_and_predictions_stay_right() -> None:
+    X, y = table(500, 4)
+    X = np.column_stack([X, X[:, 0] + X[:, 1], np.full(500, 7.0)])
+    with pytest.warns(DependentColumns, match="rank 4"):
+        answer = lstsq(X, y)
+    assert answer.rank_ == 4 and answer.condition_ == np.inf
+    full = lstsq(X[:, :4], y)
+    predictions = X @ answer.coef_[:, 0] + answer.intercept_
+    assert error(predictions, X[:, :4] @ full.coef_[:, 0] + full.intercept_) < 1e-10
+
+
+def test_constant_columns_get_no_coefficient() -> None:
+    X, y = table(100, 3)
+    X[:, 1] = 1e5 / 3
+    answer = lstsq(X, y)
+    assert answer.coef_[1] == 0 and np.isfinite(answer.condition_)
+
+
+def test_one_row_is_its_own_mean() -> None:
+    answer = lstsq(np.array([[1.0, 2.0]]), [5.0])
+    assert not answer.coef_.any() and answer.intercept_ == 5.0
+
+
+def test_a_stream_that_is_read_once_gets_one_pass_or_an_error() -> None:
+    X, y = table(300, 3)
+    batches = lambda: ((X[i : i + 50], y[i : i + 50]) for i in range(0, 300, 50))  # noqa: E731
+    assert lstsq(batches()).passes_ == 1
+    assert error(lstsq(batches(), method="tsqr").coef_, lstsq(X, y).coef_) < 1e-12
+    with pytest.raises(BadData, match="read once"):
+        lstsq(batches(), method="refined")
+
+
+@pytest.mark.parametrize("alpha", [-1.0, np.nan, np.inf])
+def test_no_such_alpha(alpha: float) -> None:
+    with pytest.raises(BadData, match="alpha"):
+        lstsq(*table(), alpha=alpha)

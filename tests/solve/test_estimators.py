@@ -1,0 +1,144 @@
+"""The estimators keep scikit-learn's contract, in full, and live in its pipelines."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.feature_selection import RFECV
+from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge, RidgeCV
+from sklearn.model_selection import GridSearchCV, KFold, ShuffleSplit
+from sklearn.pipeline import make_pipeline
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from hasten.solve import (
+    BadData,
+    ExactRFECV,
+    GroupRidge,
+    Hinges,
+    Prototypes,
+    RandomFeatures,
+    SlidingRidge,
+    StreamingLogistic,
+    StreamingPCA,
+    StreamingRidge,
+)
+from tests.solve.data import apart, table
+
+ALL = [
+    StreamingRidge(),
+    StreamingRidge(alphas=0.0),
+    StreamingRidge(cv=3),
+    StreamingRidge(scale=True),
+    StreamingPCA(),
+    ExactRFECV(),
+    StreamingLogistic(),
+    SlidingRidge(),
+    GroupRidge(),
+    GroupRidge(toward=3.0),
+    Prototypes(),
+    Hinges(),
+    RandomFeatures(20, random_state=0),
+]
+
+
+@parametrize_with_checks(ALL)
+def test_the_contract_of_scikit_learn(estimator: Any, check: Any) -> None:
+    check(estimator)
+
+
+def test_ridge_chooses_as_ridgecv_and_by_any_splitter() -> None:
+    X, y = table(200, 5)
+    alphas = np.logspace(-2, 4, 7)
+    assert StreamingRidge(alphas).fit(X, y).alpha_ == RidgeCV(alphas).fit(X, y).alpha_
+    splitter = KFold(4, shuffle=True, random_state=1)
+    grid = GridSearchCV(Ridge(), {"alpha": alphas}, cv=splitter, scoring="neg_mean_squared_error").fit(X, y)
+    ours = StreamingRidge(alphas, cv=splitter).fit(X, y)
+    assert ours.alpha_ == grid.best_params_["alpha"]
+    assert apart(ours.coef_, grid.best_estimator_.coef_) < 1e-10
+    with pytest.raises(BadData, match="more than once"):
+        StreamingRidge(alphas, cv=ShuffleSplit(9, random_state=0)).fit(X, y)
+
+
+def test_ridge_adds_and_forgets() -> None:
+    X, y = table(200, 4)
+    ours = StreamingRidge(2.0)
+    for part in np.array_split(np.arange(200), 5):
+        ours.partial_fit(X[part], y[part])
+    assert apart(ours.coef_, Ridge(2.0).fit(X, y).coef_) < 1e-11
+    ours.forget(X[:50], y[:50])
+    assert apart(ours.coef_, Ridge(2.0).fit(X[50:], y[50:]).coef_) < 1e-10
+
+
+def test_streams_tables_tensors_and_names() -> None:
+    X, y = table(300, 3)
+    wanted = Ridge(1.0).fit(X, y).coef_
+    batches = [(X[i : i + 64], y[i : i + 64]) for i in range(0, 300, 64)]
+    assert apart(StreamingRidge(1.0).fit(iter(batches)).coef_, wanted) < 1e-11
+    assert apart(StreamingRidge(1.0).fit(torch.from_numpy(X), torch.from_numpy(y)).coef_, wanted) < 1e-11
+    frame = pd.DataFrame(X, columns=list("abc"))
+    model = make_pipeline(StreamingPCA(2), StreamingRidge()).set_output(transform="pandas").fit(frame, y)
+    assert model[:-1].get_feature_names_out().tolist() == ["streamingpca0", "streamingpca1"]
+    fitted = StreamingRidge().fit(frame, y)
+    assert fitted.feature_names_in_.tolist() == list("abc")
+    assert clone(fitted).get_params() == fitted.get_params()
+    grid = GridSearchCV(make_pipeline(Hinges(), StreamingRidge()), {"hinges__knots": [2, 4]}, cv=3).fit(X, y)
+    assert grid.best_score_ > 0.5
+
+
+def test_rfecv_has_the_ranking_of_scikit_learn() -> None:
+    X, y = table(200, 8)
+    y = X[:, :3].sum(axis=1) + 0.5 * np.random.default_rng(0).standard_normal(200)
+    ours, theirs = ExactRFECV(cv=5).fit(X, y), RFECV(LinearRegression(), cv=5).fit(X, y)
+    assert ours.n_features_ == theirs.n_features_ and (ours.ranking_ == theirs.ranking_).all()
+    assert (ours.support_ == theirs.support_).all()
+    assert apart(ours.predict(X), theirs.predict(X)) < 1e-10
+
+
+def test_logistic_says_who_was_called_and_both_agree() -> None:
+    X, y = table(300, 3)
+    labels = np.where(y > 3, "yes", "no")
+    memory, stream = StreamingLogistic().fit(X, labels), StreamingLogistic(solver="stream").fit(X, labels)
+    assert "scikit-learn" in memory.method_ and "hasten" in stream.method_
+    theirs = LogisticRegression(tol=1e-12, max_iter=1000).fit(X, labels)
+    assert apart(stream.coef_, theirs.coef_) < 1e-3
+    assert (stream.predict(X) == memory.predict(X)).mean() > 0.99
+    three = StreamingLogistic().fit(X, np.digitize(y, [1, 5]))
+    assert three.predict_proba(X).shape == (300, 3)
+    with pytest.raises(BadData, match="binary"):
+        StreamingLogistic(solver="stream").fit(X, np.digitize(y, [1, 5]))
+
+
+def test_sliding_ridge_follows_its_window() -> None:
+    X, y = table(400, 3, offset=1000.0)
+    model = SlidingRidge(50, alpha=0.1).fit(X[:100], y[:100])
+    for i in range(100, 400):
+        model.partial_fit(X[i : i + 1], y[i : i + 1])
+    theirs = Ridge(0.1).fit(X[350:], y[350:])
+    assert apart(model.coef_, theirs.coef_) < 1e-3 and apart(model.predict(X), theirs.predict(X)) < 1e-3
+
+
+def test_groups_predict_by_their_own_model_and_strangers_by_the_common_one() -> None:
+    X, y = table(200, 3)
+    labels = np.where(np.arange(200) % 2 == 0, "a", "b")
+    model = GroupRidge(1.0).fit(X, y, groups=labels)
+    wanted = Ridge(1.0).fit(X[labels == "a"], y[labels == "a"]).predict(X)
+    assert apart(model.predict(X, groups=np.full(200, "a")), wanted) < 1e-10
+    assert apart(model.predict(X, groups=np.full(200, "?")), Ridge(1.0).fit(X, y).predict(X)) < 1e-10
+
+
+def test_prototypes_learn_a_class_from_five_examples() -> None:
+    random = np.random.default_rng(0)
+    centres = random.standard_normal((4, 32)) * 2
+    draw = lambda k, n: centres[k] + random.standard_normal((n, 32))  # noqa: E731
+    X, y = np.vstack([draw(k, 5) for k in range(3)]), np.repeat([0, 1, 2], 5)
+    model = Prototypes().fit(X, y)
+    model.partial_fit(draw(3, 5), np.full(5, 3))
+    assert model.classes_.tolist() == [0, 1, 2, 3]
+    tests, labels = np.vstack([draw(k, 50) for k in range(4)]), np.repeat([0, 1, 2, 3], 50)
+    assert model.score(tests, labels) > 0.95
+    assert Prototypes(normalise=True).fit(X, y).score(tests[:150], labels[:150]) > 0.9

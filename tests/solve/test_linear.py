@@ -1,0 +1,140 @@
+"""Ridge, Tikhonov, regression tables, components, discriminants, elimination, groups: against plain references."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.decomposition import PCA
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.feature_selection import RFE, RFECV, f_regression
+from sklearn.linear_model import LinearRegression, Ridge
+
+from hasten.solve import (
+    BadData,
+    Moments,
+    components,
+    discriminant,
+    eliminate,
+    ridge,
+    solve_groups,
+    summary,
+    whitening,
+)
+from hasten.solve.elimination import kept_scores
+from hasten.solve.linear import Normal
+from tests.solve.data import apart, table
+
+
+def test_ridge_of_many_targets() -> None:
+    X, y = table(200, 5, offset=4.0)
+    Y = np.column_stack([y, X[:, 1] - y])
+    theirs = Ridge(2.5).fit(X, Y)
+    fit = ridge(Moments(X, Y), 2.5)
+    assert apart(fit.coef.T, theirs.coef_) < 1e-11 and apart(fit.intercept, theirs.intercept_) < 1e-11
+
+
+def test_tikhonov_penalises_what_it_is_given() -> None:
+    X, y = table(60, 6)
+    D = np.diff(np.eye(6), axis=0) * 3
+    C, d = X - X.mean(axis=0), y - y.mean()
+    wanted = np.linalg.solve(C.T @ C + D.T @ D, C.T @ d)
+    assert apart(ridge(Moments(X, y), penalty=D).coef[:, 0], wanted) < 1e-12
+    with pytest.raises(BadData, match="shape"):
+        ridge(Moments(X, y), penalty=np.ones((2, 5)))
+
+
+def test_summary_is_that_of_the_textbook() -> None:
+    X, y = table(80, 3, offset=2.0)
+    s = summary(Moments(X, y))
+    A = np.column_stack([np.ones(80), X])
+    _, rest, *_ = np.linalg.lstsq(A, y)
+    sigma2 = rest[0] / 76
+    errors = np.sqrt(np.diag(np.linalg.inv(A.T @ A)) * sigma2)
+    assert apart(s.standard_error[:, 0], errors[1:]) < 1e-11 and s.intercept_error[0] == pytest.approx(errors[0])
+    assert s.sigma2[0] == pytest.approx(sigma2) and s.freedom == 76
+    for j in range(3):
+        others = np.delete(np.arange(3), j)
+        r2 = LinearRegression().fit(X[:, others], X[:, j]).score(X[:, others], X[:, j])
+        assert s.vif[j] == pytest.approx(1 / (1 - r2))
+    one = summary(Moments(X[:, :1], y))
+    f, p = f_regression(X[:, :1], y)
+    assert one.f[0] == pytest.approx(f[0]) and one.f_p_value[0] == pytest.approx(p[0])
+    with pytest.raises(BadData, match="leave nothing over"):
+        summary(Moments(X[:3], y[:3]))
+
+
+def test_components_are_those_of_an_svd() -> None:
+    X, _ = table(300, 6, offset=100.0)
+    theirs, ours = PCA(4).fit(X), components(Moments(X), 4)
+    assert apart(ours.variance, theirs.explained_variance_) < 1e-10
+    assert apart(np.abs(ours.components), np.abs(theirs.components_)) < 1e-10
+    assert ours.left == pytest.approx(theirs.noise_variance_)
+
+
+def test_whitened_data_have_no_correlation() -> None:
+    X, _ = table(300, 4)
+    X = np.column_stack([X, X[:, 0] * 2])
+    mean, W = whitening(Moments(X))
+    covariance = np.cov((X - mean) @ W, rowvar=False)
+    values = np.linalg.eigvalsh(covariance)
+    assert values[0] == pytest.approx(0, abs=1e-6) and np.allclose(values[1:], 1)
+
+
+def test_discriminants_classify_like_scikit_learn() -> None:
+    X, y = table(400, 4)
+    labels = np.digitize(y, [1, 5])
+    ours = discriminant(Moments(X, groups=labels))
+    found = np.array(ours.classes)[np.argmax(X @ ours.coef + ours.intercept, axis=1)]
+    assert (found == LinearDiscriminantAnalysis(solver="lsqr").fit(X, labels).predict(X)).all()
+    with pytest.raises(BadData, match="classes"):
+        discriminant(Moments(X))
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("alpha", [0.0, 5.0])
+def test_elimination_has_the_order_of_rfe(seed: int, alpha: float) -> None:
+    X, y = table(150, 9, seed)
+    model = Ridge(alpha) if alpha else LinearRegression()
+    theirs = RFE(model, n_features_to_select=1).fit(X, y)
+    ours = eliminate(Normal.from_moments(Moments(X, y)), alpha)
+    assert (ours.ranking == theirs.ranking_).all()
+
+
+def test_elimination_refreshes_over_many_columns() -> None:
+    X, y = table(400, 130, 1)
+    theirs = RFE(LinearRegression(), n_features_to_select=1).fit(X, y)
+    assert (eliminate(Normal.from_moments(Moments(X, y))).ranking == theirs.ranking_).all()
+
+
+def test_elimination_by_f_drops_the_least_useful_column() -> None:
+    X, y = table(200, 4)
+    dropped = eliminate(Normal.from_moments(Moments(X, y)), by="f").order[0]
+    rests = [np.linalg.lstsq(np.column_stack([np.ones(200), np.delete(X, j, 1)]), y)[1][0] for j in range(4)]
+    assert dropped == int(np.argmin(rests))
+
+
+def test_scores_of_rfecv() -> None:
+    X, y = table(200, 6)
+    theirs = RFECV(LinearRegression(), cv=4).fit(X, y)
+    scores, _ = kept_scores(Moments(X, y, folds=4))
+    assert np.abs(scores.mean(axis=0) - theirs.cv_results_["mean_test_score"]).max() < 1e-12
+
+
+def test_groups_are_ridges_of_their_rows() -> None:
+    X, y = table(300, 3, offset=5.0)
+    labels = np.arange(300) % 4
+    m = Moments(X, y, groups=labels)
+    found = solve_groups(m, 2.0)
+    for i, label in enumerate(found.labels):
+        theirs = Ridge(2.0).fit(X[labels == label], y[labels == label])
+        assert apart(found.coef[i, :, 0], theirs.coef_) < 1e-10
+        assert found.intercept[i, 0] == pytest.approx(theirs.intercept_)
+    pulled = solve_groups(m, 2.0, toward=1e12)
+    assert np.abs(pulled.coef - pulled.common[0]).max() < 1e-6
+    assert np.abs(pulled.intercept - pulled.common[1]).max() < 1e-6
+
+
+def test_groups_without_full_rank_are_solved_too() -> None:
+    X, y = table(20, 6)
+    found = solve_groups(Moments(X, y, groups=np.arange(20) // 4), 0.0)
+    assert np.isfinite(found.coef).all()

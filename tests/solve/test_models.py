@@ -1,0 +1,149 @@
+"""Newton over streams, forecasts, heads, choices and the ladder."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import Lasso, LogisticRegression, PoissonRegressor, Ridge
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from hasten.solve import BadData, choose, forecaster, head, ladder, lagged, lasso, newton, seasons
+from tests.solve.data import apart, conditioned, table
+
+
+@pytest.mark.parametrize("weighted", [True, False])
+def test_newton_is_scikit_learns_optimum(weighted: bool) -> None:
+    X, y = table(500, 4, offset=3.0)
+    w: Any = np.random.default_rng(0).random(500) + 0.1 if weighted else None
+    labels = (y > y.mean()).astype(float)
+    theirs = LogisticRegression(C=0.5, tol=1e-10, solver="newton-cholesky").fit(X, labels, w)
+    ours = newton(X, labels, alpha=2.0, sample_weight=w, tol=1e-14)
+    assert ours.converged and apart(ours.coef, theirs.coef_[0]) < 1e-6
+    counts = np.random.default_rng(1).poisson(np.exp(0.2 * (X[:, 0] - 3)))
+    total = 500 if w is None else w.sum()
+    poisson = PoissonRegressor(alpha=3.0, tol=1e-12, solver="newton-cholesky").fit(X, counts, w)
+    ours = newton(X, counts, family="poisson", alpha=3.0 * total, sample_weight=w, tol=1e-14)
+    assert apart(ours.coef, poisson.coef_) < 1e-5
+
+
+def test_newton_on_separable_rows_stays_finite() -> None:
+    X = np.array([[-1.0], [-2.0], [1.0], [2.0]])
+    found = newton(X, [0, 0, 1, 1], alpha=1e-3)
+    assert np.isfinite(found.coef).all() and found.coef[0] > 1
+
+
+@pytest.mark.parametrize(("y", "family"), [([0, 2], "logistic"), ([-1, 2], "poisson"), ([0, np.nan], "logistic")])
+def test_newton_refuses_other_targets(y: Any, family: str) -> None:
+    with pytest.raises(BadData, match="target"):
+        newton(np.ones((2, 1)), y, family=family)
+
+
+def test_the_lasso_says_who_solved_it() -> None:
+    X, y = table(200, 5)
+    found, theirs = lasso(X, y, 0.3, solver="sklearn.linear_model"), Lasso(0.3).fit(X, y)
+    assert np.array_equal(found.coef, theirs.coef_) and found.method == "scikit-learn, Lasso"
+    assert apart(lasso(X, y, 0.3).coef, theirs.coef_) < 1e-2  # whoever was called
+    with pytest.raises(BadData, match="solver"):
+        lasso(X, y, solver="magic")
+
+
+def test_a_forecast_is_one_ridge_of_all_windows() -> None:
+    t = np.arange(400)
+    series = np.column_stack([np.sin(t / 5), np.cos(t / 7)]) + 0.05 * np.random.default_rng(0).standard_normal((400, 2))
+    found = forecaster(series[:250], series[250:320], 3, lookbacks=(6, 12), alphas=[1e-3, 1.0], levels=("last", "none"))
+    assert found.error(series[320 - found.lookback :]) < 0.02
+    assert found.predict(series[:320]).shape == (3, 2) and found.predict(series[:320, 0]).shape == (3,)
+    X = np.array([series[i : i + 12, c] for i in range(236) for c in range(2)])
+    Y = np.array([series[i + 12 : i + 15, c] for i in range(236) for c in range(2)])
+    one = forecaster(series[:250], series[250:320], 3, lookbacks=(12,), alphas=[1.0], levels=("none",))
+    theirs = Ridge(1.0).fit(X, Y)
+    assert apart(one.coef.T, theirs.coef_) < 1e-9 and apart(one.intercept, theirs.intercept_) < 1e-9
+    errors = [np.mean((theirs.predict(X[:, :]) - Y) ** 2)]
+    assert one.error(series[:250]) == pytest.approx(errors[0])
+    with pytest.raises(BadData):
+        forecaster(series[:10], series[250:], 3, lookbacks=(12,))
+
+
+def test_lags_and_seasons() -> None:
+    X, y = lagged(np.arange(10.0), [1, 3], horizon=2)
+    assert X[0].tolist() == [2.0, 0.0] and y[0] == 4.0 and len(X) == 6
+    assert seasons(np.arange(5), [24, 168], 2).shape == (5, 8)
+
+
+def test_the_head_is_ridge_on_frozen_features() -> None:
+    torch.manual_seed(0)
+    X, y = table(400, 5)
+    labels = np.digitize(y, [0, 5])
+    net = nn.Sequential(nn.Linear(5, 40), nn.Tanh(), nn.Dropout(0.5), nn.Linear(40, 3)).train()
+    before = [p.clone() for p in net[0].parameters()]
+    loader = DataLoader(TensorDataset(torch.tensor(X).float(), torch.tensor(labels)), batch_size=64)
+    found = head(net, loader)
+    assert found.layer == "3" and found.features == 40 and found.rows == 400 and net.training
+    assert all(torch.equal(a, b) for a, b in zip(before, net[0].parameters(), strict=True))
+    net.eval()
+    accuracy = (net(torch.tensor(X).float()).argmax(1).numpy() == labels).mean()
+    assert accuracy >= found.score > 0.75
+    again = head(net, loader, features=found.cached)
+    assert again.score == found.score and again.alpha == found.alpha
+    y = torch.tensor(y).float()[:, None]
+    net[3] = nn.Linear(40, 1)
+    assert head(net, DataLoader(TensorDataset(torch.tensor(X).float(), y), batch_size=64)).score > 0.75
+
+
+def test_heads_that_cannot_be() -> None:
+    data = TensorDataset(torch.ones(8, 2), torch.full((8,), 5))
+    with pytest.raises(BadData, match="labels"):
+        head(nn.Linear(2, 3), DataLoader(data))
+    with pytest.raises(BadData, match="no linear layer"):
+        head(nn.ReLU(), DataLoader(data))
+    with pytest.raises(BadData, match="'x' is no linear"):
+        head(nn.Linear(2, 3), DataLoader(data), layer="x")
+
+
+@pytest.mark.parametrize(
+    ("condition", "name"), [(1.0, "Gram in float64"), (1e4, "Gram in float64, refined"), (1e11, "TSQR stream")]
+)
+def test_choose_says_what_lstsq_would_do(condition: float, name: str) -> None:
+    X = conditioned(500, 6, condition)
+    found = choose(X, X[:, 0])
+    assert found.chosen.name == name and found.chosen.chosen
+    assert all(c.reason and c.passes >= 1 and c.flops > 0 and c.seconds > 0 for c in found.candidates)
+    assert name in str(found) and found.features == 6
+
+
+def test_the_ladder_stops_where_nothing_is_gained() -> None:
+    X, y = table(400, 4)
+    found = ladder(X, y, budget=120, climb_all=False)
+    assert found.best == "linear" and found.metric == "R²"
+    statuses = {r.name: r.status for r in found.rungs}
+    assert statuses["constant"] == statuses["linear"] == "kept"
+    assert found.model.predict(X[:3]).shape == (3,)
+    assert all(np.isfinite(r.predicted) for r in found.rungs if np.isfinite(r.score))
+    assert "linear is the highest rung that pays" in str(found)
+
+
+class Sleeper:
+    """A network that never ends."""
+
+    def fit(self, X: Any, y: Any) -> Any:
+        while True:
+            time.sleep(0.01)
+
+
+def test_the_budget_holds_against_a_model_that_never_ends() -> None:
+    X, y = table(60, 2)
+    found = ladder(X, y, budget=6.0, network=Sleeper(), climb_all=True)
+    assert found.rungs[-1].status in ("out of time", "too long")
+    assert found.seconds < 6.0 * 2 + 5  # a busy machine pauses; without the budget it would not end
+
+
+def test_the_ladder_refuses_holes() -> None:
+    with pytest.raises(BadData, match="NaN"):
+        ladder(np.full((50, 2), np.nan), np.ones(50))
+    with pytest.raises(BadData):
+        ladder(np.ones((50, 2)), np.ones(40))

@@ -1,0 +1,251 @@
+"""Moments: whatever the source, order, weights and offsets, they are those of the rows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.utils.data import DataLoader, TensorDataset
+
+from hasten.core.errors import HastenError
+from hasten.solve import BadData, Moments, device
+from hasten.solve.kernel import Sums
+from hasten.solve.source import open_source
+from tests.solve.data import apart, moments_of, table
+
+
+def assert_moments(m: Moments, Z: Any, weight: Any = None, most: float = 1e-11) -> None:
+    mean, scatter = moments_of(Z, weight)
+    assert apart(m.mean, mean) < 1e-13
+    assert apart(m.scatter, scatter) < most
+
+
+@given(
+    rows=st.integers(2, 300),
+    features=st.integers(1, 7),
+    offset=st.sampled_from([0.0, 1.0, -1e3, 1e6]),
+    cut=st.integers(0, 300),
+    weighted=st.booleans(),
+    seed=st.integers(0, 1000),
+)
+def test_parts_in_any_order_are_the_whole(
+    rows: int, features: int, offset: float, cut: int, weighted: bool, seed: int
+) -> None:
+    X, y = table(rows, features, seed, offset)
+    w = np.random.default_rng(seed).random(rows) + 0.1 if weighted else None
+    cut = min(cut, rows)
+    parts = [Moments(X[s], y[s], sample_weight=None if w is None else w[s]) for s in (slice(cut), slice(cut, None))]
+    Z = np.column_stack([X, y])
+    for m in (parts[0] + parts[1], parts[1] + parts[0]):
+        assert_moments(m, Z, w, 1e-8 if offset == 1e6 else 1e-11)
+        assert m.n == rows
+    if 0 < cut < rows - 1:
+        left = (parts[0] + parts[1]) - parts[0]
+        assert left.n == rows - cut
+        assert apart(left.scatter, parts[1].scatter) < 1e-6
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("offset", [0.0, 1e4, 1e6])
+def test_offsets_cost_no_digits(dtype: Any, offset: float) -> None:
+    X, y = table(5000, 4, offset=offset)
+    X = X.astype(dtype)
+    assert_moments(Moments(X, y), np.column_stack([X.astype(float), y]), most=1e-12)
+
+
+def test_rows_far_from_the_first_ones() -> None:
+    X, _ = table(20_000, 3)
+    far = np.vstack([X[:100], X + 1e7])
+    mean, scatter = moments_of(far)
+    m = Moments(far)
+    assert apart(m.mean, mean) < 1e-14
+    assert apart(m.scatter, scatter) < 1e-13
+
+
+def test_folds_are_those_of_kfold_and_groups_are_kept_apart() -> None:
+    X, y = table(103, 3)
+    m = Moments(X, y, folds=5)
+    assert m.parts.rows.tolist() == [21, 21, 21, 20, 20]
+    assert_moments(m, np.column_stack([X, y]))
+    labels = np.array(["a", "b", "c"])[np.arange(103) % 3]
+    g = Moments(X, y, groups=labels)
+    assert sorted(map(str, g.labels)) == ["a", "b", "c"]
+    at = g.cells["b"]
+    mean, scatter = moments_of(np.column_stack([X, y])[labels == "b"])
+    assert apart(g.parts.mean[at], mean) < 1e-13 and apart(g.parts.scatter[at], scatter) < 1e-12
+
+
+def test_decay_halves_what_was_there() -> None:
+    X, y = table(200)
+    w = np.repeat([0.5, 1.0], 100)
+    m = Moments(X[:100], y[:100]).decay(0.5).update(X[100:], y[100:])
+    assert_moments(m, np.column_stack([X, y]), w)
+    with pytest.raises(BadData, match="forgetting"):
+        m.decay(1.5)
+
+
+def test_every_source_gives_the_same() -> None:
+    X, y = table(300, 3)
+    wanted = Moments(X, y).scatter
+    frame = pd.DataFrame(X, columns=list("abc")).assign(y=y)
+    tensors = torch.from_numpy(X), torch.from_numpy(y)
+    loader = DataLoader(TensorDataset(*tensors), batch_size=32)
+    tables = [frame, pl.from_pandas(frame), pa.Table.from_pandas(frame)]
+    sources: list[Any] = [
+        *(open_source(t, target="y") for t in tables),
+        open_source(*tensors),
+        open_source(loader),
+        open_source((X[i : i + 7], y[i : i + 7]) for i in range(0, 300, 7)),
+        open_source(frame[list("abc")], frame["y"]),
+    ]
+    for source in sources:
+        assert apart(Moments().update(source).scatter, wanted) < 1e-12
+
+
+def test_products_on_a_device_are_those_of_the_host() -> None:
+    X, y = table(500, 3, offset=1e3)
+    w = np.random.default_rng(0).random(500)
+    for weight in (None, w):
+        sums = Sums(3, 1)
+        tensors = [None if a is None else torch.from_numpy(a) for a in (X, y[:, None], weight)]
+        assert device.add(sums, *tensors, 0)  # a stand-in: the same calls on the CPU
+        assert apart(sums.stats().scatter[0], Moments(X, y, sample_weight=weight).scatter) < 1e-12
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_tensors_on_a_gpu() -> None:
+    X, y = table(5000, 3, offset=1e3)
+    m = Moments(torch.from_numpy(X).cuda(), torch.from_numpy(y).cuda())
+    assert apart(m.scatter, Moments(X, y).scatter) < 1e-12
+
+
+def test_missing_values_are_imputed_by_the_mean_of_all_shards() -> None:
+    X, y = table(300, 4, offset=50.0)
+    X[np.random.default_rng(1).random(X.shape) < 0.2] = np.nan
+    holes = np.isnan(X)
+    m = Moments(X[:120], y[:120], missing="mean") + Moments(X[120:], y[120:], missing="mean")
+    filled = np.where(holes, np.nanmean(X, axis=0), X)
+    order = [int(name.split()[0][1:]) for name in m.names[4:]]
+    assert_moments(m, np.column_stack([filled, holes[:, order], y]))
+    assert apart(m.imputed, np.nanmean(X, axis=0)) < 1e-14
+
+
+def test_categories_become_columns_that_are_never_dense() -> None:
+    X, y = table(500, 2)
+    random = np.random.default_rng(0)
+    frame = pd.DataFrame(X, columns=["a", "b"]).assign(town=random.choice(["x", "y", None], 500), y=y)
+    w = random.random(500)
+    m = Moments().update(open_source(frame, None, w, target="y"))
+    towns = frame["town"].fillna("missing")
+    dense = np.column_stack([(towns == n.split("=")[1]) for n in m.names[2:]])
+    assert_moments(m, np.column_stack([X, dense, y]), w)
+
+
+def test_unknown_categories_of_a_later_shard_find_their_place() -> None:
+    frames = [pd.DataFrame({"a": [1.0, 2, 3], "t": t, "y": [1.0, 0, 2]}) for t in (["p", "q", "p"], ["r", "q", "r"])]
+    a, b = (Moments().update(open_source(f, target="y")) for f in frames)
+    both, turned = a + b, b + a
+    assert set(both.names) == {"a", "t=p", "t=q", "t=r"}
+    order = [turned.names.index(n) for n in both.names] + [4]
+    assert apart(turned.scatter[np.ix_(order, order)], both.scatter) < 1e-14
+    assert ((both - b).scatter[:3, :3] == pytest.approx(a.scatter[:3, :3]))  # fmt: skip
+
+
+def test_a_thousand_shards_in_any_order_and_no_shard_twice() -> None:
+    X, y = table(20_000, 5, offset=1e6)
+    shards = [Moments(X[i::1000], y[i::1000], shard=f"part-{i}") for i in range(1000)]
+    one = Moments(X, y)
+    for seed in range(2):
+        order = np.random.default_rng(seed).permutation(1000)
+        total = Moments()
+        for i in order:
+            total = total + shards[i]
+        assert apart(total.scatter, one.scatter) < 1e-11
+    assert len(total.shards) == 1000
+    with pytest.raises(BadData, match="added before"):
+        total + shards[7]
+    with pytest.raises(BadData, match="never added"):
+        (total - shards[7]) - shards[7]
+    again = (total - shards[7]) + shards[7]
+    assert again.shards == total.shards and again.n == 20_000
+
+
+def test_save_and_load_are_the_same_bits_and_go_on_alike(tmp_path: Path) -> None:
+    X, y = table(300, 4)
+    m = Moments(X[:200], y[:200], folds=3, shard="s")
+    m.save(tmp_path / "m.st")
+    again = Moments.load(tmp_path / "m.st")
+    assert again.shards == {"s"} and again.labels == m.labels
+    m.update(X[200:], y[200:])
+    again.update(X[200:], y[200:])
+    assert np.array_equal(m.parts.scatter, again.parts.scatter)
+    assert np.array_equal(m.parts.mean, again.parts.mean)
+
+
+@pytest.mark.parametrize("damage", ["cut", "other", "missing"])
+def test_a_torn_file_is_refused(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "m.st"
+    Moments(*table()).save(path)
+    if damage == "cut":
+        path.write_bytes(path.read_bytes()[:-20])
+    elif damage == "other":
+        path.write_bytes(b"something else entirely")
+    else:
+        path.unlink()
+    with pytest.raises(BadData, match="cannot read moments"):
+        Moments.load(path)
+
+
+@pytest.mark.parametrize(
+    ("X", "y", "says"),
+    [
+        (np.array([[1.0], [np.nan]]), [1, 2], "NaN: row 1, column 'x0'"),
+        (np.array([[1.0], [2.0]]), [1, np.nan], "y contains NaN: row 1"),
+        (np.array([[1.0], [np.inf]]), [1, 2], "infinity"),
+        (np.array([1.0, 2.0]), [1, 2], "Reshape"),
+        (np.array([["a"], ["b"]]), [1, 2], "cannot be taken for numbers"),
+        (np.array([[1j]]), [1], "Complex"),
+        (np.ones((3, 2)), [1, 2], "3 rows, y has 2"),
+        (np.array([[1.0], [1e300]]), [1, 2], "too large"),
+        ("no/such/file.parquet", None, "no file"),
+        (object(), None, "cannot be read"),
+    ],
+)
+def test_bad_input_says_what_and_where(X: Any, y: Any, says: str) -> None:
+    with pytest.raises(BadData, match=says) as error:
+        Moments(X, y)
+    assert isinstance(error.value, ValueError) and isinstance(error.value, HastenError)
+
+
+def test_a_bad_value_leaves_the_moments_as_they_were() -> None:
+    X, y = table(20_000, 8)
+    m = Moments(X, y)
+    before = m.scatter.copy()
+    X[-1, 3] = np.nan
+    with pytest.raises(BadData, match="row 19999"):
+        m.update(X, y)
+    assert m.n == 20_000 and np.array_equal(m.scatter, before)
+
+
+def test_shards_of_other_columns_are_refused() -> None:
+    with pytest.raises(BadData, match="different columns"):
+        Moments(np.ones((3, 2)), np.ones(3)) + Moments(np.ones((3, 3)), np.ones(3))
+    with pytest.raises(BadData, match="earlier ones had"):
+        Moments(np.ones((3, 2)), np.ones(3)).update(np.ones((3, 3)), np.ones(3))
+
+
+def test_negative_weights_are_refused_and_zero_weights_are_no_rows() -> None:
+    X, y = table(50)
+    with pytest.raises(BadData, match="negative"):
+        Moments(X, y, sample_weight=np.full(50, -1.0))
+    w = np.repeat([1.0, 0.0], 25)
+    m = Moments(X, y, sample_weight=w)
+    assert m.n == 25 and apart(m.scatter, Moments(X[:25], y[:25]).scatter) < 1e-13

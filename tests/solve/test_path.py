@@ -1,0 +1,66 @@
+"""Paths over alpha against scikit-learn and against leaving rows out one by one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.linear_model import Ridge, RidgeCV
+from sklearn.model_selection import GridSearchCV
+
+from hasten.solve import BadData, Moments, kfold, leave_one_out
+from hasten.solve.source import open_source
+from tests.solve.data import table
+
+ALPHAS = np.logspace(-2, 4, 9)
+
+
+@pytest.mark.parametrize("scoring", ["r2", "neg_mean_squared_error"])
+def test_k_fold_scores_are_those_of_a_grid_search(scoring: str) -> None:
+    X, y = table(203, 7, offset=10.0)
+    grid = GridSearchCV(Ridge(), {"alpha": ALPHAS}, cv=5, scoring=scoring).fit(X, y)
+    found = kfold(Moments(X, y, folds=5), ALPHAS)
+    ours = found.r2 if scoring == "r2" else -found.mse
+    assert np.abs(ours.mean(axis=(0, 2)) - grid.cv_results_["mean_test_score"]).max() < 1e-11
+    if scoring != "r2":
+        assert found.alpha == grid.best_params_["alpha"]
+
+
+def test_leave_one_out_is_that_of_ridgecv() -> None:
+    X, y = table(150, 5, offset=3.0)
+    found, _ = leave_one_out(open_source(X, y), Moments(X, y), ALPHAS)
+    theirs = RidgeCV(ALPHAS, store_cv_results=True).fit(X, y)
+    assert np.abs(found.mse[0, :, 0] - theirs.cv_results_.mean(axis=0)).max() < 1e-10
+    assert found.alpha == theirs.alpha_
+
+
+@pytest.mark.parametrize("intercept", [True, False])
+@pytest.mark.parametrize("weighted", [True, False])
+def test_leave_one_out_is_leaving_out_one(intercept: bool, weighted: bool) -> None:
+    X, y = table(30, 3, offset=1.0)
+    w: Any = np.random.default_rng(0).random(30) + 0.1 if weighted else np.ones(30)
+    m = Moments(X, y, sample_weight=w)
+    found, _ = leave_one_out(open_source(X, y, w), m, [2.0], fit_intercept=intercept)
+    total = 0.0
+    for i in range(30):
+        rest = np.arange(30) != i
+        model = Ridge(2.0, fit_intercept=intercept).fit(X[rest], y[rest], sample_weight=w[rest])
+        total += w[i] * (y[i] - model.predict(X[i : i + 1])[0]) ** 2
+    assert found.mse[0, 0, 0] == pytest.approx(total / w.sum(), rel=1e-10)
+
+
+def test_scaled_penalties_do_not_depend_on_units() -> None:
+    X, y = table(100, 3)
+    a = kfold(Moments(X, y, folds=4), ALPHAS, scale=True)
+    b = kfold(Moments(X * [1e-3, 1.0, 1e4], y, folds=4), ALPHAS, scale=True)
+    assert np.allclose(a.mse, b.mse, rtol=1e-9)
+
+
+def test_no_folds_no_alphas() -> None:
+    X, y = table()
+    with pytest.raises(BadData, match="folds"):
+        kfold(Moments(X, y), ALPHAS)
+    for wrong in ([], [-1.0], [np.nan]):
+        with pytest.raises(BadData, match="alphas"):
+            kfold(Moments(X, y, folds=3), wrong)
