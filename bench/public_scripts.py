@@ -27,7 +27,7 @@ from hasten.core.interval import Interval
 CLAIM = "Public scripts, unmodified (goal: same output, exit code and weights; 1.6× in the mean)"
 NAME = "public-scripts"
 SUMS_WITHIN = 0.02  # phases against the step
-TIE = 0.05  # shares of the sampler that differ by less are as large
+TIE = 0.05  # shares that differ by less are as large
 SLOWEST = 0.98  # a found plan must not be slower than this
 GROUPS = {
     "fetch": ("fetch", "loader start"),
@@ -124,11 +124,12 @@ class Examination:
         self.verdict.sums = total / trace["step"]["value"] - 1
         if abs(self.verdict.sums) > SUMS_WITHIN:
             self.verdict.broken.append(f"phases sum to {100 * (1 + self.verdict.sums):.1f} % of the step")
-        self.verdict.largest = largest({p["name"]: p["seconds"]["value"] for p in trace["phases"]})
+        ours = shares({p["name"]: p["seconds"]["value"] for p in trace["phases"]})
+        self.verdict.largest = max(ours, key=lambda g: ours[g])
         sampled = self.script.sampled
         if sampled:
             self.verdict.sampled = max(sampled, key=lambda g: sampled[g])
-            self.verdict.agrees = sampled.get(self.verdict.largest, 0.0) > sampled[self.verdict.sampled] - TIE
+            self.verdict.agrees = as_large(sampled, self.verdict.largest) or as_large(ours, self.verdict.sampled)
 
     def _searched(self, arm: Arm) -> None:
         steps = arm.plan()
@@ -160,11 +161,16 @@ class Examination:
             self.verdict.broken.append(f"slower with the plan: {self.verdict.step.value:.2f}x")
 
 
-def largest(phases: dict[str, float]) -> str:
-    """The largest of the groups that a sampler can tell apart."""
-    shares = {group: sum(phases.get(n, 0.0) for n in names) for group, names in GROUPS.items()}
-    shares["other"] = sum(phases.values()) - sum(shares.values())
-    return max(shares, key=lambda g: shares[g])
+def shares(phases: dict[str, float]) -> dict[str, float]:
+    """Shares of the groups that a sampler can tell apart."""
+    total = sum(phases.values())
+    found = {group: sum(phases.get(n, 0.0) for n in names) / total for group, names in GROUPS.items()}
+    return {**found, "other": 1 - sum(found.values())}
+
+
+def as_large(found: dict[str, float], group: str) -> bool:
+    """Whether a group has the largest share, or as good as that."""
+    return found.get(group, 0.0) > max(found.values()) - TIE
 
 
 def _identical(steps: list[dict[str, Any]]) -> bool:
