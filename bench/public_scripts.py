@@ -28,6 +28,7 @@ CLAIM = "Public scripts, unmodified (goal: same output, exit code and weights; 1
 NAME = "public-scripts"
 SUMS_WITHIN = 0.02  # phases against the step
 TIE = 0.05  # shares that differ by less are as large
+MORE_PLAIN = 4  # plain runs that must all print the same before a difference is blamed on hasten
 SLOWEST = 0.98  # a found plan must not be slower than this
 GROUPS = {
     "fetch": ("fetch", "loader start"),
@@ -73,6 +74,8 @@ class Examination:
         self.args = args
         self.verdict = Verdict(script.name, script.source, by_hand=script.by_hand)
         self.arms: list[Arm] = []
+        self.more: list[Arm] = []
+        self.itself: bool | None = None
 
     def run(self) -> Verdict:
         first = self._keep(self.bench.first(self.script))
@@ -109,10 +112,21 @@ class Examination:
         found = difference(first.stdout, second.stdout, arm.stdout, numbers=identical)
         if found and self.script.prints_samples and not identical:
             self.verdict.remarks.append(f"{arm.way}: prints text drawn from the model, which rounding changes")
+        elif found and self._differs_from_itself():
+            self.verdict.remarks.append(f"{arm.way}: the script's output differs from run to run, by itself, too")
         elif found:
             broken.append(f"{arm.way}: stdout: {found}")
         if identical and self.verdict.seeded and arm.weights != second.weights:
             broken.append(f"{arm.way}: the final weights differ")
+
+    def _differs_from_itself(self) -> bool:
+        """Whether more plain runs, up to four, print something else than the first two, which may agree by chance."""
+        first, second = self.plain
+        while self.itself is None and len(self.more) < MORE_PLAIN:
+            self.more.append(self._keep(self.bench.plain(self.script, first.steps if first.stopped else 0)))
+            if difference(first.stdout, second.stdout, self.more[-1].stdout, numbers=True):
+                self.itself = True
+        return bool(self.itself)
 
     def _explained(self, arm: Arm) -> None:
         self._left_alone(arm, identical=True)
