@@ -194,6 +194,18 @@ class ModelFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class SuccessionFacts:
+    """Models of one class and size, each with an optimizer of its own, that were trained one after the other."""
+
+    model: str
+    optimizer: str
+    elements: int = 0
+    models: int = 0
+    steps: int = 0
+    interleaved: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Usage:
     """Per-step use of the machine by this process over the window."""
 
@@ -271,6 +283,7 @@ class Trace:
     loaders: tuple[LoaderFacts, ...] = ()
     optimizers: tuple[OptimizerFacts, ...] = ()
     models: tuple[ModelFacts, ...] = ()
+    successions: tuple[SuccessionFacts, ...] = ()
     usage: Usage = field(default_factory=Usage)
     process: Process = field(default_factory=Process)
     hot: tuple[Hot, ...] = ()

@@ -94,7 +94,7 @@ class Stack:
         self._lay(i, torch.from_numpy(slot.state.flat[:3]))
         self.places[i] = slot
         if self.y is None:
-            y = torch.from_numpy(slot.job.task.y[:1])
+            y = torch.from_numpy(slot.job.task.y[:1].copy())  # windows cannot be written to, which torch warns of
             self.y = torch.zeros(self.width, self.size, *y.shape[1:], dtype=y.dtype)
             self._measure_masks()
 

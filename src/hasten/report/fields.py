@@ -68,6 +68,14 @@ FIELDS: dict[str, dict[str, str]] = {
         "evaluations_with_graph": "of them, calls that recorded a graph",
         "evaluation_place": "the line that evaluates it",
     },
+    "SuccessionFacts": {
+        "model": "their class",
+        "optimizer": "their optimizers' class",
+        "elements": "numbers in one model's parameters",
+        "models": "how many were trained, the running one included",
+        "steps": "steps of all of them",
+        "interleaved": "steps of any earlier optimizer, and earlier models that got another one; 0: strictly in turn",
+    },
     "Usage": {
         "cpu_seconds": "processor time of this process per step, all threads",
         "system_seconds": "of it, in the kernel",
@@ -124,6 +132,7 @@ FIELDS: dict[str, dict[str, str]] = {
         "loaders": "data loaders that were iterated",
         "optimizers": "optimizers that stepped",
         "models": "modules that were called",
+        "successions": "models of one class and size that were trained one after the other",
         "usage": "use of the machine per step",
         "process": "switches and facts of the process",
         "hot": "busy lines, busiest first",

@@ -52,6 +52,8 @@ _MODULES = (
     "e603_checkpoint_share",
     "g701_graph_kept_alive",
     "g702_growing_step",
+    # About the whole job, and the largest change of a script: last.
+    "w801_many_models",
 )
 
 

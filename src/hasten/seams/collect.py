@@ -22,6 +22,7 @@ from hasten.core.trace import (
     Phase,
     Place,
     Process,
+    SuccessionFacts,
     Trace,
 )
 from hasten.measure import machine
@@ -68,6 +69,7 @@ def collect(watch: Watch, window: Window, *, ended: str = "") -> Trace:
         loaders=tuple(_loader(r) for r in watch.loaders.values() if r.batches),
         optimizers=tuple(o for r in watch.optimizers.values() if (o := _optimizer(r)) is not None),
         models=tuple(m for r in watch.models.values() if (m := _model(r)) is not None),
+        successions=tuple(_successions(watch)),
         usage=window.usage,
         process=_process(watch),
         hot=tuple(_hot(window.samples, max(watch.steps - WARM, 1))),
@@ -306,6 +308,13 @@ def _optimizer_settings(optimizer: Any) -> OptimizerFacts:
         can_foreach="foreach" in group,
         can_fuse="fused" in group,
     )
+
+
+def _successions(watch: Watch) -> Iterable[SuccessionFacts]:
+    """Lines of models that followed each other; the running one's steps count as well."""
+    returns = watch.succession.returns
+    for line, running in watch.succession.counted():
+        yield SuccessionFacts(line.model, line.optimizer, line.elements, line.models, line.steps + running, returns)
 
 
 def _model(record: Any) -> ModelFacts | None:

@@ -18,6 +18,7 @@ from typing import Any
 from hasten.core.trace import PHASES
 from hasten.measure.clock import EVALUATION, INDEX, PYTHON, PhaseClock
 from hasten.seams.locate import Sampler
+from hasten.seams.succession import Succession
 
 FETCH = INDEX["fetch"]
 OPTIMIZER = INDEX["optimizer"]
@@ -147,6 +148,7 @@ class Watch:
     iterators: weakref.WeakKeyDictionary[Any, LoaderRecord] = field(default_factory=weakref.WeakKeyDictionary)
     models: dict[int, ModelRecord] = field(default_factory=dict)
     optimizers: dict[int, OptimizerRecord] = field(default_factory=dict)
+    succession: Succession = field(default_factory=Succession)
     feeding: LoaderRecord | None = None
     trained_from: LoaderRecord | None = None
     tentative: ModelRecord | None = None
@@ -195,6 +197,9 @@ class Watch:
             record = self.optimizers[id(optimizer)] = OptimizerRecord(weakref.ref(optimizer))
             if self.new_target is not None:
                 self.new_target("optimizer", optimizer)
+            self.succession.begin(record, optimizer, reversed(self.models.values()))
+        elif record is not self.succession.newest:
+            self.succession.returns += 1
         record.steps += 1
         if not self.light:
             self.clock.enter(OPTIMIZER)
@@ -215,11 +220,16 @@ class Watch:
         key = id(optimizer)
         if key != self.clock_key:
             self.others += 1
-            if self.clock_key and self.clock_name == "optimizer" and self.others < IDLE_CLOCK:
+            if self._clock_ticks() and self.others < IDLE_CLOCK:
                 return
             self.clock_key, self.clock_name = key, "optimizer"
         self.others = 0
         self.boundary()
+
+    def _clock_ticks(self) -> bool:
+        """Whether the clock optimizer may step again: it is there, and the script has not done with it."""
+        record = self.optimizers.get(self.clock_key) if self.clock_name == "optimizer" else None
+        return record is not None and record.optimizer is not None
 
     def backward_left(self) -> None:
         """A backward pass is over."""

@@ -1,0 +1,101 @@
+"""Many small models of one shape are trained one after the other.
+
+Why it is slow
+    A step of a small network costs calls, not arithmetic: some hundred microseconds go to Python, the dispatcher, the
+    loader and the optimizer, and they are paid for every step of every model.
+
+Remedy
+    None from outside. By hand: ``hasten.fleet.fit(make_model, tasks, ...)`` trains all of them together with the result
+    of the loop; ``prove=8`` compares eight of them with it. A library of your own that stacks the models, or one
+    model for all keys, cures it, too.
+
+Fidelity
+    equivalent: sums round differently. The order of the rows and the initial weights come from fleet's own random
+    streams, so single models differ as they do with another seed.
+
+When it does not help
+    Models that depend on each other (boosting, meta-learning, one starting from the last one's weights), and large
+    ones, whose steps are arithmetic. The range is measured on a CPU: 43 times for small perceptrons against a
+    DataLoader loop, 22 times against a loop over index batches, 2 times for a convolutional module that has to be
+    stacked; nothing is said where the script uses a GPU. Less than twelve models are taken for folds or seeds. Loops
+    through skorch pass the same points of torch and are seen. Scikit-learn's ``MLPRegressor`` does not use torch: such
+    a loop cannot be seen, though ``hasten.fleet`` trains the same networks.
+
+References
+    https://docs.pytorch.org/tutorials/intermediate/ensembling.html
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+
+from hasten.core.finding import Finding, Rule
+from hasten.core.trace import Place, Trace
+from hasten.seams.source import callers, calls, differentiates, function_around, loops_around, place_in
+
+LEAST_MODELS = 12  # more than the ten folds of a cross-validation
+LEAST_STEPS = 20  # a model, on average; the inner loops of meta-learning take fewer
+MOST_SECONDS = 0.005  # a step; longer ones are arithmetic, which fleet does not make less
+MOST_ELEMENTS = 100_000  # in a model; weights, gradients and moments then take 1.6 MB, about a core's cache
+PREDICTED = (1.5, 40.0)  # bench/fleet_module.py: 2.0 (1.8-2.2); bench/fleet_1660.py: 43 against a DataLoader loop
+MOST_CALLS = 3  # functions between the loop and the line that makes the optimizer
+
+
+def detect(trace: Trace) -> Iterator[Finding]:
+    short = trace.step_median <= MOST_SECONDS
+    if not short or trace.process.device != "cpu":
+        return
+    for facts in trace.successions:
+        if facts.models < LEAST_MODELS or facts.interleaved or facts.elements > MOST_ELEMENTS:
+            continue
+        if facts.steps < LEAST_STEPS * facts.models:
+            continue
+        each = facts.steps / facts.models
+        yield RULE.finding(
+            f"{facts.models} models of one shape so far, one after the other: {each:,.0f} steps each,"
+            f" {1000 * trace.step_median:.2f} ms a step",
+            _loop(trace.place("optimizer"), facts.optimizer),
+            PREDICTED,
+            label="trains many models of one shape",
+            advice="train them all together: hasten.fleet.fit(make_model, tasks, ..., prove=8)",
+            notes=(f"each is a {facts.model} of {facts.elements:,} parameters, trained by {facts.optimizer}",),
+        )
+
+
+def _loop(place: Place | None, optimizer: str) -> Place | None:
+    """The loop over the models: around what makes the optimizer, or around the library call that trains.
+
+    Args:
+        place: the line that steps the optimizers. optimizer: name of their class.
+    """
+    if place is None:
+        return None
+    made = calls(place.file, lambda call: _name(call) == optimizer)
+    found = _around(made[0]) if len(made) == 1 else None
+    if found is not None:
+        return found
+    loops = loops_around(place.file, place.line)
+    if loops and not differentiates(loops[0]):
+        return place_in(place.file, loops[0], place.function)
+    return place
+
+
+def _around(place: Place) -> Place | None:
+    """The innermost loop around a line; where its function has none, around the only call of that function."""
+    for _ in range(MOST_CALLS):
+        loops = loops_around(place.file, place.line)
+        if loops:
+            return place_in(place.file, loops[0], place.function)
+        found = callers(place.file, function_around(place.file, place.line))
+        if len(found) != 1:
+            return None
+        place = found[0]
+    return None
+
+
+def _name(call: ast.Call) -> str:
+    return call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+
+
+RULE = Rule("W801", "many-models", detect, __doc__)

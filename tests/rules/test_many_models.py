@@ -1,0 +1,110 @@
+"""W801: fires on many models of one shape, one after the other, and on nothing that only looks like it."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from hasten.core.trace import Process, Trace
+from hasten.rules.w801_many_models import RULE
+from hasten.seams.collect import _successions
+from hasten.seams.watch import Watch
+
+CASES = {
+    "many": (
+        "for key in range(20):\n    model = network()\n    o = adam(model)\n    for _ in range(40): step(model, o)",
+        True,
+    ),
+    "all_kept": (
+        "kept = [(m, adam(m)) for m in (network() for _ in range(20))]\n"
+        "for model, o in kept:\n    for _ in range(40): step(model, o)",
+        True,
+    ),
+    "five_folds": (
+        "for fold in range(5):\n    m = network()\n    o = adam(m)\n    for _ in range(100): step(m, o)",
+        False,
+    ),
+    "adversarial": (
+        "a, b = network(), network()\np, q = adam(a), adam(b)\nfor _ in range(200):\n    step(a, p)\n    step(b, q)",
+        False,
+    ),
+    "many_in_turn": (
+        "kept = [(m, adam(m)) for m in (network() for _ in range(20))]\n"
+        "for _ in range(30):\n    for model, o in kept: step(model, o)",
+        False,
+    ),
+    "one_model_restarted": (
+        "model = network()\nfor cycle in range(20):\n    o = adam(model)\n    for _ in range(40): step(model, o)",
+        False,
+    ),
+    "two_optimizers_of_a_model": (
+        "m = network()\np, q = adam(m[0]), adam(m[2])\nfor _ in range(200): step(m, p, q)",
+        False,
+    ),
+    "widths_differ": (
+        "for width in range(1, 21):\n    m = nn.Linear(4, width)\n    o = adam(m)\n    for _ in range(40): step(m, o)",
+        False,
+    ),
+    "few_steps_each": (
+        "for task in range(60):\n    m = network()\n    o = adam(m)\n    for _ in range(5): step(m, o)",
+        False,
+    ),
+}
+
+
+def watched(body: str, median: float = 0.001, device: str = "cpu") -> Trace:
+    """What a watch knows after a script's loops; models and optimizers come and go as the script lets them."""
+    watch = Watch()
+
+    def step(model: nn.Module, *optimizers: torch.optim.Optimizer) -> None:
+        watch.module_called(model, True)
+        for optimizer in optimizers:
+            watch.optimizer_entered(optimizer)
+            watch.optimizer_left(optimizer)
+
+    names = {"nn": nn, "network": network, "adam": adam, "step": step}
+    exec(body, names)
+    facts = tuple(_successions(watch))
+    return Trace("train.py", step_median=median, successions=facts, process=Process(device=device))
+
+
+def network() -> nn.Module:
+    return nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1))
+
+
+def adam(model: nn.Module) -> torch.optim.Optimizer:
+    return torch.optim.Adam(model.parameters())
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_fires_on_models_one_after_the_other_only(name: str) -> None:
+    body, fires = CASES[name]
+    trace = watched(body)
+    assert bool(list(RULE.detect(trace))) == fires, trace.successions
+
+
+def test_models_that_are_gone_are_counted() -> None:
+    (facts,) = watched(CASES["many"][0]).successions
+    assert (facts.model, facts.optimizer, facts.elements) == ("Sequential", "Adam", 49)
+    assert (facts.models, facts.steps, facts.interleaved) == (20, 800, 0)
+
+
+def test_long_steps_and_other_devices_are_left_alone() -> None:
+    body = CASES["many"][0]
+    assert not list(RULE.detect(watched(body, median=0.1)))
+    assert not list(RULE.detect(watched(body, median=math.nan)))
+    assert not list(RULE.detect(watched(body, device="cuda")))
+
+
+def test_a_clock_that_is_gone_is_replaced_at_once() -> None:
+    watch = Watch()
+    for _ in range(20):
+        optimizer = adam(network())
+        for _ in range(10):
+            watch.optimizer_entered(optimizer)
+            watch.optimizer_left(optimizer)
+        assert watch.optimizers[id(optimizer)].steps == 10
+    assert watch.steps == 200
