@@ -2,7 +2,8 @@
 
 Two measurements. *Forked pair*: a plan without remedies is replayed (or the loop explained) until the steady state;
 then two forked copies of the process take turns of a few steps, in random order, one of them with everything taken out
-of torch that hasten has put in; the paired differences are the cost. *Whole processes*: the same loop by plain Python
+of torch that hasten has put in. The median of the paired differences is the cost; copies are made anew several times,
+and the interval is that between them. *Whole processes*: the same loop by plain Python
 and under ``hasten run --plan``, in pairs of random order; the loop times itself over its second half. That includes
 everything else (reports, the wider heap), but differs from run to run by much more than what is looked for, as its
 interval says. TraceML, where it is installed, is measured in the second way: it cannot be taken out of a process.
@@ -32,7 +33,8 @@ CLAIM = "Cost of watching with an empty plan (goal: at most 20 µs a step)"
 NAME = "watch-cost"
 SIZES = (0.5, 2.0, 5.0, 50.0)  # milliseconds
 TURN_SECONDS = 0.005  # a turn of a copy
-SETTLE_SECONDS = 1.0  # of steps in a copy before its first turn
+FORKS = 10  # pairs of copies: two copies differ by themselves, as their memory lies elsewhere
+SETTLE_SECONDS = 0.5  # of steps in a copy before its first turn
 WATCHED = Path(__file__).with_name("small_loop.py")
 PEER = ROOT / ".venv-traceml"
 PEER_PACKAGES = ("torch==2.13.0", "traceml-ai==0.5.0")
@@ -62,8 +64,10 @@ def forked(mode: str, milliseconds: float, seconds: float) -> list[Row]:
     command = [sys.executable, __file__, "--inside", str(milliseconds), "--mode", mode, "--seconds", str(seconds)]
     done = subprocess.run(command, env=child_environment(), stdout=subprocess.PIPE, text=True, check=True)
     rows = [[float(x) for x in line.split()] for line in done.stdout.splitlines()]
-    step = statistics.median(r[0] for r in rows)
-    walls, cpus = [r[2] - r[0] for r in rows], [r[3] - r[1] for r in rows]
+    step = statistics.median(r[1] for r in rows)
+    forks = [[r[1:] for r in rows if r[0] == fork] for fork in sorted({r[0] for r in rows})]
+    walls = [statistics.median(r[2] - r[0] for r in mine) for mine in forks]
+    cpus = [statistics.median(r[3] - r[1] for r in mine) for mine in forks]
     return [
         Row(f"hasten {mode}", "forked pair", "wall", step, centre(walls, "s"), walls),
         Row(f"hasten {mode}", "forked pair", "CPU", step, centre(cpus, "s"), cpus),
@@ -100,12 +104,13 @@ def inside(mode: str, milliseconds: float, seconds: float) -> None:
         watch.sampler.stop()
         watch.forking = True  # the copies stay watched
         settle = max(10, round(SETTLE_SECONDS * 1000 / milliseconds))
-        without = Copy(steps, lambda: take_out(session), count, settle)
-        with_ = Copy(steps, lambda: _resume(watch, HERTZ_AFTER if sampling else 0.0), count, settle)
-        for row in pairs(without, with_, seconds):
-            print(*row)
-        without.end()
-        with_.end()
+        ways = {"without": lambda: take_out(session), "with": lambda: _resume(watch, HERTZ_AFTER if sampling else 0.0)}
+        for fork in range(FORKS):
+            copies = {way: Copy(steps, ways[way], count, settle) for way in random.sample(sorted(ways), 2)}
+            for row in pairs(copies["without"], copies["with"], seconds / FORKS):
+                print(fork, *row)
+            for copy in copies.values():
+                copy.end()
         take_out(session)
 
 
