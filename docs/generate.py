@@ -164,7 +164,8 @@ def samples(photos: str) -> dict[str, str]:
     with tempfile.TemporaryDirectory() as folder:
         plan = str(Path(folder) / "train.hasten.json")
         explain = ["explain", "demo/train.py", photos, "--epochs", "2"]
-        run = ["run", "--allow", "identical", "--save-plan", plan, "demo/train.py", photos, "--epochs", "6"]
+        limits = ["--budget", "60", "--allow", "identical", "--save-plan", plan]
+        run = ["run", *limits, "demo/train.py", photos, "--epochs", "6"]
         return {"sample:explain": _sample(explain), "sample:run": _sample(run).replace(plan, "train.hasten.json")}
 
 

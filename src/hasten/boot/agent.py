@@ -56,7 +56,7 @@ class Session:
         watch, patches = self.watch, self.patches
         for seam in (optimizer, backward, wait, copy, checkpoint, log):
             seam.install(watch, self.close)
-        loader.install(watch, patches, self.close)
+        loader.install(watch, patches)
         self.forward = forward.install(watch, patches)
         self.switchboard = Switchboard(watch, self.forward)
         atexit.register(self.end, "finished")

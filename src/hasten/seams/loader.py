@@ -16,11 +16,10 @@ START = INDEX["loader start"]
 _get_frame = sys._getframe
 
 
-def install(watch: Watch, patches: Patches, close: Patches) -> None:
+def install(watch: Watch, patches: Patches) -> None:
     """Wrap making an iterator, asking it for a batch, and making a fetcher (also in forked workers).
 
-    Args:
-        close: where the wrapper goes that every step passes.
+    These stay for good: batches that were taken from workers ahead of a trial are handed out by the second of them.
     """
     from torch.utils.data import DataLoader
     from torch.utils.data import dataloader as module
@@ -28,7 +27,7 @@ def install(watch: Watch, patches: Patches, close: Patches) -> None:
     base = module._BaseDataLoaderIter
     patches.set(DataLoader, "__iter__", _iter(watch, DataLoader.__iter__))
     watch.fetch = base.__next__
-    close.set(base, "__next__", _next(watch, base.__next__))
+    patches.set(base, "__next__", _next(watch, base.__next__))
     original = module._DatasetKind.create_fetcher
 
     def create_fetcher(*args: Any, **kwargs: Any) -> Any:
