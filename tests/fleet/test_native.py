@@ -24,7 +24,7 @@ from hasten.fleet.state import Layout
 from hasten.fleet.tasks import Job, from_mapping, jobs_of
 
 try:
-    build.library()
+    build.kernel()
 except build.NoCompiler:
     pytest.skip("no C++ compiler here", allow_module_level=True)
 
@@ -170,11 +170,11 @@ def test_what_is_no_chain_is_refused(module: nn.Module) -> None:
 def test_without_a_compiler_there_is_an_error_that_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
     monkeypatch.setattr(build, "compiler", lambda: None)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    build.library.cache_clear()
+    build.kernel.cache_clear()
     with pytest.raises(build.NoCompiler, match="CXX"):
-        build.library()
+        build.kernel()
     monkeypatch.undo()
-    build.library.cache_clear()
+    build.kernel.cache_clear()
 
 
 def test_strided_windows_are_read_where_they_lie() -> None:

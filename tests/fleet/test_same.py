@@ -11,11 +11,11 @@ import torch
 from hasten import fleet
 from hasten.core.errors import UsageError
 from hasten.fleet import streams
-from hasten.fleet.native.build import NoCompiler, library
+from hasten.fleet.native.build import NoCompiler, kernel
 from tests.fleet.common import Convolution, mlp, ragged, rows, weights
 
 try:
-    library()
+    kernel()
     ENGINES = ["native", "stacked", "loop"]
 except NoCompiler:
     ENGINES = ["stacked", "loop"]

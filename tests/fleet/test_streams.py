@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hasten.fleet import streams
-from hasten.fleet.native.build import NoCompiler, library
+from hasten.fleet.native.build import NoCompiler, kernel
 
 
 def test_known_answers_of_philox() -> None:
@@ -36,7 +36,7 @@ def test_the_beginning_does_not_depend_on_how_much_is_drawn() -> None:
 @given(st.integers(0, 2**64 - 1), st.integers(1, 500), st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1))
 def test_the_kernel_draws_the_same(stream: int, count: int, epoch: int, step: int) -> None:
     try:
-        lib = library()
+        lib = kernel()
     except NoCompiler:
         pytest.skip("no C++ compiler here")
     found = np.empty(count, np.uint32)

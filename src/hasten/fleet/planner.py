@@ -15,7 +15,7 @@ from hasten.fleet.engines import ENGINES
 from hasten.fleet.loop import LoopTrainer, fresh
 from hasten.fleet.losses import Loss
 from hasten.fleet.modules import Factory, signature
-from hasten.fleet.native.build import NoCompiler, library
+from hasten.fleet.native.build import NoCompiler, kernel
 from hasten.fleet.native.chain import Chain, NotAChain, chain_of
 from hasten.fleet.native.engine import NativeTrainer
 from hasten.fleet.recipe import Recipe
@@ -81,7 +81,7 @@ def read_chain(kind: Kind, recipe: Recipe) -> tuple[Chain | None, str]:
         return None, f"the {what} is a callable"
     try:
         chain = chain_of(kind.prototype, kind.row)
-        library()
+        kernel()
     except (NotAChain, NoCompiler) as why:
         return None, str(why).splitlines()[0]
     return chain, ""

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 
-from hasten.fleet.native.build import Config, NoCompiler, library
+from hasten.fleet.native.build import Config, NoCompiler, kernel
 from hasten.fleet.recipe import OPTIMIZERS, Recipe
 from hasten.fleet.state import Layout
 from hasten.fleet.tasks import Job
@@ -21,7 +21,7 @@ class Updater:
         self.recipe, self.layout = recipe, layout
         self.gradient = torch.zeros(width, layout.trained)
         try:
-            self.lib: ctypes.CDLL | None = library()
+            self.lib: ctypes.CDLL | None = kernel()
         except NoCompiler:
             self.lib = None
         self.config = Config(

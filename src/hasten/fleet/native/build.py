@@ -44,7 +44,7 @@ def compiler() -> str | None:
 
 
 @functools.cache
-def library(isa: str = "") -> ctypes.CDLL:
+def kernel(isa: str = "") -> ctypes.CDLL:
     """The kernel, ready to be called.
 
     Args:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hasten.core.errors import HastenError
-from hasten.fleet.native.build import library
+from hasten.fleet.native.build import kernel
 from hasten.fleet.native.chain import Chain, compiled, target_width
 from hasten.fleet.recipe import Recipe
 from hasten.fleet.state import Floats, Layout, State
@@ -27,7 +27,7 @@ class NativeTrainer:
 
     def __init__(self, chain: Chain, layout: Layout, recipe: Recipe, isa: str = "") -> None:
         self.chain, self.layout, self.recipe = chain, layout, recipe
-        self.lib = library(isa)
+        self.lib = kernel(isa)
         self._ops, self._config = compiled(chain, layout, recipe)
         self._model = self.lib.hasten_create(self._ops, ctypes.byref(self._config))
         if not self._model:
@@ -124,7 +124,7 @@ def peak(seconds: float = 0.2, isa: str = "") -> float:
     """Fused multiply-adds that one thread of this machine can do at most, in FLOP/s, measured now."""
     import time
 
-    lib = library(isa)
+    lib = kernel(isa)
     lib.hasten_peak(10_000_000)
     best, end = 0.0, time.perf_counter() + seconds
     while time.perf_counter() < end:
