@@ -11,7 +11,8 @@ from hasten.core.remedy import Undo
 from hasten.core.trace import Ceilings
 from hasten.measure.interleave import Pairs
 from hasten.seams import fork
-from hasten.seams.child import WITH, WITHOUT, Alternating, Batches, PullOnly
+from hasten.seams.batches import Batches
+from hasten.seams.child import WITH, WITHOUT, Alternating, PullOnly
 from hasten.seams.record import record_batches
 from hasten.seams.watch import Watch
 
@@ -45,7 +46,7 @@ def measure(watch: Watch) -> Ceilings:
 def _data_free(watch: Watch, recorded: deque[Any] | None) -> tuple[Interval | None, Interval | None, Interval | None]:
     def driver(sender: fork.Sender) -> Alternating:
         batches = Batches(watch, deque(recorded) if recorded is not None else None)
-        watch.serve = batches
+        batches.take_over()
 
         def free() -> Undo:
             batches.free = True

@@ -18,7 +18,8 @@ from hasten.core.codec import decode, encode
 from hasten.core.trace import Event, Hot, Place
 from hasten.measure.clock import INDEX, PYTHON
 from hasten.seams import fork
-from hasten.seams.child import Batches, exchange_folder
+from hasten.seams.batches import Batches
+from hasten.seams.child import exchange_folder
 from hasten.seams.locate import is_users, shown
 from hasten.seams.record import record_batches
 from hasten.seams.source import differentiates, logs, loops_around, place_in
@@ -50,7 +51,7 @@ def count_repeats(watch: Watch) -> Repeats:
 
     def driver(sender: fork.Sender) -> LineCounter:
         if recorded is not None:
-            watch.serve = Batches(watch, recorded)
+            Batches(watch, recorded).take_over()
         return LineCounter(sender, watch, path)
 
     child = fork.go(watch, driver, allowed=(folder,), processes=False)

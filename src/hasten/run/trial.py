@@ -16,7 +16,8 @@ from hasten.core.remedy import Grain, Remedy, Seam, Undo, undo_all
 from hasten.measure.interleave import CHILDREN_DIFFER, LOOKS, Outcome, Pairs, coin_flips
 from hasten.seams import fork
 from hasten.seams.apply import Switchboard
-from hasten.seams.child import LONG_STEP, WITH, WITHOUT, Ahead, Alternating, Batches, Tokened, warm_steps
+from hasten.seams.batches import Ahead, Batches
+from hasten.seams.child import LONG_STEP, WITH, WITHOUT, Alternating, Tokened, warm_steps
 from hasten.seams.record import record_batches
 from hasten.seams.watch import Watch
 
@@ -24,6 +25,7 @@ FORKED_STEPWISE = "fork, step by step"
 FORKED_IN_TURNS = "fork, two children in turns"
 UNIT_SECONDS = 0.02  # a turn lasts at least this long …
 WORKER_UNIT = 4  # … and this many steps where workers deliver in bursts
+TOO_EARLY = "the child ended before it could be timed"
 SILENT_SECONDS = 20.0  # a child that says nothing for so long (beyond its steps) is given up
 
 
@@ -138,7 +140,7 @@ class TrialRoom:
             while not pairs.exhausted:
                 now = time.monotonic()
                 if child.ended:
-                    return "" if pairs.wall else "the child ended before it could be timed"
+                    return "" if pairs.wall else TOO_EARLY
                 if now > end:
                     return "time was up"
                 if now - heard > silent:
@@ -179,7 +181,7 @@ class TrialRoom:
                     self.watch, self._tokened(remedies, fresh, warm, unit), allowed=self.allowed, processes=False
                 )
                 if not self._ready(child, end):
-                    return "the child was not ready in time"
+                    return TOO_EARLY if child.ended else "the child was not ready in time"
                 child.freeze()
             return self._take_turns(children, pairs, end)
 
@@ -279,7 +281,7 @@ class TrialRoom:
         loaders = any(r.seam is Seam.LOADER for r in remedies)
         recorded = deque(self.recorded) if self.recorded is not None and not (fresh or loaders) else None
         batches = Batches(watch, recorded, endless)
-        watch.serve = batches
+        batches.take_over()
         early = [r for r in remedies if r.seam in (Seam.LOADER, Seam.FETCHER)] if fresh or loaders else []
         for remedy in early:  # the new iterator's fetcher, here or in its workers, is made with them on
             self.switchboard.on(remedy, required=False)

@@ -6,8 +6,7 @@ import itertools
 import json
 import statistics
 import time
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from hasten.core.remedy import Undo
@@ -33,95 +32,6 @@ def unusual_phases(watch: Watch) -> tuple[int, ...]:
     """What a step must not hold to be compared with others: what most of the script's steps do not hold."""
     rows = watch.recent(64)
     return tuple(i for i in _DIRTY if 2 * sum(row[i + 1] > 0 for row in rows) <= len(rows))
-
-
-class Batches:
-    """Serves batches to the child's loop so that it never leaves its inner loop.
-
-    An exhausted loader starts anew; batches recorded before the fork are repeated for ever; while ``free`` is set the
-    batch handed out last is handed out again, restored if the script changed it in place.
-    """
-
-    def __init__(self, watch: Watch, recorded: deque[Any] | None, endless: bool = True) -> None:
-        self.watch = watch
-        self.recorded = recorded
-        self.endless = endless
-        self.free = False
-        self.stand_ins: dict[int, tuple[Any, Any]] = {}  # by id: the iterator, kept alive, and the new
-        self._held: Any = None
-        self._pristine: Any = None
-        self._versions: tuple[int, ...] = ()
-
-    def __call__(self, iterator: Any, original: Callable[[Any], Any]) -> Any:
-        record = self.watch.iterators.get(iterator)
-        if record is None or record.role != "training":
-            return original(iterator)
-        if self.free and self._held is not None:
-            return self._held
-        batch = self._take(iterator, original, record)
-        self._held = batch
-        return batch
-
-    def _take(self, iterator: Any, original: Callable[[Any], Any], record: Any) -> Any:
-        if self.recorded is not None:
-            if not self.recorded:
-                raise StopIteration
-            batch = self.recorded.popleft()
-            if self.endless:
-                self.recorded.append(batch)
-            return batch
-        current = self.current(iterator)
-        try:
-            return original(current)
-        except StopIteration:
-            loader = record.loader()
-            if not self.endless or loader is None:
-                raise
-            return original(self.renew(current, loader, record))
-
-    def renew(self, iterator: Any, loader: Any, record: Any) -> Any:
-        """A new iterator, which stands in for ``iterator`` from now on."""
-        fresh = loader._get_iterator()
-        self.stand_ins[id(iterator)] = (iterator, fresh)
-        self.watch.iterators[fresh] = record
-        record.iterator = fresh
-        return fresh
-
-    def current(self, iterator: Any) -> Any:
-        """The iterator that really serves ``iterator``'s loop."""
-        while id(iterator) in self.stand_ins:
-            iterator = self.stand_ins[id(iterator)][1]
-        return iterator
-
-    def mend(self) -> None:
-        """Between steps: keep a clean copy of the held batch, and restore the batch from it if it was changed."""
-        if self._held is None:
-            return
-        import torch
-
-        tensors = list(_tensors(self._held))
-        versions = tuple(t._version for t in tensors)
-        if self._pristine is None or len(self._pristine) != len(tensors) or not self.free:
-            self._pristine = [t.detach().clone() for t in tensors] if self.free else None
-        elif versions != self._versions:
-            with torch.no_grad():
-                for tensor, clean in zip(tensors, self._pristine, strict=True):
-                    tensor.copy_(clean)
-            versions = tuple(t._version for t in tensors)
-        self._versions = versions
-
-
-def _tensors(value: Any) -> Iterator[Any]:
-    import torch
-
-    if isinstance(value, torch.Tensor):
-        yield value
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            yield from _tensors(item)
-    elif isinstance(value, dict):
-        for item in value.values():
-            yield from _tensors(item)
 
 
 class Alternating:
@@ -276,54 +186,6 @@ class Tokened:
                 self.count, self.wall_sum, self.cpu_sum, self.dirty = 0, 0.0, 0.0, False
                 self.sender.await_turn()
         self._start()
-
-
-class Ahead:
-    """Has remedies make what later epochs would find ready, a few batches ahead of the loop."""
-
-    def __init__(self, watch: Watch, batches: Batches, remedies: list[Any], depth: int = 2) -> None:
-        self.watch = watch
-        self.batches = batches
-        self.remedies = [r for r in remedies if hasattr(r, "ahead")]
-        self.depth = depth
-        self._iterator: Any = None
-        self._queue: deque[Any] = deque()
-
-    def __call__(self) -> None:
-        self.batches.mend()
-        record = self.watch.trained_from
-        if not self.remedies or record is None:
-            return
-        iterator = self.batches.current(record.iterator)
-        fetcher = getattr(iterator, "_dataset_fetcher", None)
-        if fetcher is None:
-            return
-        if iterator is not self._iterator:
-            self._iterator = iterator
-            self._queue = deque()
-            iterator._sampler_iter = _Peeked(self._queue, iterator._sampler_iter)
-        source = iterator._sampler_iter.rest
-        while len(self._queue) < self.depth:
-            indices = next(source, None)
-            if indices is None:
-                return
-            self._queue.append(indices)
-            for remedy in self.remedies:
-                remedy.ahead(fetcher, indices)
-
-
-class _Peeked:
-    """A sampler's iterator with a queue of indices taken from it ahead of time."""
-
-    def __init__(self, queue: deque[Any], rest: Iterator[Any]) -> None:
-        self.queue = queue
-        self.rest = rest
-
-    def __iter__(self) -> _Peeked:
-        return self
-
-    def __next__(self) -> Any:
-        return self.queue.popleft() if self.queue else next(self.rest)
 
 
 class Straight:

@@ -51,7 +51,9 @@ def _iter(watch: Watch, original: Any) -> Any:
         clock.enter(START)
         start = clock.last
         try:
-            iterator = original(self)
+            iterator = watch.new_pass(record) if watch.new_pass is not None else None
+            if iterator is None:
+                iterator = original(self)
         finally:
             clock.leave()
             record.starts += 1

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from hasten.seams.batches import tensors
 from hasten.seams.watch import Watch
 
 MOST_BATCHES = 12
@@ -31,18 +32,31 @@ def record_batches(watch: Watch) -> deque[Any] | None:
     if record.loader() is None or not _draws_for_itself(iterator):
         return deque()
     size = 0
-    from hasten.seams.child import _tensors
-
     while len(already) < MOST_BATCHES and size < MOST_BYTES and _may_be_asked(iterator):
         try:
             batch = watch.fetch(iterator)
         except StopIteration:
             break
         already.append(batch)
-        size += sum(t.numel() * t.element_size() for t in _tensors(batch))
+        size += sum(t.numel() * t.element_size() for t in tensors(batch))
     watch.replay = already
     watch.serve = _serve(weakref.ref(iterator), already)
     return deque(already)
+
+
+def may_wait(watch: Watch) -> bool:
+    """Whether a later step is a better one to record batches at: an epoch ends soon, and the next has more to take."""
+    from torch.utils.data import dataloader as module
+
+    record = watch.trained_from
+    iterator = record.iterator if record is not None else None
+    if not isinstance(iterator, module._MultiProcessingDataLoaderIter) or not _draws_for_itself(iterator):
+        return False
+    total = len(_samplers(iterator)[0])
+    given = _generator_is_given(iterator)
+    most = total - (iterator._prefetch_factor * iterator._num_workers if given else 0)
+    now = total - (iterator._send_idx if given else iterator._rcvd_idx)
+    return bool(now < min(MOST_BATCHES, most // 2))
 
 
 def _serve(recorded: Callable[[], Any], already: deque[Any]) -> Callable[[Any, Callable[[Any], Any]], Any]:
@@ -72,5 +86,8 @@ def _draws_for_itself(iterator: Any) -> bool:
 
 def _may_be_asked(iterator: Any) -> bool:
     """Whether asking once more leaves a generator of the script's alone: RandomSampler draws when it is exhausted."""
-    sampler, inner = _samplers(iterator)[0], _samplers(iterator)[-1]
-    return getattr(inner, "generator", None) is None or iterator._send_idx < len(sampler)
+    return not _generator_is_given(iterator) or iterator._send_idx < len(_samplers(iterator)[0])
+
+
+def _generator_is_given(iterator: Any) -> bool:
+    return getattr(_samplers(iterator)[-1], "generator", None) is not None

@@ -171,6 +171,7 @@ class Watch:
     new_target: Callable[[str, Any], None] | None = None
     replay: Any = None
     serve: Any = None
+    new_pass: Callable[[LoaderRecord], Any] | None = None  # in a child: stands in for a loader's own iterator
     fetch: Any = None  # torch's own way to the next batch
     broken: str = ""
     forking: bool = False

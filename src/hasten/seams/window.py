@@ -14,12 +14,13 @@ from hasten.measure.machine import cores
 from hasten.seams.forward import ForwardSeam
 from hasten.seams.locate import SampleKey
 from hasten.seams.opens import Opens
+from hasten.seams.record import may_wait
 from hasten.seams.watch import Watch
 
 WARM = 3  # steps before the window: imports, first allocations, discovery of modules
 LEAST_STEPS = 12  # a window has at least this many steps …
 LEAST_SECONDS = 2.0  # … and seconds,
-MOST_SECONDS = 10.0  # unless it takes longer than this
+MOST_SECONDS = 10.0  # unless it takes longer than this; twice that while an epoch ends that loader workers feed
 HERTZ = 200.0  # stack samples per second inside the window
 HERTZ_AFTER = 40.0  # and after it, for growth and for phases between epochs
 
@@ -98,6 +99,8 @@ class Window:
         elapsed = time.perf_counter() - self._mark.wall
         steps = watch.steps - self.opened_at
         if (steps >= LEAST_STEPS and elapsed >= LEAST_SECONDS) or elapsed >= MOST_SECONDS:
+            if elapsed < 2 * MOST_SECONDS and may_wait(watch):
+                return
             self.close()
             self.then(now)
 

@@ -1,0 +1,59 @@
+"""When batches are taken ahead from a loader's workers."""
+
+from __future__ import annotations
+
+from collections import deque
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch.utils.data import DataLoader, TensorDataset
+
+from hasten.seams.batches import Batches
+from hasten.seams.record import MOST_BATCHES, may_wait, record_batches
+
+BATCHES = 16
+
+
+def watch_of(loader: Any, iterator: Any) -> Any:
+    record = SimpleNamespace(iterator=iterator, loader=lambda: loader, role="training")
+    return SimpleNamespace(
+        trained_from=record, replay=None, serve=None, new_pass=None, fetch=lambda it: next(it), iterators={}
+    )
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_trials_wait_while_an_epoch_ends(given: bool) -> None:
+    """Every step of an epoch at which trials may begin has batches enough; the last ones do not."""
+    data = TensorDataset(torch.arange(2.0 * BATCHES))
+    generator = torch.Generator().manual_seed(0) if given else None
+    loader = DataLoader(data, 2, shuffle=True, num_workers=1, generator=generator)
+    iterator: Any = iter(loader)
+    waits = []
+    for _ in range(BATCHES):
+        next(iterator)
+        waits.append(may_wait(watch_of(loader, iterator)))
+    first = waits.index(True)
+    assert waits == [False] * first + [True] * (BATCHES - first)
+    again: Any = iter(loader)
+    for _ in range(first):
+        next(again)
+    watch = watch_of(loader, again)
+    drawn = generator.get_state() if generator is not None else torch.empty(0)
+    taken = record_batches(watch)
+    assert taken is not None and len(taken) >= min(MOST_BATCHES, BATCHES // 2) - 2
+    assert generator is None or torch.equal(drawn, generator.get_state())
+
+
+def test_a_child_begins_anew_without_the_workers() -> None:
+    """A loop that is left and entered again gets recorded batches; one that must end asks the loader itself."""
+    watch = watch_of(None, iterator := object())
+    record = watch.trained_from
+    watch.iterators[iterator] = record
+    Batches(watch, deque(range(2))).take_over()
+    assert watch.new_pass(record) is iterator
+    assert [watch.serve(iterator, None) for _ in range(5)] == [0, 1, 0, 1, 0]
+    for batches in (Batches(watch, deque(range(2)), endless=False), Batches(watch, None)):
+        batches.take_over()
+        assert watch.new_pass(record) is None
