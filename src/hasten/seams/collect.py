@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import math
 import os
@@ -16,19 +15,16 @@ from hasten.core.trace import (
     Epoch,
     Event,
     Hot,
-    LoaderFacts,
-    ModelFacts,
-    OptimizerFacts,
     Phase,
     Place,
-    Process,
     SuccessionFacts,
     Trace,
 )
 from hasten.measure import machine
 from hasten.measure.clock import INDEX
-from hasten.seams.locate import SampleKey, place_of, place_of_line, resolve, shown
-from hasten.seams.watch import LoaderRecord, Watch
+from hasten.seams.facts import loader_facts, model_facts, optimizer_facts, process_facts
+from hasten.seams.locate import SampleKey, place_of_line, resolve, shown
+from hasten.seams.watch import Watch
 from hasten.seams.window import WARM, Window
 
 SMALL = 0.02  # sub-phases below this share of their phase are summed up as "other"
@@ -66,12 +62,12 @@ def collect(watch: Watch, window: Window, *, ended: str = "") -> Trace:
         phases=phases,
         unaccounted=unaccounted,
         epochs=tuple(_epochs(watch)),
-        loaders=tuple(_loader(r) for r in watch.loaders.values() if r.batches),
-        optimizers=tuple(o for r in watch.optimizers.values() if (o := _optimizer(r)) is not None),
-        models=tuple(m for r in watch.models.values() if (m := _model(r)) is not None),
+        loaders=tuple(loader_facts(r) for r in watch.loaders.values() if r.batches),
+        optimizers=tuple(o for r in watch.optimizers.values() if (o := optimizer_facts(r)) is not None),
+        models=tuple(m for r in watch.models.values() if (m := model_facts(r)) is not None),
         successions=tuple(_successions(watch)),
         usage=window.usage,
-        process=_process(watch),
+        process=process_facts(watch),
         hot=tuple(_hot(window.samples, max(watch.steps - WARM, 1))),
         events=tuple(_events(watch, window)),
         reopened=window.opens.events(),
@@ -221,190 +217,8 @@ def _epochs(watch: Watch) -> Iterable[Epoch]:
             )
 
 
-def _place(raw: Any) -> Place | None:
-    return place_of(*raw) if raw is not None else None
-
-
-def note_facts(watch: Watch) -> None:
-    """Read loaders and modules while they are alive; at the end of a script they are often gone."""
-    for loader in watch.loaders.values():
-        _loader(loader)
-    for model in watch.models.values():
-        _model(model)
-    for optimizer in watch.optimizers.values():
-        _optimizer(optimizer)
-
-
-def _loader(record: LoaderRecord) -> LoaderFacts:
-    """What is known of a loader; its settings as last seen if it is gone."""
-    loader = record.loader()
-    if loader is not None:
-        record.facts = _loader_settings(record, loader)
-    facts = record.facts or LoaderFacts("unknown", "gone")
-    return dataclasses.replace(
-        facts,
-        role=record.role or "unknown",
-        place=_place(record.place),
-        starts=record.starts,
-        start_seconds=record.start_seconds,
-        batches=record.batches,
-    )
-
-
-def _loader_settings(record: LoaderRecord, loader: Any) -> LoaderFacts:
-    from torch.utils.data import IterableDataset, TensorDataset
-    from torch.utils.data._utils.collate import default_collate
-
-    dataset = loader.dataset
-    inner = dataset
-    while hasattr(inner, "dataset") and hasattr(inner, "indices"):
-        inner = inner.dataset
-    try:
-        length = len(dataset)
-    except (TypeError, NotImplementedError):
-        length = -1
-    return LoaderFacts(
-        role=record.role or "unknown",
-        dataset=type(dataset).__qualname__,
-        length=length,
-        batch_size=loader.batch_size if isinstance(loader.batch_size, int) else -1,
-        num_workers=loader.num_workers,
-        persistent_workers=loader.persistent_workers,
-        pin_memory=bool(loader.pin_memory),
-        map_style=not isinstance(dataset, IterableDataset),
-        default_collate=loader.collate_fn is default_collate,
-        tensor_backed=isinstance(inner, TensorDataset),
-    )
-
-
-def _optimizer(record: Any) -> OptimizerFacts | None:
-    """What is known of an optimizer; as last seen if it is gone, None if it was never looked at."""
-    optimizer = record.optimizer
-    if optimizer is not None:
-        record.facts = _optimizer_settings(optimizer)
-    if record.facts is None:
-        return None
-    facts: OptimizerFacts = record.facts
-    return dataclasses.replace(
-        facts,
-        place=_place(record.place),
-        steps=record.steps,
-        zeroes_gradients=record.zeroes_gradients,
-        zero_place=_place(record.zero_place),
-    )
-
-
-def _optimizer_settings(optimizer: Any) -> OptimizerFacts:
-    group = optimizer.param_groups[0] if optimizer.param_groups else {}
-    tensors = [p for g in optimizer.param_groups for p in g["params"]]
-    implementation = "fused" if group.get("fused") else "foreach" if group.get("foreach") else "loop"
-    if group.get("foreach") is None and not group.get("fused") and tensors and tensors[0].is_cuda:
-        implementation = "foreach"
-    return OptimizerFacts(
-        kind=type(optimizer).__name__,
-        tensors=len(tensors),
-        elements=sum(p.numel() for p in tensors),
-        implementation=implementation,
-        can_foreach="foreach" in group,
-        can_fuse="fused" in group,
-    )
-
-
 def _successions(watch: Watch) -> Iterable[SuccessionFacts]:
     """Lines of models that followed each other; the running one's steps count as well."""
     returns = watch.succession.returns
     for line, running in watch.succession.counted():
         yield SuccessionFacts(line.model, line.optimizer, line.elements, line.models, line.steps + running, returns)
-
-
-def _model(record: Any) -> ModelFacts | None:
-    """What is known of a module; as last seen if it is gone, None if it was never seen alive."""
-    module = record.module()
-    if module is not None:
-        record.facts = _model_settings(module)
-    facts: ModelFacts | None = record.facts
-    if facts is None:
-        return None
-    return dataclasses.replace(
-        facts,
-        place=_place(record.place),
-        evaluations=record.evaluations,
-        evaluations_with_graph=record.evaluations_with_graph,
-        evaluation_place=_place(record.evaluation_place),
-    )
-
-
-def _model_settings(module: Any) -> ModelFacts:
-    import torch
-
-    parameters = list(module.parameters())
-    convolutions = [m for m in module.modules() if isinstance(m, torch.nn.Conv2d)]
-    weight = convolutions[0].weight if convolutions else None
-    return ModelFacts(
-        kind=type(module).__name__,
-        elements=sum(p.numel() for p in parameters),
-        modules=sum(1 for _ in module.modules()),
-        dtypes=tuple(sorted({str(p.dtype).removeprefix("torch.") for p in parameters})),
-        conv2d=len(convolutions),
-        channels_last=weight is not None
-        and weight.is_contiguous(memory_format=torch.channels_last)
-        and not weight.is_contiguous(),
-        compiled=getattr(module, "_compiled_call_impl", None) is not None or type(module).__name__ == "OptimizedModule",
-    )
-
-
-def _process(watch: Watch) -> Process:
-    import torch
-
-    from hasten.seams import fork
-
-    reason = fork.why_not()
-    flags = machine.cpu_flags()
-    share, tensor = _denormals(watch)
-    return Process(
-        threads=torch.get_num_threads(),
-        cores=machine.cores(),
-        device="cuda" if torch.cuda.is_available() and torch.cuda.is_initialized() else "cpu",
-        anomaly_mode=torch.is_anomaly_enabled(),
-        anomaly_place=_anomaly_place(watch) if torch.is_anomaly_enabled() else None,
-        denormal_share=share,
-        denormal_tensor=tensor,
-        float32_matmul=torch.get_float32_matmul_precision(),
-        bfloat16_units="amx_bf16" in flags,
-        compiler=machine.has_compiler(),
-        compiled_by_script=watch.compiled_by_script,
-        autocast=watch.autocast,
-        forkable=not reason,
-        why_not_forkable=reason,
-    )
-
-
-def _anomaly_place(watch: Watch) -> Place | None:
-    """The line of the script that switches anomaly detection on, if the script itself does."""
-    from hasten.seams.source import calls
-
-    names = ("set_detect_anomaly", "detect_anomaly")
-    found = calls(shown(watch.script), lambda call: getattr(call.func, "attr", getattr(call.func, "id", "")) in names)
-    return found[0] if found else None
-
-
-def _denormals(watch: Watch, most: int = 1 << 20) -> tuple[float, str]:
-    """Largest share of subnormal numbers among the first ``most`` elements of a weight or optimizer state."""
-    import torch
-
-    worst, name = 0.0, ""
-    left = most
-    for optimizer in (o for r in watch.optimizers.values() if (o := r.optimizer) is not None):
-        for p in (p for g in optimizer.param_groups for p in g["params"]):
-            state = optimizer.state.get(p, {})
-            for label, tensor in (("weight", p), *((str(k), v) for k, v in state.items())):
-                if not isinstance(tensor, torch.Tensor) or tensor.dtype != torch.float32 or tensor.is_cuda:
-                    continue
-                flat = tensor.detach().reshape(-1)[: 1 << 16]
-                left -= flat.numel()
-                if left < 0:
-                    return worst, name
-                tiny = ((flat != 0) & (flat.abs() < torch.finfo(torch.float32).tiny)).float().mean().item()
-                if tiny > worst:
-                    worst, name = tiny, label
-    return worst, name

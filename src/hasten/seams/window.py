@@ -73,7 +73,7 @@ class Window:
         watch.next_call = 1
 
     def note(self) -> None:
-        from hasten.seams.collect import note_facts
+        from hasten.seams.facts import note_facts
 
         note_facts(self.watch)
 
