@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from tests.scripts.lab import assert_tried, assert_untouched
 
 
@@ -13,3 +15,12 @@ def test_files_are_the_same_byte_for_byte(lab: Any) -> None:
     assert_untouched(plain, explained)
     assert_untouched(plain, ran)
     assert_tried(ran)
+
+
+@pytest.mark.parametrize("fault", ["window", "optimizer", "boundary", "forward", "search"])
+def test_a_failure_of_hastens_own_is_one_line(lab: Any, fault: str) -> None:
+    hooks = {"remedies": ["step"], "patches": [f"{fault}_fails"]}
+    plain, ran = lab("trains.py", args=("clipped",), hooks=hooks).all(("plain", "run"))
+    assert_untouched(plain, ran)
+    said = [line for line in ran.said if "planted" in line]
+    assert said == ["hasten: stopped watching (RuntimeError: planted); the script goes on without it\n"]

@@ -6,7 +6,8 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from hasten.seams.watch import LoaderRecord, Watch
+from hasten.seams.known import LoaderRecord
+from hasten.seams.watch import Watch
 
 
 class Batches:

@@ -90,7 +90,10 @@ class ForwardSeam:
                 return call(module, *args, **kwargs)
             watch.depth = 1
             grad = grad_enabled()
-            watch.module_called(module, grad)
+            try:
+                watch.module_called(module, grad)
+            except Exception as error:
+                watch.fail(error)
             clock.enter(FORWARD)
             start = clock.last
             try:

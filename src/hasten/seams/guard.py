@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from hasten.seams import fork
-from hasten.seams.watch import Departed
+from hasten.seams.watch import Departed, Watch
 
 # Signals that can wait until hasten is done; at any other one it stops what it is doing.
 _PATIENT = frozenset({signal.SIGCHLD, signal.SIGALRM, signal.SIGWINCH, signal.SIGURG, signal.SIGCONT})
@@ -39,20 +39,25 @@ def guarded(session: Any, call: Callable[[], None]) -> None:
             quiet.departed = True
             raise
         except Exception as error:
-            _give_up(session)
-            if os.environ.get("HASTEN_DEBUG"):
-                traceback.print_exc()
-            say(f"stopped watching ({type(error).__name__}: {error}); the script goes on without it")
+            failed(session.watch, error)
         finally:
             quiet.end()
     except Interrupted:
-        _give_up(session)
+        _give_up(session.watch)
     quiet.deliver()
 
 
-def _give_up(session: Any) -> None:
-    session.watch.at_step = None
-    session.watch.sampler.stop()
+def failed(watch: Watch, error: Exception) -> None:
+    """Say what went wrong, called where it is caught, and do nothing more between the script's steps."""
+    _give_up(watch)
+    if os.environ.get("HASTEN_DEBUG"):
+        traceback.print_exc()
+    say(f"stopped watching ({type(error).__name__}: {error}); the script goes on without it")
+
+
+def _give_up(watch: Watch) -> None:
+    watch.at_step = None
+    watch.sampler.stop()
 
 
 class Undisturbed:

@@ -7,9 +7,10 @@ import threading
 from typing import Any
 
 from hasten.measure.clock import INDEX
+from hasten.seams.known import LoaderRecord
 from hasten.seams.locate import user_frame
 from hasten.seams.patch import Patches
-from hasten.seams.watch import LoaderRecord, Watch
+from hasten.seams.watch import Watch
 
 FETCH = INDEX["fetch"]
 START = INDEX["loader start"]

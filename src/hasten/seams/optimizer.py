@@ -27,7 +27,10 @@ def install(watch: Watch, patches: Patches) -> None:
     clock = watch.clock
 
     def before(optimizer: Any, _args: Any, _kwargs: Any) -> None:
-        watch.optimizer_entered(optimizer)
+        try:
+            watch.optimizer_entered(optimizer)
+        except Exception as error:
+            watch.fail(error)
 
     def after(optimizer: Any, _args: Any, _kwargs: Any) -> None:
         if clock.locate is not None and threading.get_ident() == clock.thread:
@@ -36,7 +39,10 @@ def install(watch: Watch, patches: Patches) -> None:
             record = watch.optimizers.get(id(optimizer))
             if record is not None and record.place is None:
                 record.place = (frame.f_code, frame.f_lasti)
-        watch.optimizer_left(optimizer)
+        try:
+            watch.optimizer_left(optimizer)
+        except Exception as error:
+            watch.fail(error)
 
     register_optimizer_step_pre_hook(before)
     register_optimizer_step_post_hook(after)

@@ -17,6 +17,7 @@ from typing import Any
 
 from hasten.core.trace import PHASES
 from hasten.measure.clock import EVALUATION, INDEX, PYTHON, PhaseClock
+from hasten.seams.known import LoaderRecord, ModelRecord, OptimizerRecord
 from hasten.seams.locate import Sampler
 from hasten.seams.succession import Succession
 
@@ -34,78 +35,6 @@ _NO_PHASES = [0] * len(PHASES)
 
 class Departed(BaseException):
     """Raised in a freshly forked child to leave hasten's own frames and go on in the user's loop."""
-
-
-class LoaderRecord:
-    """What is known of one DataLoader."""
-
-    __slots__ = (
-        "batches",
-        "epochs",
-        "facts",
-        "last_fetch",
-        "loader",
-        "place",
-        "reference",
-        "role",
-        "serving",
-        "start_seconds",
-        "starts",
-    )
-
-    def __init__(self, loader: Any) -> None:
-        self.loader = weakref.ref(loader)
-        self.facts: Any = None  # as last read while the loader was alive
-        self.role = ""
-        self.starts = 0
-        self.start_seconds = 0.0
-        self.batches = 0
-        self.place: Any = None
-        self.reference: Any = None
-        self.serving = 0
-        self.last_fetch = 0
-        self.epochs: list[tuple[int, float]] = []
-
-    @property
-    def iterator(self) -> Any:
-        """The iterator that was asked last; None when it is gone. It lives only as long as the script wants it to."""
-        return self.reference() if self.reference is not None else None
-
-    @iterator.setter
-    def iterator(self, iterator: Any) -> None:
-        self.reference = weakref.ref(iterator)
-        self.serving = id(iterator)
-
-
-@dataclass
-class ModelRecord:
-    """What is known of one outermost module."""
-
-    module: Any
-    trained: bool = False
-    trains_in_eval_mode: bool = False
-    evaluations: int = 0
-    evaluations_with_graph: int = 0
-    place: Any = None
-    evaluation_place: Any = None
-    channels: bool = False
-    facts: Any = None  # as last read while the module was alive
-
-
-@dataclass
-class OptimizerRecord:
-    """What is known of one optimizer; None stands for one that the script has done with."""
-
-    reference: Callable[[], Any]
-    place: Any = None
-    steps: int = 0
-    zeroes_gradients: bool = False
-    zero_place: Any = None
-    facts: Any = None  # as last read while the optimizer was alive
-
-    @property
-    def optimizer(self) -> Any:
-        return self.reference()
 
 
 def main_file() -> str:
@@ -173,7 +102,7 @@ class Watch:
     serve: Any = None
     new_pass: Callable[[LoaderRecord], Any] | None = None  # in a child: stands in for a loader's own iterator
     fetch: Any = None  # torch's own way to the next batch
-    broken: str = ""
+    broken: bool = False
     forking: bool = False
     keeper: Any = None
 
@@ -189,7 +118,7 @@ class Watch:
     def optimizer_entered(self, optimizer: Any) -> None:
         """An optimizer's step begins."""
         if threading.get_ident() != self.clock.thread:
-            if self.steps or self.clock.stack:
+            if self.steps or self.clock.stack or self.broken:
                 self.foreign_steps += 1
                 return
             self._move_to_this_thread()
@@ -292,12 +221,26 @@ class Watch:
             self.at_step(now)  # type: ignore[misc]
         except Departed:
             return
+        except Exception as error:
+            self.fail(error)
         finally:
-            clock.thread = thread
+            clock.thread = -1 if self.broken else thread
             now = clock.now()
             self.step_started = now
             clock.pause_until(now)
             self.sampler.skip()
+
+    def fail(self, error: Exception) -> None:
+        """Something of hasten's has failed: from here on the script runs as if it were not there."""
+        if self.driver is not None:
+            raise error  # a child is given up
+        if self.broken:
+            return
+        from hasten.seams.guard import failed
+
+        failed(self, error)
+        self.broken = True
+        self.clock.thread = -1  # no thread's; every wrapper calls the original and nothing else
 
     def _fold(self, wall: int, spent: list[int]) -> None:
         pending = self._pending

@@ -165,3 +165,47 @@ def disk_fills() -> None:
             print("hasten: the disk is full", file=sys.stderr)
 
     RowStore.__init__ = __init__  # type: ignore[method-assign]
+
+
+def _fails(where: type, name: str, after: int = 5) -> None:
+    """Calls of a method of hasten's fail from the given one on."""
+    original = getattr(where, name)
+    left = [after]
+
+    def fail(*args: Any, **kwargs: Any) -> Any:
+        left[0] -= 1
+        if left[0] < 0:
+            raise RuntimeError("planted")
+        return original(*args, **kwargs)
+
+    setattr(where, name, fail)
+
+
+def window_fails() -> None:
+    from hasten.seams.window import Window
+
+    _fails(Window, "_step")
+
+
+def optimizer_fails() -> None:
+    from hasten.seams.watch import Watch
+
+    _fails(Watch, "optimizer_entered")
+
+
+def boundary_fails() -> None:
+    from hasten.seams.watch import Watch
+
+    _fails(Watch, "boundary")
+
+
+def forward_fails() -> None:
+    from hasten.seams.watch import Watch
+
+    _fails(Watch, "module_called")
+
+
+def search_fails() -> None:
+    from hasten.run.search import Search
+
+    _fails(Search, "run", 0)

@@ -1,0 +1,193 @@
+"""What is known of loaders, modules, optimizers and the process."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+from hasten.core.trace import LoaderFacts, ModelFacts, OptimizerFacts, Place, Process
+from hasten.measure import machine
+from hasten.seams.known import LoaderRecord
+from hasten.seams.locate import place_of, shown
+from hasten.seams.watch import Watch
+
+
+def _place(raw: Any) -> Place | None:
+    return place_of(*raw) if raw is not None else None
+
+
+def note_facts(watch: Watch) -> None:
+    """Read loaders and modules while they are alive; at the end of a script they are often gone."""
+    for loader in watch.loaders.values():
+        loader_facts(loader)
+    for model in watch.models.values():
+        model_facts(model)
+    for optimizer in watch.optimizers.values():
+        optimizer_facts(optimizer)
+
+
+def _last_seen(record: Any, thing: Any, settings: Callable[[Any], Any]) -> Any:
+    """The settings of a thing now, or as last seen if it is gone; None if it was never looked at."""
+    if thing is not None:
+        record.facts = settings(thing)
+    return record.facts
+
+
+def loader_facts(record: LoaderRecord) -> LoaderFacts:
+    """What is known of a loader."""
+    facts = _last_seen(record, record.loader(), _loader_settings) or LoaderFacts("unknown", "gone")
+    return dataclasses.replace(
+        facts,
+        role=record.role or "unknown",
+        place=_place(record.place),
+        starts=record.starts,
+        start_seconds=record.start_seconds,
+        batches=record.batches,
+    )
+
+
+def _loader_settings(loader: Any) -> LoaderFacts:
+    from torch.utils.data import IterableDataset, TensorDataset
+    from torch.utils.data._utils.collate import default_collate
+
+    dataset = loader.dataset
+    inner = dataset
+    while hasattr(inner, "dataset") and hasattr(inner, "indices"):
+        inner = inner.dataset
+    try:
+        length = len(dataset)
+    except Exception:  # the script's own code, and no part of what it asked for
+        length = -1
+    return LoaderFacts(
+        role="unknown",
+        dataset=type(dataset).__qualname__,
+        length=length,
+        batch_size=loader.batch_size if isinstance(loader.batch_size, int) else -1,
+        num_workers=loader.num_workers,
+        persistent_workers=loader.persistent_workers,
+        pin_memory=bool(loader.pin_memory),
+        map_style=not isinstance(dataset, IterableDataset),
+        default_collate=loader.collate_fn is default_collate,
+        tensor_backed=isinstance(inner, TensorDataset),
+    )
+
+
+def optimizer_facts(record: Any) -> OptimizerFacts | None:
+    """What is known of an optimizer."""
+    facts: OptimizerFacts | None = _last_seen(record, record.optimizer, _optimizer_settings)
+    if facts is None:
+        return None
+    return dataclasses.replace(
+        facts,
+        place=_place(record.place),
+        steps=record.steps,
+        zeroes_gradients=record.zeroes_gradients,
+        zero_place=_place(record.zero_place),
+    )
+
+
+def _optimizer_settings(optimizer: Any) -> OptimizerFacts:
+    group = optimizer.param_groups[0] if optimizer.param_groups else {}
+    tensors = [p for g in optimizer.param_groups for p in g["params"]]
+    implementation = "fused" if group.get("fused") else "foreach" if group.get("foreach") else "loop"
+    if group.get("foreach") is None and not group.get("fused") and tensors and tensors[0].is_cuda:
+        implementation = "foreach"
+    return OptimizerFacts(
+        kind=type(optimizer).__name__,
+        tensors=len(tensors),
+        elements=sum(p.numel() for p in tensors),
+        implementation=implementation,
+        can_foreach="foreach" in group,
+        can_fuse="fused" in group,
+    )
+
+
+def model_facts(record: Any) -> ModelFacts | None:
+    """What is known of a module."""
+    facts: ModelFacts | None = _last_seen(record, record.module(), _model_settings)
+    if facts is None:
+        return None
+    return dataclasses.replace(
+        facts,
+        place=_place(record.place),
+        evaluations=record.evaluations,
+        evaluations_with_graph=record.evaluations_with_graph,
+        evaluation_place=_place(record.evaluation_place),
+    )
+
+
+def _model_settings(module: Any) -> ModelFacts:
+    import torch
+
+    parameters = list(module.parameters())
+    convolutions = [m for m in module.modules() if isinstance(m, torch.nn.Conv2d)]
+    weight = convolutions[0].weight if convolutions else None
+    return ModelFacts(
+        kind=type(module).__name__,
+        elements=sum(p.numel() for p in parameters),
+        modules=sum(1 for _ in module.modules()),
+        dtypes=tuple(sorted({str(p.dtype).removeprefix("torch.") for p in parameters})),
+        conv2d=len(convolutions),
+        channels_last=weight is not None
+        and weight.is_contiguous(memory_format=torch.channels_last)
+        and not weight.is_contiguous(),
+        compiled=getattr(module, "_compiled_call_impl", None) is not None or type(module).__name__ == "OptimizedModule",
+    )
+
+
+def process_facts(watch: Watch) -> Process:
+    import torch
+
+    from hasten.seams import fork
+
+    reason = fork.why_not()
+    flags = machine.cpu_flags()
+    share, tensor = _denormals(watch)
+    return Process(
+        threads=torch.get_num_threads(),
+        cores=machine.cores(),
+        device="cuda" if torch.cuda.is_available() and torch.cuda.is_initialized() else "cpu",
+        anomaly_mode=torch.is_anomaly_enabled(),
+        anomaly_place=_anomaly_place(watch) if torch.is_anomaly_enabled() else None,
+        denormal_share=share,
+        denormal_tensor=tensor,
+        float32_matmul=torch.get_float32_matmul_precision(),
+        bfloat16_units="amx_bf16" in flags,
+        compiler=machine.has_compiler(),
+        compiled_by_script=watch.compiled_by_script,
+        autocast=watch.autocast,
+        forkable=not reason,
+        why_not_forkable=reason,
+    )
+
+
+def _anomaly_place(watch: Watch) -> Place | None:
+    """The line of the script that switches anomaly detection on, if the script itself does."""
+    from hasten.seams.source import calls
+
+    names = ("set_detect_anomaly", "detect_anomaly")
+    found = calls(shown(watch.script), lambda call: getattr(call.func, "attr", getattr(call.func, "id", "")) in names)
+    return found[0] if found else None
+
+
+def _denormals(watch: Watch, most: int = 1 << 20) -> tuple[float, str]:
+    """Largest share of subnormal numbers among the first ``most`` elements of a weight or optimizer state."""
+    import torch
+
+    worst, name = 0.0, ""
+    left = most
+    for optimizer in (o for r in watch.optimizers.values() if (o := r.optimizer) is not None):
+        for p in (p for g in optimizer.param_groups for p in g["params"]):
+            state = optimizer.state.get(p, {})
+            for label, tensor in (("weight", p), *((str(k), v) for k, v in state.items())):
+                if not isinstance(tensor, torch.Tensor) or tensor.dtype != torch.float32 or tensor.is_cuda:
+                    continue
+                flat = tensor.detach().reshape(-1)[: 1 << 16]
+                left -= flat.numel()
+                if left < 0:
+                    return worst, name
+                tiny = ((flat != 0) & (flat.abs() < torch.finfo(torch.float32).tiny)).float().mean().item()
+                if tiny > worst:
+                    worst, name = tiny, label
+    return worst, name
