@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from typing import Any
 
@@ -18,7 +17,6 @@ from hasten.seams.watch import Watch
 
 MOST_SECONDS = 8.0  # for either ceiling
 PAIRS = 24
-STALL_SECONDS = 30.0  # a child silent for so long is given up
 
 
 def measure(watch: Watch) -> Ceilings:
@@ -59,7 +57,7 @@ def _data_free(watch: Watch, recorded: deque[Any] | None) -> tuple[Interval | No
         return Alternating(sender, watch, free, prepare=batches.mend, most_pairs=PAIRS)
 
     child = fork.go(watch, driver)
-    rows = drain(child, MOST_SECONDS)
+    rows = child.drain(MOST_SECONDS)
     times = {way: [r[1] for r in rows if r[0] == way] for way in (WITHOUT, WITH)}
     pairs = Pairs()
     for a, b in zip(times[WITHOUT], times[WITH], strict=False):
@@ -71,24 +69,6 @@ def _data_free(watch: Watch, recorded: deque[Any] | None) -> tuple[Interval | No
 
 def _model_free(watch: Watch) -> Interval | None:
     child = fork.go(watch, lambda sender: PullOnly(sender, watch, PAIRS, MOST_SECONDS / 2), processes=False)
-    rows = drain(child, MOST_SECONDS)
+    rows = child.drain(MOST_SECONDS)
     times = [r[1] for r in rows if r[0] == 0]
     return Interval.of_mean(times) if len(times) >= 3 else None
-
-
-def drain(child: fork.Child, seconds: float) -> list[tuple[int, float, float, float, float]]:
-    """All rows of a child until it ends, falls silent, or the time is up; the child is gone afterwards."""
-    end = time.monotonic() + seconds
-    heard = time.monotonic()
-    rows = []
-    try:
-        while not child.ended and time.monotonic() < end and time.monotonic() - heard < STALL_SECONDS:
-            new = child.rows(min(1.0, max(0.01, end - time.monotonic())))
-            if new:
-                heard = time.monotonic()
-            rows.extend(new)
-            if any(r[0] == fork.DONE for r in new):
-                break
-    finally:
-        child.kill()
-    return rows

@@ -10,7 +10,6 @@ import json
 import os
 import shutil
 import sys
-import time
 from types import CodeType, FrameType
 from typing import Any
 
@@ -56,16 +55,12 @@ def count_repeats(watch: Watch) -> Repeats:
 
     child = fork.go(watch, driver, allowed=(folder,), processes=False)
     try:
-        end = time.monotonic() + LIMIT_SECONDS
-        while not child.ended and time.monotonic() < end:
-            if any(r[0] == fork.DONE for r in child.rows(0.5)):
-                break
+        child.drain(LIMIT_SECONDS)
         with open(path, encoding="utf-8") as file:
             return {(f, n): decode(Event, event) for f, n, event in json.load(file)}
     except (OSError, ValueError):
         return {}
     finally:
-        child.kill() if not child.ended else None
         shutil.rmtree(folder, ignore_errors=True)
 
 

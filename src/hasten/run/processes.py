@@ -124,6 +124,9 @@ class ProcessRoom:
                 break
         return Measured(pairs, METHOD, time.monotonic() - start, why)
 
+    def usage(self, remedies: list[Remedy]) -> None:
+        """Not asked here: a process more for a guess is too dear."""
+
     def once(self, remedies: list[Remedy], warm: int, steps: int, perturb: bool = False) -> dict[str, Any] | None:
         """One throw-away process: median step times, digest, weights; None if it ended early."""
         with _folder() as folder:

@@ -69,14 +69,18 @@ class Search:
     trials: list[Trial] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
     _unsuited: set[str] = field(default_factory=set)
+    _asked_again: bool = False
     _proved: tuple[set[str], str] = field(default_factory=lambda: (set(), ""))
 
     def run(self) -> None:
         """Try everything that the budget allows."""
         start = time.monotonic()
-        candidates = list(self.candidates())
-        affordable = self._affordable(candidates)
-        for number, (finding, remedy) in enumerate(candidates):
+        candidates = self.candidates(self.trace)
+        affordable = self._affordable(candidates, self.budget)
+        number = 0
+        while number < len(candidates):
+            finding, remedy = candidates[number]
+            number += 1
             left = self.budget - (time.monotonic() - start)
             trial = _trial(finding, remedy)
             why = self._why_not(finding, remedy, left)
@@ -84,27 +88,49 @@ class Search:
                 why = "dearer to try than the budget allows" if remedy.one_off_seconds else LONG_STEPS
             if why:
                 self.trials.append(replace(trial, why=why))
-                continue
-            share = max(
-                LEAST_TRIAL + 2 * remedy.one_off_seconds,
-                SLACK * self.room.least_seconds(remedy),
-                left / (len(candidates) - number) * 2,
-            )
-            self.say(f"trial {number + 1} of {len(candidates)}: {remedy}")
-            self.trials.append(self._try(finding, remedy, trial, min(left, share)))
-            if self.trials[-1].verdict == "kept" and remedy.seam is Seam.LOADER:
-                candidates.extend(self._reopened(candidates))
+            else:
+                share = max(
+                    LEAST_TRIAL + 2 * remedy.one_off_seconds,
+                    SLACK * self.room.least_seconds(remedy),
+                    left / (len(candidates) - number + 1) * 2,
+                )
+                self.say(f"trial {number} of {len(candidates)}: {remedy}")
+                self.trials.append(self._try(finding, remedy, trial, min(left, share)))
+                if self.trials[-1].verdict == "kept" and remedy.seam is Seam.LOADER:
+                    candidates.extend(self._reopened(candidates))
+            if number == len(candidates):
+                left = self.budget - (time.monotonic() - start)
+                revealed = self._revealed(candidates, left)
+                candidates.extend(revealed)
+                affordable |= self._affordable(revealed, left)
 
-    def candidates(self) -> list[tuple[Finding, Remedy]]:
+    def candidates(self, trace: Trace) -> list[tuple[Finding, Remedy]]:
         """Remedies of all findings in the rules' order, each once."""
-        seen: set[str] = set()
-        out = []
-        for finding in find(self.trace):
+        found: dict[str, tuple[Finding, Remedy]] = {}
+        for finding in find(trace):
             for remedy in finding.remedies:
-                if str(remedy) not in seen:
-                    seen.add(str(remedy))
-                    out.append((finding, remedy))
-        return out
+                found.setdefault(str(remedy), (finding, remedy))
+        return list(found.values())
+
+    def _revealed(self, known: list[tuple[Finding, Remedy]], left: float) -> list[tuple[Finding, Remedy]]:
+        """Remedies of what the kept ones have brought about: another memory layout has other page faults.
+
+        Asked once, of a child with everything kept so far switched on.
+        """
+        if self._asked_again or not self.kept or left < LEAST_TRIAL:
+            return []
+        self._asked_again = True
+        usage = self.room.usage([k.remedy for k in self.kept])
+        if usage is None:
+            return []
+        wall, system, faults = usage
+        trace = replace(
+            self.trace,
+            step=Interval.exact(wall),
+            usage=replace(self.trace.usage, system_seconds=system, minor_faults=faults),
+        )
+        names = {str(r) for _, r in known}
+        return [(f, r) for f, r in self.candidates(trace) if str(r) not in names]
 
     def _reopened(self, candidates: list[tuple[Finding, Remedy]]) -> list[tuple[Finding, Remedy]]:
         """Remedies of fetching that could not be applied before: with other workers they may be."""
@@ -113,10 +139,10 @@ class Search:
         self.trials = [t for t in self.trials if t.remedy not in {str(r) for _, r in again}]
         return again
 
-    def _affordable(self, candidates: list[tuple[Finding, Remedy]]) -> set[str]:
+    def _affordable(self, candidates: list[tuple[Finding, Remedy]], left: float) -> set[str]:
         """Where the budget does not hold the shortest trials of all, those of the remedies that promise most."""
-        left, chosen = self.budget, set()
-        open_ = [(f, r) for f, r in candidates if not self._why_not(f, r, self.budget)]
+        chosen = set()
+        open_ = [(f, r) for f, r in candidates if not self._why_not(f, r, left)]
         for _, remedy in sorted(open_, key=lambda c: -c[0].predicted.value):
             least = self.room.least_seconds(remedy) + self.judge.least_seconds(remedy)
             if least <= left:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import statistics
 import time
 from collections import deque
 from collections.abc import Callable
@@ -17,13 +18,14 @@ from hasten.measure.interleave import CHILDREN_DIFFER, LOOKS, Outcome, Pairs, co
 from hasten.seams import fork
 from hasten.seams.apply import Switchboard
 from hasten.seams.batches import Ahead, Batches
-from hasten.seams.child import LONG_STEP, WITH, WITHOUT, Alternating, Tokened, warm_steps
+from hasten.seams.child import LONG_STEP, WITH, WITHOUT, Alternating, Counted, Tokened, warm_steps
 from hasten.seams.record import record_batches
 from hasten.seams.watch import Watch
 
 FORKED_STEPWISE = "fork, step by step"
 FORKED_IN_TURNS = "fork, two children in turns"
 UNIT_SECONDS = 0.02  # a turn lasts at least this long …
+COUNTED_STEPS = 5  # steps that are asked what they take of the machine
 WORKER_UNIT = 4  # … and this many steps where workers deliver in bursts
 TOO_EARLY = "the child ended before it could be timed"
 SILENT_SECONDS = 20.0  # a child that says nothing for so long (beyond its steps) is given up
@@ -247,12 +249,7 @@ class TrialRoom:
             sender.row(fork.DONE)
             sender.leave()
 
-        child = fork.go(self.watch, driver, allowed=self.allowed, processes=False)
-        end = time.monotonic() + SILENT_SECONDS
-        while not child.ended and time.monotonic() < end:
-            if any(r[0] == fork.DONE for r in child.rows(0.5)):
-                break
-        child.kill()
+        fork.go(self.watch, driver, allowed=self.allowed, processes=False).drain(SILENT_SECONDS)
         try:
             with open(path, encoding="utf-8") as file:
                 words = file.read()
@@ -260,6 +257,23 @@ class TrialRoom:
             return words
         except OSError:
             return "switching it on failed"
+
+    def usage(self, remedies: list[Remedy]) -> tuple[float, float, float] | None:
+        """What a step takes with ``remedies`` on: seconds, the kernel's seconds, page faults, each the median of a few
+        steps in one child; None if none were taken."""
+        warm = max(warm_steps(self.step_seconds), self._settle(remedies))
+
+        def driver(sender: fork.Sender) -> Counted:
+            self.arrange(remedies, fresh=False)
+            return Counted(sender, self.watch, warm=warm, steps=COUNTED_STEPS)
+
+        child = fork.go(self.watch, driver, allowed=self.allowed, processes=False)
+        rows = child.drain(SILENT_SECONDS + 4 * (warm + COUNTED_STEPS) * self.step_seconds)
+        steps = [row[1:4] for row in rows if row[0] == 0]
+        if not steps:
+            return None
+        wall, system, faults = (statistics.median(column) for column in zip(*steps, strict=True))
+        return wall, system, faults
 
     # -- inside a child ------------------------------------------------------------------------------------------
 

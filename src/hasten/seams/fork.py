@@ -32,6 +32,7 @@ from hasten.seams.watch import Departed, Watch
 _HARMLESS_THREADS = ("TMonitor", "QueueFeederThread", "_RefreshThread", "_AsyncWriterThread")
 _ROW = struct.Struct("<qdddd")  # kind, wall seconds, CPU seconds, loss, spare
 DONE, READY = -1, -2
+STALL_SECONDS = 30.0  # a child silent for so long is given up
 
 
 @functools.cache
@@ -184,6 +185,23 @@ class Child:
         out = [_ROW.unpack_from(self._buffer, i) for i in range(0, whole, _ROW.size)]
         self._buffer = self._buffer[whole:]
         return out
+
+    def drain(self, seconds: float) -> list[tuple[int, float, float, float, float]]:
+        """All rows until the child ends, says that it is done, falls silent, or the time is up; it is gone then."""
+        end = time.monotonic() + seconds
+        heard = time.monotonic()
+        rows: list[tuple[int, float, float, float, float]] = []
+        try:
+            while not self.ended and time.monotonic() < min(end, heard + STALL_SECONDS):
+                new = self.rows(min(1.0, max(0.01, end - time.monotonic())))
+                if new:
+                    heard = time.monotonic()
+                rows.extend(new)
+                if any(r[0] == DONE for r in new):
+                    break
+        finally:
+            self.kill()
+        return rows
 
     def kill(self) -> None:
         """End the child and all it started; its folder goes with it."""

@@ -1,0 +1,143 @@
+"""Which remedies are tried, on top of what, and what is kept: with a room that knows every speed-up beforehand."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from hasten.core.interval import Interval
+from hasten.core.remedy import Fidelity, Remedy
+from hasten.core.trace import LoaderFacts, ModelFacts, OptimizerFacts, Phase, Place, Process, Trace, Usage
+from hasten.measure.interleave import Pairs
+from hasten.run.fidelity import Finding
+from hasten.run.search import LONG_STEPS, Search
+from hasten.run.trial import Measured
+
+PLACE = Place("train.py", 12, "main", "loss = model(x).mean()", 0, 4)
+
+
+class Room:
+    """Pairs without noise, for remedies whose speed-up is given; 1 for all others.
+
+    Attributes:
+        tried: what was compared: without, with.
+    """
+
+    def __init__(self, gains: dict[str, float], counted: tuple[float, float, float] | None = None, least: float = 0.1):
+        self.gains = gains
+        self.counted = counted
+        self.least = least
+        self.tried: list[tuple[list[str], list[str]]] = []
+        self.asked: list[list[str]] = []
+
+    def least_seconds(self, remedy: Remedy) -> float:
+        return self.least + remedy.one_off_seconds
+
+    def unsuited(self, remedy: Remedy, base: list[Remedy]) -> str:
+        return ""
+
+    def usage(self, remedies: list[Remedy]) -> tuple[float, float, float] | None:
+        self.asked.append([r.name for r in remedies])
+        return self.counted
+
+    def compare(self, without: list[Remedy], with_: list[Remedy], seconds: float) -> Measured:
+        self.tried.append(([r.name for r in without], [r.name for r in with_]))
+        pairs = Pairs()
+        for i in range(272):
+            noise = 1 + 0.001 * (i % 7 - 3)
+            pairs.add(self._seconds(without) * noise, self._seconds(with_), 1.0, 1.0)
+            pairs.look()
+            if pairs.exhausted:
+                break
+        return Measured(pairs, "by hand", 0.0)
+
+    def _seconds(self, remedies: list[Remedy]) -> float:
+        out = 1.0
+        for remedy in remedies:
+            out /= self.gains.get(remedy.name, 1.0)
+        return out
+
+
+class Judge:
+    def __init__(self, broken: tuple[str, ...] = ()) -> None:
+        self.broken = broken
+
+    def least_seconds(self, remedy: Remedy) -> float:
+        return 0.0
+
+    def judge(self, remedies: list[Remedy]) -> Finding:
+        return Finding(not any(r.name in self.broken for r in remedies), "by hand", 0.0)
+
+
+def trace(faults: float = 0.0, **phases: float) -> Trace:
+    seconds = {"forward": 0.05, "backward": 0.04, **phases}
+    step = sum(seconds.values())
+    return Trace(
+        "train.py",
+        steps=50,
+        step=Interval.exact(step),
+        phases=tuple(Phase(name, Interval.exact(s), PLACE, 1.0) for name, s in seconds.items()),
+        loaders=(LoaderFacts("training", "TensorDataset", PLACE, 10_000, 64, default_collate=True, map_style=True),),
+        models=(ModelFacts("ResNet", PLACE, 11_000_000, 60, ("float32",), conv2d=20),),
+        optimizers=(OptimizerFacts("Adam", PLACE, 60, 11_000_000, "loop", can_foreach=True, can_fuse=True),),
+        process=Process(threads=2, cores=2),
+        usage=Usage(cpu_seconds=2 * step, system_seconds=faults * 1e-6, minor_faults=faults),
+    )
+
+
+def search(room: Any, seen: Trace, budget: float = 60.0, judge: Any = None, **options: Any) -> Search:
+    out = Search(room, judge or Judge(), seen, budget, **options)
+    out.run()
+    return out
+
+
+def names(kept: Any) -> list[str]:
+    return [k.remedy.name for k in kept]
+
+
+def test_each_remedy_is_tried_on_top_of_those_kept() -> None:
+    room = Room({"BatchedFetch": 2.0, "ChannelsLast": 1.5})
+    found = search(room, trace(fetch=0.1))
+    assert names(found.kept) == ["BatchedFetch", "ChannelsLast"]
+    for without, with_ in room.tried:
+        assert without == with_[:-1]
+    assert (["BatchedFetch"], ["BatchedFetch", "ChannelsLast"]) in room.tried
+
+
+def test_what_a_kept_remedy_brings_about_is_looked_at() -> None:
+    """Few page faults before; in the other memory layout there are many, so the allocator gets a trial after all."""
+    gains = {"ChannelsLast": 1.5, "Allocator": 1.3}
+    room = Room(gains, counted=(0.06, 0.012, 12_000.0))
+    found = search(room, trace())
+    assert room.asked == [["ChannelsLast"]]
+    assert names(found.kept) == ["ChannelsLast", "Allocator"]
+    assert names(search(Room(gains, counted=(0.06, 0.0, 10.0)), trace()).kept) == ["ChannelsLast"]
+    assert names(search(Room(gains), trace()).kept) == ["ChannelsLast"]
+
+
+def test_nothing_is_looked_at_again_where_nothing_was_kept() -> None:
+    room = Room({}, counted=(0.06, 0.012, 12_000.0))
+    assert not search(room, trace()).kept
+    assert not room.asked
+
+
+def test_a_broken_promise_is_not_kept() -> None:
+    found = search(Room({"ChannelsLast": 1.5}), trace(), judge=Judge(("ChannelsLast",)))
+    assert not found.kept
+    assert [b.split("(")[0] for b in found.broken] == ["ChannelsLast"]
+
+
+def test_only_what_the_user_allows_is_tried() -> None:
+    room = Room({"ChannelsLast": 1.5})
+    found = search(room, trace(fetch=0.1), allow=Fidelity.IDENTICAL)
+    assert not any("ChannelsLast" in with_ for _, with_ in room.tried)
+    assert next(t for t in found.trials if t.name == "ChannelsLast").why == "ask: --allow equivalent"
+
+
+def test_a_budget_for_one_long_trial_goes_to_the_one_that_promises_most() -> None:
+    seen = trace(fetch=0.9)
+    room = Room({"BatchedFetch": 9.0}, least=50.0)
+    found = search(room, dataclasses.replace(seen, predicted_steps=10**6))
+    assert names(found.kept) == ["BatchedFetch"]
+    assert {tuple(with_) for _, with_ in room.tried} == {("BatchedFetch",)}
+    assert LONG_STEPS in {t.why for t in found.trials}
