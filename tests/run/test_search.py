@@ -27,6 +27,7 @@ class Room:
         self.gains = gains
         self.counted = counted
         self.least = least
+        self.step_seconds = 0.1
         self.tried: list[tuple[list[str], list[str]]] = []
         self.asked: list[list[str]] = []
 
@@ -113,6 +114,14 @@ def test_what_a_kept_remedy_brings_about_is_looked_at() -> None:
     assert names(found.kept) == ["ChannelsLast", "Allocator"]
     assert names(search(Room(gains, counted=(0.06, 0.0, 10.0)), trace()).kept) == ["ChannelsLast"]
     assert names(search(Room(gains), trace()).kept) == ["ChannelsLast"]
+
+
+def test_what_was_not_worth_its_trial_before_may_be_now() -> None:
+    """The allocator promised too little for its trial while steps were long; then they are shorter, and all faults."""
+    room = Room({"ChannelsLast": 4.0, "Allocator": 1.3}, counted=(0.03, 0.02, 20_000.0), least=40.0)
+    found = search(room, trace(faults=4000.0), budget=50.0)
+    assert names(found.kept) == ["ChannelsLast", "Allocator"]
+    assert [t.name for t in found.trials].count("Allocator") == 1
 
 
 def test_nothing_is_looked_at_again_where_nothing_was_kept() -> None:

@@ -100,7 +100,7 @@ class Search:
                     candidates.extend(self._reopened(candidates))
             if number == len(candidates):
                 left = self.budget - (time.monotonic() - start)
-                revealed = self._revealed(candidates, left)
+                revealed = self._revealed(left)
                 candidates.extend(revealed)
                 affordable |= self._affordable(revealed, left)
 
@@ -112,7 +112,7 @@ class Search:
                 found.setdefault(str(remedy), (finding, remedy))
         return list(found.values())
 
-    def _revealed(self, known: list[tuple[Finding, Remedy]], left: float) -> list[tuple[Finding, Remedy]]:
+    def _revealed(self, left: float) -> list[tuple[Finding, Remedy]]:
         """Remedies of what the kept ones have brought about: another memory layout has other page faults.
 
         Asked once, of a child with everything kept so far switched on.
@@ -129,8 +129,11 @@ class Search:
             step=Interval.exact(wall),
             usage=replace(self.trace.usage, system_seconds=system, minor_faults=faults),
         )
-        names = {str(r) for _, r in known}
-        return [(f, r) for f, r in self.candidates(trace) if str(r) not in names]
+        self.room.step_seconds = wall
+        tried = {t.remedy for t in self.trials if t.pairs} | self._unsuited
+        out = [(f, r) for f, r in self.candidates(trace) if str(r) not in tried]
+        self.trials = [t for t in self.trials if t.remedy not in {str(r) for _, r in out}]
+        return out
 
     def _reopened(self, candidates: list[tuple[Finding, Remedy]]) -> list[tuple[Finding, Remedy]]:
         """Remedies of fetching that could not be applied before: with other workers they may be."""

@@ -25,7 +25,7 @@ from hasten.seams.watch import Watch
 FORKED_STEPWISE = "fork, step by step"
 FORKED_IN_TURNS = "fork, two children in turns"
 UNIT_SECONDS = 0.02  # a turn lasts at least this long …
-COUNTED_STEPS = 5  # steps that are asked what they take of the machine
+COUNTED_STEPS, COUNTED_STEPS_LONG = 5, 2  # steps that are asked what they take of the machine
 WORKER_UNIT = 4  # … and this many steps where workers deliver in bursts
 TOO_EARLY = "the child ended before it could be timed"
 SILENT_SECONDS = 20.0  # a child that says nothing for so long (beyond its steps) is given up
@@ -262,17 +262,18 @@ class TrialRoom:
         """What a step takes with ``remedies`` on: seconds, the kernel's seconds, page faults, each the median of a few
         steps in one child; None if none were taken."""
         warm = max(warm_steps(self.step_seconds), self._settle(remedies))
+        steps = COUNTED_STEPS if self.step_seconds < LONG_STEP else COUNTED_STEPS_LONG
 
         def driver(sender: fork.Sender) -> Counted:
             self.arrange(remedies, fresh=False)
-            return Counted(sender, self.watch, warm=warm, steps=COUNTED_STEPS)
+            return Counted(sender, self.watch, warm=warm, steps=steps)
 
         child = fork.go(self.watch, driver, allowed=self.allowed, processes=False)
-        rows = child.drain(SILENT_SECONDS + 4 * (warm + COUNTED_STEPS) * self.step_seconds)
-        steps = [row[1:4] for row in rows if row[0] == 0]
-        if not steps:
+        rows = child.drain(SILENT_SECONDS + 4 * (warm + steps) * self.step_seconds)
+        taken = [row[1:4] for row in rows if row[0] == 0]
+        if not taken:
             return None
-        wall, system, faults = (statistics.median(column) for column in zip(*steps, strict=True))
+        wall, system, faults = (statistics.median(column) for column in zip(*taken, strict=True))
         return wall, system, faults
 
     # -- inside a child ------------------------------------------------------------------------------------------
