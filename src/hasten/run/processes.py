@@ -25,6 +25,7 @@ import numpy as np
 
 from hasten.core.interval import Interval, student_t
 from hasten.core.remedy import Fidelity, Grain, Remedy
+from hasten.core.trace import Trace
 from hasten.measure.interleave import REPORT_LEVEL, Outcome, Pairs, coin_flips
 from hasten.run.fidelity import LEAST_JUDGED, Finding, compare
 from hasten.run.trial import Measured
@@ -124,8 +125,8 @@ class ProcessRoom:
                 break
         return Measured(pairs, METHOD, time.monotonic() - start, why)
 
-    def usage(self, remedies: list[Remedy]) -> None:
-        """Not asked here: a process more for a guess is too dear."""
+    def again(self, trace: Trace, remedies: list[Remedy]) -> None:
+        """Nothing is looked at again here: a process more is too dear for that."""
 
     def once(self, remedies: list[Remedy], warm: int, steps: int, perturb: bool = False) -> dict[str, Any] | None:
         """One throw-away process: median step times, digest, weights; None if it ended early."""

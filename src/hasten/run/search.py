@@ -69,7 +69,7 @@ class Search:
     trials: list[Trial] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
     _unsuited: set[str] = field(default_factory=set)
-    _asked_again: bool = False
+    _seen_with: list[Remedy] = field(default_factory=list)
     _proved: tuple[set[str], str] = field(default_factory=lambda: (set(), ""))
 
     def run(self) -> None:
@@ -113,23 +113,15 @@ class Search:
         return list(found.values())
 
     def _revealed(self, left: float) -> list[tuple[Finding, Remedy]]:
-        """Remedies of what the kept ones have brought about: another memory layout has other page faults.
-
-        Asked once, of a child with everything kept so far switched on.
-        """
-        if self._asked_again or not self.kept or left < LEAST_TRIAL:
+        """Remedies that come into question now: what is kept has other costs left, or has brought some about (another
+        memory layout has other page faults)."""
+        kept = [k.remedy for k in self.kept]
+        if not kept or kept == self._seen_with or left < LEAST_TRIAL:
             return []
-        self._asked_again = True
-        usage = self.room.usage([k.remedy for k in self.kept])
-        if usage is None:
+        self._seen_with = kept
+        trace = self.room.again(self.trace, kept)
+        if trace is None:
             return []
-        wall, system, faults = usage
-        trace = replace(
-            self.trace,
-            step=Interval.exact(wall),
-            usage=replace(self.trace.usage, system_seconds=system, minor_faults=faults),
-        )
-        self.room.step_seconds = wall
         tried = {t.remedy for t in self.trials if t.pairs} | self._unsuited
         out = [(f, r) for f, r in self.candidates(trace) if str(r) not in tried]
         self.trials = [t for t in self.trials if t.remedy not in {str(r) for _, r in out}]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import statistics
 import time
 from collections import deque
 from collections.abc import Callable
@@ -14,18 +13,19 @@ from typing import Any
 from hasten.core.errors import Unsuited
 from hasten.core.interval import Interval
 from hasten.core.remedy import Grain, Remedy, Seam, Undo, undo_all
+from hasten.core.trace import Trace
 from hasten.measure.interleave import CHILDREN_DIFFER, LOOKS, Outcome, Pairs, coin_flips
+from hasten.run.again import Looking, seen_again
 from hasten.seams import fork
 from hasten.seams.apply import Switchboard
 from hasten.seams.batches import Ahead, Batches
-from hasten.seams.child import LONG_STEP, WITH, WITHOUT, Alternating, Counted, Tokened, warm_steps
+from hasten.seams.child import LONG_STEP, WITH, WITHOUT, Alternating, Tokened, warm_steps
 from hasten.seams.record import record_batches
 from hasten.seams.watch import Watch
 
 FORKED_STEPWISE = "fork, step by step"
 FORKED_IN_TURNS = "fork, two children in turns"
 UNIT_SECONDS = 0.02  # a turn lasts at least this long …
-COUNTED_STEPS, COUNTED_STEPS_LONG = 5, 2  # steps that are asked what they take of the machine
 WORKER_UNIT = 4  # … and this many steps where workers deliver in bursts
 TOO_EARLY = "the child ended before it could be timed"
 SILENT_SECONDS = 20.0  # a child that says nothing for so long (beyond its steps) is given up
@@ -258,23 +258,22 @@ class TrialRoom:
         except OSError:
             return "switching it on failed"
 
-    def usage(self, remedies: list[Remedy]) -> tuple[float, float, float] | None:
-        """What a step takes with ``remedies`` on: seconds, the kernel's seconds, page faults, each the median of a few
-        steps in one child; None if none were taken."""
+    def again(self, trace: Trace, remedies: list[Remedy]) -> Trace | None:
+        """What would be seen with ``remedies`` on; from then on steps are taken to be as long as they are with them.
+        None if nothing could be seen."""
+        path = os.path.join(self.folder, "again.json")
         warm = max(warm_steps(self.step_seconds), self._settle(remedies))
-        steps = COUNTED_STEPS if self.step_seconds < LONG_STEP else COUNTED_STEPS_LONG
 
-        def driver(sender: fork.Sender) -> Counted:
-            self.arrange(remedies, fresh=False)
-            return Counted(sender, self.watch, warm=warm, steps=steps)
+        def driver(sender: fork.Sender) -> Looking:
+            batches = self.arrange(remedies, fresh=False)
+            return Looking(sender, self.watch, path, warm, self.step_seconds, Ahead(self.watch, batches, remedies))
 
         child = fork.go(self.watch, driver, allowed=self.allowed, processes=False)
-        rows = child.drain(SILENT_SECONDS + 4 * (warm + steps) * self.step_seconds)
-        taken = [row[1:4] for row in rows if row[0] == 0]
-        if not taken:
-            return None
-        wall, system, faults = (statistics.median(column) for column in zip(*taken, strict=True))
-        return wall, system, faults
+        child.drain(SILENT_SECONDS + 40 * self.step_seconds)
+        seen = seen_again(trace, path, self.recorded is None or any(r.seam is Seam.LOADER for r in remedies))
+        if seen is not None:
+            self.step_seconds = seen.step_seconds
+        return seen
 
     # -- inside a child ------------------------------------------------------------------------------------------
 

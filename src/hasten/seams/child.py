@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import resource
 import statistics
 import time
 from collections.abc import Callable
@@ -253,36 +252,6 @@ class Straight:
             with open(self.outcome, "w", encoding="utf-8") as file:
                 json.dump(result, file)
         self.sender.row(DONE)
-
-
-class Counted:
-    """Runs a few steps with one setting and sends what each took: seconds, the kernel's seconds, page faults.
-
-    Args:
-        warm: steps before, not sent.
-    """
-
-    def __init__(self, sender: Sender, watch: Watch, *, warm: int, steps: int) -> None:
-        self.sender = sender
-        self.watch = watch
-        self.warm = warm
-        self.left = steps
-        self.wall, self.used = time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF)
-
-    def beat(self) -> None:
-        """A step ended in the child."""
-        wall, used = time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF)
-        self.watch.clock.cut(self.watch.clock.now())
-        if self.warm:
-            self.warm -= 1
-        else:
-            system, faults = used.ru_stime - self.used.ru_stime, used.ru_minflt - self.used.ru_minflt
-            self.sender.row(0, wall - self.wall, system, float(faults))
-            self.left -= 1
-        if not self.left:
-            self.sender.row(DONE)
-            self.sender.leave()
-        self.wall, self.used = time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF)
 
 
 def _value(loss: Any) -> float:
