@@ -128,6 +128,21 @@ def test_what_was_not_worth_its_trial_before_may_be_now() -> None:
     assert [t.name for t in found.trials].count("Allocator") == 1
 
 
+def test_whole_batches_go_with_a_loader_without_workers() -> None:
+    """Workers slow the loop; once they are gone, batches can be gathered, and the workers do not come back for it."""
+    gains = {"LoaderWorkers": 2.0, "BatchedFetch": 3.0}
+    seen = trace(fetch=0.2)
+    with_workers = dataclasses.replace(seen, loaders=(dataclasses.replace(seen.loaders[0], num_workers=2),))
+
+    class AsSeen(Room):
+        def again(self, trace: Trace, remedies: list[Remedy]) -> Trace | None:
+            return seen
+
+    room = AsSeen(gains)
+    found = search(room, with_workers)
+    assert [str(k.remedy) for k in found.kept] == ["LoaderWorkers(0)", "BatchedFetch()"]
+
+
 def test_nothing_is_looked_at_again_where_nothing_was_kept() -> None:
     room = Room({}, counted=(0.06, 0.012, 12_000.0))
     assert not search(room, trace()).kept

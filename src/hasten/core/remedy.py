@@ -72,6 +72,10 @@ class Remedy(ABC):
         self.on(target)
         return target
 
+    def replaces(self, other: Remedy) -> bool:
+        """Whether both cannot be on: ``other`` goes when this one comes."""
+        return other.name in self.conflicts
+
     @property
     def name(self) -> str:
         return type(self).__name__

@@ -45,6 +45,10 @@ class BatchedFetch(Remedy):
     seam: ClassVar[Seam] = Seam.FETCHER
     conflicts: ClassVar[tuple[str, ...]] = ("CacheSamples", "CachePrefix", "LoaderWorkers")
 
+    def replaces(self, other: Remedy) -> bool:
+        """Worker processes of a loader, but not their absence."""
+        return super().replaces(other) and getattr(other, "workers", None) != 0
+
     def on(self, target: Any = None) -> Undo:
         from torch.utils.data._utils.collate import default_collate
 

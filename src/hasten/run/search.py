@@ -179,7 +179,7 @@ class Search:
     def _try(self, finding: Finding, remedy: Remedy, trial: Trial, seconds: float) -> Trial:
         start = time.monotonic()
         base = [k.remedy for k in self.kept]
-        with_ = [r for r in base if r.name not in remedy.conflicts] + [remedy]
+        with_ = [*(r for r in base if not remedy.replaces(r)), remedy]
         unsuited = self.room.unsuited(remedy, [r for r in with_ if r is not remedy])
         if unsuited:
             self._unsuited.add(str(remedy))
@@ -204,7 +204,7 @@ class Search:
                 verdict, why = "broken promise", found.words
                 self.broken.append(f"{remedy}: {found.words}")
             else:
-                self.kept = [k for k in self.kept if k.remedy.name not in remedy.conflicts]
+                self.kept = [k for k in self.kept if not remedy.replaces(k.remedy)]
                 self.kept.append(Kept(remedy, finding.code, measured, proof))
         return replace(trial, verdict=verdict, why=why, fidelity_found=proof, seconds=time.monotonic() - start)
 
