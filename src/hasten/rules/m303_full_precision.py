@@ -4,7 +4,8 @@ Why it is slow
     Matrix units for bfloat16 or float16 do several times the work of float32 units, and half the bytes move.
 
 Remedy
-    ``Autocast("bfloat16")`` runs the model's calls under autocast and hands float32 back to the script.
+    ``Autocast("bfloat16")`` runs the model's calls under autocast and hands float32 back to the script. Devices without
+    bfloat16 get ``Autocast("float16")``, which scales losses as ``torch.amp.GradScaler`` does.
 
 Fidelity
     approximate: 8 (bfloat16) or 11 (float16) bits of mantissa in matrix products.
@@ -25,7 +26,7 @@ from typing import Any, ClassVar
 
 from hasten.core.errors import Unsuited
 from hasten.core.finding import Finding, Rule
-from hasten.core.remedy import Fidelity, Remedy, Seam, Undo
+from hasten.core.remedy import Fidelity, Remedy, Seam, Undo, undo_all
 from hasten.core.trace import Trace
 
 FACTOR = (0.6, 3.0)
@@ -35,7 +36,8 @@ FACTOR = (0.6, 3.0)
 class Autocast(Remedy):
     """Runs the outermost modules under autocast; floating outputs come back as float32.
 
-    float16 needs a gradient scaler, which the script must own; from outside only bfloat16 is applied.
+    With float16 losses are scaled while they are differentiated (:mod:`hasten.seams.scaling`); the script sees true
+    gradients, and steps whose gradients overflow are left out.
     """
 
     dtype: str = "bfloat16"
@@ -51,6 +53,7 @@ class Autocast(Remedy):
     def on(self, target: Any = None) -> Undo:
         """For use by hand: wraps ``target.forward``."""
         from hasten.seams.forward import to_float32
+        from hasten.seams.scaling import SCALER
 
         device, original = _device(target), target.forward
 
@@ -59,16 +62,13 @@ class Autocast(Remedy):
                 return to_float32(original(*args, **kwargs))
 
         target.forward = forward
-
-        def undo() -> None:
-            del target.forward
-
-        return undo
+        undos: list[Undo] = [lambda: delattr(target, "forward")]
+        if self.dtype == "float16":
+            undos.append(SCALER.add(target))
+        return undo_all(undos)
 
     def on_seam(self, seam: Any, target: Any) -> Undo:
         """From outside: around every outermost call, leaving the module itself alone."""
-        if self.dtype != "bfloat16":
-            raise Unsuited("float16 needs a gradient scaler in the script")
         device = _device(target)
 
         def context() -> Any:
@@ -78,7 +78,13 @@ class Autocast(Remedy):
             raise Unsuited("autocast is on already")
         context.is_autocast = True  # type: ignore[attr-defined]
         seam.around.append(context)
-        return lambda: seam.around.remove(context)
+        undos: list[Undo] = [lambda: seam.around.remove(context)]
+        if self.dtype == "float16":
+            from hasten.seams.scaling import SCALER
+
+            stepped = (o for r in seam.watch.optimizers.values() if (o := r.optimizer) is not None)
+            undos.append(SCALER.add(target, stepped))
+        return undo_all(undos)
 
 
 def _device(module: Any) -> str:
@@ -95,12 +101,13 @@ def detect(trace: Trace) -> Iterator[Finding]:
     model = next((m for m in trace.models if m.elements and "float32" in m.dtypes), None)
     if model is None:
         return
+    dtype = "bfloat16" if process.bfloat16_units else "float16"
     yield RULE.finding(
-        f"{model.kind} computes in float32 on a processor with bfloat16 units",
+        f"{model.kind} computes in float32 on a processor with {dtype} units",
         model.place,
         FACTOR,
         label="float32 throughout",
-        remedies=(Autocast("bfloat16"),),
+        remedies=(Autocast(dtype),),
     )
 
 

@@ -142,18 +142,20 @@ def process_facts(watch: Watch) -> Process:
     from hasten.seams import fork
 
     reason = fork.why_not()
-    flags = machine.cpu_flags()
+    on_cuda = torch.cuda.is_available() and torch.cuda.is_initialized()
     share, tensor = _denormals(watch)
     return Process(
         threads=torch.get_num_threads(),
         cores=machine.cores(),
-        device="cuda" if torch.cuda.is_available() and torch.cuda.is_initialized() else "cpu",
+        device="cuda" if on_cuda else "cpu",
         anomaly_mode=torch.is_anomaly_enabled(),
         anomaly_place=_anomaly_place(watch) if torch.is_anomaly_enabled() else None,
         denormal_share=share,
         denormal_tensor=tensor,
         float32_matmul=torch.get_float32_matmul_precision(),
-        bfloat16_units="amx_bf16" in flags,
+        bfloat16_units=(
+            torch.cuda.is_bf16_supported(including_emulation=False) if on_cuda else "amx_bf16" in machine.cpu_flags()
+        ),
         compiler=machine.has_compiler(),
         compiled_by_script=watch.compiled_by_script,
         autocast=watch.autocast,
