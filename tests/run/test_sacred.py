@@ -24,3 +24,16 @@ def test_a_failure_of_hastens_own_is_one_line(lab: Any, fault: str) -> None:
     assert_untouched(plain, ran)
     said = [line for line in ran.said if "planted" in line]
     assert said == ["hasten: stopped watching (RuntimeError: planted); the script goes on without it\n"]
+
+
+@pytest.mark.parametrize("way", ["explain", "run"])
+def test_modules_of_the_script_may_be_called_like_the_standard_librarys(lab: Any, way: str) -> None:
+    """They are imported when the script asks for them, and hasten gets the standard library's."""
+    laboratory = lab("trains.py", args=("namesakes",), hooks=None)  # its hooks import hasten early
+    for home in map(laboratory.home, ("plain", way)):
+        home.mkdir(parents=True)
+        for name in ("resource", "statistics"):  # hasten imports them, and torch does not
+            (home / f"{name}.py").write_text(f"OWN = 'my own {name}'\nprint(OWN)\n")
+    plain, other = laboratory.all(("plain", way))
+    assert_untouched(plain, other)
+    assert other.document is not None and other.document["trace"]["steps"] > 10

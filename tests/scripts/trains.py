@@ -53,6 +53,15 @@ def clipped():
     show(model)
 
 
+def namesakes():
+    """Modules of its own that are called like some of the standard library's, imported late."""
+    clipped()
+    import resource
+    import statistics
+
+    print(resource.OWN, statistics.OWN)
+
+
 def adversarial():
     """Two optimizers that step in turn, and a loop without a DataLoader."""
     maker, critic = nn.Linear(3, 6), nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 1))

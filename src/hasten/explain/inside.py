@@ -8,7 +8,12 @@ import time
 from typing import Any
 
 from hasten.core.trace import Ceilings, Trace
+from hasten.data.probe import probe
+from hasten.explain.ceilings import measure
+from hasten.explain.growth import GrowthWatch, growth
+from hasten.explain.loops import count_repeats, loop_events
 from hasten.seams import fork, schedule
+from hasten.seams.ask import probe_loaders
 from hasten.seams.collect import collect
 from hasten.seams.guard import guarded, say
 from hasten.seams.window import Window, rest
@@ -52,12 +57,6 @@ class Explainer:
             self.watch.next_call = min(self.watch.next_call, self.limit)
 
     def _measure(self) -> None:
-        from hasten.data.probe import probe
-        from hasten.explain.ceilings import measure
-        from hasten.explain.growth import GrowthWatch
-        from hasten.explain.loops import count_repeats
-        from hasten.seams.ask import probe_loaders
-
         self.growth = GrowthWatch(self.watch, self.window)
         self.predicted = schedule.predict(sys._getframe())
         reason = fork.why_not()
@@ -71,9 +70,6 @@ class Explainer:
         self.repeats = count_repeats(self.watch)
 
     def _trace(self, ended: str) -> Trace:
-        from hasten.explain.growth import growth
-        from hasten.explain.loops import loop_events
-
         trace = collect(self.watch, self.window, ended=ended)
         loaders = tuple(
             dataclasses.replace(facts, probe=self.probes.get(key))

@@ -31,6 +31,8 @@ class Batches:
         """Have every loop over the training loader served from here."""
         self.watch.serve = self
         self.watch.new_pass = self._new_pass
+        record = self.watch.trained_from
+        self._alive = record.iterator if record is not None else None  # also when the script has left its loop
 
     def _new_pass(self, record: LoaderRecord) -> Any:
         """What a new pass over a loader iterates over; None for what the loader itself makes, which would ask workers

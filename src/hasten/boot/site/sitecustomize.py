@@ -67,16 +67,37 @@ class _AtFork:
 
 def _start(started: int, at_fork: object) -> None:
     try:
-        try:
-            import hasten.boot.agent as agent
-        except ImportError:
-            sys.path.append(_SOURCE)
-            import hasten.boot.agent as agent
+        with _PastTheScript():
+            try:
+                import hasten.boot.agent as agent
+            except ImportError:
+                sys.path.append(_SOURCE)
+                import hasten.boot.agent as agent
 
-            sys.path.remove(_SOURCE)
-        agent.start(started, at_fork)
+                sys.path.remove(_SOURCE)
+            agent.start(started, at_fork)
     except Exception as error:
         print(f"hasten: could not watch this process ({error!r}); the script goes on without it", file=sys.stderr)
+
+
+class _PastTheScript:
+    """Imports find nothing in the script's folder: it may hold a ``statistics.py`` of its own. What such a module would
+    have been hidden by is forgotten at the end, so that the script gets its own."""
+
+    def __enter__(self) -> None:
+        self.folder = sys.path[0] if sys.path and sys.path[0] not in _LIBRARY else None
+        self.before = set(sys.modules)
+        if self.folder is not None:
+            del sys.path[0]
+
+    def __exit__(self, *_: object) -> None:
+        if self.folder is None:
+            return
+        sys.path.insert(0, self.folder)
+        for name in set(sys.modules) - self.before:
+            path = os.path.join(self.folder, name)
+            if "." not in name and (os.path.exists(path + ".py") or os.path.isdir(path)):
+                del sys.modules[name]
 
 
 def _chain() -> None:
@@ -101,6 +122,7 @@ def _isolate() -> None:
     isolate_process(folder)
 
 
+_LIBRARY = frozenset(sys.path)  # before Python puts the script's folder first
 sys.path[:] = [p for p in sys.path if os.path.abspath(p or ".") != _HERE or not p]
 if os.environ.get("HASTEN_TRIAL"):
     try:
