@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from hasten import fleet
 from hasten.cli.arguments import parse
+from hasten.cli.fleet import factory
 from hasten.cli.main import main
+from hasten.fleet import files
 from hasten.report import fleet as report
+from tests.fleet.common import weights
 
 pd = pytest.importorskip("pandas")
 pytest.importorskip("pyarrow")
@@ -61,6 +68,56 @@ def test_a_model_of_ones_own(sales: Path, tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.chdir(tmp_path)
     assert main(["fleet", str(sales), *WORDS, *SERIES, "--model", "ownmodel:make", "--quiet"]) == 0
     assert main(["fleet", str(sales), *WORDS, *SERIES, "--model", "ownmodel:none"]) == 2
+
+
+def test_new_rows_are_learned_once(sales: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    frame, out, new = pd.read_parquet(sales), tmp_path / "f.safetensors", tmp_path / "new.parquet"
+    frame[frame["day"] < 90].to_parquet(sales)
+    frame[frame["day"] >= 90].assign(store=lambda f: f["store"]).to_parquet(new)
+    assert main(["fleet", str(sales), *WORDS, *SERIES, "--out", str(out), "--quiet"]) == 0
+    assert main(["fleet", str(out), "--update", str(new)]) == 0
+    said = capsys.readouterr().out
+    assert "update 1: 60 new rows learned" in said and "before they were learned" in said
+    learned = out.read_bytes()
+    assert main(["fleet", str(out), "--update", str(new), "--quiet"]) == 0
+    assert "nothing was done" in capsys.readouterr().err
+    at_once = tmp_path / "g.safetensors"  # rows of before and after in one call
+    assert main(["fleet", str(sales), *WORDS, *SERIES, "--out", str(at_once), "--update", str(new), "--quiet"]) == 0
+    load = lambda path: fleet.Fleet.load(path, factory(files.notes(path)))  # noqa: E731
+    assert weights(load(out)) == weights(load(at_once)) and learned == out.read_bytes()
+    assert main(["fleet", str(out)]) == 2 and "--update" in capsys.readouterr().err
+
+
+class Killed(BaseException):
+    """What nothing catches."""
+
+
+@pytest.mark.parametrize("met", [1, 2, 3])
+def test_an_update_that_is_killed_while_it_is_written(
+    met: int, sales: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    """Before the fleet is replaced, between it and its table, or not at all: called again, it ends in the same bits."""
+    frame, out, new = pd.read_parquet(sales), tmp_path / "f.safetensors", tmp_path / "new.parquet"
+    frame[frame["day"] < 90].to_parquet(sales)
+    frame[frame["day"] >= 90].to_parquet(new)
+    assert main(["fleet", str(sales), *WORDS, *SERIES, "--out", str(out), "--quiet"]) == 0
+    whole, calls, replace = tmp_path / "g.safetensors", itertools.count(1), os.replace
+    whole.write_bytes(out.read_bytes())
+
+    def killed(*paths: object) -> None:
+        if next(calls) == met:
+            raise Killed
+        replace(*paths)
+
+    monkeypatch.setattr(files.os, "replace", killed)
+    with contextlib.suppress(Killed):
+        main(["fleet", str(out), "--update", str(new), "--quiet"])
+    monkeypatch.undo()
+    for path in (out, whole):
+        assert main(["fleet", str(path), "--update", str(new), "--quiet"]) == 0
+    first, second = (fleet.Fleet.load(path, factory(files.notes(path))) for path in (out, whole))
+    assert weights(first) == weights(second) and len(first.summary().updates) == 1
+    assert len(pd.read_parquet(f"{out}.parquet")) == 3
 
 
 @pytest.mark.parametrize("model", ["conv", "gru"])

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import functools
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 from hasten import fleet
 from hasten.core.errors import UsageError
-from hasten.fleet.growing import Growing, Rows, _mixed
+from hasten.fleet.growing import Growing, _mixed
+from hasten.fleet.history import Rows
 from tests.fleet.common import mlp, ragged, rows, weights
 from tests.fleet.test_fit import series_net, waves
 
@@ -86,10 +91,72 @@ def test_what_cannot_be_learned_is_named() -> None:
         trained.update({"x": rows(3, 0)})
     with pytest.raises(UsageError, match="refit"):
         trained.update({"s0": rows(3, 0)}, refit="half")
-    with pytest.raises(UsageError, match="NaN"):
-        trained.update({"s0": (np.full((3, 6), np.nan, np.float32), np.zeros(3))})
     before = weights(trained)
     assert trained.update({}).rows == 0 and weights(trained) == before
+    update = trained.update({"x": rows(3, 0), "s0": (np.full((3, 6), np.nan, np.float32), np.zeros(3))})
+    assert "new key" in update.failed["x"] and "NaN" in update.failed["s0"] and weights(trained) == before
+
+
+@pytest.mark.parametrize("after", [0, 1, 2])
+@pytest.mark.parametrize("engine", ["auto", "loop"])
+def test_a_loaded_fleet_learns_as_if_it_had_never_been_saved(engine: str, after: int, tmp_path: Path) -> None:
+    """However many updates lie between ``fit`` and ``save``."""
+    tasks = {**ragged(3), "flat": (rows(9, 0)[0], np.ones(9))}
+    settings = {"s1": {"lr": 0.1, "seed": 3}}
+    whole = fleet.fit(mlp, tasks, epochs=2, batch_size=8, engine=engine, settings=settings)
+    learn(whole, after)
+    whole.save(tmp_path / "f.safetensors")
+    again = fleet.Fleet.load(tmp_path / "f.safetensors", mlp)
+    assert again.session is None
+    again.save(tmp_path / "g.safetensors")  # history included, though nothing was done with it
+    again = fleet.Fleet.load(tmp_path / "g.safetensors", mlp)
+    for trained in (whole, again):
+        learn(trained, 2, seed=70)
+    assert weights(again) == weights(whole)
+    assert [u["shares"] for u in again.summary().updates[-2:]] == [u["shares"] for u in whole.summary().updates[-2:]]
+    assert again.update({"s0": rows(9, 8)}, refit="full").rows == 9
+
+
+def test_series_of_a_loaded_fleet_grow_at_their_end(tmp_path: Path) -> None:
+    tasks = waves(2, 120)
+    whole = fleet.fit(series_net, {k: w[:100] for k, w in tasks.items()}, window=8, horizon=3, epochs=2)
+    whole.save(tmp_path / "f.safetensors")
+    again = fleet.Fleet.load(tmp_path / "f.safetensors", series_net)
+    for trained in (whole, again):
+        assert trained.update({k: w[100:] for k, w in tasks.items()}).rows == 40
+    assert weights(again) == weights(whole)
+    assert (again._growing.lines["w1"].parts[0].rows == whole._growing.lines["w1"].parts[0].rows).all()
+
+
+def test_callables_are_asked_for_again(tmp_path: Path) -> None:
+    options = {"loss": nn.functional.smooth_l1_loss, "optimizer": lambda p: torch.optim.RMSprop(p, lr=1e-3)}
+    trained = fleet.fit(lambda: nn.Sequential(nn.Linear(6, 1), nn.Flatten(0)), ragged(2), epochs=1, **options)
+    trained.save(tmp_path / "f.safetensors")
+    load = functools.partial(fleet.Fleet.load, tmp_path / "f.safetensors", trained.session.factory.make_model)
+    with pytest.raises(UsageError, match="loss and optimizer"):
+        load().update({"s0": rows(9, 3)})
+    again = load(**options)
+    for one in (trained, again):
+        one.update({"s0": rows(9, 3)}, visits=8)
+    assert weights(again) == weights(trained)
+    moved = np.abs(again.weights_of("s0") - load().weights_of("s0")).max()
+    assert 0 < moved < 0.1  # it went on from the weights it had
+
+
+def test_a_naive_forecast_stands_in_until_a_network_beats_it(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    walk, t = np.cumsum(random.normal(size=200)), np.arange(600)
+    later = 10 * np.sin(t / 3) + random.normal(size=600) / 10  # from a walk nobody can foresee to what can be learned
+    options = {"window": 8, "horizon": 3, "epochs": 3, "lr": 0.01, "stop": fleet.EarlyStop(), "baseline": "keep"}
+    trained = fleet.fit(series_net, {"a": walk}, **options)
+    assert trained.is_naive("a") and trained.summary().rows[0].source == "naive"
+    assert trained.predict("a", walk[None, :8]) == pytest.approx(walk[7], rel=1e-5)
+    trained.save(tmp_path / "f.safetensors")
+    trained = fleet.Fleet.load(tmp_path / "f.safetensors", series_net)
+    assert trained.is_naive("a") and trained.predict("a", walk[None, :8]) == pytest.approx(walk[7], rel=1e-5)
+    for start in range(0, 600, 100):
+        trained.update({"a": later[start : start + 100]}, visits=6400)
+    assert not trained.is_naive("a") and trained.summary().rows[0].source == "own"
 
 
 def test_a_key_keeps_its_weights_where_an_update_fails() -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import contextlib
 import functools
+import hashlib
 import importlib
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,15 @@ from hasten.cli.fleet_arguments import MODELS
 from hasten.core.errors import UsageError
 
 FAILED_ALL = 1
+SAVED = ".safetensors"  # what a fleet's file ends in
+PASSED = (  # options that fit takes by the same name
+    "loss", "optimizer", "lr", "epochs", "batch_size", "seed", "by", "features", "target", "window", "horizon",
+    "season", "engine", "workers", "shortest_first", "prove", "journal",
+)  # fmt: skip
 
 
 def run(options: argparse.Namespace) -> int:
-    """Train, report, write.
+    """Train or load, learn new rows, report, write.
 
     Returns:
         0; 1 where no model could be trained or a result could not be written; 3 where a proof did not hold.
@@ -29,40 +35,17 @@ def run(options: argparse.Namespace) -> int:
     for path in (options.json, options.html, options.out):
         if path and path != output.STDOUT:
             output.check(path)
-    from hasten import fleet as fleets
     from hasten.report import fleet as report
 
-    frame = read(Path(options.file))
-    make = factory(options)
-    stop = fleets.EarlyStop(options.patience, fraction=options.hold_out) if options.hold_out else None
-    with watched(options.quiet) as progress:
-        trained = fleets.fit(
-            make,
-            frame,
-            loss=options.loss,
-            optimizer=options.optimizer,
-            lr=options.lr,
-            epochs=options.epochs,
-            batch_size=options.batch_size,
-            stop=stop,
-            seed=options.seed,
-            by=options.by,
-            features=options.features,
-            target=options.target,
-            window=options.window,
-            horizon=options.horizon,
-            season=options.season,
-            time_column=options.time,
-            engine=options.engine,
-            workers=options.workers,
-            shortest_first=options.shortest_first,
-            prove=options.prove,
-            baseline=options.baseline if options.baseline != "none" and stop is not None else "",
-            journal=options.journal,
-            progress=progress,
-        )
-    if options.out:
-        trained.save(options.out)
+    out = options.out
+    if Path(options.file).suffix == SAVED:
+        trained, out = loaded(options), out or options.file
+    else:
+        trained = train(options)
+    if options.update:
+        learn(trained, Path(options.update))
+    if out:
+        trained.save(out)
     document = plain(trained.summary().document())
     written = True
     if options.json:
@@ -76,6 +59,77 @@ def run(options: argparse.Namespace) -> int:
     if any(not found["holds"] for found in document["proof"]):
         return 3
     return 0 if written and len(trained) else FAILED_ALL
+
+
+def train(options: argparse.Namespace) -> Any:
+    """The fleet of a file of rows.
+
+    Raises:
+        UsageError: arguments are missing or do not fit together.
+    """
+    from hasten import fleet as fleets
+
+    if not options.by or not options.target:
+        raise UsageError(
+            "rows need the column of their keys and the column to learn", "--by or --target is missing",
+            "hasten fleet sales.parquet --by store --target sales --window 96 --horizon 24",
+        )  # fmt: skip
+    frame = read(Path(options.file))
+    notes = {
+        "model": options.model or MODELS[0],
+        "sizes": [options.window or len(options.features), options.horizon or 1],
+        "season": options.season,
+    }
+    stop = fleets.EarlyStop(options.patience, fraction=options.hold_out) if options.hold_out else None
+    given = {name: getattr(options, name) for name in PASSED}
+    with watched(options.quiet) as progress:
+        trained = fleets.fit(
+            factory(notes),
+            frame,
+            **given,
+            stop=stop,
+            time_column=options.time,
+            baseline=options.baseline if options.baseline != "none" and stop is not None else "",
+            progress=progress,
+        )
+    trained.notes = notes
+    return trained
+
+
+def loaded(options: argparse.Namespace) -> Any:
+    """The fleet of a file that ``--out`` has written.
+
+    Raises:
+        UsageError: it is no fleet, nothing is asked of it, or its model cannot be made again.
+    """
+    from hasten import fleet as fleets
+    from hasten.fleet import files
+
+    if not options.update:
+        raise UsageError(f"{options.file} is trained already", "--update is missing", "--update NEWROWS")
+    notes = files.notes(Path(options.file))
+    if options.model:
+        notes["model"] = options.model
+    if "model" not in notes:
+        raise UsageError(
+            "the fleet's file does not name its model", "it was written by Fleet.save", "--model module:factory"
+        )
+    return fleets.Fleet.load(options.file, factory(notes))
+
+
+def learn(trained: Any, path: Path) -> None:
+    """Let a fleet learn a file of new rows; once only, whenever the command was killed and called again.
+
+    Raises:
+        UsageError: the rows cannot be read, or are of other keys.
+    """
+    rows = read(path)
+    digest = hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
+    if trained.notes.get("learned") == digest:
+        print(f"hasten: {path} is what this fleet learned last; nothing was done", file=sys.stderr)
+        return
+    trained.update(rows)
+    trained.notes["learned"] = digest
 
 
 def read(path: Path) -> Any:
@@ -99,25 +153,27 @@ def read(path: Path) -> Any:
         ) from None
 
 
-def factory(options: argparse.Namespace) -> Callable[..., Any]:
+def factory(notes: Mapping[str, Any]) -> Callable[..., Any]:
     """What makes a key's model.
+
+    Args:
+        notes: ``model``, its name or ``module:factory``; ``sizes``, its inputs and outputs, where known.
 
     Raises:
         UsageError: there is no such model.
     """
-    inputs = options.window or len(options.features)
-    outputs = options.horizon or 1
-    if options.model in MODELS:
+    sizes = notes.get("sizes", ())
+    if notes["model"] in MODELS:
         from hasten.fleet import models
 
-        return functools.partial(getattr(models, options.model), inputs, outputs)
-    module, _, name = options.model.partition(":")
+        return functools.partial(getattr(models, notes["model"]), *sizes)
+    module, _, name = notes["model"].partition(":")
     sys.path.insert(0, os.getcwd())
     try:
-        return functools.partial(getattr(importlib.import_module(module), name), inputs, outputs)
+        return functools.partial(getattr(importlib.import_module(module), name), *sizes)
     except (ImportError, AttributeError, ValueError) as error:
         raise UsageError(
-            f"there is no model {options.model}: {error}",
+            f"there is no model {notes['model']}: {error}",
             "a typing error, or the module is not in this folder",
             "--model mlp, or --model mymodels:make with make(inputs, outputs) in mymodels.py",
         ) from None

@@ -10,7 +10,7 @@ MODELS = ("mlp", "conv", "gru")
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    parser.add_argument("file", metavar="FILE", help="rows of all keys: .parquet, .csv or .csv.gz")
+    parser.add_argument("file", metavar="FILE", help="rows (.parquet, .csv, .csv.gz), or a fleet that --out wrote")
     for title, options in _GROUPS.items():
         group = parser.add_argument_group(title)
         for name, given in options.items():
@@ -24,16 +24,17 @@ def names(text: str) -> list[str]:
 
 _GROUPS: dict[str, dict[str, dict[str, Any]]] = {
     "data": {
-        "--by": {"required": True, "metavar": "COLUMN", "help": "the column of keys: one network each"},
-        "--target": {"required": True, "metavar": "COLUMN", "help": "the column to learn"},
+        "--by": {"metavar": "COLUMN", "help": "the column of keys: one network each"},
+        "--target": {"metavar": "COLUMN", "help": "the column to learn"},
         "--features": {"type": names, "default": [], "metavar": "A,B", "help": "columns to learn from"},
         "--time": {"default": "", "metavar": "COLUMN", "help": "the column that orders a key's rows"},
         "--window": {"type": int, "default": 0, "metavar": "N", "help": "rows of a series that are seen"},
         "--horizon": {"type": int, "default": 0, "metavar": "N", "help": "rows of a series that are predicted"},
+        "--update": {"metavar": "NEWROWS", "help": "a file of new rows, learned at a cost that does not grow"},
         "--season": {"type": int, "default": 0, "metavar": "N", "help": "rows of one season, for the naive forecast"},
     },
     "training": {
-        "--model": {"default": "mlp", "help": "mlp, conv, gru, or module:factory (called with inputs and outputs)"},
+        "--model": {"help": "mlp (unless given), conv, gru, or module:factory (called with inputs and outputs)"},
         "--loss": {"default": "mse", "help": "mse, mae, huber, quantile:0.9, cross_entropy or bce"},
         "--optimizer": {"default": "adam", "choices": ("sgd", "adam", "adamw"), "help": "as in torch"},
         "--lr": {"type": float, "default": 1e-3, "help": "learning rate"},

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from hasten.fleet.loop import EVAL_ROWS, batches
+from hasten.fleet.naive import naive_loss
 from hasten.fleet.recipe import Recipe
 from hasten.fleet.state import Floats
 from hasten.fleet.tasks import Array, Task
@@ -25,14 +26,14 @@ if TYPE_CHECKING:
 
 SHARE = 0.1  # of the fleet's own rows, all epochs together, that the global model sees
 LEAST = 20_000  # rows it sees at least, where there are as many
-GLOBAL = "global"
+OWN, GLOBAL, NAIVE = "own", "global", "naive"
 
 
 def compare(fleet: Fleet, session: Session, keep: bool) -> Mapping[str, Any]:
     """Fit the baselines and put what they found into the fleet's summary.
 
     Args:
-        keep: let the global model predict for keys for which it is better.
+        keep: let the better baseline predict for keys for which it is better than their own network.
 
     Returns:
         ``own``, ``global``, ``naive``: for how many keys each is best on the held-out rows; ``losses``: key to the
@@ -47,23 +48,23 @@ def compare(fleet: Fleet, session: Session, keep: bool) -> Mapping[str, Any]:
         kind, row = fleet.places[job.key]
         held = session.kinds[job.index]
         X, y = job.task.X[job.held], job.task.y[job.held]
-        found = {"own": _loss(session.recipe, held, fleet.weights[kind][row], X, y)}
+        found = {OWN: _loss(session.recipe, held, fleet.weights[kind][row], X, y)}
         if shared is not None:
             found[GLOBAL] = _loss(session.recipe, held, shared, X, y)
-        if job.task.season and X.ndim == 2:
-            found["naive"] = _naive(session.recipe, job.task, X, y)
+        if job.task.series:
+            found[NAIVE] = naive_loss(session.recipe, job.task, X, y)
         losses[job.key] = found
     best = {key: min(found, key=lambda name: found[name]) for key, found in losses.items()}
-    worth = {name: sum(b == name for b in best.values()) for name in ("own", GLOBAL, "naive")}
-    if keep and shared is not None:
-        _keep(fleet, losses, shared)
+    worth = {name: sum(b == name for b in best.values()) for name in (OWN, GLOBAL, NAIVE)}
+    if keep:
+        _keep(fleet, session, best, shared)
     result = {**worth, "losses": losses, "seconds": time.perf_counter() - start, "kept": keep}
     fleet._summary = replace(fleet._summary, worth=result, remarks=(*fleet._summary.remarks, _sentence(worth, losses)))
     return result
 
 
 def _sentence(worth: Mapping[str, int], losses: Mapping[str, Mapping[str, float]]) -> str:
-    names = {"own": "its own network", GLOBAL: "one global network", "naive": "the seasonal-naive forecast"}
+    names = {OWN: "its own network", GLOBAL: "one global network", NAIVE: "the seasonal-naive forecast"}
     fitted = {name for found in losses.values() for name in found}
     parts = [f"{worth[name]} by {names[name]}" for name in names if name in fitted]
     return f"best on held-out rows, of {len(losses)} keys: " + ", ".join(parts)
@@ -106,22 +107,18 @@ def _loss(recipe: Recipe, kind: Any, weights: Floats, X: Array, y: Array) -> flo
     return total / max(len(y), 1)
 
 
-def _naive(recipe: Recipe, task: Task, X: Array, y: Array) -> float:
-    """The loss of repeating the last season of each window. X: (rows, window), y: (rows, horizon)."""
-    season = min(task.season, X.shape[1])
-    forecast = X[:, X.shape[1] - season + np.arange(y.shape[1]) % season]
-    return float(recipe.loss(torch.from_numpy(np.ascontiguousarray(forecast)), torch.from_numpy(np.array(y))))
-
-
-def _keep(fleet: Fleet, losses: Mapping[str, Mapping[str, float]], shared: Floats) -> None:
-    better = [key for key, found in losses.items() if found[GLOBAL] < found["own"]]
-    if not better:
-        return
-    kind, _ = fleet.places[better[0]]
-    fleet.weights[kind] = np.concatenate([fleet.weights[kind], shared[None]])
-    row = len(fleet.weights[kind]) - 1
-    changed = set(better)
-    for key in better:
-        fleet.places[key] = (kind, row)
-    rows = tuple(replace(r, source=GLOBAL) if r.key in changed else r for r in fleet._summary.rows)
-    fleet._summary = replace(fleet._summary, rows=rows)
+def _keep(fleet: Fleet, session: Session, best: Mapping[str, str], shared: Floats | None) -> None:
+    rows: dict[str, int] = {}  # of the global weights, by kind
+    jobs = {job.key: job for job in session.jobs}
+    for key, source in best.items():
+        kind, _ = fleet.places[key]
+        if source == GLOBAL and shared is not None:
+            if kind not in rows:
+                fleet.weights[kind] = np.concatenate([fleet.weights[kind], shared[None]])
+                rows[kind] = len(fleet.weights[kind]) - 1
+            fleet.stand_ins[key] = (kind, rows[kind])
+        elif source == NAIVE:
+            task = jobs[key].task
+            fleet.stand_ins[key] = (fleet.naive_kind(task.X.shape[1], task.y.shape[1], task.season), 0)
+    summary = fleet.summary()
+    fleet._summary = replace(summary, rows=tuple(replace(r, source=best.get(r.key, OWN)) for r in summary.rows))

@@ -60,7 +60,7 @@ def _loop_child(run: Run, asker: Asker) -> None:
 def start_of(run: Run, job: Job) -> State:
     """Where a job begins: where it was left, or with its module's own initial weights."""
     kept = run.start_of(job)
-    if kept is not None and run.resumable:
+    if kept is not None:
         return kept
     return fresh(run.module(job), run.kinds[job.index].layout, run.recipe)
 

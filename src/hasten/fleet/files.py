@@ -1,8 +1,9 @@
-"""A fleet on disk: one safetensors file with all weights, one table with what is known of each key. No pickles."""
+"""A fleet on disk: one safetensors file with everything, and a copy of its table of keys beside it. No pickles."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 from collections.abc import Callable
@@ -13,72 +14,108 @@ from typing import Any
 import numpy as np
 
 from hasten.core.errors import HastenError, UsageError
+from hasten.fleet import keeping
 from hasten.fleet.extras import need
 from hasten.fleet.fleet import Fleet
 from hasten.fleet.losses import Loss
 from hasten.fleet.modules import Factory
-from hasten.fleet.recipe import EarlyStop, Recipe
+from hasten.fleet.naive import SeasonalNaive
+from hasten.fleet.recipe import OPTIMIZERS, EarlyStop, Recipe
 from hasten.fleet.state import Layout, settings_json
 from hasten.fleet.summary import Row, Summary
 from hasten.fleet.tasks import Job, Task
 from hasten.fleet.workers import Kind
 
 FORMAT = "hasten fleet 1"
+TABLE = "table"  # what is known of each key, as the bytes of a Parquet file
 
 
-def save(fleet: Fleet, path: Path) -> None:
+def save(fleet: Fleet, path: Path, history: bool) -> None:
     """See ``Fleet.save``."""
     safetensors, pa = need("safetensors.numpy", "saving a fleet"), need("pyarrow", "saving a fleet")
     parquet = need("pyarrow.parquet", "saving a fleet")
-    kinds = {}
-    tensors = {}
+    kinds: dict[str, Any] = {}
+    tensors: dict[str, Any] = {}
     for name, kind in fleet.kinds.items():
         example = next((k for k, (held, _) in fleet.places.items() if held == name), None)
-        if example is None:  # all of this kind failed
-            continue
-        kinds[name] = {"row": kind.row, "example": example, "settings": settings_json(fleet.settings.get(example, {}))}
-        for e in kind.layout.entries:
+        if isinstance(kind.prototype, SeasonalNaive):
+            kinds[name] = {"row": kind.row, "naive": [kind.prototype.horizon, kind.prototype.season]}
+        elif example is not None:  # else all of this kind failed
+            settings = settings_json(fleet.settings.get(example, {}))
+            kinds[name] = {"row": kind.row, "example": example, "settings": settings}
+        for e in kind.layout.entries if name in kinds else ():
             stacked = fleet.weights[name][:, e.start : e.start + e.size].reshape(-1, *e.shape)
             tensors[f"{name}/{e.name}"] = np.ascontiguousarray(stacked)
-    recipe = recipe_json(fleet.recipe)
-    head = {"kinds": kinds, "recipe": recipe, "summary": _summary_json(fleet.summary())}
+    head = {"kinds": kinds, "recipe": recipe_json(fleet.recipe), "summary": _summary_json(fleet.summary())}
+    head["notes"] = fleet.notes
     rows = [_table_row(fleet, row) for row in fleet.summary().rows]
-    table = pa.Table.from_pylist(rows)
-    _whole(path.with_name(path.name + ".parquet"), lambda to: parquet.write_table(table, to))
+    if history and (fleet.session is not None or fleet._reopen is not None):
+        fleet.reopen()
+        head["history"] = keeping.write(fleet, rows, tensors)
+    table = pa.BufferOutputStream()
+    parquet.write_table(pa.Table.from_pylist(rows), table)
+    written = table.getvalue().to_pybytes()
+    tensors[TABLE] = np.frombuffer(written, np.uint8)
     _whole(path, lambda to: safetensors.save_file(tensors, to, {"format": FORMAT, "fleet": json.dumps(head)}))
+    _whole(path.with_name(path.name + ".parquet"), lambda to: to.write_bytes(written))
 
 
-def load(path: Path, make_model: Any) -> Fleet:
+def load(path: Path, make_model: Any, loss: Any, optimizer: Any) -> Fleet:
     """See ``Fleet.load``."""
-    safetensors = need("safetensors", "loading a fleet")
-    parquet = need("pyarrow.parquet", "loading a fleet")
-    try:
-        with safetensors.safe_open(str(path), "numpy") as file:
-            said = file.metadata() or {}
-            if said.get("format") != FORMAT:
-                raise UsageError(f"{path} is no fleet", "another safetensors file", "a path given to Fleet.save")
-            head = json.loads(said["fleet"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-        rows = parquet.read_table(path.with_name(path.name + ".parquet")).to_pylist()
-    except (OSError, safetensors.SafetensorError) as error:
-        raise UsageError(
-            f"cannot read the fleet {path}: {error}", "a file is missing or torn", "both files of Fleet.save"
-        ) from None
+    parquet, pa = need("pyarrow.parquet", "loading a fleet"), need("pyarrow", "loading a fleet")
+    head, tensors = _read(path)
+    rows = parquet.read_table(pa.BufferReader(tensors.pop(TABLE).tobytes())).to_pylist()
     factory = Factory(make_model)
     kinds, weights = {}, {}
     for name, saved in head["kinds"].items():
         kind = kinds[name] = _kind(name, saved, factory)
         parts = [_part(tensors, f"{name}/{e.name}", e.shape, path) for e in kind.layout.entries]
-        weights[name] = np.concatenate(parts, axis=1).astype(np.float32) if parts else np.empty((0, 0), np.float32)
+        weights[name] = np.concatenate(parts, axis=1).astype(np.float32) if parts else np.empty((1, 0), np.float32)
     places = {r["key"]: (r["weights"], r["place"]) for r in rows if r["place"] >= 0}
     scales = {r["key"]: (r["shift"], r["scale"]) for r in rows if r["scale"] != 1.0 or r["shift"]}
     settings = {r["key"]: json.loads(r["settings"]) for r in rows if r["settings"] != "{}"}
     fields = Row.__dataclass_fields__
     summary = Summary(tuple(Row(**{k: r[k] for k in fields}) for r in rows), **head["summary"])
-    return Fleet(recipe_of(head["recipe"]), kinds, weights, places, summary, scales, settings)
+    recipe = recipe_of(head["recipe"], loss, optimizer)
+    fleet = Fleet(recipe, kinds, weights, places, summary, scales, settings)
+    fleet.stand_ins = {r["key"]: (r["stand_in"], r["stand_in_place"]) for r in rows if r["stand_in"]}
+    fleet.notes = head["notes"]
+    if "history" in head:
+        lost = _lost(head["recipe"], loss, optimizer)
+        fleet._reopen = functools.partial(keeping.read, saved=head["history"], rows=rows, tensors=tensors,
+                                          factory=factory, lost=lost)  # fmt: skip
+    return fleet
+
+
+def notes(path: Path) -> dict[str, Any]:
+    """What was noted with a saved fleet.
+
+    Raises:
+        UsageError: a file is missing or no fleet.
+    """
+    found: dict[str, Any] = _read(path, tensors=False)[0]["notes"]
+    return found
+
+
+def _read(path: Path, tensors: bool = True) -> tuple[dict[str, Any], dict[str, Any]]:
+    safetensors = need("safetensors", "loading a fleet")
+    try:
+        with safetensors.safe_open(str(path), "numpy") as file:
+            said = file.metadata() or {}
+            if said.get("format") != FORMAT:
+                raise UsageError(f"{path} is no fleet", "another safetensors file", "a path given to Fleet.save")
+            names = file.keys() if tensors else ()
+            return json.loads(said["fleet"]), {name: file.get_tensor(name) for name in names}
+    except (OSError, safetensors.SafetensorError) as error:
+        raise UsageError(
+            f"cannot read the fleet {path}: {error}", "the file is missing or torn", "a path given to Fleet.save"
+        ) from None
 
 
 def _kind(name: str, saved: dict[str, Any], factory: Factory) -> Kind:
+    if "naive" in saved:
+        naive = SeasonalNaive(*saved["naive"]).eval()
+        return Kind(name, naive, Layout.of(naive), tuple(saved["row"]))
     empty = np.zeros((0, *saved["row"]), np.float32)
     job = Job(saved["example"], 0, 0, Task(empty, empty), 0, 0.0, 0.0, settings=saved["settings"])
     module = factory(job).eval()
@@ -100,8 +137,12 @@ def _part(tensors: dict[str, Any], name: str, shape: tuple[int, ...], path: Path
 def _table_row(fleet: Fleet, row: Row) -> dict[str, Any]:
     kind, place = fleet.places.get(row.key, ("", -1))
     shift, scale = fleet.scales.get(row.key, (0.0, 1.0))
+    stand_in, stand_in_place = fleet.stand_ins.get(row.key, ("", -1))
     settings = json.dumps(settings_json(fleet.settings.get(row.key, {})))
-    return {**asdict(row), "weights": kind, "place": place, "shift": shift, "scale": scale, "settings": settings}
+    return {
+        **asdict(row), "weights": kind, "place": place, "stand_in": stand_in, "stand_in_place": stand_in_place,
+        "shift": shift, "scale": scale, "settings": settings,
+    }  # fmt: skip
 
 
 def _summary_json(summary: Summary) -> dict[str, Any]:
@@ -121,12 +162,22 @@ def recipe_json(recipe: Recipe) -> dict[str, Any]:
     return found
 
 
-def recipe_of(saved: dict[str, Any]) -> Recipe:
-    """The recipe of a file. Callables are not kept: their names become the defaults, to be given again if needed."""
-    loss = Loss(**saved["loss"]) if isinstance(saved["loss"], dict) else "mse"
+def recipe_of(saved: dict[str, Any], loss: Any = None, optimizer: Any = None) -> Recipe:
+    """The recipe of a file. Callables are not kept: what is given takes their place, or else a default."""
     stop = EarlyStop(**saved["stop"]) if saved["stop"] else None
-    optimizer = saved["optimizer"] if saved["optimizer"] in ("sgd", "adam", "adamw") else "adam"
-    return Recipe(**{**saved, "loss": loss, "stop": stop, "optimizer": optimizer, "betas": tuple(saved["betas"])})
+    lost = _lost(saved, None, None)
+    own = {
+        "loss": loss or "mse" if "loss" in lost else Loss(**saved["loss"]),
+        "optimizer": optimizer or "adam" if "optimizer" in lost else saved["optimizer"],
+    }
+    return Recipe(**{**saved, **own, "stop": stop, "betas": tuple(saved["betas"])})
+
+
+def _lost(saved: dict[str, Any], loss: Any, optimizer: Any) -> tuple[str, ...]:
+    """Which of loss and optimizer were callables and have not been given again."""
+    callable_loss, callable_optimizer = not isinstance(saved["loss"], dict), saved["optimizer"] not in OPTIMIZERS
+    missing = {"loss": callable_loss and loss is None, "optimizer": callable_optimizer and optimizer is None}
+    return tuple(name for name, is_missing in missing.items() if is_missing)
 
 
 def repr_of(function: Any) -> str:
@@ -136,7 +187,7 @@ def repr_of(function: Any) -> str:
 
 def _whole(path: Path, write: Callable[[Path], object]) -> None:
     """Write to a name beside ``path``, then rename: whole or not at all."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    beside = path.with_name(f".{path.name}.part")  # one name: what a killed process leaves is written over
     try:
         write(beside)
         with open(beside, "rb") as file:

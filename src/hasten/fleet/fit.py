@@ -151,6 +151,21 @@ class Session:
         """New data in the form ``fit`` was given: key to (X, y), or to a piece of a series."""
         return raw(data, self.recipe, **self.columns)
 
+    def take_over(self, fleet: Fleet) -> None:
+        """Go on with a loaded fleet's modules and engines; engines are chosen anew where its own cannot run here."""
+        read: dict[str, Kind] = {}
+        for row in fleet.summary().rows:
+            name = fleet.places.get(row.key, ("", 0))[0]
+            if name and name not in read:
+                chain, why = planner.read_chain(fleet.kinds[name], self.recipe)
+                read[name] = replace(fleet.kinds[name], chain=chain, why_no_chain=why)
+                self.choices[name] = Choice(row.engine)
+        self.kinds = [read[fleet.places[job.key][0]] for job in self.jobs]
+        for name, kind in read.items():
+            if self.choices[name].engine == "native" and kind.chain is None:
+                mine = [job for job, held in zip(self.jobs, self.kinds, strict=True) if held.name == name]
+                self.choices[name] = planner.choose(kind, mine, self.factory, self.recipe, "auto")
+
     def train(self, journal: Path | None, progress: Watch | None) -> Fleet:
         """Choose engines, train, and gather the fleet."""
         begun = peek(journal).get("engines", {})

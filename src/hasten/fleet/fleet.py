@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ import torch
 from torch import nn
 
 from hasten.core.errors import UsageError
+from hasten.fleet.naive import SeasonalNaive
 from hasten.fleet.recipe import Recipe
-from hasten.fleet.state import Floats
+from hasten.fleet.state import Floats, Layout
 from hasten.fleet.summary import Summary
 from hasten.fleet.tasks import Array, as_floats
 from hasten.fleet.workers import Kind
@@ -31,10 +33,12 @@ class Fleet(Mapping[str, nn.Module]):
         recipe: how it was trained.
         kinds: modules that differ only in their numbers, by name.
         weights: (models, total), float32, by kind; rows as in ``places``.
-        places: key to (kind, row) of the weights that predict for it.
+        places: key to (kind, row) of its own weights.
+        stand_ins: key to (kind, row) of what predicts in place of its own weights (a baseline that was kept).
         scales: key to (shift, scale) where series were standardised.
         settings: a key's own settings, as given.
-        session: the call of ``fit`` it came from, with its data; None in a loaded fleet.
+        session: the call of ``fit`` it came from, with its data; None in a loaded fleet that was not updated yet.
+        notes: plain values that a file keeps.
     """
 
     def __init__(
@@ -50,8 +54,11 @@ class Fleet(Mapping[str, nn.Module]):
     ) -> None:
         self.recipe, self.kinds, self.weights, self.places = recipe, dict(kinds), dict(weights), dict(places)
         self.scales, self.settings, self.session = dict(scales), dict(settings), session
+        self.stand_ins: dict[str, tuple[str, int]] = {}
+        self.notes: dict[str, Any] = {}
         self._summary = summary
         self._growing: Any = None
+        self._reopen: Callable[[Fleet], None] | None = None
 
     # -- a mapping of modules ------------------------------------------------------------------------------------------
 
@@ -70,7 +77,7 @@ class Fleet(Mapping[str, nn.Module]):
     def _place(self, key: Any) -> tuple[str, int]:
         name = str(key)
         if name in self.places:
-            return self.places[name]
+            return self.stand_ins.get(name) or self.places[name]
         if name in self.failed:
             raise KeyError(f"{name!r} was not trained: {self.failed[name]}")
         raise KeyError(f"there is no key {name!r} among the fleet's {len(self)}")
@@ -80,6 +87,27 @@ class Fleet(Mapping[str, nn.Module]):
         kind, row = self._place(key)
         found: Floats = self.weights[kind][row]
         return found
+
+    def own_weights(self, key: str, weights: Floats) -> None:
+        """Replace a key's own weights, which predict for it from now on. weights: (total,)."""
+        kind, row = self.places[key]
+        self.weights[kind][row] = weights
+        if self.stand_ins.pop(key, None):
+            rows = tuple(replace(r, source="own") if r.key == key else r for r in self._summary.rows)
+            self._summary = replace(self._summary, rows=rows)
+
+    def naive_kind(self, window: int, horizon: int, season: int) -> str:
+        """The name of the seasonal-naive forecast among the kinds; it has one row of no weights."""
+        name = f"naive-{window}-{horizon}-{season}"
+        if name not in self.kinds:
+            module = SeasonalNaive(horizon, season).eval()
+            self.kinds[name] = Kind(name, module, Layout.of(module), (window,))
+            self.weights[name] = np.empty((1, 0), np.float32)
+        return name
+
+    def is_naive(self, key: str) -> bool:
+        """Whether the seasonal-naive forecast stands in for a key's own network."""
+        return isinstance(self.kinds[self._place(key)[0]].prototype, SeasonalNaive)
 
     @property
     def failed(self) -> dict[str, str]:
@@ -138,10 +166,15 @@ class Fleet(Mapping[str, nn.Module]):
 
     # -- files ---------------------------------------------------------------------------------------------------------
 
-    def save(self, path: str | Path) -> None:
-        """Write weights to ``path`` (safetensors) and the table of keys beside it (``path`` + ``.parquet``).
+    def save(self, path: str | Path, history: bool = True) -> None:
+        """Write the fleet to ``path`` (safetensors), and a copy of its table of keys to ``path`` + ``.parquet``.
 
-        Both are written whole or not at all.
+        The first file holds everything and takes an older one's place whole or not at all, whenever the process is
+        killed. The second is for people.
+
+        Args:
+            history: keep the rows, and what updates have learned from, so that a loaded fleet can be updated. The file
+                then grows by the data's size in float32; series are kept as they are, not as windows.
 
         Raises:
             UsageError: the extra ``hasten[fleet]`` is not installed.
@@ -149,22 +182,37 @@ class Fleet(Mapping[str, nn.Module]):
         """
         from hasten.fleet import files
 
-        files.save(self, Path(path))
+        files.save(self, Path(path), history)
 
     @classmethod
-    def load(cls, path: str | Path, make_model: Any) -> Fleet:
+    def load(cls, path: str | Path, make_model: Any, loss: Any = None, optimizer: Any = None) -> Fleet:
         """Read what ``save`` has written.
 
         Args:
             make_model: the factory the fleet was trained with; its modules are given the weights of the file. Code is
                 never loaded from the file.
+            loss, optimizer: the callables it was trained with, where it is to be updated and they were no names.
 
         Raises:
             UsageError: a file is missing or no fleet, or ``make_model`` makes other modules.
         """
         from hasten.fleet import files
 
-        return files.load(Path(path), make_model)
+        return files.load(Path(path), make_model, loss, optimizer)
+
+    def reopen(self) -> None:
+        """Bring back the data and the state of updates from the file the fleet was loaded from.
+
+        Raises:
+            UsageError: the file holds no history, or not all that training needs.
+        """
+        if self.session is not None:
+            return
+        if self._reopen is None:
+            raise UsageError(
+                "this fleet has no history to draw from", "it was saved with history=False", "save(path, history=True)"
+            )
+        self._reopen(self)
 
     # -- growing windows -----------------------------------------------------------------------------------------------
 

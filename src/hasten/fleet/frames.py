@@ -104,7 +104,7 @@ def windows(series: Array, window: int, horizon: int, season: int, recipe: Recip
     view = np.lib.stride_tricks.sliding_window_view
     X, y = view(scaled[: len(scaled) - horizon], window), view(scaled[window:], horizon)
     gap = min(horizon - 1, count - 2) if count > 2 else 0
-    return checked(Task(X, y, gap, season, shift, scale), recipe)
+    return checked(Task(X, y, gap, season, shift, scale, series=True), recipe)
 
 
 class Columns:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,7 +20,9 @@ import torch
 
 from hasten.core.errors import UsageError
 from hasten.fleet import engines, streams
+from hasten.fleet.history import Rows, parts_of, task_of
 from hasten.fleet.loop import batch_of
+from hasten.fleet.naive import naive_loss
 from hasten.fleet.schedule import Queue
 from hasten.fleet.state import FAILED, Floats, State
 from hasten.fleet.store import Store
@@ -59,29 +61,6 @@ class Update:
     failed: Mapping[str, str] = field(default_factory=dict)
 
 
-class Rows:
-    """An array that grows at its end; appending costs what is appended, in the long run."""
-
-    def __init__(self, first: Array) -> None:
-        self.space = np.array(first)
-        self.count = len(first)
-
-    def add(self, more: Array) -> None:
-        """Append rows of the same shape."""
-        need = self.count + len(more)
-        if need > len(self.space):
-            larger = np.empty((max(need, 2 * len(self.space)), *self.space.shape[1:]), self.space.dtype)
-            larger[: self.count] = self.space[: self.count]
-            self.space = larger
-        self.space[self.count : need] = more
-        self.count = need
-
-    @property
-    def rows(self) -> Array:
-        """A view of what is there."""
-        return self.space[: self.count]
-
-
 @dataclass
 class Line:
     """One key's history and its candidates.
@@ -89,55 +68,49 @@ class Line:
     Attributes:
         parts: X and y, or one standardised series.
         states: (weights and moments) by share.
-        errors: prequential, by share.
+        errors: prequential, by share; one more where something else predicts for this key until a share beats it.
     """
 
     job: Job
     parts: list[Rows]
-    window: int
-    horizon: int
     states: list[State]
     errors: list[float]
-    held: int = 0  # rows that had been held out when the fleet was fitted; learned from the first update on
 
     def task(self) -> Task:
         """Everything known, as a task of views."""
-        old = self.job.task
-        if not self.window:
-            return Task(self.parts[0].rows, self.parts[1].rows, old.gap, old.season, old.shift, old.scale)
-        view, series = np.lib.stride_tricks.sliding_window_view, self.parts[0].rows
-        X, y = view(series[: len(series) - self.horizon], self.window), view(series[self.window :], self.horizon)
-        return Task(X, y, old.gap, old.season, old.shift, old.scale)
+        return task_of([part.rows for part in self.parts], self.job.task)
+
+    @property
+    def best(self) -> int:
+        """Number of the candidate with the lowest error."""
+        return int(np.argmin(self.errors))
 
 
 class Growing:
     """The histories and candidates of a fleet, from its first update on."""
 
-    def __init__(self, fleet: Fleet, shares: Sequence[float]) -> None:
-        session: Session = fleet.session
-        self.session, self.shares, self.iteration = session, tuple(shares), 0
+    def __init__(
+        self, session: Session, shares: Sequence[float], lines: Mapping[str, Line], iteration: int = 0
+    ) -> None:
+        self.session, self.shares, self.lines, self.iteration = session, tuple(shares), dict(lines), iteration
         self.recipe = replace(session.recipe, epochs=1, stop=None)
-        self.lines = {job.key: self._line(fleet, job) for job in session.jobs if job.key in fleet.places}
 
-    def _line(self, fleet: Fleet, job: Job) -> Line:
-        X, y = job.task.X, job.task.y
-        window = X.shape[1] if X.ndim == 2 and X.strides[0] == X.strides[1] == 4 and X.base is not None else 0
-        horizon = y.shape[1] if window else 0
-        if window and len(X):
-            count = len(X) + window + horizon - 1
-            series = np.empty(count, np.float32)
-            series[: len(X) + window - 1] = np.lib.stride_tricks.as_strided(X, (len(X) + window - 1,), (4,))
-            series[-(len(y) + horizon - 1) :] = np.lib.stride_tricks.as_strided(y, (len(y) + horizon - 1,), (4,))
-            parts = [Rows(series)]
-        else:
-            window = horizon = 0
-            parts = [Rows(X), Rows(y)]
-        states = []
-        for _ in self.shares:
-            state = State(1, len(fleet.weights_of(job.key)))
-            state.flat[0] = fleet.weights_of(job.key)
-            states.append(state)
-        return Line(job, parts, window, horizon, states, [0.0] * len(self.shares))
+    @classmethod
+    def begin(cls, fleet: Fleet, shares: Sequence[float]) -> Growing:
+        """Candidates start from what predicts for their key, or from its own weights where that is no network."""
+        lines = {}
+        for job in fleet.session.jobs:
+            if job.key not in fleet.places:
+                continue
+            kind, row = fleet.places[job.key]
+            naive = fleet.is_naive(job.key)
+            weights = fleet.weights[kind][row] if naive else fleet.weights_of(job.key)
+            states = [State(1, len(weights)) for _ in shares]
+            for state in states:
+                state.flat[0] = weights
+            parts = [Rows(part) for part in parts_of(job.task)]
+            lines[job.key] = Line(job, parts, states, [0.0] * (len(states) + naive))
+        return cls(fleet.session, shares, lines)
 
 
 def update(
@@ -158,27 +131,32 @@ def update(
         what it came to. The fleet predicts with the new weights from now on.
 
     Raises:
-        UsageError: the fleet was loaded from a file (which holds no history), or a key is unknown.
+        UsageError: the fleet was saved without its history, its loss or optimizer was a callable and was not given to
+            ``Fleet.load``, or a key is unknown.
     """
-    if fleet.session is None:
-        raise UsageError(
-            "a loaded fleet has no history to draw from",
-            "files hold weights only",
-            "update the fleet that fit returned",
-        )
     if refit not in ("flat", "full"):
         raise UsageError(f"refit={refit!r}", "a typing error", 'refit="flat" or refit="full"')
+    fleet.reopen()
     if fleet._growing is None:
-        fleet._growing = Growing(fleet, shares)
+        fleet._growing = Growing.begin(fleet, shares)
     growing: Growing = fleet._growing
     start = time.perf_counter()
-    fresh_rows = _new_rows(growing, new_rows)
+    fresh_rows, failed = _new_rows(growing, new_rows)
     error, firsts = _predict_then_append(growing, fresh_rows)
     rows = sum(len(growing.lines[key].task().y) - first for key, first in firsts.items())
-    visits = visits or BATCHES * growing.recipe.batch_size
-    if refit == "full":
-        return _full(fleet, growing, firsts, rows, error, start)
     growing.iteration += 1
+    if refit == "full":
+        done = _full(fleet, growing, rows, error, start)
+    else:
+        done = _flat(fleet, growing, firsts, rows, error, visits or BATCHES * growing.recipe.batch_size, start)
+    done = replace(done, failed={**failed, **done.failed})
+    fleet._summary = replace(fleet._summary, updates=(*fleet._summary.updates, asdict(done)))
+    return done
+
+
+def _flat(
+    fleet: Fleet, growing: Growing, firsts: Mapping[str, int], rows: int, error: float, visits: int, start: float
+) -> Update:  # fmt: skip
     failed: dict[str, str] = {}
     for number, share in enumerate(growing.shares):
         failed |= _train(growing, number, share, firsts, visits)
@@ -186,26 +164,29 @@ def update(
     return Update(rows, visits, time.perf_counter() - start, error, chosen, {}, failed)
 
 
-def _new_rows(growing: Growing, data: Any) -> dict[str, list[Array]]:
-    """New rows by key, standardised where the series were."""
+def _new_rows(growing: Growing, data: Any) -> tuple[dict[str, list[Array]], dict[str, str]]:
+    """New rows by key, standardised where the series were; and causes of keys whose rows cannot be learned."""
     found = growing.session.read(data)
-    strange = sorted(set(found) - set(growing.lines))
-    if strange:
-        raise UsageError(
-            f"{strange[0]!r} is not in the fleet", "a new key, or one that failed", "fit a fleet for new keys"
-        )
     parts: dict[str, list[Array]] = {}
-    for key, given in found.items():
-        line = growing.lines[key]
-        if line.window:
-            task = line.job.task
+    failed = {key: "not in the fleet: a new key, or one that failed" for key in found if key not in growing.lines}
+    if found and len(failed) == len(found):
+        raise UsageError(
+            f"{next(iter(found))!r} is not in the fleet, and no other key of these rows is",
+            "new keys, or keys that failed, or the wrong column of keys",
+            "fit a fleet for new keys",
+        )
+    for key in found.keys() - failed.keys():
+        line, given = growing.lines[key], found[key]
+        task = line.job.task
+        if task.series:
             values = (np.asarray(given, np.float64).reshape(-1) - task.shift) / task.scale
             parts[key] = [values.astype(np.float32)]
         else:
             parts[key] = [np.asarray(a, p.space.dtype) for a, p in zip(given, line.parts, strict=True)]
         if not all(np.isfinite(a).all() for a in parts[key]):
-            raise UsageError(f"new rows of {key!r} hold NaN or infinity", "gaps in the data", "leave these rows out")
-    return parts
+            failed[key] = "its new rows hold NaN or infinity"
+            del parts[key]
+    return {key: parts[key] for key in growing.lines if key in parts}, failed
 
 
 def _predict_then_append(growing: Growing, parts: Mapping[str, list[Array]]) -> tuple[float, dict[str, int]]:
@@ -223,14 +204,12 @@ def _predict_then_append(growing: Growing, parts: Mapping[str, list[Array]]) -> 
         job = replace(line.job, task=task)
         rows = np.arange(before, len(task.y))
         each = [_loss(growing, job, state.flat[0], rows) for state in line.states]
+        if len(line.errors) > len(each):
+            each.append(naive_loss(growing.recipe, task, task.X[before:], task.y[before:]))
         each = [loss if loss < WORST else WORST for loss in each]
-        losses.append(each[_best(line)])
+        losses.append(each[len(each) - 1 if not any(line.errors) else line.best])
         line.errors = [FORGET * old + (1 - FORGET) * new for old, new in zip(line.errors, each, strict=True)]
     return float(np.mean(losses)) if losses else float("nan"), firsts
-
-
-def _best(line: Line) -> int:
-    return int(np.argmin(line.errors))
 
 
 def _loss(growing: Growing, job: Job, row: Floats, rows: npt.NDArray[np.int64]) -> float:
@@ -306,16 +285,14 @@ def _serve(
 ) -> dict[float, int]:  # fmt: skip
     for key in firsts:
         line = growing.lines[key]
-        if key not in failed:
-            kind, row = fleet.places[key]
-            fleet.weights[kind][row] = line.states[_best(line)].flat[0]
-    chosen = [_best(line) for line in growing.lines.values()]
+        if key not in failed and line.best < len(line.states):
+            fleet.own_weights(key, line.states[line.best].flat[0])
+            del line.errors[len(line.states) :]
+    chosen = [line.best for line in growing.lines.values()]
     return {share: chosen.count(number) for number, share in enumerate(growing.shares)}
 
 
-def _full(
-    fleet: Fleet, growing: Growing, firsts: Mapping[str, int], rows: int, error: float, start: float
-) -> Update:  # fmt: skip
+def _full(fleet: Fleet, growing: Growing, rows: int, error: float, start: float) -> Update:
     """Train anew on everything, as ``fit`` would."""
     from hasten.fleet.fit import Session
 
@@ -325,8 +302,7 @@ def _full(
     again = session.train(None, None)
     seconds = time.perf_counter() - start
     for key in again:
-        kind, row = fleet.places[key]
-        fleet.weights[kind][row] = again.weights_of(key)
+        fleet.own_weights(key, again.weights_of(key))
         for state in growing.lines[key].states:
             state.flat[0], state.flat[1:3], state.numbers[1] = again.weights_of(key), 0, 0
     history = max(sum(len(task.y) for task in tasks.values()), 1)

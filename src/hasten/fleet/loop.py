@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from hasten.fleet import streams
-from hasten.fleet.modules import Factory, Moment, with_keyed_dropout
+from hasten.fleet.modules import Moment, with_keyed_dropout
 from hasten.fleet.recipe import Recipe
 from hasten.fleet.state import RUNNING, Floats, Layout, State
 from hasten.fleet.tasks import Job
@@ -170,12 +170,3 @@ def batches(order: npt.NDArray[np.int64], size: int) -> Iterator[npt.NDArray[np.
 def batch_of(job: Job, rows: npt.NDArray[np.int64]) -> tuple[torch.Tensor, torch.Tensor]:
     """The rows as tensors of their own."""
     return torch.from_numpy(job.task.X[rows]), torch.from_numpy(job.task.y[rows])
-
-
-def train_one(factory: Factory, job: Job, recipe: Recipe, state: State | None, saved: Saved | None = None) -> State:
-    """Train one key in this process by the plain loop."""
-    module = factory(job)
-    layout = Layout.of(module)
-    resumable = isinstance(recipe.optimizer, str)  # only known optimizers' states can be held in flat rows
-    start = state if state is not None and resumable else fresh(module, layout, recipe)
-    return drive(job, start, recipe, LoopTrainer(module, layout, job, recipe), saved if resumable else None)

@@ -45,7 +45,7 @@ class Row:
         best_epoch: whose weights were kept; 0 for the last.
         seconds: of one core.
         cause: why it failed; "" if it did not.
-        source: ``"own"`` or ``"global"``: whose weights predict for this key.
+        source: ``"own"``, ``"global"`` or ``"naive"``: what predicts for this key.
     """
 
     key: str
@@ -73,6 +73,7 @@ class Summary:
         bound: no schedule of the same work is shorter than this many seconds.
         worth: what comparing with baselines found; None where it was not asked for.
         proof: what ``prove`` found.
+        updates: what each update came to; the figures above are of the training before them.
     """
 
     rows: tuple[Row, ...]
@@ -86,6 +87,7 @@ class Summary:
     worth: Mapping[str, Any] | None = None
     proof: tuple[Mapping[str, Any], ...] = ()
     remarks: tuple[str, ...] = field(default=())
+    updates: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def failed(self) -> dict[str, str]:

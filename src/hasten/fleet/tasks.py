@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,7 @@ class Task:
         season: rows of one season, for the seasonal-naive baseline; 0 unknown.
         shift, scale: series were standardised as ``(value - shift) / scale``.
         why_not: why this key cannot be trained; "" if it can.
+        series: X and y are windows of one array, X: (rows, window), y: (rows, horizon).
     """
 
     X: Array
@@ -38,6 +39,7 @@ class Task:
     shift: float = 0.0
     scale: float = 1.0
     why_not: str = ""
+    series: bool = False
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,7 @@ def as_target(values: Any, recipe: Recipe) -> Array:
 def checked(task: Task, recipe: Recipe) -> Task:
     """The task, with the reason why it cannot be trained where there is one."""
     why = _why_not(task, recipe)
-    return task if not why else Task(task.X, task.y, task.gap, task.season, task.shift, task.scale, why)
+    return replace(task, why_not=why) if why else task
 
 
 def _why_not(task: Task, recipe: Recipe) -> str:

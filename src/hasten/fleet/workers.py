@@ -107,7 +107,7 @@ class Run:
 
     def start_of(self, job: Job) -> State | None:
         """The state a job goes on from; None to begin with its initial weights."""
-        kept = self.resumed.get(job.index)
+        kept = self.resumed.get(job.index) if self.resumable else None
         return kept[1] if kept else self.initial.get(job.index)
 
     def finish(self, job: Job, state: State, seconds: float, before: int = 0) -> None:

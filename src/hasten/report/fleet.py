@@ -13,6 +13,7 @@ from hasten.report.markup import Markup, el, joined
 
 WIDTH = 96
 WORST = 5  # keys shown of those that did worst
+FAILED = 10  # keys shown of those that failed
 WIDE, HIGH = 220, 80  # of one small multiple
 
 Document = Mapping[str, Any]
@@ -38,8 +39,36 @@ def progress_line(progress: Any) -> str:
 
 def text(document: Document) -> str:
     """The report for a terminal."""
-    blocks = [_facts(document), _losses(document), _worth(document), _proof(document), _failed(document)]
-    return "\n\n".join(plain(block) for block in blocks if block)
+    return "\n\n".join(plain(lines) for lines in _blocks(document).values() if lines)
+
+
+def _blocks(document: Document) -> dict[str, list[Line]]:
+    return {
+        "Updated": _updated(document),
+        "Training": _facts(document),
+        "Losses": _losses(document),
+        "Is it worth it?": _worth(document),
+        "Proof": _proof(document),
+        "Failed": _failed(document),
+    }
+
+
+def _updated(d: Document) -> list[Line]:
+    if not d["updates"]:
+        return []
+    last = d["updates"][-1]
+    lines: list[Line] = [[(f"update {len(d['updates'])}: {last['rows']} new rows learned", "head")]]
+    lines[0].append((f" in {last['seconds']:.2f} s, {last['visits']} visits a key and share", ""))
+    if last["error"] is not None:
+        lines.append([(f"mean loss of the new rows before they were learned: {last['error']:.4g}", "")])
+    shares = ", ".join(f"{count} by {float(share):.0%}" for share, count in last["shares"].items() if count)
+    if shares:
+        lines += wrapped([], f"keys predicted for, by the newest rows' share of the visits: {shares}", WIDTH)
+    for key, cause in list(last["failed"].items())[:FAILED]:
+        lines += wrapped([(f"not learned, {clean(str(key))}: ", "bad")], cause, WIDTH)
+    if len(last["failed"]) > FAILED:
+        lines.append([(f"not learned: {len(last['failed']) - FAILED} more; --json names them all", "")])
+    return lines
 
 
 def _facts(d: Document) -> list[Line]:
@@ -127,10 +156,10 @@ def _proof(d: Document) -> list[Line]:
 def _failed(d: Document) -> list[Line]:
     failed = [(row["key"], row["cause"]) for row in d["rows"] if row["cause"]]
     lines: list[Line] = []
-    for key, cause in failed[:10]:
+    for key, cause in failed[:FAILED]:
         lines += wrapped([(f"failed {clean(str(key))}: ", "bad")], cause, WIDTH)
-    if len(failed) > 10:
-        lines.append([(f"failed: {len(failed) - 10} more; --json names them all", "")])
+    if len(failed) > FAILED:
+        lines.append([(f"failed: {len(failed) - FAILED} more; --json names them all", "")])
     return lines
 
 
@@ -160,14 +189,7 @@ def page(document: Document, forecasts: Sequence[Document]) -> str:
 
 
 def _sections(document: Document) -> Iterator[Markup]:
-    blocks = {
-        "Training": _facts(document),
-        "Losses": _losses(document),
-        "Is it worth it?": _worth(document),
-        "Proof": _proof(document),
-        "Failed": _failed(document),
-    }
-    for title, lines in blocks.items():
+    for title, lines in _blocks(document).items():
         if lines:
             yield el("section", el("h2", title), el("div", el("pre", plain(lines)), class_="scroll"))
 

@@ -1,0 +1,50 @@
+"""What a fleet remembers of its data: arrays that grow at their end, and how they become tasks again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from hasten.fleet.tasks import Array, Task
+
+
+class Rows:
+    """An array that grows at its end; appending costs what is appended, in the long run."""
+
+    def __init__(self, first: Array) -> None:
+        self.space = np.array(first)
+        self.count = len(first)
+
+    def add(self, more: Array) -> None:
+        """Append rows of the same shape."""
+        need = self.count + len(more)
+        if need > len(self.space):
+            larger = np.empty((max(need, 2 * len(self.space)), *self.space.shape[1:]), self.space.dtype)
+            larger[: self.count] = self.space[: self.count]
+            self.space = larger
+        self.space[self.count : need] = more
+        self.count = need
+
+    @property
+    def rows(self) -> Array:
+        """A view of what is there."""
+        return self.space[: self.count]
+
+
+def parts_of(task: Task) -> list[Array]:
+    """X and y; for windows of a series the standardised series itself, (rows,), float32. Views, no copies."""
+    if not task.series:
+        return [task.X, task.y]
+    count = len(task.X) + task.X.shape[1] + task.y.shape[1] - 1
+    return [np.lib.stride_tricks.as_strided(task.X, (count,), (4,))]  # X and y are views of this one array
+
+
+def task_of(parts: Sequence[Array], like: Task) -> Task:
+    """The task that these parts are, with everything else as in ``like`` (whose rows do not count)."""
+    if not like.series:
+        return replace(like, X=parts[0], y=parts[1])
+    window, horizon, values = like.X.shape[1], like.y.shape[1], parts[0]
+    view = np.lib.stride_tricks.sliding_window_view
+    return replace(like, X=view(values[: len(values) - horizon], window), y=view(values[window:], horizon))
