@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
 
+from hasten.fleet import naive
 from hasten.fleet.loop import LoopTrainer, drive, fresh
 from hasten.fleet.losses import KINDS
 from hasten.fleet.native import build
@@ -82,6 +83,15 @@ def test_gradients_of_every_layer(name: str, isa: str) -> None:
         nn.Linear(3, 2),
     )
     same_gradient(module, Recipe(batch_size=16), 11, 2, 13, isa)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("season", [1, 4, 99])
+def test_gradients_of_a_residual(season: int, isa: str) -> None:
+    torch.manual_seed(0)
+    module = naive.Residual(nn.Sequential(nn.Linear(11, 19), nn.ReLU(), nn.Linear(19, 6)), season)
+    nn.init.normal_(module.net[2].weight)
+    same_gradient(module, Recipe(batch_size=16), 11, 6, 13, isa)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -78,7 +78,7 @@ def train(options: argparse.Namespace) -> Any:
     notes = {
         "model": options.model or MODELS[0],
         "sizes": [options.window or len(options.features), options.horizon or 1],
-        "season": options.season,
+        "season": max(options.season, 1) if options.window else 0,
     }
     stop = fleets.EarlyStop(options.patience, fraction=options.hold_out) if options.hold_out else None
     given = {name: getattr(options, name) for name in PASSED}
@@ -157,7 +157,7 @@ def factory(notes: Mapping[str, Any]) -> Callable[..., Any]:
     """What makes a key's model.
 
     Args:
-        notes: ``model``, its name or ``module:factory``; ``sizes``, its inputs and outputs, where known.
+        notes: ``model``, its name or ``module:factory``; ``sizes``, its inputs and outputs, where known; ``season``.
 
     Raises:
         UsageError: there is no such model.
@@ -166,7 +166,7 @@ def factory(notes: Mapping[str, Any]) -> Callable[..., Any]:
     if notes["model"] in MODELS:
         from hasten.fleet import models
 
-        return functools.partial(getattr(models, notes["model"]), *sizes)
+        return functools.partial(getattr(models, notes["model"]), *sizes, season=notes.get("season", 0))
     module, _, name = notes["model"].partition(":")
     sys.path.insert(0, os.getcwd())
     try:

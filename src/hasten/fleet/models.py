@@ -5,14 +5,22 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from hasten.fleet.naive import Residual
+
 HIDDEN = 64
 
 
-def mlp(inputs: int, outputs: int) -> nn.Module:
-    """Two hidden layers of 64. X: (rows, inputs), prediction: (rows, outputs)."""
-    return nn.Sequential(
+def mlp(inputs: int, outputs: int, season: int = 0) -> nn.Module:
+    """Two hidden layers of 64. X: (rows, inputs), prediction: (rows, outputs).
+
+    Args:
+        season: not 0 where rows are windows of a series: the network then gives what is added to the seasonal-naive
+            forecast (``Residual``).
+    """
+    net = nn.Sequential(
         nn.Linear(inputs, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, outputs)
     )
+    return Residual(net, season) if season else net
 
 
 class Conv(nn.Module):  # type: ignore[misc]
@@ -44,4 +52,11 @@ class Gru(nn.Module):  # type: ignore[misc]
         return out
 
 
-conv, gru = Conv, Gru
+def conv(inputs: int, outputs: int, season: int = 0) -> nn.Module:
+    """A ``Conv``; ``season`` as in ``mlp``."""
+    return Residual(Conv(inputs, outputs), season) if season else Conv(inputs, outputs)
+
+
+def gru(inputs: int, outputs: int, season: int = 0) -> nn.Module:
+    """A ``Gru``; ``season`` as in ``mlp``."""
+    return Residual(Gru(inputs, outputs), season) if season else Gru(inputs, outputs)

@@ -115,7 +115,7 @@ class Config(ctypes.Structure):
         *(
             (name, ctypes.c_int32)
             for name in (
-                "ops", "batch", "loss", "optimizer", "nesterov", "inputs", "outputs", "total", "trained", "spare",
+                "ops", "batch", "loss", "optimizer", "nesterov", "inputs", "outputs", "total", "trained", "season",
             )
         ),
         *((name, ctypes.c_float) for name in ("loss_parameter", "momentum", "beta1", "beta2", "eps", "clip")),

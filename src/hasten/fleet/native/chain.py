@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -12,11 +12,13 @@ from torch import fx, nn
 from torch.nn import functional
 
 from hasten.fleet.losses import KINDS, Loss
+from hasten.fleet.naive import Residual
 from hasten.fleet.native.build import Config, Op
 from hasten.fleet.recipe import OPTIMIZERS, Recipe
 from hasten.fleet.state import Layout
 
 LINEAR, ACTIVATION, DROPOUT, LAYERNORM, BATCHNORM = range(5)
+NAMES = ("weight", "bias", "mean", "var", "counter")
 ACTS = ("none", "relu", "leaky", "elu", "selu", "gelu", "gelu_tanh", "silu", "sigmoid", "tanh")
 
 
@@ -48,11 +50,13 @@ class Chain:
 
     Attributes:
         inputs, outputs: numbers in a row of X (flattened) and of the prediction.
+        season: of the ``naive.Residual`` that the layers are wrapped in; 0 for none.
     """
 
     layers: tuple[Layer, ...]
     inputs: int
     outputs: int
+    season: int = 0
 
 
 def chain_of(module: nn.Module, row: tuple[int, ...]) -> Chain:
@@ -61,6 +65,15 @@ def chain_of(module: nn.Module, row: tuple[int, ...]) -> Chain:
     Raises:
         NotAChain: there is none.
     """
+    if type(module) is Residual:
+        if len(row) != 1:
+            raise NotAChain("rows of a residual are no windows")
+        inner = chain_of(module.net, row)
+        for layer in inner.layers:
+            for name in NAMES:
+                if getattr(layer, name):
+                    setattr(layer, name, f"net.{getattr(layer, name)}")
+        return replace(inner, season=min(module.season, row[0]))
     if any(not p.requires_grad for p in module.parameters()):
         raise NotAChain("some parameters are frozen")
     try:
@@ -210,14 +223,14 @@ def compiled(chain: Chain, layout: Layout, recipe: Recipe) -> tuple[Any, Config]
     ops = [
         Op(
             a.kind, a.inputs, a.outputs, a.act, a.p, a.eps, a.momentum, 0.0,
-            *(at[name] for name in (a.weight, a.bias, a.mean, a.var, a.counter)),
+            *(at[getattr(a, name)] for name in NAMES),
         )
         for a in chain.layers
     ]  # fmt: skip
     assert isinstance(recipe.loss, Loss)
     config = Config(
         len(ops), recipe.batch_size, KINDS.index(recipe.loss.kind), OPTIMIZERS.index(recipe.optimizer),
-        recipe.nesterov, chain.inputs, chain.outputs, layout.total, layout.trained, 0,
+        recipe.nesterov, chain.inputs, chain.outputs, layout.total, layout.trained, chain.season,
         recipe.loss.parameter, recipe.momentum, *recipe.betas, recipe.eps, recipe.clip or 0.0,
     )  # fmt: skip
     return (Op * len(ops))(*ops), config

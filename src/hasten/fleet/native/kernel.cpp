@@ -84,7 +84,7 @@ struct Op {  // offsets count floats in the flat row, -1 where there is none
 };
 
 struct Config {
-    int32_t ops, batch, loss, optimizer, nesterov, inputs, outputs, total, trained, spare;
+    int32_t ops, batch, loss, optimizer, nesterov, inputs, outputs, total, trained, season;  // season: of a residual, 0 none
     float loss_parameter, momentum, beta1, beta2, eps, clip;  // clip <= 0: none
 };
 
