@@ -21,15 +21,18 @@
 
 #if defined(__AVX512F__)
 #define VB 64
-#define MR 8
+#define REGISTERS 32
+#define WIDE 4
 #elif defined(__AVX__)
 #define VB 32
-#define MR 6
+#define REGISTERS 16
+#define WIDE 2
 #else
 #define VB 16
-#define MR 4
+#define REGISTERS 16
+#define WIDE 2
 #endif
-#define NR 2
+#define MR 12  // rows of a tile, at most
 
 typedef float vf __attribute__((vector_size(VB)));
 typedef float vu __attribute__((vector_size(VB), aligned(4), may_alias));
@@ -62,12 +65,25 @@ static inline vf root(vf x) {
     return load(t);
 }
 static inline float sum(vf v) {
+#if defined(__AVX512F__)
+    return _mm512_reduce_add_ps((__m512)v);
+#endif
     float t[VL];
     save(t, v);
     for (long w = VL / 2; w; w /= 2)
         for (long i = 0; i < w; i++) t[i] += t[i + w];
     return t[0];
 }
+
+// Subnormal numbers are taken as nought while one of these lives. The moments of a unit that died decay into them, and each
+// then costs a hundred cycles.
+struct Flushed {
+#if defined(__x86_64__)
+    unsigned before = _mm_getcsr();
+    Flushed() { _mm_setcsr(before | 0x8040); }
+    ~Flushed() { _mm_setcsr(before); }
+#endif
+};
 
 // -- what Python hands over -------------------------------------------------------------------------------------------
 
@@ -203,7 +219,7 @@ static void act_backward(const float* x, const float* y, float* d, long n, float
 
 template <int R, int C, bool SUMS, class E>
 static inline __attribute__((always_inline)) void tile(
-    long K, const float* A, long ars, long aks, const float* B, long ldb, E&& epilogue, vf* sums) {
+    long K, const float* A, long ars, long aks, const float* B, long ldb, long i, long j, E epilogue, vf* sums) {
     vf acc[R][C], col[C];
     for (int r = 0; r < R; r++)
         for (int c = 0; c < C; c++) acc[r][c] = (vf){};
@@ -219,30 +235,35 @@ static inline __attribute__((always_inline)) void tile(
         }
     }
     for (int r = 0; r < R; r++)
-        for (int c = 0; c < C; c++) epilogue(r, c, acc[r][c]);
+        for (int c = 0; c < C; c++) epilogue(i + r, j + c * VL, acc[r][c]);
     if (SUMS)
         for (int c = 0; c < C; c++) sums[c] = col[c];
 }
 
+// Rows of a tile that is C vectors wide: as many as the registers hold beside a row of B and one broadcast.
+template <int C>
+static constexpr int TALL = std::min<int>((REGISTERS - 1 - C) / C, MR);
+
 template <int R, int C, bool SUMS, class E>
 static inline void rows(
-    int count, long K, const float* A, long ars, long aks, const float* B, long ldb, E&& epilogue, vf* sums) {
-    if (count == R) return tile<R, C, SUMS>(K, A, ars, aks, B, ldb, epilogue, sums);
-    if constexpr (R > 1) rows<R - 1, C, SUMS>(count, K, A, ars, aks, B, ldb, epilogue, sums);
+    long count, long K, const float* A, long ars, long aks, const float* B, long ldb, long i, long j, const E& epilogue,
+    vf* sums) {
+    if (count == R) return tile<R, C, SUMS>(K, A, ars, aks, B, ldb, i, j, epilogue, sums);
+    if constexpr (R > 1) rows<R - 1, C, SUMS>(count, K, A, ars, aks, B, ldb, i, j, epilogue, sums);
 }
 
 // epilogue(i, j, v): v is row i, columns j to j + VL. column(j, v): v is the sum over k of B's columns j to j + VL.
 template <int C, bool SUMS, class E, class S>
 static inline void panel(
     long j, long M, long K, const float* A, long ars, long aks, const float* B, long ldb, E& epilogue, S& column) {
+    constexpr int R = TALL<C>;
     vf sums[C];
-    for (long i = 0; i < M; i += MR) {
-        auto here = [&](int r, int c, vf v) __attribute__((always_inline)) { epilogue(i + r, j + c * VL, v); };
-        const int count = (int)std::min<long>(MR, M - i);
+    for (long i = 0; i < M; i += R) {
+        const long count = std::min<long>(R, M - i);
         if (SUMS && i == 0)
-            rows<MR, C, true>(count, K, A, ars, aks, B + j, ldb, here, sums);
+            rows<R, C, true>(count, K, A, ars, aks, B + j, ldb, 0, j, epilogue, sums);
         else
-            rows<MR, C, false>(count, K, A + i * ars, ars, aks, B + j, ldb, here, nullptr);
+            rows<R, C, false>(count, K, A + i * ars, ars, aks, B + j, ldb, i, j, epilogue, nullptr);
     }
     if (SUMS)
         for (int c = 0; c < C; c++) column(j + c * VL, sums[c]);
@@ -252,16 +273,50 @@ template <bool SUMS, class E, class S>
 static inline void product(
     long M, long N, long K, const float* A, long ars, long aks, const float* B, long ldb, E epilogue, S column) {
     long j = 0;
-    for (; j + NR * VL <= N; j += NR * VL) panel<NR, SUMS>(j, M, K, A, ars, aks, B, ldb, epilogue, column);
+    if constexpr (WIDE > 2)
+        for (; j + WIDE * VL <= N; j += WIDE * VL) panel<WIDE, SUMS>(j, M, K, A, ars, aks, B, ldb, epilogue, column);
+    for (; j + 2 * VL <= N; j += 2 * VL) panel<2, SUMS>(j, M, K, A, ars, aks, B, ldb, epilogue, column);
     for (; j < N; j += VL) panel<1, SUMS>(j, M, K, A, ars, aks, B, ldb, epilogue, column);
 }
 static constexpr auto NOTHING = [](long, vf) {};
 
+static inline vf shuffled(vf a, vf b, vi from) {
+#if defined(__clang__)
+    vf r;
+    for (int i = 0; i < VL; i++) r[i] = from[i] < VL ? a[from[i]] : b[from[i] - VL];
+    return r;
+#else
+    return __builtin_shuffle(a, b, from);
+#endif
+}
+// One VL by VL block: in log2(VL) steps, rows a distance of S apart exchange blocks of S numbers.
+template <int S>
+static inline __attribute__((always_inline)) void exchange(vf* r) {
+    vi low, high;
+    for (int i = 0; i < VL; i++) low[i] = i & S ? VL + i - S : i, high[i] = i & S ? VL + i : i + S;
+    for (int i = 0; i < VL; i++)
+        if (!(i & S)) {
+            const vf a = r[i], b = r[i + S];
+            r[i] = shuffled(a, b, low), r[i + S] = shuffled(a, b, high);
+        }
+    if constexpr (S > 1) exchange<S / 2>(r);
+}
 static void transpose(const float* from, long rows, long cols, long ldf, float* to, long ldt) {
-    for (long i0 = 0; i0 < rows; i0 += 8)
-        for (long j0 = 0; j0 < cols; j0 += 8)
-            for (long j = j0; j < std::min(j0 + 8, cols); j++)
-                for (long i = i0; i < std::min(i0 + 8, rows); i++) to[j * ldt + i] = from[i * ldf + j];
+    const long whole_rows = rows / VL * VL, whole_cols = cols / VL * VL;
+    for (long i = 0; i < whole_rows; i += VL)
+        for (long j = 0; j < whole_cols; j += VL) {
+            vf r[VL];
+            for (int k = 0; k < VL; k++) r[k] = load(from + (i + k) * ldf + j);
+            exchange<VL / 2>(r);
+            for (int k = 0; k < VL; k++) save(to + (j + k) * ldt + i, r[k]);
+        }
+    for (long i = 0; i < rows; i++)
+        for (long j = i < whole_rows ? whole_cols : 0; j < cols; j++) to[j * ldt + i] = from[i * ldf + j];
+}
+static inline void copy(float* to, const float* from, long n) {
+    long k = 0;
+    for (; k + VL <= n; k += VL) save(to + k, load(from + k));
+    for (; k < n; k++) to[k] = from[k];
 }
 
 #include "model.inc"
