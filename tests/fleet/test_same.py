@@ -61,6 +61,22 @@ def test_failures_stay_local(engine: str) -> None:
         trained["constant"]
 
 
+@pytest.mark.parametrize("engine", [e for e in ENGINES if e != "loop"])
+def test_one_per_cent_of_poisoned_models(engine: str) -> None:
+    """300 models: one with NaN in its data, one in its targets, one that becomes NaN in training."""
+    tasks = {f"m{i:03d}": rows(20 + i % 30, i) for i in range(300)}
+    whole = weights(fleet.fit(mlp, tasks, epochs=2, batch_size=16, engine=engine))
+    for key, part in (("m007", 0), ("m150", 1)):
+        spoilt = [np.array(array) for array in tasks[key]]
+        spoilt[part][-1:] = np.nan
+        tasks[key] = (spoilt[0], spoilt[1])
+    X, y = tasks["m299"]
+    tasks["m299"] = (X * np.float32(1e30), y * np.float32(1e30))
+    poisoned = fleet.fit(mlp, tasks, epochs=2, batch_size=16, engine=engine)
+    assert set(poisoned.failed) == {"m007", "m150", "m299"}
+    assert weights(poisoned) == {key: bits for key, bits in whole.items() if key not in poisoned.failed}
+
+
 def test_engines_agree_to_rounding() -> None:
     found = {e: fleet.fit(mlp, ragged(), engine=e, **OPTIONS) for e in ENGINES}
     for key in found["loop"]:

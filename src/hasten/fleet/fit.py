@@ -233,22 +233,22 @@ class Session:
 
     def _fleet(self, seconds: float) -> Fleet:
         assert self.store is not None
-        states = [self.store.finished(job.index) for job in self.jobs]
-        by_key = {job.key: (job, state) for job, state in zip(self.jobs, states, strict=True)}
-        rows, places = [], {}
+        by_key = {job.key: job for job in self.jobs}
+        rows, places, work = [], {}, []
         groups: dict[str, list[Any]] = {kind.name: [] for kind in self.kinds}
         for key, task in self.tasks.items():
             if key not in by_key:
                 rows.append(Row(key, len(task.y), "", "", np.nan, np.nan, 0, 0, False, 0.0, task.why_not))
                 continue
-            job, state = by_key[key]
+            job = by_key[key]
+            state = self.store.finished(job.index)  # one at a time: each holds a model's whole state
             assert state is not None
+            work.append(state.seconds)
             kind = self.kinds[job.index].name
             rows.append(_row(job, kind, self.choices[kind].engine, state))
             if state.status != FAILED:
                 places[key] = (kind, len(groups[kind]))
-                groups[kind].append(self.store.row(job.index))
-        work = [s.seconds for s in states if s is not None]
+                groups[kind].append(job.index)
         summary = Summary(
             tuple(rows),
             {name: choice.sentence() for name, choice in self.choices.items()},
@@ -260,7 +260,7 @@ class Session:
             self.loop_seconds(),
         )
         kinds = {kind.name: kind for kind in self.kinds}
-        weights = {n: np.array(g) if g else np.empty((0, kinds[n].layout.total), np.float32) for n, g in groups.items()}
+        weights = {n: self.store.stacked(g, kinds[n].layout.total) for n, g in groups.items()}
         scales = {k: (t.shift, t.scale) for k, t in self.tasks.items() if t.scale != 1.0 or t.shift}
         return Fleet(self.recipe, kinds, weights, places, summary, scales, self.settings, self)
 

@@ -147,6 +147,16 @@ class Store:
         first = zlib.crc32(self.row(index).tobytes())
         return zlib.crc32(self.causes[index].tobytes(), zlib.crc32(self.records[index, SEAL:].tobytes(), first))
 
+    def stacked(self, indices: Sequence[int], total: int) -> npt.NDArray[np.float32]:
+        """The weights of finished models of one kind, (models, total): a view where they lie side by side in memory of
+        their own, else a copy."""
+        first = indices[0] if indices else 0
+        together = list(indices) == list(range(first, first + len(indices)))
+        if together and self.folder is None and self.per_model == 1:
+            start = int(self.starts[first])
+            return self.weights[start : start + len(indices) * total].reshape(len(indices), total)
+        return np.array([self.row(index) for index in indices], np.float32).reshape(len(indices), total)
+
     # -- models in flight ----------------------------------------------------------------------------------------------
 
     def save(self, slot: int, index: int, state: State) -> None:
