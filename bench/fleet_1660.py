@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 import torch
 from common import head, save, say
+from loops import loader_loop
 from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
 
 from hasten import fleet
 from hasten.fleet.native.engine import peak
@@ -51,20 +51,6 @@ def data(models: int) -> dict[str, tuple[Any, Any]]:
     w = random.standard_normal((models, WIDTHS[0], 1), np.float32)
     y = np.tanh(X @ w)[..., 0]
     return {f"{k:04d}": (X[k], y[k]) for k in range(models)}
-
-
-def loader_loop(task: tuple[Any, Any], epochs: int) -> float:
-    """The loop that people write; seconds a step."""
-    net = model()
-    optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
-    loader = DataLoader(TensorDataset(*map(torch.from_numpy, task)), batch_size=BATCH, shuffle=True)
-    start = time.perf_counter()
-    for _ in range(epochs):
-        for x, y in loader:
-            optimizer.zero_grad()
-            nn.functional.mse_loss(net(x), y[:, None]).backward()
-            optimizer.step()
-    return (time.perf_counter() - start) / (epochs * STEPS)
 
 
 def index_loop(task: tuple[Any, Any], epochs: int) -> float:
@@ -203,7 +189,7 @@ def main() -> None:
     say(f"{'hasten.fleet, all of it':44} {seconds:8.1f} s   {own}")
     rows: dict[str, list[float]] = {}
     others: dict[str, Callable[[], float]] = {
-        "torch loop, DataLoader, 1 process": lambda: loader_loop(some[0], 1),
+        "torch loop, DataLoader, 1 process": lambda: loader_loop(model, some[0], BATCH, 1),
         "torch loop, index batches, fused, 1 process": lambda: index_loop(some[0], 1),
         f"joblib, {workers} processes of that": lambda: joblib_steps(some[: 2 * workers], workers, 2),
     }
@@ -224,12 +210,9 @@ def main() -> None:
     proof = fleet.fit(model, dict(list(tasks.items())[:2]), epochs=EPOCHS, batch_size=BATCH, prove=2).summary().proof
     for found in proof:
         say(f"last loss of {found['key']}: {found['loss']:.6f}, the plain loop's {found['loop_loss']:.6f}")
-    loop = next(j for n, j in jobs.items() if "DataLoader" in n)
-    pool = next(j for n, j in jobs.items() if "joblib" in n)
-    summary = (
-        f"{args.models} models in {seconds:.1f} s: {loop['times']:.0f}× the DataLoader loop, "
-        f"{pool['times']:.0f}× joblib, {100 * share:.0f} % of the FMA peak"
-    )
+    words = {"DataLoader": "the DataLoader loop", "joblib": "joblib", "JAX": "JAX", "compile": "torch.compile"}
+    times = (f"{j['times']:.3g}× {said}" for w, said in words.items() for n, j in jobs.items() if w in n)
+    summary = f"{args.models} models in {seconds:.1f} s: {', '.join(times)}; {100 * share:.0f} % of the FMA peak"
     save(NAME, summary, {"jobs": jobs, "peak_flops": top, "share_of_peak": share, "losses": list(proof)}, rows)
 
 

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import argparse
 import math
-import time
 
 import numpy as np
 import torch
 from common import head, ratio, save, say, span
+from loops import loader_loop
 from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
 
 from hasten import fleet
 from hasten.fleet.stacked import WIDTH
@@ -46,20 +45,6 @@ def data(models: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     return {str(k): (X[k], X[k, :, :3].mean(1)) for k in range(models)}
 
 
-def loader_loop(task: tuple[np.ndarray, np.ndarray], epochs: int) -> float:
-    """Seconds a step."""
-    net = Net()
-    optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
-    loader = DataLoader(TensorDataset(*map(torch.from_numpy, task)), batch_size=BATCH, shuffle=True)
-    start = time.perf_counter()
-    for _ in range(epochs):
-        for x, y in loader:
-            optimizer.zero_grad()
-            nn.functional.mse_loss(net(x), y[:, None]).backward()
-            optimizer.step()
-    return (time.perf_counter() - start) / (epochs * -(-ROWS // BATCH))
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", type=int, default=64)
@@ -73,7 +58,7 @@ def main() -> None:
     steps = args.models * args.epochs * -(-ROWS // BATCH)
     rounds = []
     for _ in range(args.rounds):
-        loop = loader_loop(first, args.epochs)
+        loop = loader_loop(Net, first, BATCH, args.epochs)
         trained = fleet.fit(Net, tasks, epochs=args.epochs, batch_size=BATCH, engine="stacked", workers=1)
         rounds.append((loop, trained.summary().seconds / steps))
         say(f"loop {1e6 * loop:7.0f} µs, stack {1e6 * rounds[-1][1]:6.0f} µs a step of one model")

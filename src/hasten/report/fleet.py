@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
-from importlib import resources
 from typing import Any
 
 from hasten.report.figures import UNKNOWN
 from hasten.report.layout import Line, bar, clean, columns, plain, wrapped
-from hasten.report.markup import Markup, el, joined
+from hasten.report.markup import Markup, el, joined, whole
 
 WIDTH = 96
 WORST = 5  # keys shown of those that did worst
@@ -172,20 +171,11 @@ def page(document: Document, forecasts: Sequence[Document]) -> str:
     Args:
         forecasts: of some keys: ``key``, ``group``, ``held``, ``seen``, ``came``, ``predicted``.
     """
-    style = resources.files("hasten.report").joinpath("page.css").read_text(encoding="utf-8")
     title = f"{document['trained']} of {document['models']} models trained"
     body = joined(
         [el("p", "hasten fleet", class_="eyebrow"), el("h1", title), *_sections(document), *_multiples(forecasts)]
     )
-    head = el(
-        "head",
-        el("meta", charset="utf-8"),
-        el("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        el("meta", name="color-scheme", content="light dark"),
-        el("title", f"{title} · hasten"),
-        el("style", Markup(style)),
-    )
-    return f"<!doctype html>\n{el('html', head, el('body', el('main', body)), lang='en')}\n"
+    return whole(title, body)
 
 
 def _sections(document: Document) -> Iterator[Markup]:

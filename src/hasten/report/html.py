@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from importlib import resources
 
 from hasten.core.finding import Finding
 from hasten.core.plan import Step
@@ -26,7 +25,7 @@ from hasten.report.figures import (
     times,
 )
 from hasten.report.layout import excerpt
-from hasten.report.markup import Markup, el, joined
+from hasten.report.markup import Markup, el, joined, whole
 
 DIGIT_SPACE, POINT_SPACE = "\u2007", "\u2008"
 LINE = 400  # characters of a source line before it is cut
@@ -40,21 +39,7 @@ def page(outcome: Report | Result) -> str:
     report = outcome.report if isinstance(outcome, Result) else outcome
     title = view.shell(view.command_words(report)) or "hasten"
     body = joined([*_head(report, result), *_sections(report, result), *_foot(outcome, report)])
-    style = resources.files("hasten.report").joinpath("page.css").read_text(encoding="utf-8")
-    document = el(
-        "html",
-        el(
-            "head",
-            el("meta", charset="utf-8"),
-            el("meta", name="viewport", content="width=device-width, initial-scale=1"),
-            el("meta", name="color-scheme", content="light dark"),
-            el("title", f"{title} · hasten"),
-            el("style", Markup(style)),
-        ),
-        el("body", el("main", body)),
-        lang="en",
-    )
-    return f"<!doctype html>\n{document}\n"
+    return whole(title, body)
 
 
 def _sections(report: Report, result: Result | None) -> Iterator[Markup]:

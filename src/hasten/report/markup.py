@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from html import escape
+from importlib import resources
 
 VOID = frozenset({"meta", "br", "line", "circle", "polyline", "path", "rect"})
 
@@ -33,3 +34,17 @@ def joined(parts: Iterable[str | None]) -> Markup:
 def _printable(text: str) -> str:
     """Without what XML forbids: control characters and lone surrogates (undecodable bytes of a path)."""
     return "".join(c if (c >= " " and not "\ud800" <= c <= "\udfff") or c in "\n\t" else "�" for c in text)
+
+
+def whole(title: str, body: Markup) -> str:
+    """One self-contained page."""
+    style = resources.files("hasten.report").joinpath("page.css").read_text(encoding="utf-8")
+    head = el(
+        "head",
+        el("meta", charset="utf-8"),
+        el("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        el("meta", name="color-scheme", content="light dark"),
+        el("title", f"{title} · hasten"),
+        el("style", Markup(style)),
+    )
+    return f"<!doctype html>\n{el('html', head, el('body', el('main', body)), lang='en')}\n"
