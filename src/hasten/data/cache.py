@@ -20,7 +20,8 @@ from hasten.data.structure import (
     rebuild,
     unpack_skeleton,
 )
-from hasten.measure.digest import random_states, same_states
+from hasten.data.view import samples_of
+from hasten.measure.digest import random_states, restore, same_states
 
 OFF, BROKEN, RANDOM, FULL = 0, 1, 2, 3  # bytes of RowStore.signals
 AUDIT_EVERY = 64  # batches served from the cache between two comparisons with a sample made anew
@@ -57,7 +58,6 @@ class SampleCache:
         self.fixed = False
         self.off = ""
         self.mark = fingerprint(dataset)
-        self.served = 0
 
     # -- the door ------------------------------------------------------------------------------------------------
 
@@ -83,11 +83,17 @@ class SampleCache:
 
     def ask(self, indices: Sequence[Any]) -> list[Any]:
         """The dataset's own samples."""
-        many = getattr(self.dataset, "__getitems__", None)
-        return list(many(list(indices))) if many else [self.dataset[i] for i in indices]
+        return samples_of(self.dataset, indices)
+
+    def open(self) -> None:
+        """Make the first samples, so that worker processes forked later share one store; draws no random number."""
+        if self.store is None and self.length and not self.why_off:
+            states = random_states()
+            self.batch([0, min(1, self.length - 1)])
+            restore(states)
 
     def new_iterator(self) -> None:
-        """A new pass begins: forget everything if the dataset's settings have changed."""
+        """Forget everything if the dataset's settings have changed."""
         mark = fingerprint(self.dataset)
         if mark != self.mark:
             self.mark = mark
@@ -145,8 +151,6 @@ class SampleCache:
                 if collated is None:
                     return
                 self._open(samples, collated)
-            if self.columns and collated is not None and self._keep_columns(rows, samples, collated):
-                return
             for row, sample in zip(rows, samples, strict=True):
                 content = self._encode(sample)
                 if content is not None:
@@ -158,24 +162,6 @@ class SampleCache:
         except OSError as error:
             self._switch_off(FULL, error.strerror or "writing failed")
 
-    def _keep_columns(self, rows: np.ndarray, samples: list[Any], collated: Any) -> bool:
-        """Keep a whole batch from its collated columns; False where they are not those of the first batch."""
-        import torch
-
-        if flatten(samples[0])[0] != self.skeleton:
-            raise Unsupported("another shape than the samples before")
-        arrays = []
-        for tensor, first in zip(
-            columns_of(collated, self.skeleton), columns_of(self.like, self.skeleton), strict=True
-        ):
-            if tensor.dtype != first.dtype or tensor.shape[1:] != first.shape[1:]:
-                return False
-            tensor = tensor.contiguous()
-            arrays.append((tensor.view(torch.int16) if tensor.dtype is torch.bfloat16 else tensor).numpy())
-        for j, row in enumerate(rows):
-            self.store.write(int(row), [array[j].tobytes() for array in arrays])  # type: ignore[union-attr]
-        return True
-
     def _switch_off(self, signal: int, why: str) -> None:
         self.off = why
         if self.store is not None:
@@ -184,12 +170,11 @@ class SampleCache:
 
     def _open(self, samples: list[Any], collated: Any) -> None:
         flat = [flatten(s) for s in samples]
-        skeletons = {pack_skeleton(s) for s, _ in flat}
-        sizes = [sum(len(c) for _, c in leaves) for _, leaves in flat]
-        self.fixed = len(skeletons) == 1
         self.skeleton = flat[0][0]
+        self.fixed = all(skeleton == self.skeleton for skeleton, _ in flat)
         if not self.fixed:
-            width = int(MOST_LARGER * max(sizes)) + max(len(s) for s in skeletons) + 256
+            sizes = [sum(len(c) for _, c in leaves) for _, leaves in flat]
+            width = int(MOST_LARGER * max(sizes)) + max(len(pack_skeleton(s)) for s, _ in flat) + 256
             self.store = RowStore(self.length, (width,))
             return
         self.leaves = [leaf for leaf, _ in flat[0][1]]
@@ -204,7 +189,9 @@ class SampleCache:
                 raise Unsupported("a picture where torch collates tensors")
             dtype = np.dtype("<i2") if leaf.dtype == "bfloat16" else np.dtype(leaf.dtype)
             self.columns.append(store.view(column, dtype, leaf.shape))
-        self.like = collated
+        columns = columns_of(collated, self.skeleton)
+        # not the batch itself, which the script may change
+        self.like = batch_like(collated, self.skeleton, [c.new_empty((0, *c.shape[1:])) for c in columns])
 
     def _encode(self, sample: Any) -> list[bytes] | None:
         """A sample's bytes, a part for each column; None where a varying sample is larger than its slot."""
@@ -222,8 +209,10 @@ class SampleCache:
     # -- serving -------------------------------------------------------------------------------------------------
 
     def _serve(self, rows: np.ndarray, indices: Sequence[Any]) -> Any:
-        self.served += 1
-        if self.served % AUDIT_EVERY == 0 and not self._audit(int(rows[self.served // AUDIT_EVERY % len(rows)])):
+        assert self.store is not None
+        self.store.served[0] += 1
+        turn, rest = divmod(int(self.store.served[0]), AUDIT_EVERY)
+        if rest == 0 and not self._audit(int(rows[turn % len(rows)])):
             return self.collate(self.ask(indices))
         if not self.columns:
             return self.collate([self._sample(int(r)) for r in rows])
@@ -251,12 +240,16 @@ class SampleCache:
     def _audit(self, row: int) -> bool:
         """Make one sample anew and compare its bytes."""
         assert self.store is not None
+        states = random_states()
         made = self._make([row])
         if self.off:
+            restore(states)
             return False
         try:
-            parts = self._encode(made[0]) or []
-            same = all(bytes(self.store.read(row, i)[: len(part)]) == part for i, part in enumerate(parts))
+            parts = self._encode(made[0])
+            same = parts is not None and all(
+                bytes(self.store.read(row, i)[: len(part)]) == part for i, part in enumerate(parts)
+            )
         except Unsupported:
             same = False
         if not same:

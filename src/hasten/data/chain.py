@@ -7,7 +7,7 @@ import itertools
 from typing import Any
 
 from hasten.data.structure import Marked
-from hasten.measure.digest import random_digest, sha256
+from hasten.measure.digest import random_digest, random_states, restore, same_states, sha256
 
 
 def find_chain(dataset: Any) -> tuple[Any, Any] | None:
@@ -60,13 +60,22 @@ class Split:
 
     @classmethod
     def make(cls, dataset: Any, count: int) -> Split | None:
+        """The cut after ``count`` stages; None where the dataset's first item cannot be made so, or its prefix draws
+        random numbers (the random states stay as they were)."""
         chain = find_chain(dataset)
         if chain is None:
             return None
         split = cls(dataset, list(chain[1].transforms), count)
+        states = random_states()
         try:
             item = split.prefix(0)
         except Exception:
+            return None
+        finally:
+            quiet = same_states(states, random_states())
+            if not quiet:
+                restore(states)
+        if not quiet:
             return None
         marks = [v for v in (item if isinstance(item, (tuple, list)) else (item,)) if isinstance(v, Marked)]
         return split if len(marks) == 1 else None

@@ -5,35 +5,44 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-Gather = Callable[[Any], Any]  # row indices (int64 tensor) -> list of batch tensors, as default_collate gives them
+Gather = Callable[[Sequence[Any]], list[Any]]  # indices of a batch -> batch tensors, as default_collate gives them
 
 
 class NotGatherable(Exception):
-    """Why a dataset's batches cannot be gathered."""
+    """Why a dataset's batches, or this one, cannot be gathered."""
 
 
 def gather_of(dataset: Any) -> Gather:
-    """How to make a whole batch of ``dataset`` at once.
+    """How to make a whole batch of ``dataset`` at once; what is called raises :class:`NotGatherable`, too.
 
     Serves ``TensorDataset``, torchvision's MNIST- and CIFAR-like datasets with element-wise transforms, and
-    ``Subset`` of these, nested at will.
+    ``Subset`` of these, nested at will. Tensors and indices are looked up for every batch, since scripts replace them.
 
     Raises:
         NotGatherable: the dataset is of another kind.
     """
-    import torch
     from torch.utils.data import Subset, TensorDataset
 
     if type(dataset) is TensorDataset:
-        tensors = dataset.tensors
-        if any(t.device.type != "cpu" or t.layout is not torch.strided for t in tensors):
-            raise NotGatherable("its tensors are not plain tensors in memory")
-        return lambda rows: [t.index_select(0, rows) for t in tensors]
+        _plain(dataset.tensors)
+        return lambda indices: _select(dataset.tensors, indices)
     if type(dataset) is Subset:
         inner = gather_of(dataset.dataset)
-        order = torch.as_tensor(list(dataset.indices), dtype=torch.int64)
-        return lambda rows: inner(order.index_select(0, rows))
+        return lambda indices: inner([dataset.indices[i] for i in indices])
     return _pictures(dataset)
+
+
+def _plain(tensors: Sequence[Any]) -> None:
+    import torch
+
+    if any(t.device.type != "cpu" or t.layout is not torch.strided for t in tensors):
+        raise NotGatherable("its tensors are not plain tensors in memory")
+
+
+def _select(tensors: Sequence[Any], indices: Sequence[Any]) -> list[Any]:
+    _plain(tensors)
+    rows = _rows(indices, min(map(len, tensors)))
+    return [t.index_select(0, rows) for t in tensors]
 
 
 # module of torchvision -> classes whose __getitem__ is: picture from .data, transform; label from .targets
@@ -44,27 +53,44 @@ _TORCHVISION = {
 
 
 def _pictures(dataset: Any) -> Gather:
-    import torch
-
     kind = type(dataset)
     if kind.__name__ not in _TORCHVISION.get(kind.__module__, ()):
         raise NotGatherable(f"{kind.__name__} is neither a TensorDataset nor a dataset of pictures in memory")
-    if dataset.target_transform is not None or kind.__name__ == "QMNIST":
+    if kind.__name__ == "QMNIST":
         raise NotGatherable("its labels are transformed")
-    data = torch.as_tensor(dataset.data)
-    if data.dtype != torch.uint8:
-        raise NotGatherable("its pictures are not 8-bit")
-    targets = torch.as_tensor(dataset.targets, dtype=torch.int64)
-    steps = _element_wise(dataset.transform)
+    _pictures_of(dataset)
 
-    def gather(rows: Any) -> list[Any]:
+    def gather(indices: Sequence[Any]) -> list[Any]:
+
+        data, steps = _pictures_of(dataset)
+        rows = _rows(indices, len(data))
         pictures = data.index_select(0, rows)
         pictures = pictures.unsqueeze(1) if pictures.dim() == 3 else pictures.permute(0, 3, 1, 2).contiguous()
         for step in steps:
             pictures = step(pictures)
-        return [pictures, targets.index_select(0, rows)]
+        return [pictures, _labels(dataset.targets, rows)]
 
     return gather
+
+
+def _labels(targets: Any, rows: Any) -> Any:
+    import torch
+
+    if isinstance(targets, torch.Tensor):
+        return targets.index_select(0, rows).to(torch.int64)
+    return torch.tensor([int(targets[i]) for i in rows.tolist()])
+
+
+def _pictures_of(dataset: Any) -> tuple[Any, list[Callable[[Any], Any]]]:
+    """All pictures as one tensor, and the transforms of a batch of them, as they are now."""
+    import torch
+
+    data = torch.as_tensor(dataset.data)
+    if dataset.target_transform is not None:
+        raise NotGatherable("its labels are transformed")
+    if data.dtype != torch.uint8:
+        raise NotGatherable("its pictures are not 8-bit")
+    return data, _element_wise(dataset.transform)
 
 
 def _element_wise(transform: Any) -> list[Callable[[Any], Any]]:
@@ -103,17 +129,21 @@ def _normalize(stage: Any) -> Callable[[Any], Any]:
     return normalize
 
 
-def as_rows(indices: Sequence[Any], length: int) -> Any:
-    """Indices of a batch as an int64 tensor; None where they are not plain row numbers."""
+def _rows(indices: Sequence[Any], length: int) -> Any:
+    """Indices of a batch as an int64 tensor of rows.
+
+    Raises:
+        NotGatherable: they are not plain row numbers.
+    """
     import torch
 
     try:
         rows = torch.as_tensor(indices)
     except (TypeError, ValueError, RuntimeError):
-        return None
+        raise NotGatherable("its sampler gives no row numbers") from None
     if rows.dim() != 1 or rows.dtype not in (torch.int64, torch.int32):
-        return None
+        raise NotGatherable("its sampler gives no row numbers")
     rows = rows.to(torch.int64)
     if rows.numel() and (int(rows.min()) < -length or int(rows.max()) >= length):
-        return None
+        raise NotGatherable("a row beyond the dataset")
     return torch.where(rows < 0, rows + length, rows)

@@ -68,9 +68,10 @@ class RowStore:
         self._fd = self._file.fileno()
         os.ftruncate(self._fd, max(size, 1))
         self._map = mmap.mmap(self._fd, max(size, 1), mmap.MAP_SHARED, mmap.PROT_READ)
-        self._flags = mmap.mmap(-1, rows + 64)
-        self.written = np.frombuffer(self._flags, np.uint8)[:rows]
-        self.signals = np.frombuffer(self._flags, np.uint8)[rows : rows + 64]
+        self._flags = mmap.mmap(-1, rows + 128)
+        self.signals = np.frombuffer(self._flags, np.uint8, 64)
+        self.served = np.frombuffer(self._flags, np.int64, 1, 64)  # batches, of all processes
+        self.written = np.frombuffer(self._flags, np.uint8, rows, 128)
 
     def write(self, row: int, parts: Sequence[bytes]) -> None:
         """One part a column, none longer than the column is wide.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Mapping
+from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,14 +45,14 @@ def flatten(sample: Any) -> tuple[Any, list[tuple[Leaf, bytes]]]:
     """Skeleton (containers with :class:`Leaf` in place of data) and the leaves' bytes, in order.
 
     Raises:
-        Unsupported: a leaf is neither a tensor, an array, a number nor a picture.
+        Unsupported: a leaf is neither a tensor, an array, a number nor a picture, or a mapping is no plain dict.
     """
     leaves: list[tuple[Leaf, bytes]] = []
 
     def walk(value: Any) -> Any:
         if isinstance(value, Marked):
             return (Marked, "mark", [walk(value.value)])
-        if isinstance(value, Mapping):
+        if type(value) in (dict, OrderedDict):  # others may hold more than their items
             return (type(value), "map", [(k, walk(v)) for k, v in value.items()])
         if isinstance(value, tuple) and hasattr(value, "_fields"):
             return (type(value), "named", [walk(v) for v in value])
@@ -94,7 +94,7 @@ def _tensor_bytes(value: Any) -> tuple[Leaf, bytes]:
     if value.requires_grad or value.layout is not torch.strided or value.device.type != "cpu" or value.is_quantized:
         raise Unsupported("a tensor that needs a gradient, is sparse, or lies on a device")
     dtype = str(value.dtype).removeprefix("torch.")
-    flat = value.contiguous()
+    flat = value.resolve_conj().resolve_neg().contiguous()
     if value.dtype is torch.bfloat16:
         return Leaf("tensor", dtype, tuple(value.shape)), flat.view(torch.int16).numpy().tobytes()
     try:
@@ -145,8 +145,15 @@ def _from_bytes(leaf: Leaf, part: memoryview) -> Any:
 
 
 def pack_skeleton(skeleton: Any) -> bytes:
-    """A skeleton as bytes, for records of varying shape (only ever read back by the process family that wrote it)."""
-    return pickle.dumps(skeleton, protocol=5)
+    """A skeleton as bytes, for records of varying shape (only ever read back by the process family that wrote it).
+
+    Raises:
+        Unsupported: a container's type cannot be pickled.
+    """
+    try:
+        return pickle.dumps(skeleton, protocol=5)
+    except (pickle.PicklingError, AttributeError, TypeError):
+        raise Unsupported("a container that cannot be pickled") from None
 
 
 def unpack_skeleton(content: memoryview) -> Any:

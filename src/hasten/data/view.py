@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -19,23 +20,42 @@ class Ready:
 
 
 class BatchView:
-    """A dataset as it is, except that whole batches come from elsewhere."""
+    """A dataset as it is, with all its attributes, except that whole batches come from elsewhere."""
+
+    __slots__ = ("_hasten_batch", "_hasten_dataset")
 
     def __init__(self, dataset: Any, batch: Callable[[Sequence[Any]], Any]) -> None:
-        self.dataset = dataset
-        self.batch = batch
+        self._hasten_dataset = dataset
+        self._hasten_batch = batch
 
     def __getitems__(self, indices: Sequence[Any]) -> Ready:
-        return Ready(self.batch(indices))
+        return Ready(self._hasten_batch(indices))
 
     def __getitem__(self, index: Any) -> Any:
-        return self.dataset[index]
+        return self._hasten_dataset[index]
 
     def __len__(self) -> int:
-        return len(self.dataset)
+        return len(self._hasten_dataset)
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self.dataset, name)
+        if name in BatchView.__slots__:  # asked of a copy in the making
+            raise AttributeError(name)
+        return getattr(self._hasten_dataset, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in BatchView.__slots__:
+            object.__setattr__(self, name, value)
+        else:
+            setattr(self._hasten_dataset, name, value)
+
+    def __delattr__(self, name: str) -> None:
+        delattr(self._hasten_dataset, name)
+
+
+def samples_of(dataset: Any, indices: Sequence[Any]) -> list[Any]:
+    """The dataset's own samples, as torch's fetcher asks for them."""
+    many = getattr(dataset, "__getitems__", None)
+    return list(many(list(indices))) if many else [dataset[i] for i in indices]
 
 
 def _unwrap(collate: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -83,9 +103,31 @@ def put(target: Any, batch: Callable[[Sequence[Any]], Any]) -> Undo:
     return undo
 
 
+def asks_anew(target: Any) -> Callable[[], bool]:
+    """Says before each batch whether the dataset's settings may have changed since they were last compared.
+
+    A fetcher lives for one pass, and they are compared when it comes. A DataLoader goes on for many: there they may
+    have changed at any time, in a worker process before its first batch.
+    """
+    from torch.utils.data import get_worker_info
+
+    if not hasattr(target, "batch_sampler"):
+        return lambda: False
+    asked: set[int] = set()
+
+    def ask() -> bool:
+        if get_worker_info() is None:
+            return True
+        new = os.getpid() not in asked
+        asked.add(os.getpid())
+        return new
+
+    return ask
+
+
 def original(target: Any) -> tuple[Any, Callable[[list[Any]], Any]]:
     """The dataset and collate function that the script gave, whether another way is put in or not."""
     dataset, collate = target.dataset, target.collate_fn
     if isinstance(dataset, BatchView):
-        return dataset.dataset, collate.__wrapped__
+        return dataset._hasten_dataset, collate.__wrapped__
     return dataset, collate

@@ -50,14 +50,19 @@ class LoaderWorkers(Remedy):
 
         if isinstance(target.dataset, IterableDataset):
             raise Unsuited("an IterableDataset must be split among workers by itself")
+        if self.workers < 0:
+            raise Unsuited("a loader cannot have fewer than no workers")
+        if not self.workers and target.worker_init_fn is not None:
+            raise Unsuited("the loader's workers are prepared by a function of the script")
         fields = vars(target)
-        names = ("num_workers", "prefetch_factor", "persistent_workers", "_iterator")
+        names = ("num_workers", "prefetch_factor", "persistent_workers", "timeout", "_iterator")
         before = {name: fields.get(name) for name in names}
         if before["num_workers"] == self.workers and bool(before["persistent_workers"]) == bool(self.workers):
             raise Unsuited(f"the loader has {self.workers} workers already")
         fields["num_workers"] = self.workers
         fields["prefetch_factor"] = 2 if self.workers else None
         fields["persistent_workers"] = self.workers > 0
+        fields["timeout"] = before["timeout"] if self.workers else 0  # torch allows none without workers
         fields["_iterator"] = None
 
         def undo() -> None:

@@ -31,7 +31,7 @@ from hasten.core.finding import Finding, Rule
 from hasten.core.remedy import Fidelity, Remedy, Seam, Undo
 from hasten.core.trace import Trace
 from hasten.data.cache import SampleCache
-from hasten.data.view import original, put, source
+from hasten.data.view import asks_anew, original, put, source
 
 LEAST_SHARE = 0.03  # of the step spent fetching
 SAVED = (0.75, 0.98)  # part of the fetch that a gather from the cache saves
@@ -54,14 +54,20 @@ class CacheSamples(Remedy):
         if cache.why_off:
             raise Unsuited(cache.why_off)
         cache.new_iterator()
-        return put(target, cache.batch)
+        if getattr(target, "num_workers", 0):
+            cache.open()
+        ask = asks_anew(target)
+
+        def batch(indices: Sequence[Any]) -> Any:
+            if ask():
+                cache.new_iterator()
+            return cache.batch(indices)
+
+        return put(target, batch)
 
     def before_workers(self, loader: Any) -> None:
         """Open the store before workers are forked, so that they share it."""
-        dataset, collate = source(loader)
-        cache = cache_of(dataset, collate)
-        if cache.store is None and not cache.why_off:
-            cache.batch([0, min(1, len(dataset) - 1)])
+        cache_of(*source(loader)).open()
 
     def ahead(self, target: Any, indices: Sequence[Any]) -> None:
         """In trials: make the samples of a later batch, so that its step is timed as in later epochs."""

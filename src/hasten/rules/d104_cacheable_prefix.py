@@ -29,12 +29,14 @@ from hasten.core.remedy import Fidelity, Remedy, Seam, Undo
 from hasten.core.trace import Trace
 from hasten.data.cache import SampleCache
 from hasten.data.chain import Split, find_chain
-from hasten.data.view import original, put, source
+from hasten.data.fingerprint import fingerprint
+from hasten.data.view import asks_anew, original, put, samples_of, source
+from hasten.measure.digest import random_states, restore
 
 LEAST_SHARE = 0.03  # of the step spent fetching
 READING = 0.10  # part of the prefix's time that reading it from the cache takes
 
-_prefixes: dict[tuple[int, int], tuple[Any, Split, SampleCache]] = {}
+_prefixes: dict[tuple[int, int], tuple[Any, Any, Split, SampleCache]] = {}  # dataset, its settings, both parts
 
 
 @dataclass(frozen=True)
@@ -52,33 +54,45 @@ class CachePrefix(Remedy):
         split, cache = self._split(dataset)
         if cache.why_off:
             raise Unsuited(cache.why_off)
-        cache.new_iterator()
+        if getattr(target, "num_workers", 0):
+            cache.open()
+        ask = asks_anew(target)
 
         def batch(indices: Sequence[Any]) -> Any:
-            return collate([split.suffix(item) for item in cache.batch(indices)])
+            nonlocal split, cache
+            states = random_states()
+            try:
+                if ask():
+                    split, cache = self._split(dataset)
+                items = [] if cache.why_off else cache.batch(indices)
+            except Unsuited:
+                return collate(samples_of(dataset, indices))
+            if cache.why_off:  # prefixes may have drawn random numbers, and not in the order of whole samples
+                restore(states)
+                return collate(samples_of(dataset, indices))
+            return collate([split.suffix(item) for item in items])
 
         return put(target, batch)
 
     def _split(self, dataset: Any) -> tuple[Split, SampleCache]:
-        key = (id(dataset), self.stages)
+        """The dataset cut in two and the cache of its first part, made anew where its settings have changed."""
+        key, mark = (id(dataset), self.stages), fingerprint(dataset)
         known = _prefixes.get(key)
-        if known is not None and known[0] is dataset:
-            return known[1], known[2]
+        if known is not None and known[0] is dataset and (known[1] == mark or known[3].broken):
+            return known[2], known[3]
         chain = find_chain(dataset)
         if chain is None or len(chain[1].transforms) < self.stages or self.stages < 1:
             raise Unsuited("the dataset has no transform chain that could be cut there")
         split = Split.make(dataset, self.stages)
         if split is None:
-            raise Unsuited("the dataset works on its samples after the transform chain")
+            raise Unsuited("the dataset works on its samples after the transform chain, or draws random numbers before")
         cache = SampleCache(split.tapped, list)
-        _prefixes[key] = (dataset, split, cache)
+        _prefixes[key] = (dataset, mark, split, cache)
         return split, cache
 
     def before_workers(self, loader: Any) -> None:
         """Open the store before workers are forked, so that they share it."""
-        _, cache = self._split(source(loader)[0])
-        if cache.store is None and not cache.why_off:
-            cache.batch([0, min(1, cache.length - 1)])
+        self._split(source(loader)[0])[1].open()
 
     def ahead(self, target: Any, indices: Sequence[Any]) -> None:
         """In trials: make the prefixes of a later batch, so that its step is timed as in later epochs."""
@@ -86,7 +100,7 @@ class CachePrefix(Remedy):
 
     def broken(self) -> bool:
         """Whether a cached prefix was found to differ from one made anew."""
-        return any(cache.broken for _, _, cache in _prefixes.values())
+        return any(cache.broken for *_, cache in _prefixes.values())
 
 
 def detect(trace: Trace) -> Iterator[Finding]:

@@ -30,6 +30,7 @@ from hasten.core.errors import Unsuited
 from hasten.core.finding import Finding, Rule
 from hasten.core.remedy import Fidelity, Grain, Remedy, Seam, Undo
 from hasten.core.trace import Trace
+from hasten.seams.patch import Patches
 
 SAVED = (0.0, 0.15)  # part of the evaluation's time
 
@@ -47,17 +48,17 @@ class NoGradEvaluation(Remedy):
         import torch
 
         original = target.forward
+        if getattr(original, "is_without_graph", False):
+            raise Unsuited("evaluation runs without a graph already")
 
         def forward(*args: Any, **kwargs: Any) -> Any:
             with torch.set_grad_enabled(torch.is_grad_enabled() and target.training):
                 return original(*args, **kwargs)
 
-        target.forward = forward
-
-        def undo() -> None:
-            del target.forward
-
-        return undo
+        forward.is_without_graph = True  # type: ignore[attr-defined]
+        patches = Patches()
+        patches.set(target, "forward", forward)
+        return patches.undo
 
     def on_seam(self, seam: Any, target: Any) -> Undo:
         """From outside: only for calls that the watch has found to be evaluation."""

@@ -28,6 +28,7 @@ from hasten.core.errors import Unsuited
 from hasten.core.finding import Finding, Rule
 from hasten.core.remedy import Fidelity, Remedy, Seam, Undo, undo_all
 from hasten.core.trace import Trace
+from hasten.seams.patch import Patches
 
 FACTOR = (0.6, 3.0)
 
@@ -56,13 +57,17 @@ class Autocast(Remedy):
         from hasten.seams.scaling import SCALER
 
         device, original = _device(target), target.forward
+        if getattr(original, "is_autocast", False):
+            raise Unsuited("autocast is on already")
 
         def forward(*args: Any, **kwargs: Any) -> Any:
             with self._context(device):
                 return to_float32(original(*args, **kwargs))
 
-        target.forward = forward
-        undos: list[Undo] = [lambda: delattr(target, "forward")]
+        forward.is_autocast = True  # type: ignore[attr-defined]
+        patches = Patches()
+        patches.set(target, "forward", forward)
+        undos: list[Undo] = [patches.undo]
         if self.dtype == "float16":
             undos.append(SCALER.add(target))
         return undo_all(undos)

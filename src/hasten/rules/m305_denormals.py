@@ -43,6 +43,8 @@ class FlushDenormals(Remedy):
     def on(self, target: Any = None) -> Undo:
         import torch
 
+        if _flushes():
+            raise Unsuited("subnormal numbers are zero already")
         if not torch.set_flush_denormal(True):
             raise Unsuited("this processor cannot flush subnormal numbers")
         _renew_threads()
@@ -52,6 +54,12 @@ class FlushDenormals(Remedy):
             _renew_threads()
 
         return undo
+
+
+def _flushes() -> bool:
+    import torch
+
+    return not torch.tensor(1e-310, dtype=torch.float64).mul(1).item()
 
 
 def _renew_threads() -> None:

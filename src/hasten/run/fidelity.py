@@ -223,8 +223,8 @@ def compare(start: Any, base: Any, other: Any, yardstick: Any, sizes: list[int],
         moved = float(np.linalg.norm((base[part] - start[part]).astype(np.float64)))
         apart = float(np.linalg.norm((other[part] - base[part]).astype(np.float64)))
         rounding = float(np.linalg.norm((yardstick[part] - base[part]).astype(np.float64)))
-        tolerance = max(LEAST_TOLERANCE, ROUNDING * rounding / moved) if moved > 0 else math.inf
-        if tolerance > BLUNT:
+        tolerance = max(ROUNDING * rounding / moved, LEAST_TOLERANCE) if moved > 0 else math.inf
+        if not tolerance <= BLUNT:
             continue
         judged += size
         distance = apart / moved if math.isfinite(apart) else math.inf

@@ -1,0 +1,171 @@
+"""Samples and prefixes of transform chains kept from pass to pass: what the script gets is what it would have got."""
+
+from __future__ import annotations
+
+import collections
+import random
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader, Dataset, Subset
+
+import hasten
+from hasten.core.errors import Unsuited
+from hasten.data.fingerprint import fingerprint
+from tests.data.common import Made, Noted, passes
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HASTEN_CACHE_DIR", str(tmp_path))
+
+
+def keyed(i: int) -> Any:
+    sample = collections.defaultdict(list)
+    sample["x"] = torch.ones(2) * i
+    return sample
+
+
+SAMPLES: dict[str, Callable[[int], Any]] = {
+    "tensor": lambda i: torch.arange(3) * i,
+    "array and label": lambda i: (np.full((2, 2), i, dtype=np.uint8), i),
+    "dictionary": lambda i: {"x": torch.full((2,), float(i)), "y": i % 3},
+    "NaN": lambda i: torch.tensor([float("nan"), i]),
+    "empty": lambda i: torch.empty(0, 3),
+    "numbers of two types": lambda i: [0.5, 0.5, 0.5, 1][i % 4],
+    "conjugated": lambda i: torch.full((2,), 1j * i).conj(),
+    "half precision": lambda i: torch.full((2,), float(i), dtype=torch.bfloat16),
+    "defaultdict": keyed,
+}
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+@pytest.mark.parametrize("workers", [0, 2])
+def test_batches_are_the_same_bits(name: str, workers: int) -> None:
+    if workers and name == "conjugated":
+        pytest.skip("torch itself cannot put them together in a worker process")
+
+    def loader() -> DataLoader[Any]:
+        return DataLoader(Made(10, SAMPLES[name]), batch_size=4, shuffle=True, num_workers=workers)
+
+    assert passes(hasten.CacheSamples()(loader()), 3) == passes(loader(), 3)
+
+
+def test_every_sample_is_made_once() -> None:
+    data = Noted(10, lambda i: torch.tensor(i))
+    passes(hasten.CacheSamples()(DataLoader(data, batch_size=4, shuffle=True)), 4)
+    assert sorted(data.asked) == list(range(10))
+
+
+def test_samples_of_varying_size() -> None:
+    def loader() -> DataLoader[Any]:
+        return DataLoader(Made(9, lambda i: torch.arange(1 + i % 3)), batch_size=4, collate_fn=list)
+
+    assert passes(hasten.CacheSamples()(loader()), 3) == passes(loader(), 3)
+
+
+def test_random_samples_are_not_kept() -> None:
+    def loader() -> DataLoader[Any]:
+        return DataLoader(Made(8, lambda i: torch.rand(2) + random.random() + np.random.rand()), batch_size=4)
+
+    assert passes(hasten.CacheSamples()(loader()), 3) == passes(loader(), 3)
+
+
+def test_what_the_script_does_to_a_batch_stays_with_that_batch() -> None:
+    loader = hasten.CacheSamples()(DataLoader(Made(4, SAMPLES["dictionary"]), batch_size=2))
+    for _ in range(3):
+        seen = []
+        for batch in loader:
+            seen.append(batch.pop("y").tolist())
+            batch["x"].zero_()
+        assert seen == [[0, 1], [2, 0]]
+    assert [b["x"][:, 0].tolist() for b in loader] == [[0, 1], [2, 3]]
+
+
+def test_a_setting_that_changes_is_noticed() -> None:
+    data = Made(4, lambda i: torch.tensor(i * data.factor))  # type: ignore[attr-defined]
+    data.factor = 1  # type: ignore[attr-defined]
+    loader = hasten.CacheSamples()(DataLoader(data, batch_size=4))
+    assert [b.tolist() for b in loader] == [[0, 1, 2, 3]]
+    loader.dataset.factor = 2
+    assert [b.tolist() for b in loader] == [[0, 2, 4, 6]]
+
+
+# -- chains ------------------------------------------------------------------------------------------------------------
+
+
+class Chain:
+    def __init__(self, *transforms: Callable[[Any], Any]) -> None:
+        self.transforms = list(transforms)
+
+    def __call__(self, x: Any) -> Any:
+        for transform in self.transforms:
+            x = transform(x)
+        return x
+
+
+class Rows(Dataset[Any]):
+    def __init__(self, *transforms: Callable[[Any], Any]) -> None:
+        self.transform: Any = Chain(*transforms)
+        self.calls = 0
+
+    def __len__(self) -> int:
+        return 6
+
+    def __getitem__(self, i: int) -> Any:
+        return self.transform(torch.tensor(float(i))), i
+
+
+def noisy(x: Any) -> Any:
+    return x + torch.rand(()) + random.random() + np.random.rand()
+
+
+def test_random_stages_after_a_kept_prefix_draw_what_they_would_have_drawn() -> None:
+    made = []
+
+    def slow(x: Any) -> Any:
+        made.append(float(x))
+        return 2 * x
+
+    plain, kept = (DataLoader(Rows(slow, noisy, torch.sqrt), batch_size=4, shuffle=True) for _ in range(2))
+    expected = passes(plain, 3)
+    made.clear()
+    assert passes(hasten.CachePrefix(1)(kept), 3) == expected
+    assert sorted(set(made)) == [0, 1, 2, 3, 4, 5] and len(made) < 3 * 6
+
+
+def test_a_prefix_that_draws_random_numbers_is_refused_and_draws_none() -> None:
+    plain, other = (DataLoader(Rows(noisy, noisy), batch_size=4) for _ in range(2))
+
+    def refuse(number: int) -> None:
+        if number == 0:
+            with pytest.raises(Unsuited, match="random"):
+                hasten.CachePrefix(1)(other)
+
+    assert passes(other, 2, refuse) == passes(plain, 2)
+
+
+def test_a_chain_that_the_script_replaces_is_cut_anew() -> None:
+    def change(loader: DataLoader[Any], number: int) -> None:
+        if number == 1:
+            loader.dataset.transform = Chain(lambda x: x + 100, noisy)  # type: ignore[attr-defined]
+
+    plain, kept = (DataLoader(Rows(lambda x: x + 1, noisy), batch_size=4) for _ in range(2))
+    hasten.CachePrefix(1)(kept)
+    assert passes(kept, 3, lambda n: change(kept, n)) == passes(plain, 3, lambda n: change(plain, n))
+
+
+def test_a_transforms_setting_below_a_subset_is_part_of_the_fingerprint() -> None:
+    class Scale:
+        factor = 1
+
+        def __call__(self, x: Any) -> Any:
+            return self.factor * x
+
+    data = Rows(Scale())
+    before = fingerprint(Subset(data, [0]))
+    data.transform.transforms[0].factor = 2
+    assert fingerprint(Subset(data, [0])) != before

@@ -1,0 +1,52 @@
+"""Remedies on the user's own objects: undo brings back what was there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch.utils.data import DataLoader, TensorDataset
+
+import hasten
+from hasten.core.errors import Unsuited
+
+
+def test_workers_go_from_a_loader_with_a_timeout_and_come_back() -> None:
+    loader = DataLoader(TensorDataset(torch.arange(3)), num_workers=1, timeout=5)
+    undo = hasten.LoaderWorkers(0).on(loader)
+    assert len(list(loader)) == 3
+    undo()
+    assert (loader.num_workers, loader.timeout) == (1, 5)
+
+
+def test_workers_that_the_script_prepares_stay() -> None:
+    loader = DataLoader(TensorDataset(torch.arange(3)), num_workers=1, worker_init_fn=print)
+    with pytest.raises(Unsuited, match="prepared"):
+        hasten.LoaderWorkers(0)(loader)
+    assert loader.num_workers == 1
+
+
+@pytest.mark.parametrize("remedy", [hasten.Autocast(), hasten.Autocast("float16"), hasten.NoGradEvaluation()])
+def test_a_forward_of_the_scripts_own_is_there_again(remedy: Any) -> None:
+    model = torch.nn.Linear(2, 2)
+
+    def own(x: Any) -> Any:
+        return x
+
+    model.forward = own  # type: ignore[method-assign]
+    undo = remedy.on(model)
+    with pytest.raises(Unsuited):
+        remedy.on(model)
+    undo()
+    assert model.forward is own
+
+
+def test_flushing_that_the_script_has_switched_on_stays_on() -> None:
+    torch.set_flush_denormal(True)
+    try:
+        with pytest.raises(Unsuited):
+            hasten.FlushDenormals().on()
+        assert not torch.tensor(1e-310, dtype=torch.float64).mul(1).item()
+    finally:
+        torch.set_flush_denormal(False)
