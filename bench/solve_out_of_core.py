@@ -70,7 +70,7 @@ def roofline(rows: int) -> float:
     """Seconds of the products alone, of blocks that lie in the cache, as the kernel makes them."""
     from hasten.solve.kernel import block_rows
 
-    step = block_rows(COLUMNS - 1)
+    step = block_rows(COLUMNS)
     x = np.random.default_rng(0).standard_normal((step, COLUMNS - 1))
     times = []
     for _ in range(50):

@@ -13,7 +13,7 @@ import numpy as np
 from hasten.solve import device, storage
 from hasten.solve.dealing import fold_numbers, imputed_fills, means_of, parts_of, refilled
 from hasten.solve.encode import Encoder
-from hasten.solve.kernel import Array, Floats, Stats, Sums, block_rows, merge
+from hasten.solve.kernel import PIECE_ROWS, Array, Floats, Stats, Sums, merge
 from hasten.solve.problems import BadData
 from hasten.solve.source import Block, Source, open_source
 
@@ -143,29 +143,36 @@ class Moments:
         if device.on_device(block.x):
             self._commit(lambda s: device.add(s, block.x, block.y, block.weight, cell), block)
             return
-        step = block_rows(block.x.shape[1])
-        for i in range(0, len(block.x), step):
-            self._add_piece(block.taken(slice(i, i + step)), cell)
+        for i in range(0, len(block.x), PIECE_ROWS):
+            self._add_piece(block.taken(slice(i, i + PIECE_ROWS)), cell)
 
     def _add_piece(self, piece: Block, cell: int) -> None:
         piece.check_weight()
-        x, sparse = piece.x, None
-        if self.encoder.categorical or self.missing == "mean":
-            if self.missing == "mean" and not self._started:
-                self.fill = means_of(x)
-            elif self.missing == "error" and np.isnan(x).any():
-                piece.raise_where(self.encoder.numeric, self.target_names)
-            x, sparse = self.encoder.encode(x, piece.categories, self.fill)
+        if self.missing == "error" and not self.encoder.categorical:
+            self._commit(lambda s: s.add(piece.x, piece.y, piece.weight, cell), piece)
+            return
+        if self._sums is not None and self._sums.begun(cell) and not self.encoder.sparse:
+            try:  # most pieces have no holes, and the sums find one for nothing
+                self._commit(lambda s: s.add(piece.x, piece.y, piece.weight, cell), piece, explain=False)
+                return
+            except BadData:
+                pass
+        if self.missing == "mean" and not self._started:
+            self.fill = means_of(piece.x)
+        elif self.missing == "error" and np.isnan(piece.x).any():
+            piece.raise_where(self.encoder.numeric, self.target_names)
+        x, sparse = self.encoder.encode(piece.x, piece.categories, self.fill)
         self._commit(lambda s: s.add(x, piece.y, piece.weight, cell, sparse), replace(piece, x=x))
 
-    def _commit(self, add: Any, block: Block) -> None:
+    def _commit(self, add: Any, block: Block, explain: bool = True) -> None:
         if self._sums is None:
             self._sums = Sums(len(self.encoder.numeric), len(self.target_names), self.precision)
         try:
             if add(self._sums):
                 return
         except BadData:
-            block.raise_where(self.encoder.numeric, self.target_names)
+            if explain:
+                block.raise_where(self.encoder.numeric, self.target_names)
             raise
         self._base = self._merged()  # the block lies far away: begin again around its own mean
         self._sums = Sums(len(self.encoder.numeric), len(self.target_names), self.precision)
