@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import signal
 import time
 from typing import Any
@@ -13,7 +14,7 @@ from sklearn.linear_model import Lasso, LogisticRegression, PoissonRegressor, Ri
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from hasten.solve import BadData, choose, forecaster, head, ladder, lagged, lasso, newton, seasons
+from hasten.solve import BadData, MissingExtra, choose, forecaster, head, ladder, lagged, lasso, newton, seasons
 from tests.solve.data import apart, conditioned, table
 
 
@@ -49,6 +50,13 @@ def test_the_lasso_says_who_solved_it() -> None:
     found, theirs = lasso(X, y, 0.3, solver="sklearn.linear_model"), Lasso(0.3).fit(X, y)
     assert np.array_equal(found.coef, theirs.coef_) and found.method == "scikit-learn, Lasso"
     assert apart(lasso(X, y, 0.3).coef, theirs.coef_) < 1e-2  # whoever was called
+    for solver in ("celer", "skglm"):
+        if importlib.util.find_spec(solver) is None:
+            with pytest.raises(MissingExtra, match=r"hasten\[l1\]"):
+                lasso(X, y, solver=solver)
+        elif solver == "celer" or importlib.util.find_spec("numba"):
+            found = lasso(X, y, 0.3, solver=solver)
+            assert found.method.startswith(solver) and apart(found.coef, theirs.coef_) < 1e-2
     with pytest.raises(BadData, match="solver"):
         lasso(X, y, solver="magic")
 
