@@ -191,7 +191,7 @@ class Sums:
         if not self.commit(cell, *products.sums(), count, total):
             return False
         if sparse is not None and sparse.nnz:
-            self._sparse(products.shifted(x, y, root), weight, root, cell, sparse)
+            self._sparse(products.shifted(x, y, root)[:, :-1], weight, root, cell, sparse)
         return True
 
     def _shift(self, x: Array, y: Array | None) -> Floats:
@@ -252,7 +252,7 @@ class Products:
     """Sums of first and second powers of rows less a shift, block by block.
 
     Where X needs no shift and no weights and lies in memory as BLAS wants it, it is multiplied where it is; otherwise X
-    and Y are shifted into a buffer that stays in the cache, and multiplied together.
+    and Y are shifted into a buffer that stays in the cache, beside a column of ones, and multiplied together.
 
     Args:
         features, targets: columns of X and Y. dtype: of the products.
@@ -265,52 +265,52 @@ class Products:
         self.p, self.q, self.dtype, self.shift = features, targets, dtype, shift
         self.away = bool(shift[:features].any())
         self.direct = not (self.away or weighted) and x.dtype == dtype and x.flags.c_contiguous
-        wide = features if self.direct else features + targets
-        self.first, self.second = np.zeros(wide), np.zeros((wide, wide), order="F")
-        self.cross = np.zeros((features, targets)), np.zeros((targets, targets)), np.zeros(targets)
+        wide = features if self.direct else features + targets + 1
+        self.square: Floats = np.zeros((wide, wide), order="F")
+        self.rest = np.zeros((features + targets + 1, targets + 1))  # of a direct X with Y and the ones
         self.buffer: Array = np.empty((0, wide), dtype)
         self.ones: Array = np.ones(0, dtype)
 
     def add(self, x: Array, y: Array | None, root: Array | None) -> None:
         """Add a block: x: (rows, features). y: (rows, targets) or None. root: (rows,) roots of the weights or None."""
+        if not self.direct:
+            self.square = _added(self.square, self.shifted(x, y, root))
+            return
+        self.square = _added(self.square, x)  # before the sums: it fetches rows from memory while it multiplies
         if len(self.ones) != len(x):
             self.ones = np.ones(len(x), self.dtype)
-        c = x if self.direct else self.shifted(x, y, root)
-        self.second = _added(self.second, c)  # before the sums: it fetches rows from memory while it multiplies
-        self.first += (self.ones if root is None else root) @ c
-        if self.direct and y is not None:
+        columns = [self.ones]
+        if y is not None:
             t = (y - self.shift[self.p :]).astype(self.dtype, copy=False)
-            across, squares, sums = self.cross
-            if self.q <= 4:  # a product with few columns is slower in gemm than column by column in gemv
-                for j in range(self.q):
-                    across[:, j] += t[:, j] @ c
-            else:
-                across += c.T @ t
-            squares += t.T @ t
-            sums += self.ones @ t
+            columns = [*t.T, self.ones]
+        for j, column in enumerate(columns):  # faster than one product with few columns
+            self.rest[: self.p, j] += column @ x
+            for i, other in enumerate(columns[: j + 1]):
+                self.rest[self.p + i, j] += other @ column
 
     def shifted(self, x: Array, y: Array | None, root: Array | None) -> Array:
-        """(rows, features + targets) X and Y less the shift, times the roots of the weights, in the buffer."""
+        """(rows, features + targets + 1) X and Y less the shift and ones, times the roots, in the buffer."""
         p, rows = self.p, len(x)
         if len(self.buffer) < rows:
-            self.buffer = np.empty((rows, p + self.q), self.dtype)
+            self.buffer = np.empty((rows, p + self.q + 1), self.dtype)
         c = self.buffer[:rows]
         c[:, :p] = x  # a copy, then a difference: faster than a difference of two kinds of numbers
         if self.away:
             c[:, :p] -= self.shift[:p].astype(self.dtype)
         if y is not None:
-            np.subtract(y, self.shift[p:], out=c[:, p:], casting="same_kind")
+            np.subtract(y, self.shift[p:], out=c[:, p:-1], casting="same_kind")
+        c[:, -1] = 1
         if root is not None:
             c *= root[:, None]
         return c
 
     def sums(self) -> tuple[Floats, Floats]:
         """(features + targets,) first powers; second ones, on and above the diagonal."""
-        if not self.direct:
-            return self.first, self.second
-        across, squares, sums = self.cross
-        below = np.zeros((self.q, self.p))
-        return np.concatenate([self.first, sums]), np.block([[self.second, across], [below, squares]])
+        square, p = self.square, self.p
+        if self.direct:
+            square = np.zeros((len(self.rest), len(self.rest)))
+            square[:p, :p], square[:, p:] = self.square, self.rest
+        return square[:-1, -1].copy(), square[:-1, :-1]
 
 
 def _added(total: Floats, c: Array) -> Floats:
