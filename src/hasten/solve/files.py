@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import mmap
 import os
 import queue
 import threading
@@ -16,7 +15,6 @@ import numpy as np
 from hasten.solve.problems import BadData, need
 from hasten.solve.source import ArraySource, Block, Source, TableSource, no_column
 
-PAGE = mmap.PAGESIZE
 READ_BYTES = 4 << 20  # one read: long enough for a disk, short enough for the cache
 AHEAD = 3  # blocks read before they are asked for
 BATCH_ROWS = 1 << 16
@@ -98,17 +96,19 @@ class NpySource(Source):
     def blocks(self, first: int = 0) -> Iterator[Block]:
         row_bytes = self.width * self.dtype.itemsize
         step = max(READ_BYTES // max(row_bytes, 1), 1)
-        buffers = [mmap.mmap(-1, step * row_bytes + 2 * PAGE) for _ in range(AHEAD + 2)]
+        buffers = [np.empty((step, self.width), self.dtype) for _ in range(AHEAD + 2)]
         assert self.rows is not None
         rows = self.rows
 
         def read() -> Iterator[tuple[int, Any]]:
-            with Reader(self.path) as reader:
+            handle = os.open(self.path, os.O_RDONLY)
+            try:
                 for k, start in enumerate(range(first, rows, step)):
-                    count, buffer = min(step, rows - start), buffers[k % len(buffers)]
-                    at = reader.read(buffer, self.offset + start * row_bytes, count * row_bytes)
-                    part = np.frombuffer(buffer, self.dtype, count * self.width, at)
-                    yield start, part.reshape(count, self.width)
+                    part = buffers[k % len(buffers)][: min(step, rows - start)]
+                    _fill(handle, part, self.offset + start * row_bytes)
+                    yield start, part
+            finally:
+                os.close(handle)
 
         for start, part in ahead(read):
             here = slice(start, start + len(part))
@@ -257,60 +257,14 @@ def _readable(path: Path) -> Iterator[None]:
         ) from None
 
 
-class Reader:
-    """Reads what the page cache holds from there, and the rest past it, where the file system can do that.
-
-    Filling the page cache takes as much processor time as a disk's reading takes, and of a file larger than memory
-    nothing stays in it.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.handle, self.direct = os.open(path, os.O_RDONLY), -1
-        with contextlib.suppress(OSError, AttributeError):
-            self.direct = os.open(path, os.O_RDONLY | os.O_DIRECT)
-
-    def __enter__(self) -> Reader:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for handle in {self.handle, self.direct} - {-1}:
-            os.close(handle)
-
-    def read(self, buffer: mmap.mmap, offset: int, size: int) -> int:
-        """Read ``size`` bytes of the file from ``offset`` on; where they begin in the buffer.
-
-        Args:
-            buffer: at least two pages longer than ``size``.
-
-        Raises:
-            BadData: the file is shorter.
-        """
-        start = offset // PAGE * PAGE
-        wanted = offset - start + size
-        with memoryview(buffer) as whole, whole[: -(-wanted // PAGE) * PAGE] as view:
-            if self.direct < 0 or (not self._cached(view, start, wanted) and not self._past(view, start, wanted)):
-                done = 0
-                while done < wanted:
-                    with view[done:] as rest:
-                        got = os.preadv(self.handle, [rest], start + done)
-                    if not got:
-                        raise BadData("the file ends before its header says", "a torn file", "write it again")
-                    done += got
-        return offset - start
-
-    def _cached(self, view: memoryview, start: int, wanted: int) -> bool:
-        """Whether all of it lay in the page cache."""
-        with contextlib.suppress(OSError, AttributeError):
-            return os.preadv(self.handle, [view], start, os.RWF_NOWAIT) >= wanted
-        return False
-
-    def _past(self, view: memoryview, start: int, wanted: int) -> bool:
-        """Whether it could be read past the page cache."""
-        with contextlib.suppress(OSError):
-            return os.preadv(self.direct, [view], start) >= wanted
-        os.close(self.direct)
-        self.direct = -1
-        return False
+def _fill(handle: int, part: Any, offset: int) -> None:
+    view = memoryview(part).cast("B")
+    done = 0
+    while done < len(view):
+        got = os.preadv(handle, [view[done:]], offset + done)
+        if not got:
+            raise BadData("the file ends before its header says", "a torn file", "write it again")
+        done += got
 
 
 def _without(part: Any, at: list[int], keep: list[int]) -> Any:
