@@ -24,6 +24,7 @@ from typing import Any  # noqa: E402
 import numpy as np  # noqa: E402
 from common import RESULTS, head, save, say  # noqa: E402
 from sklearn.linear_model import LinearRegression, Ridge  # noqa: E402
+from solve_reference import conditioned, exact  # noqa: E402
 
 from hasten.solve import lstsq  # noqa: E402
 
@@ -65,25 +66,6 @@ def speeds(rows: int, slow: bool) -> dict[str, list[float]]:
     return in_turns(arms, rounds)
 
 
-def exact(X: Any, y: Any) -> Any:
-    """Least squares with intercept by Householder QR in extended precision."""
-    R = np.asarray(X, np.longdouble)
-    R = R - R.mean(axis=0)
-    b = np.asarray(y, np.longdouble) - np.asarray(y, np.longdouble).mean()
-    p = R.shape[1]
-    for j in range(p):
-        v = R[j:, j].copy()
-        length = np.sqrt((v * v).sum())
-        v[0] += length if v[0] >= 0 else -length
-        v /= np.sqrt((v * v).sum())
-        R[j:, j:] -= 2 * v[:, None] * (v @ R[j:, j:])
-        b[j:] -= 2 * v * (v @ b[j:])
-    w = np.zeros(p, np.longdouble)
-    for j in reversed(range(p)):
-        w[j] = (b[j] - R[j, j + 1 : p] @ w[j + 1 :]) / R[j, j]
-    return w
-
-
 def qr(X: Any, y: Any) -> Any:
     X, y = X.astype(float), y.astype(float)
     Q, R = np.linalg.qr(np.column_stack([np.ones(len(X)), X - X[0]]))
@@ -97,9 +79,7 @@ def errors(condition: float, offset: float, dtype: Any, draws: int = 3) -> dict[
     for seed in range(draws):
         random = np.random.default_rng(seed)
         n, p = 3000, 15
-        u, _ = np.linalg.qr(random.standard_normal((n, p)))
-        v, _ = np.linalg.qr(random.standard_normal((p, p)))
-        X = ((u * np.geomspace(1, 1 / condition, p) * math.sqrt(n)) @ v.T + offset).astype(dtype)
+        X = (conditioned(n, p, condition, random) + offset).astype(dtype)
         y = (X.astype(float) - offset) @ random.standard_normal(p) + 1e-3 * random.standard_normal(n)
         wanted = exact(X, y)
         answer = lstsq(X, y)

@@ -68,14 +68,15 @@ def disk(path: Path) -> float:
 
 def roofline(rows: int) -> float:
     """Seconds of the products alone, of blocks that lie in the cache, as the kernel makes them."""
-    from hasten.solve.kernel import block_rows
+    from hasten.solve.kernel import _added, block_rows
 
-    step = block_rows(COLUMNS - 1)
-    x = np.random.default_rng(0).standard_normal((step, COLUMNS - 1))
+    step = block_rows(COLUMNS)
+    x = np.random.default_rng(0).standard_normal((step, COLUMNS))
+    total = np.zeros((COLUMNS, COLUMNS), order="F")
     times = []
     for _ in range(50):
         start = time.perf_counter()
-        x.T @ x
+        _added(total, x)
         times.append(time.perf_counter() - start)
     return median(times) * rows / step
 

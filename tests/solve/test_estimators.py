@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from sklearn.feature_selection import RFECV
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge, RidgeCV
 from sklearn.model_selection import GridSearchCV, KFold, ShuffleSplit
 from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import PolynomialFeatures
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from hasten.solve import (
@@ -20,12 +22,14 @@ from hasten.solve import (
     ExactRFECV,
     GroupRidge,
     Hinges,
+    Moments,
     Prototypes,
     RandomFeatures,
     SlidingRidge,
     StreamingLogistic,
     StreamingPCA,
     StreamingRidge,
+    expanded,
 )
 from tests.solve.data import apart, table
 
@@ -142,3 +146,18 @@ def test_prototypes_learn_a_class_from_five_examples() -> None:
     tests, labels = np.vstack([draw(k, 50) for k in range(4)]), np.repeat([0, 1, 2, 3], 50)
     assert model.score(tests, labels) > 0.95
     assert Prototypes(normalise=True).fit(X, y).score(tests[:150], labels[:150]) > 0.9
+
+
+def test_expansions_of_rows_on_disk_are_those_in_memory(tmp_path: Path) -> None:
+    X = np.random.default_rng(0).standard_normal((40_000, 4))
+    y = X[:, 0] * X[:, 1] + np.maximum(X[:, 2], 0)
+    np.save(tmp_path / "rows.npy", np.column_stack([X, y]))
+    for transformer in (PolynomialFeatures(2, include_bias=False), Hinges(4)):
+        rows = expanded(tmp_path / "rows.npy", transformer)
+        model = StreamingRidge(1e-3).fit(rows)
+        theirs = Ridge(1e-3).fit(transformer.transform(X), y)
+        assert np.abs(model.coef_ - theirs.coef_).max() < 1e-9
+        assert model.moments_.n == 40_000
+    assert "x0 x1" in Moments().update(expanded(X, PolynomialFeatures(2), y)).names
+    with pytest.raises(BadData, match="once"):
+        expanded(((X, y) for _ in range(1)), Hinges())

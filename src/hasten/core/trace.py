@@ -206,6 +206,27 @@ class SuccessionFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class LinearFacts:
+    """A model that is linear in what is trained, fitted once more without the loop, on the rows of one pass.
+
+    Losses are means over these rows and outputs; ``loop_loss`` is that of the loop's last weights. Seconds are those of
+    all steps of the loop, of the pass over the data, and of the solution.
+    """
+
+    features: int
+    outputs: int
+    frozen: int = 0
+    loss: str = ""
+    rows: int = 0
+    method: str = ""
+    loop_seconds: float = math.nan
+    pass_seconds: float = math.nan
+    solve_seconds: float = math.nan
+    loop_loss: float = math.nan
+    solved_loss: float = math.nan
+
+
+@dataclass(frozen=True, slots=True)
 class Usage:
     """Per-step use of the machine by this process over the window."""
 
@@ -284,6 +305,7 @@ class Trace:
     optimizers: tuple[OptimizerFacts, ...] = ()
     models: tuple[ModelFacts, ...] = ()
     successions: tuple[SuccessionFacts, ...] = ()
+    linear: LinearFacts | None = None
     usage: Usage = field(default_factory=Usage)
     process: Process = field(default_factory=Process)
     hot: tuple[Hot, ...] = ()

@@ -11,6 +11,7 @@ from hasten.core.trace import Ceilings, Trace
 from hasten.data.probe import probe
 from hasten.explain.ceilings import measure
 from hasten.explain.growth import GrowthWatch, growth
+from hasten.explain.linear import Linear
 from hasten.explain.loops import count_repeats, loop_events
 from hasten.seams import fork, schedule
 from hasten.seams.ask import probe_loaders
@@ -31,6 +32,7 @@ class Explainer:
         self.limit = int(session.config.get("steps") or 0)
         self.window = Window(self.watch, session.forward, self._after)
         session.finish = self._finish
+        self.linear: Any = None
         self._measured = False
         self.predicted = (-1, "")
         self.held_up = 0.0
@@ -68,6 +70,8 @@ class Explainer:
         self.probes = probe_loaders(self.watch, probe)
         self.ceilings = measure(self.watch)
         self.repeats = count_repeats(self.watch)
+        self.linear = Linear(self.watch)
+        self.linear.measure()
 
     def _trace(self, ended: str) -> Trace:
         trace = collect(self.watch, self.window, ended=ended)
@@ -83,6 +87,7 @@ class Explainer:
             predicted_steps=predicted,
             steps_from=source,
             ceilings=self.ceilings,
+            linear=self.linear.judged() if self.linear is not None and ended else None,
             loaders=loaders,
             events=trace.events + loop_events(self.repeats, trace.hot),
             growth=growth(self.watch, self.window),

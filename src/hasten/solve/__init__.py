@@ -35,6 +35,7 @@ _HOMES = {
     "Prototypes": "hasten.solve.classify",
     "Hinges": "hasten.solve.features",
     "RandomFeatures": "hasten.solve.features",
+    "expanded": "hasten.solve.features",
     "forecaster": "hasten.solve.forecast",
     "lagged": "hasten.solve.forecast",
     "seasons": "hasten.solve.forecast",

@@ -9,6 +9,7 @@ import numpy as np
 
 from hasten.solve.kernel import Array, Floats, Stats
 from hasten.solve.problems import BadData
+from hasten.solve.source import Block
 
 
 def fold_numbers(rows: int, folds: int) -> Array:
@@ -62,3 +63,30 @@ def means_of(x: Array) -> Floats:
     there = ~np.isnan(x)
     found: Floats = np.where(there, x, 0).sum(axis=0, dtype=np.float64) / np.maximum(there.sum(axis=0), 1)
     return found
+
+
+def labels_of(block: Block, fold: Any, groups: Any, rows: int | None, folds: int, seen: int) -> Array | None:
+    """(rows,) the fold or group of each row of a block; None where all belong together.
+
+    Args:
+        fold, groups: (all rows,) labels, or None. rows: of the block's source; None where unknown.
+        folds: how many to deal rows to, 0 for none. seen: rows of earlier blocks.
+    """
+    given = fold if fold is not None else groups
+    if fold is not None and groups is not None:
+        raise BadData("folds and groups were both given", "", "keep one Moments of each")
+    n = len(block.x)
+    if given is not None:
+        labels = np.asarray(given)[block.start : block.start + n]
+        if len(labels) != n or (rows is not None and len(np.asarray(given)) != rows):
+            raise BadData(
+                f"{len(np.asarray(given))} labels of folds or groups for {rows or 'more'} rows",
+                "labels of another table",
+                "one label a row",
+            )
+        return labels
+    if folds:
+        if rows is not None:
+            return fold_numbers(rows, folds)[block.start : block.start + n]
+        return np.arange(seen, seen + n) % folds
+    return None

@@ -55,7 +55,7 @@ def eliminate(normal: Normal, alpha: float = 0.0, by: str = "coef", keep_coefs: 
     left = np.arange(p)
     order: list[int] = []
     coefs: list[tuple[Array, Floats]] = []
-    inverse, coef = _start(matrix, normal.xy, left)
+    inverse, coef, deficient = _start(matrix, normal.xy, left)
     while len(left):
         if keep_coefs:
             coefs.append((left.copy(), coef.copy()))
@@ -67,8 +67,8 @@ def eliminate(normal: Normal, alpha: float = 0.0, by: str = "coef", keep_coefs: 
         pivot, column = inverse[worst, worst], inverse[rest, worst]
         if len(rest) == 0:
             break
-        if len(order) % REFRESH == 0 or pivot <= 0:
-            inverse, coef = _start(matrix, normal.xy, left[rest])
+        if deficient or len(order) % REFRESH == 0 or pivot <= 0:  # a pseudo-inverse has no such change
+            inverse, coef, deficient = _start(matrix, normal.xy, left[rest])
         else:
             coef = coef[rest] - np.outer(column / pivot, coef[worst])
             inverse = inverse[np.ix_(rest, rest)] - np.outer(column / pivot, column)
@@ -78,9 +78,9 @@ def eliminate(normal: Normal, alpha: float = 0.0, by: str = "coef", keep_coefs: 
     return Elimination(ranking, order, coefs[::-1])
 
 
-def _start(matrix: Floats, right: Floats, left: Any) -> tuple[Floats, Floats]:
+def _start(matrix: Floats, right: Floats, left: Any) -> tuple[Floats, Floats, bool]:
     factor = Factor(matrix[np.ix_(left, left)])
-    return factor.inverse(), factor.solve(right[left])
+    return factor.inverse(), factor.solve(right[left]), factor.deficient
 
 
 def kept_scores(m: Moments, alpha: float = 0.0, fit_intercept: bool = True) -> tuple[Floats, Elimination]:

@@ -32,6 +32,11 @@ class Encoder:
         self.numeric, self.categorical = list(numeric), list(categorical)
         self.columns = {name: i for i, name in enumerate(columns)}
 
+    @property
+    def sparse(self) -> bool:
+        """Whether there are sparse columns, or will be."""
+        return bool(self.categorical or self.columns)
+
     def pairs(self) -> list[tuple[int, int]]:
         """(dense feature, its indicator among the sparse columns)."""
         found = ((j, self.columns.get(indicator(name))) for j, name in enumerate(self.numeric))

@@ -1,16 +1,21 @@
-"""Features that make curved problems linear: hinges and random features. RBF and Nyström: call scikit-learn's
-``RBFSampler`` and ``Nystroem`` in a pipeline before ``StreamingRidge``."""
+"""Features that make curved problems linear: hinges and random features. Polynomials and kernels are scikit-learn's
+(``PolynomialFeatures``, ``Nystroem``); ``expanded`` applies any of them to rows that do not fit into memory."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import check_random_state
 
+from hasten.solve.accuracy import host
 from hasten.solve.estimator import Streaming, as_numpy
 from hasten.solve.kernel import Floats
+from hasten.solve.problems import BadData
+from hasten.solve.source import Block, Source, open_source
 
 
 class Hinges(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Streaming):  # type: ignore[misc]
@@ -78,3 +83,42 @@ class RandomFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Streamin
         """(rows, n_components)."""
         found: Floats = np.maximum((self._input(X) - self.mean_) / self.scale_ @ self.weights_ + self.offset_, 0)
         return found
+
+
+class Expanded(Source):
+    """The rows of a source after a transformer, block by block."""
+
+    def __init__(self, source: Source, transformer: Any) -> None:
+        self.source, self.transformer, self.rows, self.again = source, transformer, source.rows, source.again
+
+    def blocks(self, first: int = 0) -> Iterator[Block]:
+        names: list[str] = []
+        for block in self.source.blocks(first):
+            block = host(block)
+            x = np.ascontiguousarray(self.transformer.transform(block.x))
+            names = names or [str(name) for name in self.transformer.get_feature_names_out(block.names)]
+            yield replace(block, x=x, names=names)
+
+
+def expanded(X: Any, transformer: Any, y: Any = None, sample_weight: Any = None, *, target: Any = None) -> Source:
+    """Rows of any size with more columns: what a transformer makes of each block.
+
+    Args:
+        X, y, sample_weight, target: as ``Moments.update`` and ``open_source`` take them; without missing values.
+        transformer: of scikit-learn's kind, one row at a time (polynomials, hinges, random features, ``Nystroem``). It
+            is fitted here, on the first block.
+
+    Returns:
+        What ``Moments.update`` and the estimators' ``fit`` take instead of X and y.
+
+    Raises:
+        BadData: no rows, or texts among the columns.
+    """
+    source = open_source(X, y, sample_weight, target=target)
+    first = next(iter(source.blocks()), None)
+    if first is None:
+        raise BadData("there are no rows", "an empty file or loader", "rows")
+    if not source.again:
+        raise BadData("these rows can be read once", "a generator was given", "a path, a loader, or a list of batches")
+    transformer.fit(host(first).x)
+    return Expanded(source, transformer)

@@ -118,7 +118,7 @@ class NpySource(Source):
 
     def _y(self, part: Any, here: slice) -> Any:
         if self.at:
-            return part[:, self.at]
+            return part[:, self.at[0] : self.at[0] + 1] if len(self.at) == 1 else part[:, self.at]
         return None if self.y is None else np.asarray(self.y[here])
 
 

@@ -1,9 +1,10 @@
 """The inner loop of everything here: one block of rows added to shifted sums of products.
 
 A block is shifted by values near its mean before it is multiplied with itself, so offsets (timestamps, prices) cost no
-digits; products run through BLAS ``syrk`` and are added up in float64. Should later blocks lie far from the shift, the
-sums so far are set aside as mean and scatter and a new shift is taken: what is lost to offsets stays within
-``FAR`` units of rounding whatever the order of the rows.
+digits; products run through BLAS ``syrk`` and are added up in float64. Columns whose means are no larger than their
+spreads are multiplied as they are, without a copy. Should later blocks lie far from the shift, the sums so far are set
+aside as mean and scatter and a new shift is taken: what is lost to offsets stays within ``FAR`` units of rounding
+whatever the order of the rows.
 
 Shifted sums: Chan, Golub & LeVeque, "Algorithms for computing the sample variance", The American Statistician 37(3),
 1983, p. 242-247; merging by the same authors' pairwise formula (p. 243).
@@ -19,11 +20,18 @@ from numpy.typing import NDArray
 
 from hasten.solve.problems import BadData
 
+try:
+    from scipy.linalg.blas import dsyrk, ssyrk
+except ImportError:  # numpy's product is the same, with a copy of one triangle into the other
+    dsyrk = ssyrk = None
+
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
 
-BLOCK_BYTES = 1 << 20  # a block and its shifted copy stay in the second-level cache
+BLOCK_BYTES = 1 << 20  # a block stays in the second-level cache while it is shifted, added up and multiplied
 LEAST_ROWS, MOST_ROWS = 512, 8192  # below, adding the product costs as much as making it; above, nothing is gained
+PIECE_ROWS = 8192  # added at a time: whether they lie far from the shift is looked at once
+NEAR = 1.0  # squared mean, in variances of the first block, up to which no shift is needed
 FAR = 100.0  # squared distance of a block's mean from the shift, in variances, at which a new shift is taken
 
 
@@ -117,12 +125,16 @@ class Sums:
         self.features, self.targets = features, targets
         self.dtype: np.dtype[Any] = np.dtype(precision)
         self.shift = np.full((1, self.dense), np.nan)
-        self.sums = Stats.zeros(1, self.dense)  # first and second powers in the places of mean and scatter
-        self._buffer: Array = np.empty((0, features), self.dtype)
+        # first and second powers in the places of mean and scatter; what lies below the diagonal is not kept up
+        self.sums = Stats.zeros(1, self.dense)
 
     @property
     def dense(self) -> int:
         return self.features + self.targets
+
+    def begun(self, cell: int) -> bool:
+        """Whether the cell has a shift."""
+        return cell < len(self.shift) and not bool(np.isnan(self.shift[cell]).any())
 
     def grow(self, cells: int, columns: int) -> None:
         """Make room for cells and sparse columns that did not occur so far."""
@@ -139,7 +151,9 @@ class Sums:
         shift[:, : self.dense] = np.where(np.isnan(self.shift), 0.0, self.shift)
         off = sums.mean / np.where(sums.weight > 0, sums.weight, 1.0)[:, None]
         mean = np.where(sums.weight[:, None] > 0, shift + off, 0.0)
-        scatter = sums.scatter - sums.mean[:, :, None] * off[:, None, :]
+        scatter = np.triu(sums.scatter)
+        scatter += np.swapaxes(np.triu(sums.scatter, 1), 1, 2)
+        scatter -= sums.mean[:, :, None] * off[:, None, :]
         diagonal = np.arange(d)
         scatter[:, diagonal, diagonal] = np.maximum(scatter[:, diagonal, diagonal], 0.0)
         return Stats(sums.rows.copy(), sums.weight.copy(), mean, scatter)
@@ -162,27 +176,33 @@ class Sums:
             BadData: the block holds NaN or infinity. Sums find it for free; the caller says where.
         """
         self.grow(cell + 1, self.dense)
-        if np.isnan(self.shift[cell]).any():
-            self.shift[cell] = shift_of(x, y)
-        shift, rows = self.shift[cell], len(x)
-        if len(self._buffer) < rows:
-            self._buffer = np.empty((rows, self.features), self.dtype)
-        c = self._buffer[:rows]
-        np.subtract(x, shift[: self.features].astype(self.dtype), out=c, casting="same_kind")
-        t = None if y is None else (y - shift[self.features :]).astype(self.dtype)
-        root = None
-        if weight is not None:
-            root = np.sqrt(weight).astype(self.dtype)
-            c *= root[:, None]
-            t = None if t is None else t * root[:, None]
+        if not self.begun(cell):
+            self.shift[cell] = self._shift(x, y)
+        root = None if weight is None else np.sqrt(weight).astype(self.dtype)
+        products = Products(self.features, self.targets, self.dtype, self.shift[cell], root is not None, x)
+        step = block_rows(self.dense, self.dtype.itemsize)
+        rows = len(x)
         with np.errstate(over="ignore", invalid="ignore"):  # commit looks at what came out
-            first, second = self._products(c, t, root)
+            for i in range(0, rows, step):
+                here = slice(i, i + step)
+                products.add(x[here], None if y is None else y[here], None if root is None else root[here])
         count = rows if weight is None else int(np.count_nonzero(weight))
-        if not self.commit(cell, first, second, count, float(rows) if weight is None else float(weight.sum())):
+        total = float(rows) if weight is None else float(weight.sum())
+        if not self.commit(cell, *products.sums(), count, total):
             return False
         if sparse is not None and sparse.nnz:
-            self._sparse(c, t, weight, root, cell, sparse)
+            self._sparse(products.shifted(x, y, root)[:, :-1], weight, root, cell, sparse)
         return True
+
+    def _shift(self, x: Array, y: Array | None) -> Floats:
+        """(dense,) what is subtracted from the columns; zeros for the features where none of them needs it."""
+        first = slice(0, block_rows(self.dense))
+        shift = shift_of(x[first], None if y is None else y[first])
+        here = shift[: self.features]
+        with np.errstate(over="ignore", invalid="ignore"):
+            if (here**2 <= NEAR * x[first].var(axis=0, dtype=np.float64)).all():
+                here[:] = 0.0
+        return shift
 
     def commit(self, cell: int, first: Floats, second: Floats, rows: int, weight: float) -> bool:
         """Add a block's sums of first and second powers around the cell's shift; False as in ``add``."""
@@ -203,36 +223,16 @@ class Sums:
         sums.scatter[cell, :d, :d] += second
         return True
 
-    def _products(self, c: Array, t: Array | None, root: Array | None) -> tuple[Floats, Floats]:
-        p, d = self.features, self.dense
-        first = np.zeros(d)
-        first[:p] = c.sum(axis=0) if root is None else root @ c
-        if t is not None:
-            first[p:] = t.sum(axis=0) if root is None else root @ t
-        second = np.empty((d, d))
-        second[:p, :p] = c.T @ c
-        if t is not None:
-            # a product with few columns is slower in gemm than column by column in gemv
-            cross = np.column_stack([t[:, j] @ c for j in range(t.shape[1])]) if t.shape[1] <= 4 else c.T @ t
-            second[:p, p:], second[p:, :p] = cross, cross.T
-            second[p:, p:] = t.T @ t
-        return first, second
-
-    def _sparse(
-        self, c: Array, t: Array | None, weight: Array | None, root: Array | None, cell: int, sparse: Any
-    ) -> None:
+    def _sparse(self, c: Array, weight: Array | None, root: Array | None, cell: int, sparse: Any) -> None:
         """Products with columns of zeros and ones, which are never made dense."""
-        d, p = self.dense, self.features
+        d = self.dense
         wide = d + sparse.shape[1]
         self.grow(cell + 1, wide)
         left = sparse if root is None else sparse.multiply(root[:, None]).tocsr()  # the other factor has its root, too
         both = sparse if weight is None else sparse.multiply(weight[:, None]).tocsr()
         first, second = self.sums.mean[cell], self.sums.scatter[cell]
         first[d:wide] += np.asarray(both.sum(axis=0)).ravel()
-        for where, columns in [(slice(0, p), c)] + ([] if t is None else [(slice(p, d), t)]):
-            product = left.T @ columns
-            second[d:wide, where] += product
-            second[where, d:wide] += product.T
+        second[:d, d:wide] += (left.T @ c).T
         pairs = (sparse.T @ both).tocoo()
         np.add.at(second, (pairs.row + d, pairs.col + d), pairs.data)
 
@@ -246,6 +246,82 @@ class Sums:
         squares = (np.diagonal(sums.scatter[cell])[:d] + np.diagonal(second)) / weight
         rounding = 1e-10 * np.abs(self.shift[cell])
         return bool(np.any((away**2 > FAR * np.maximum(squares - away**2, 0.0)) & (np.abs(away) > rounding)))
+
+
+class Products:
+    """Sums of first and second powers of rows less a shift, block by block.
+
+    Where X needs no shift and no weights and lies in memory as BLAS wants it, it is multiplied where it is; otherwise X
+    and Y are shifted into a buffer that stays in the cache, beside a column of ones, and multiplied together.
+
+    Args:
+        features, targets: columns of X and Y. dtype: of the products.
+        shift: (features + targets,). weighted: whether there are weights. x: some rows of X.
+    """
+
+    def __init__(
+        self, features: int, targets: int, dtype: np.dtype[Any], shift: Floats, weighted: bool, x: Array
+    ) -> None:
+        self.p, self.q, self.dtype, self.shift = features, targets, dtype, shift
+        self.away = bool(shift[:features].any())
+        self.direct = not (self.away or weighted) and x.dtype == dtype and x.flags.c_contiguous
+        wide = features if self.direct else features + targets + 1
+        self.square: Floats = np.zeros((wide, wide), order="F")
+        self.rest = np.zeros((features + targets + 1, targets + 1))  # of a direct X with Y and the ones
+        self.buffer: Array = np.empty((0, wide), dtype)
+        self.ones: Array = np.ones(0, dtype)
+
+    def add(self, x: Array, y: Array | None, root: Array | None) -> None:
+        """Add a block: x: (rows, features). y: (rows, targets) or None. root: (rows,) roots of the weights or None."""
+        if not self.direct:
+            self.square = _added(self.square, self.shifted(x, y, root))
+            return
+        self.square = _added(self.square, x)  # before the sums: it fetches rows from memory while it multiplies
+        if len(self.ones) != len(x):
+            self.ones = np.ones(len(x), self.dtype)
+        columns = [self.ones]
+        if y is not None:
+            t = (y - self.shift[self.p :]).astype(self.dtype, copy=False)
+            columns = [*t.T, self.ones]
+        for j, column in enumerate(columns):  # faster than one product with few columns
+            self.rest[: self.p, j] += column @ x
+            for i, other in enumerate(columns[: j + 1]):
+                self.rest[self.p + i, j] += other @ column
+
+    def shifted(self, x: Array, y: Array | None, root: Array | None) -> Array:
+        """(rows, features + targets + 1) X and Y less the shift and ones, times the roots, in the buffer."""
+        p, rows = self.p, len(x)
+        if len(self.buffer) < rows:
+            self.buffer = np.empty((rows, p + self.q + 1), self.dtype)
+        c = self.buffer[:rows]
+        c[:, :p] = x  # a copy, then a difference: faster than a difference of two kinds of numbers
+        if self.away:
+            c[:, :p] -= self.shift[:p].astype(self.dtype)
+        if y is not None:
+            np.subtract(y, self.shift[p:], out=c[:, p:-1], casting="same_kind")
+        c[:, -1] = 1
+        if root is not None:
+            c *= root[:, None]
+        return c
+
+    def sums(self) -> tuple[Floats, Floats]:
+        """(features + targets,) first powers; second ones, on and above the diagonal."""
+        square, p = self.square, self.p
+        if self.direct:
+            square = np.zeros((len(self.rest), len(self.rest)))
+            square[:p, :p], square[:, p:] = self.square, self.rest
+        return square[:-1, -1].copy(), square[:-1, :-1]
+
+
+def _added(total: Floats, c: Array) -> Floats:
+    """``total + c.T @ c``, at least on and above the diagonal; ``total`` is Fortran-ordered and may be overwritten."""
+    if dsyrk is None or not c.size:
+        total += c.T @ c
+    elif c.dtype == np.float32:
+        total += ssyrk(1.0, c.T)
+    else:
+        total = dsyrk(1.0, c.T, beta=1.0, c=total, overwrite_c=1)
+    return total
 
 
 def shift_of(x: Array, y: Array | None) -> Floats:

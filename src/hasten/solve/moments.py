@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
 
 from hasten.solve import device, storage
-from hasten.solve.dealing import fold_numbers, imputed_fills, means_of, parts_of, refilled
+from hasten.solve.combine import combined, duplicate, shortened
+from hasten.solve.dealing import imputed_fills, labels_of, means_of, parts_of, refilled
 from hasten.solve.encode import Encoder
-from hasten.solve.kernel import Array, Floats, Stats, Sums, block_rows, merge
+from hasten.solve.kernel import PIECE_ROWS, Floats, Stats, Sums, merge
 from hasten.solve.problems import BadData
 from hasten.solve.source import Block, Source, open_source
 
@@ -106,7 +107,7 @@ class Moments:
         """
         source = X if isinstance(X, Source) else open_source(X, y, sample_weight)
         if shard is not None and shard in self.shards:
-            raise _duplicate({shard})
+            raise duplicate({shard})
         before = self._state() if source.rows is not None else None
         try:
             for block in source.blocks():
@@ -129,7 +130,7 @@ class Moments:
     def _add_block(self, block: Block, fold: Any, groups: Any, rows: int | None) -> None:
         self._check_columns(block)
         self._view = None
-        labels = self._labels(block, fold, groups, rows)
+        labels = labels_of(block, fold, groups, rows, self.folds, self._rows_seen)
         self._rows_seen += len(block.x)
         if labels is None:
             self._add_rows(block, 0)
@@ -143,29 +144,36 @@ class Moments:
         if device.on_device(block.x):
             self._commit(lambda s: device.add(s, block.x, block.y, block.weight, cell), block)
             return
-        step = block_rows(block.x.shape[1])
-        for i in range(0, len(block.x), step):
-            self._add_piece(block.taken(slice(i, i + step)), cell)
+        for i in range(0, len(block.x), PIECE_ROWS):
+            self._add_piece(block.taken(slice(i, i + PIECE_ROWS)), cell)
 
     def _add_piece(self, piece: Block, cell: int) -> None:
         piece.check_weight()
-        x, sparse = piece.x, None
-        if self.encoder.categorical or self.missing == "mean":
-            if self.missing == "mean" and not self._started:
-                self.fill = means_of(x)
-            elif self.missing == "error" and np.isnan(x).any():
-                piece.raise_where(self.encoder.numeric, self.target_names)
-            x, sparse = self.encoder.encode(x, piece.categories, self.fill)
+        if self.missing == "error" and not self.encoder.categorical:
+            self._commit(lambda s: s.add(piece.x, piece.y, piece.weight, cell), piece)
+            return
+        if self._sums is not None and self._sums.begun(cell) and not self.encoder.sparse:
+            try:  # most pieces have no holes, and the sums find one for nothing
+                self._commit(lambda s: s.add(piece.x, piece.y, piece.weight, cell), piece, explain=False)
+                return
+            except BadData:
+                pass
+        if self.missing == "mean" and not self._started:
+            self.fill = means_of(piece.x)
+        elif self.missing == "error" and np.isnan(piece.x).any():
+            piece.raise_where(self.encoder.numeric, self.target_names)
+        x, sparse = self.encoder.encode(piece.x, piece.categories, self.fill)
         self._commit(lambda s: s.add(x, piece.y, piece.weight, cell, sparse), replace(piece, x=x))
 
-    def _commit(self, add: Any, block: Block) -> None:
+    def _commit(self, add: Any, block: Block, explain: bool = True) -> None:
         if self._sums is None:
             self._sums = Sums(len(self.encoder.numeric), len(self.target_names), self.precision)
         try:
             if add(self._sums):
                 return
         except BadData:
-            block.raise_where(self.encoder.numeric, self.target_names)
+            if explain:
+                block.raise_where(self.encoder.numeric, self.target_names)
             raise
         self._base = self._merged()  # the block lies far away: begin again around its own mean
         self._sums = Sums(len(self.encoder.numeric), len(self.target_names), self.precision)
@@ -184,32 +192,12 @@ class Moments:
         here = (block.names, block.category_names, block.targets)
         if here != (self.encoder.numeric, self.encoder.categorical, self.target_names):
             raise BadData(
-                f"these rows have the columns {_short([*block.names, *block.category_names])} and the targets "
-                f"{_short(block.targets)}; earlier ones had "
-                f"{_short([*self.encoder.numeric, *self.encoder.categorical])} and {_short(self.target_names)}",
+                f"these rows have the columns {shortened([*block.names, *block.category_names])} and the targets "
+                f"{shortened(block.targets)}; earlier ones had "
+                f"{shortened([*self.encoder.numeric, *self.encoder.categorical])} and {shortened(self.target_names)}",
                 "a shard of another table, or columns in another order",
                 "select the same columns in the same order from every shard",
             )
-
-    def _labels(self, block: Block, fold: Any, groups: Any, rows: int | None) -> Array | None:
-        given = fold if fold is not None else groups
-        if fold is not None and groups is not None:
-            raise BadData("folds and groups were both given", "", "keep one Moments of each")
-        n = len(block.x)
-        if given is not None:
-            labels = np.asarray(given)[block.start : block.start + n]
-            if len(labels) != n or (rows is not None and len(np.asarray(given)) != rows):
-                raise BadData(
-                    f"{len(np.asarray(given))} labels of folds or groups for {rows or 'more'} rows",
-                    "labels of another table",
-                    "one label a row",
-                )
-            return labels
-        if self.folds:
-            if rows is not None:
-                return fold_numbers(rows, self.folds)[block.start : block.start + n]
-            return np.arange(self._rows_seen, self._rows_seen + n) % self.folds
-        return None
 
     def _cell(self, label: Hashable) -> int:
         return self.cells.setdefault(label, len(self.cells))
@@ -228,8 +216,8 @@ class Moments:
         if not isinstance(other, Moments):
             return NotImplemented
         if self.shards & other.shards:
-            raise _duplicate(self.shards & other.shards)
-        out = _combined(self, other, 1.0)
+            raise duplicate(self.shards & other.shards)
+        out = combined(self, other, 1.0)
         out.shards = self.shards | other.shards
         return out
 
@@ -242,7 +230,7 @@ class Moments:
             return NotImplemented
         if not other.shards <= self.shards:
             raise BadData(
-                f"the shards {_short(sorted(other.shards - self.shards))} were never added",
+                f"the shards {shortened(sorted(other.shards - self.shards))} were never added",
                 "they were removed before, or belong to other moments",
                 "remove only what was added",
             )
@@ -252,7 +240,7 @@ class Moments:
                 "they were removed before",
                 "remove only what was added",
             )
-        out = _combined(self, other, -1.0)
+        out = combined(self, other, -1.0)
         out.shards = self.shards - other.shards
         return out
 
@@ -388,57 +376,3 @@ class Moments:
     def __repr__(self) -> str:
         cells = f", {len(self.cells)} cells" if len(self.cells) > 1 else ""
         return f"Moments({self.n:.0f} rows, {self.p} features, {self.q} targets{cells})"
-
-
-# -- helpers -----------------------------------------------------------------------------------------------------------
-
-
-def _combined(a: Moments, b: Moments, sign: float) -> Moments:
-    if a.p == 0 and not a._started:
-        a = a._like(b)
-    if b.p == 0 and not b._started:
-        b = b._like(a)
-    ours = (a.encoder.numeric, a.encoder.categorical, a.target_names)
-    theirs = (b.encoder.numeric, b.encoder.categorical, b.target_names)
-    if ours != theirs:
-        raise BadData(
-            f"moments of different columns: {_short(ours[0] + ours[1])} and {_short(theirs[0] + theirs[1])}",
-            "shards of different tables, or columns in another order",
-            "select the same columns in the same order from every shard",
-        )
-    out = a._like(a)
-    out.folds, out._rows_seen = a.folds or b.folds, a._rows_seen + int(sign) * b._rows_seen
-    for name in b.encoder.columns:
-        out.encoder.place(name)
-    for label in b.cells:
-        out._cell(label)
-    columns, cells = out.dense + len(out.encoder.columns), max(len(out.cells), 1)
-    left = a._merged().grown(cells, columns)
-    right = refilled(b._merged(), b.encoder.pairs(), b.dense, a.fill - b.fill)
-    right = _placed(right, b, out, cells, columns)
-    out._base = merge(left, right, sign)
-    return out
-
-
-def _placed(stats: Stats, own: Moments, out: Moments, cells: int, columns: int) -> Stats:
-    """``stats`` with the cells and sparse columns of ``own`` where ``out`` has them."""
-    to = np.array([*range(own.dense), *(own.dense + out.encoder.columns[name] for name in own.encoder.columns)])
-    at = np.array([out.cells[label] for label in own.cells] or [0])
-    found = Stats.zeros(cells, columns)
-    found.rows[at], found.weight[at] = stats.rows, stats.weight
-    found.mean[np.ix_(at, to)] = stats.mean
-    found.scatter[np.ix_(at, to, to)] = stats.scatter
-    return found
-
-
-def _duplicate(names: Iterable[str]) -> BadData:
-    return BadData(
-        f"the shards {_short(sorted(names))} were added before",
-        "a job was retried after its first attempt had been counted",
-        "drop the second copy; m.shards says what is in",
-    )
-
-
-def _short(names: Sequence[str]) -> str:
-    shown = ", ".join(map(str, names[:6]))
-    return f"[{shown}{', …' if len(names) > 6 else ''}] ({len(names)})"

@@ -30,12 +30,9 @@ def need(module: str, what: str) -> Any:
         return importlib.import_module(module)
     except ImportError as error:
         package = {"sklearn": "scikit-learn"}.get(module.split(".")[0], module.split(".")[0])
-        extra = "" if package in ("lightgbm", "celer", "skglm") else f"; or all of them: {ALL}"
+        extra = {"lightgbm": "", "celer": "l1", "skglm": "l1"}.get(package, "solve")
         raise MissingExtra(
             f"{what} needs {package}, which cannot be imported ({error})",
-            "hasten was installed without the extra `solve`",
-            f"pip install {package}{extra}",
+            f"hasten was installed without the extra `{extra}`" if extra else "it is not installed",
+            f"pip install {package}" + (f"; or pip install 'hasten[{extra}]'" if extra else ""),
         ) from None
-
-
-ALL = "pip install 'hasten[solve]'"

@@ -1,8 +1,8 @@
 """``ladder``: simple first. Each rung is tried on the same folds, and climbing stops when it no longer pays.
 
 Constant, linear, additive, gradient boosting, the user's network. Every rung's cost is predicted before it starts, from
-a fit on a part of the rows; the budget is hard: boosting and networks run in a process of their own that is ended when
-the time is over, the short rungs below under an alarm. Climbing by one standard error: Breiman, Friedman, Olshen &
+a fit on a part of the rows; the budget is hard: the rungs run in a process of their own that is ended when the time is
+over. Climbing by one standard error: Breiman, Friedman, Olshen &
 Stone, Classification and Regression Trees, 1984, p. 78-80.
 """
 
@@ -19,6 +19,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from multiprocessing.connection import Pipe
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,7 @@ import numpy as np
 
 from hasten.solve.kernel import Array, Floats
 from hasten.solve.problems import BadData, need
-
-PILOT = 0.1  # of the rows, for predicting a rung's seconds
+from hasten.solve.rung_process import score_folds
 
 
 class OutOfTime(Exception):
@@ -94,9 +94,9 @@ def ladder(
         X: (rows, features) numbers. y: (rows,).
         budget: seconds for everything, the fit of the best rung on all rows included.
         task: "regression", "classification", or "auto": classification where y holds texts or few whole numbers.
-        network: an estimator of yours with ``fit`` and ``predict`` as the last rung. If it can be pickled it runs in a
-            process of its own; if not, in this one, and is interrupted by an alarm at the budget's end (only in the
-            main thread, and not inside one long call of compiled code).
+        network: an estimator of yours with ``fit`` and ``predict`` as the last rung. If it cannot be pickled it runs in
+            this process and is interrupted by an alarm at the budget's end (only in the main thread, and not inside one
+            long call of compiled code).
         cv: folds; shuffled, and stratified for classes, the same for all rungs.
         climb_all: try every rung that fits the budget, whether or not the last one paid.
 
@@ -110,22 +110,21 @@ def ladder(
     scores: dict[str, Floats] = {}
     best = ""
     rungs = _rungs(task, network, random_state)
-    with tempfile.TemporaryDirectory(prefix="hasten-ladder-") as folder:
-        data = Path(folder)
-        np.save(data / "x.npy", X)
-        np.save(data / "y.npy", y)
-        (data / "folds.pickle").write_bytes(pickle.dumps(folds))
-        for name, estimator, own_process in rungs:
+    with Worker(X, y, folds, deadline) as worker:
+        for name, estimator in rungs:
             if best and not climb_all and found and found[-1].status == "no gain" and len(found) > 2:
                 found.append(Rung(name))
                 continue
-            rung, values = _climb(name, estimator, own_process, data, X, y, folds, deadline)
+            rung, values = _climb(name, estimator, worker)
             if values is not None:
                 scores[name] = values
                 rung = _judged(rung, values, scores.get(best))
                 best = name if rung.status == "kept" else best
             found.append(rung)
-        model = _refit(best, rungs, data, X, y, deadline)
+        try:
+            model = worker.run(dict(rungs)[best], "fit")["model"] if best else None
+        except (OutOfTime, BadData):
+            model = None
     return Ladder(tuple(found), best, model, metric, budget, time.monotonic() - start)
 
 
@@ -152,8 +151,8 @@ def _prepared(X: Any, y: Any, task: str, cv: int, seed: int) -> tuple[Array, Arr
     return X, y, task, "R²", list(selection.KFold(cv, shuffle=True, random_state=seed).split(X))
 
 
-def _rungs(task: str, network: Any, seed: int) -> list[tuple[str, Any, bool]]:
-    """(name, estimator, whether it may need to be ended and so runs in its own process)."""
+def _rungs(task: str, network: Any, seed: int) -> list[tuple[str, Any]]:
+    """(name, estimator), simplest first."""
     dummy, pipe = need("sklearn.dummy", "the ladder"), need("sklearn.pipeline", "the ladder")
     scaling = need("sklearn.preprocessing", "the ladder")
     from hasten.solve.classify import StreamingLogistic
@@ -169,12 +168,8 @@ def _rungs(task: str, network: Any, seed: int) -> list[tuple[str, Any, bool]]:
         linear = pipe.make_pipeline(scaling.StandardScaler(), StreamingLogistic(1.0))
         additive = pipe.make_pipeline(Hinges(), StreamingLogistic(1.0))
     boosted, title = _boosting(task, seed)
-    rungs = [
-        ("constant", constant, False), ("linear", linear, False), ("additive", additive, False), (title, boosted, True),
-    ]  # fmt: skip
-    if network is not None:
-        rungs.append(("your network", network, _picklable(network)))
-    return rungs
+    rungs = [("constant", constant), ("linear", linear), ("additive", additive), (title, boosted)]
+    return rungs if network is None else [*rungs, ("your network", network)]
 
 
 def _boosting(task: str, seed: int) -> tuple[Any, str]:
@@ -200,79 +195,21 @@ def _picklable(estimator: Any) -> bool:
     return True
 
 
-def _climb(
-    name: str, estimator: Any, own: bool, data: Path, X: Array, y: Array, folds: Any, deadline: float
-) -> tuple[Rung, Floats | None]:
+def _climb(name: str, estimator: Any, worker: Worker) -> tuple[Rung, Floats | None]:
     """Predict the rung's cost, and run it if it fits."""
     before = time.monotonic()
     rung = Rung(name)
-    if before >= deadline:
-        return replace(rung, status="out of time"), None
     try:
-        if own:
-            outcome = _in_process(estimator, data, "score", deadline)
-        else:
-            with _alarm(deadline):
-                outcome = score_folds(estimator, X, y, folds, deadline)
+        outcome = worker.run(estimator, "score")
     except OutOfTime:
-        return replace(rung, seconds=time.monotonic() - before, status="out of time"), None
+        taken = time.monotonic() - before
+        return replace(rung, seconds=taken if worker.asked else rung.seconds, status="out of time"), None
     except Exception as error:
         return replace(rung, seconds=time.monotonic() - before, status=f"failed: {error!s:.60}"), None
     if outcome.get("skipped"):
         return replace(rung, predicted=outcome["predicted"], status="too long"), None
     values = np.asarray(outcome["scores"])
     return replace(rung, predicted=outcome["predicted"], seconds=outcome["seconds"]), values
-
-
-def score_folds(estimator: Any, X: Array, y: Array, folds: Any, deadline: float) -> dict[str, Any]:
-    """Scores of an estimator on every fold; nothing but a prediction of its seconds where they would be too many."""
-    from sklearn.base import clone
-
-    rows = folds[0][0]
-    predicted = len(folds) * _fit_seconds(estimator, X, y, rows, clone)
-    if time.monotonic() + predicted > deadline:
-        return {"skipped": True, "predicted": predicted}
-    start = time.monotonic()
-    scores = []
-    for train, test in folds:
-        model = _fresh(estimator, clone).fit(X[train], y[train])
-        predictions = np.asarray(model.predict(X[test]))
-        if (y.dtype.kind in "iu" and not hasattr(model, "score")) or _classifies(model):
-            scores.append(float((predictions == y[test]).mean()))
-        else:
-            rest = float(np.sum((y[test] - predictions.reshape(y[test].shape)) ** 2))
-            scores.append(1 - rest / max(float(np.sum((y[test] - y[test].mean()) ** 2)), 1e-300))
-    return {"scores": scores, "predicted": predicted, "seconds": time.monotonic() - start}
-
-
-def _fit_seconds(estimator: Any, X: Array, y: Array, rows: Array, clone: Any) -> float:
-    """Predicted seconds of one fit: a fixed part and a part a row, from fits on a part of the rows and half of it."""
-    most = min(max(int(PILOT * len(rows)), 50), len(rows))
-    seconds = []
-    for size in (most // 2, most // 2, most):  # the first one warms up libraries and is not counted
-        start = time.monotonic()
-        _fresh(estimator, clone).fit(X[rows[:size]], y[rows[:size]])
-        seconds.append(time.monotonic() - start)
-    slope = max(seconds[2] - seconds[1], 0.0) / max(most - most // 2, 1)
-    return seconds[2] + slope * (len(rows) - most)
-
-
-def _classifies(model: Any) -> bool:
-    from sklearn.base import is_classifier
-
-    try:
-        return bool(is_classifier(model))
-    except (AttributeError, TypeError):
-        return False
-
-
-def _fresh(estimator: Any, clone: Any) -> Any:
-    try:
-        return clone(estimator)
-    except TypeError:  # not one of scikit-learn's kind
-        import copy
-
-        return copy.deepcopy(estimator)
 
 
 def _judged(rung: Rung, values: Floats, below: Floats | None) -> Rung:
@@ -288,47 +225,70 @@ def _judged(rung: Rung, values: Floats, below: Floats | None) -> Rung:
     return replace(rung, gain=gain, gain_error=gain_error, status="kept" if kept else "no gain")
 
 
-def _refit(best: str, rungs: Any, data: Path, X: Array, y: Array, deadline: float) -> Any:
-    """The best rung on all rows, if time is left."""
-    for name, estimator, own in rungs:
-        if name != best:
-            continue
-        try:
-            if own:
-                return _in_process(estimator, data, "fit", deadline)["model"]
-            with _alarm(deadline):
-                return estimator.fit(X, y)
-        except (OutOfTime, BadData):
-            return None
-    return None
+class Worker:
+    """The process in which rungs run, gone at the deadline; what cannot be pickled runs here, under an alarm.
 
-
-def _in_process(estimator: Any, data: Path, what: str, deadline: float) -> dict[str, Any]:
-    """Run in a new process that ends with the budget.
-
-    Raises:
-        OutOfTime: it did not end before. BadData: it failed.
+    Attributes:
+        asked: whether the last rung was begun at all.
     """
-    (data / "estimator.pickle").write_bytes(pickle.dumps(estimator))
-    left = deadline - time.monotonic()
-    words = [sys.executable, "-m", "hasten.solve.rung_process", str(data), what, repr(left)]
-    path = os.pathsep.join(p for p in sys.path if p)
-    child = subprocess.Popen(
-        words, env={**os.environ, "PYTHONPATH": path}, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE, start_new_session=True,
-    )  # fmt: skip
-    try:
-        _, errors = child.communicate(timeout=max(left, 0))
-    except subprocess.TimeoutExpired:
-        raise OutOfTime from None
-    finally:
-        if child.poll() is None:
-            os.killpg(child.pid, signal.SIGKILL)
-            child.communicate()
-    if child.returncode:
-        raise BadData(errors.decode(errors="replace").strip().splitlines()[-1] if errors else "it ended", "", "")
-    found: dict[str, Any] = pickle.loads((data / "outcome.pickle").read_bytes())
-    return found
+
+    def __init__(self, X: Array, y: Array, folds: Any, deadline: float) -> None:
+        self.data, self.deadline, self.asked = (X, y, folds), deadline, False
+        self.folder = tempfile.TemporaryDirectory(prefix="hasten-ladder-")
+        self.line, theirs = Pipe()
+        data = Path(self.folder.name)
+        np.save(data / "x.npy", X)
+        np.save(data / "y.npy", y)
+        (data / "folds.pickle").write_bytes(pickle.dumps(folds))
+        words = [sys.executable, "-m", "hasten.solve.rung_process", str(data), str(theirs.fileno())]
+        self.child = subprocess.Popen(
+            words, env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}, start_new_session=True,
+            pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        theirs.close()
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.child.poll() is None:
+            os.killpg(self.child.pid, signal.SIGKILL)
+        self.child.wait()
+        self.line.close()
+        self.folder.cleanup()
+
+    def run(self, estimator: Any, what: str) -> dict[str, Any]:
+        """The outcome of :mod:`hasten.solve.rung_process`.
+
+        Args:
+            what: "score" on the folds, or "fit" on all rows.
+
+        Raises:
+            OutOfTime: it did not end before the deadline. BadData: it failed.
+        """
+        left = self.deadline - time.monotonic()
+        self.asked = left > 0
+        if not self.asked:
+            raise OutOfTime
+        if not _picklable(estimator):
+            return self._here(estimator, what)
+        try:
+            self.line.send((estimator, what, left))
+            if not self.line.poll(max(self.deadline - time.monotonic(), 0)):
+                raise OutOfTime
+            found: dict[str, Any] = self.line.recv()
+        except (EOFError, OSError):
+            raise BadData("its process has ended", "too little memory, or a crash in compiled code", "") from None
+        if "error" in found:
+            raise BadData(found["error"], "", "")
+        return found
+
+    def _here(self, estimator: Any, what: str) -> dict[str, Any]:
+        X, y, folds = self.data
+        with _alarm(self.deadline):
+            if what == "fit":
+                return {"model": estimator.fit(X, y)}
+            return score_folds(estimator, X, y, folds, self.deadline)
 
 
 @contextmanager

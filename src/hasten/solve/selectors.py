@@ -17,6 +17,8 @@ from hasten.solve.moments import Moments
 from hasten.solve.regress import Linear
 from hasten.solve.spread import components
 
+ALIKE = 1e-9  # of a score: closer ones differ by rounding (of perfect fits, say), and fewer columns are kept
+
 
 class ExactRFECV(SelectorMixin, Linear):  # type: ignore[misc]
     """Recursive feature elimination of a linear model with cross-validation, from one pass.
@@ -56,7 +58,7 @@ class ExactRFECV(SelectorMixin, Linear):  # type: ignore[misc]
         p = m.p
         least = min(max(self.min_features_to_select, 1), p)
         mean = np.nan_to_num(scores.mean(axis=0), nan=-np.inf)
-        self.n_features_ = least + int(np.argmax(mean[least - 1 :]))
+        self.n_features_ = least + int(np.argmax(mean[least - 1 :] >= mean[least - 1 :].max() - ALIKE))
         self.ranking_ = np.maximum(found.ranking - self.n_features_ + 1, 1).astype(int)
         self.support_ = self.ranking_ == 1
         self.cv_results_ = {

@@ -1,0 +1,73 @@
+"""Adding and removing moments: cells and columns that only one of both has are made room for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hasten.solve.dealing import refilled
+from hasten.solve.kernel import Stats, merge
+from hasten.solve.problems import BadData
+
+if TYPE_CHECKING:
+    from hasten.solve.moments import Moments
+
+
+def combined(a: Moments, b: Moments, sign: float) -> Moments:
+    """The moments of both together, or (``sign`` -1) of ``a`` without ``b``; shards are left to the caller.
+
+    Raises:
+        BadData: their columns differ.
+    """
+    if a.p == 0 and not a._started:
+        a = a._like(b)
+    if b.p == 0 and not b._started:
+        b = b._like(a)
+    ours = (a.encoder.numeric, a.encoder.categorical, a.target_names)
+    theirs = (b.encoder.numeric, b.encoder.categorical, b.target_names)
+    if ours != theirs:
+        raise BadData(
+            f"moments of different columns: {shortened(ours[0] + ours[1])} and {shortened(theirs[0] + theirs[1])}",
+            "shards of different tables, or columns in another order",
+            "select the same columns in the same order from every shard",
+        )
+    out = a._like(a)
+    out.folds, out._rows_seen = a.folds or b.folds, a._rows_seen + int(sign) * b._rows_seen
+    for name in b.encoder.columns:
+        out.encoder.place(name)
+    for label in b.cells:
+        out._cell(label)
+    columns, cells = out.dense + len(out.encoder.columns), max(len(out.cells), 1)
+    left = a._merged().grown(cells, columns)
+    right = refilled(b._merged(), b.encoder.pairs(), b.dense, a.fill - b.fill)
+    right = _placed(right, b, out, cells, columns)
+    out._base = merge(left, right, sign)
+    return out
+
+
+def _placed(stats: Stats, own: Moments, out: Moments, cells: int, columns: int) -> Stats:
+    """``stats`` with the cells and sparse columns of ``own`` where ``out`` has them."""
+    to = np.array([*range(own.dense), *(own.dense + out.encoder.columns[name] for name in own.encoder.columns)])
+    at = np.array([out.cells[label] for label in own.cells] or [0])
+    found = Stats.zeros(cells, columns)
+    found.rows[at], found.weight[at] = stats.rows, stats.weight
+    found.mean[np.ix_(at, to)] = stats.mean
+    found.scatter[np.ix_(at, to, to)] = stats.scatter
+    return found
+
+
+def duplicate(names: Iterable[str]) -> BadData:
+    """The error for shards that are in already."""
+    return BadData(
+        f"the shards {shortened(sorted(names))} were added before",
+        "a job was retried after its first attempt had been counted",
+        "drop the second copy; m.shards says what is in",
+    )
+
+
+def shortened(names: Sequence[str]) -> str:
+    """The first few of many names, and how many there are."""
+    shown = ", ".join(map(str, names[:6]))
+    return f"[{shown}{', …' if len(names) > 6 else ''}] ({len(names)})"

@@ -1,0 +1,142 @@
+"""A loss is read from its graph only where it is understood; a layer counts only where it is all that is trained."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from hasten.core.trace import LinearFacts, Trace
+from hasten.explain.linear import mean_loss, trained_layer
+from hasten.explain.losses import BINARY, SOFTMAX, SQUARED, target_of
+from hasten.rules.w802_linear_by_loop import RULE, solve
+from hasten.seams.watch import Watch
+
+ROWS = 6
+Y = torch.arange(ROWS * 3.0).reshape(ROWS, 3)
+CLASSES = torch.tensor([0, 1, 2, 0, 1, 2])
+MARKS = torch.tensor([0.0, 1, 1, 0, 1, 0])
+
+READ: dict[str, tuple[int, str, Callable[[Any], Any], Any]] = {
+    "mse": (3, SQUARED, lambda s: F.mse_loss(s, Y), Y),
+    "mse of a column": (1, SQUARED, lambda s: F.mse_loss(s.squeeze(1), MARKS) / 4, MARKS[:, None]),
+    "by hand": (3, SQUARED, lambda s: 0.5 * ((s - Y) ** 2).mean(), Y),
+    "by hand, turned": (3, SQUARED, lambda s: (Y - s).square().sum() / ROWS, Y),
+    "by hand, a column": (1, SQUARED, lambda s: ((s[:, 0] - MARKS) ** 2).mean(), MARKS[:, None]),
+    "cross-entropy": (3, SOFTMAX, lambda s: F.cross_entropy(s, CLASSES), CLASSES),
+    "nll": (3, SOFTMAX, lambda s: F.nll_loss(F.log_softmax(s, 1), CLASSES), CLASSES),
+    "logits": (1, BINARY, lambda s: F.binary_cross_entropy_with_logits(s, MARKS[:, None]), MARKS[:, None]),
+    "probabilities": (1, BINARY, lambda s: F.binary_cross_entropy(s.sigmoid()[:, 0], MARKS), MARKS[:, None]),
+}
+NOT_READ: dict[str, tuple[int, Callable[[Any], Any]]] = {
+    "penalty": (3, lambda s: F.mse_loss(s, Y) + s.square().mean()),
+    "rows weighted": (3, lambda s: (MARKS * F.mse_loss(s, Y, reduction="none").mean(1)).mean()),
+    "classes weighted": (3, lambda s: F.cross_entropy(s, CLASSES, weight=torch.ones(3))),
+    "classes ignored": (3, lambda s: F.cross_entropy(s, CLASSES, ignore_index=2)),
+    "labels smoothed": (3, lambda s: F.cross_entropy(s, CLASSES, label_smoothing=0.1)),
+    "something behind": (3, lambda s: F.mse_loss(s.tanh(), Y)),
+    "something behind, by hand": (3, lambda s: ((s.tanh() - Y) ** 2).mean()),
+    "turned round": (3, lambda s: F.mse_loss(s.T.contiguous(), Y.T)),
+    "rows against rows": (1, lambda s: ((s - MARKS) ** 2).mean()),
+    "absolute": (3, lambda s: F.l1_loss(s, Y)),
+    "softmax twice": (3, lambda s: F.cross_entropy(s.softmax(1), CLASSES)),
+    "soft marks": (1, lambda s: F.binary_cross_entropy_with_logits(s[:, 0], MARKS / 2)),
+}
+
+
+def scores(outputs: int) -> Any:
+    torch.manual_seed(0)
+    return nn.Linear(4, outputs)(torch.randn(ROWS, 4))
+
+
+@pytest.mark.parametrize("name", READ)
+def test_what_a_loss_compares_with_is_read(name: str) -> None:
+    outputs, kind, loss, wanted = READ[name]
+    s = scores(outputs)
+    found = target_of(loss(s), s)
+    assert found is not None and found[0] == kind
+    assert found[1].shape == wanted.shape and torch.allclose(found[1].float(), wanted.float(), atol=1e-6)
+
+
+@pytest.mark.parametrize("name", NOT_READ)
+def test_other_losses_are_left_alone(name: str) -> None:
+    outputs, loss = NOT_READ[name]
+    s = scores(outputs)
+    assert target_of(loss(s), s) is None
+
+
+@pytest.mark.parametrize("name", ["mse", "cross-entropy", "logits"])
+def test_the_mean_loss_is_torchs(name: str) -> None:
+    outputs, kind, loss, target = READ[name]
+    torch.manual_seed(1)
+    x, layer = torch.randn(ROWS, 4), nn.Linear(4, outputs)
+    found = mean_loss(kind, x.numpy(), target.numpy(), layer.weight.detach().numpy().T, layer.bias.detach().numpy())
+    assert found == pytest.approx(loss(layer(x)).item(), rel=1e-5)
+
+
+def watch_of(model: nn.Module, *trained: nn.Module) -> Watch:
+    watch = Watch()
+    watch.module_called(model, True)
+    watch.kept = [model]  # type: ignore[attr-defined]
+    for module in trained:
+        optimizer = torch.optim.SGD(module.parameters(), lr=0.1)
+        watch.optimizer_entered(optimizer)
+        watch.optimizer_left(optimizer)
+        watch.kept.append(optimizer)  # type: ignore[attr-defined]
+    return watch
+
+
+def behind(*modules: nn.Module, frozen: bool = True) -> nn.Sequential:
+    model = nn.Sequential(*modules, nn.Linear(8, 2))
+    model[:-1].requires_grad_(not frozen)
+    return model
+
+
+def test_a_layer_that_is_all_that_is_trained() -> None:
+    for model, trained, frozen in (
+        (plain := nn.Linear(8, 2), plain, 0),
+        (flat := behind(nn.Flatten()), flat, 0),
+        (deep := behind(nn.Linear(5, 8), nn.ReLU()), deep, 48),
+        (kept := behind(nn.Linear(5, 8), nn.ReLU(), frozen=False), kept[-1], 48),
+    ):
+        found = trained_layer(watch_of(model, trained))
+        assert found is not None and found.module.out_features == 2 and found.frozen == frozen
+
+
+def test_a_layer_that_is_not() -> None:
+    deep = behind(nn.Linear(5, 8), nn.ReLU(), frozen=False)
+    assert trained_layer(watch_of(deep, deep)) is None
+    assert trained_layer(watch_of(deep, deep[0], deep[-1])) is None
+    assert trained_layer(watch_of(deep)) is None
+    assert trained_layer(watch_of(dropped := behind(nn.Dropout()), dropped)) is None
+    assert trained_layer(watch_of(quiet := behind(nn.Dropout()).eval(), quiet)) is not None
+
+
+FACTS = LinearFacts(4, 1, 0, SQUARED, 100, "lstsq", 10.0, 0.1, 0.01, 1.01, 1.0)
+
+
+def test_the_finding_says_what_was_measured() -> None:
+    (finding,) = RULE.detect(Trace("train.py", linear=FACTS))
+    assert "10 s by a loop" in finding.message and "100 rows in 10 ms" in finding.message
+    assert "1.01 after the loop, 1 solved" in finding.notes[0]
+    assert (round(finding.predicted.low), finding.predicted.high) == (91, 900)
+    assert finding.advice == "hasten.solve.lstsq(X, y)"
+
+
+@pytest.mark.parametrize("change", [{"loop_loss": 0.9}, {"loop_seconds": 0.2}, {"solved_loss": np.nan}])
+def test_no_finding_where_nothing_is_gained(change: dict[str, float]) -> None:
+    assert not list(RULE.detect(Trace("train.py", linear=dataclasses.replace(FACTS, **change))))
+
+
+def test_classes_that_do_not_occur_are_never_the_answer() -> None:
+    x = np.random.default_rng(0).standard_normal((200, 3))
+    y = np.where(x[:, 0] > 0, 3, 1)
+    weight, bias, _ = solve(x, y, SOFTMAX, 4)
+    assert set(np.argmax(x @ weight + bias, axis=1)) == {1, 3}
+    assert mean_loss(SOFTMAX, x, y, weight, bias) < 0.3
