@@ -60,16 +60,11 @@ class Linear:
             allowed=(self.folder,), processes=False,
         )  # fmt: skip
         try:
-            end = time.monotonic() + 2 * MOST_SECONDS
-            while not child.ended and time.monotonic() < end:
-                if any(r[0] == fork.DONE for r in child.rows(0.5)):
-                    break
+            child.drain(2 * MOST_SECONDS)
             with open(os.path.join(self.folder, "facts.json"), encoding="utf-8") as file:
                 self.facts = LinearFacts(**json.load(file))
         except (OSError, ValueError, TypeError):
             shutil.rmtree(self.folder, ignore_errors=True)
-        finally:
-            child.kill()
 
     def judged(self) -> LinearFacts | None:
         """The facts with the loop's seconds and the loss of its weights as they are now."""
