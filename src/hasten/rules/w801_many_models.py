@@ -15,8 +15,8 @@ Fidelity
 
 When it does not help
     Models that depend on each other (boosting, meta-learning, one starting from the last one's weights), and large
-    ones, whose steps are arithmetic. The range is measured on a CPU: 43 times for small perceptrons against a
-    DataLoader loop, 22 times against a loop over index batches, 2 times for a convolutional module that has to be
+    ones, whose steps are arithmetic. The range is measured on a CPU: 76 times for small perceptrons against a
+    DataLoader loop, 33 times against a loop over index batches, 2 times for a convolutional module that has to be
     stacked; nothing is said where the script uses a GPU. Less than twelve models are taken for folds or seeds. Loops
     through skorch pass the same points of torch and are seen. Scikit-learn's ``MLPRegressor`` does not use torch: such
     a loop cannot be seen, though ``hasten.fleet`` trains the same networks.
@@ -38,7 +38,7 @@ LEAST_MODELS = 12  # more than the ten folds of a cross-validation
 LEAST_STEPS = 20  # a model, on average; the inner loops of meta-learning take fewer
 MOST_SECONDS = 0.005  # a step; longer ones are arithmetic, which fleet does not make less
 MOST_ELEMENTS = 100_000  # in a model; weights, gradients and moments then take 1.6 MB, about a core's cache
-PREDICTED = (1.5, 40.0)  # bench/fleet_module.py: 2.0 (1.8-2.2); bench/fleet_1660.py: 43 against a DataLoader loop
+PREDICTED = (1.5, 40.0)  # bench/fleet_module.py: 2.0 (1.8-2.2); bench/fleet_1660.py: 76 against a DataLoader loop
 MOST_CALLS = 3  # functions between the loop and the line that makes the optimizer
 
 
