@@ -23,6 +23,10 @@ CASES = {
         "for model, o in kept:\n    for _ in range(40): step(model, o)",
         True,
     ),
+    "many_by_closures": (  # as skorch steps: the model is called inside of the optimizer's step
+        "for key in range(20):\n    m = network()\n    o = adam(m)\n    for _ in range(40): closure(m, o)",
+        True,
+    ),
     "five_folds": (
         "for fold in range(5):\n    m = network()\n    o = adam(m)\n    for _ in range(100): step(m, o)",
         False,
@@ -65,7 +69,12 @@ def watched(body: str, median: float = 0.001, device: str = "cpu") -> Trace:
             watch.optimizer_entered(optimizer)
             watch.optimizer_left(optimizer)
 
-    names = {"nn": nn, "network": network, "adam": adam, "step": step}
+    def closure(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        watch.optimizer_entered(optimizer)
+        watch.module_called(model, True)
+        watch.optimizer_left(optimizer)
+
+    names = {"nn": nn, "network": network, "adam": adam, "step": step, "closure": closure}
     exec(body, names)
     facts = tuple(_successions(watch))
     return Trace("train.py", step_median=median, successions=facts, process=Process(device=device))

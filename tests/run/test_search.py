@@ -143,6 +143,14 @@ def test_whole_batches_go_with_a_loader_without_workers() -> None:
     assert [str(k.remedy) for k in found.kept] == ["LoaderWorkers(0)", "BatchedFetch()"]
 
 
+def test_a_second_look_begins_no_trial_of_a_small_promise() -> None:
+    """Page faults that cost 3 % of the step were not there before; their trial would cost more than it can give."""
+    room = Room({"ChannelsLast": 1.5, "Allocator": 1.03}, counted=(0.06, 0.002, 2000.0))
+    found = search(room, trace())
+    assert names(found.kept) == ["ChannelsLast"]
+    assert not any("Allocator" in with_ for _, with_ in room.tried)
+
+
 def test_nothing_is_looked_at_again_where_nothing_was_kept() -> None:
     room = Room({}, counted=(0.06, 0.012, 12_000.0))
     assert not search(room, trace()).kept

@@ -28,6 +28,7 @@ LONG_STEPS = "steps are so long that the budget holds only trials of what promis
 LEAST_TRIAL = 2.0  # seconds; a trial that would get less is not begun
 CLEARLY_SLOWER = 0.9  # measured speed-up of one setting below which its other settings are not tried
 LEAST_PASSES = 1.5  # predicted passes over the data below which nothing is cached
+LEAST_REVEALED = 1.05  # predicted gain that a remedy needs to be tried after the second look
 LEAST_GAIN = 1.005  # predicted best case below which a remedy is not tried
 
 
@@ -123,7 +124,8 @@ class Search:
         if trace is None:
             return []
         tried = {t.remedy for t in self.trials if t.pairs} | self._unsuited
-        out = [(f, r) for f, r in self.candidates(trace) if str(r) not in tried]
+        found = self.candidates(trace)
+        out = [(f, r) for f, r in found if str(r) not in tried and f.predicted.value >= LEAST_REVEALED]
         self.trials = [t for t in self.trials if t.remedy not in {str(r) for _, r in out}]
         return out
 
