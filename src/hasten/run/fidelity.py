@@ -16,12 +16,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from hasten.core.remedy import Fidelity, Remedy, Seam
 from hasten.run.trial import TrialRoom
 from hasten.seams import fork
 from hasten.seams.child import Straight
-from hasten.seams.state import Snapshot
+from hasten.seams.state import Layout, Snapshot
 
 MOST_STEPS = 40  # steps compared …
 LEAST_STEPS = 4  # … or fewer where steps are long
@@ -29,7 +30,9 @@ ROUNDING = 32.0  # an equivalent remedy rounds in every operation of every step,
 MARKS = (1, 4)  # steps after which weights are compared besides the last: chaos has not yet blown up rounding there
 SHARP = 1e-3  # a tolerance below this tells a wrong gradient from rounding; the longest such comparison is quoted
 BLUNT = 0.05  # a tensor whose tolerance is larger than this is not judged
-LEAST_JUDGED = 0.5  # share of the weights that must be judged, else nothing is proved and nothing kept
+BUFFERS = 0.01  # tolerance of buffers: means over a batch lose more digits than weights do, a second forward gains 90 %
+STILL = 1e-6  # relative; a tensor that moved by less when perturbed by one unit in the last place stands still
+LEAST_JUDGED = 0.5  # share of the moving weights that must be judged, else nothing is proved and nothing kept
 LEAST_TOLERANCE = 1e-6  # relative; a few units in the last place of float32
 
 
@@ -108,14 +111,18 @@ class Judge:
             return Finding(None, "a child ended before the comparison")
         path = os.path.join(self.folder, "start")
         snapshot = Snapshot.of(self.room.watch)
-        snapshot.write_weights(path)
+        snapshot.write(path)
+        layout = snapshot.layout()
+        start = weights(path, layout)
         best: Comparison | None = None
         for mark in (*MARKS, 0):
-            a, b, c = (_weights(x["weights_file"], mark) for x in (base, other, yardstick))
-            if a is None or b is None or c is None:
+            a, b, c = (
+                weights(x["weights_file"] + (str(mark) if mark else ""), layout) for x in (base, other, yardstick)
+            )
+            if start is None or a is None or b is None or c is None:
                 continue  # the script ended before this mark
-            found = compare(_weights(path, 0), a, b, c, snapshot.sizes(), mark or len(base["losses"]))
-            if not found.kept and found.judged:
+            found = compare(start, a, b, c, layout, mark or len(base["losses"]))
+            if not found.kept:
                 return Finding(False, found.words(), found.distance)
             if found.judged >= LEAST_JUDGED and (best is None or found.tolerance < SHARP):
                 best = found
@@ -186,8 +193,10 @@ class Comparison:
     """Updates of two runs, tensor by tensor.
 
     Attributes:
-        judged: share of the weights in tensors where rounding alone is small enough to tell.
-        distance, tolerance: of the tensor nearest to its limit, relative to the length of its update.
+        judged: share of the weights that the script moves which lie in tensors where rounding alone is small enough to
+            tell.
+        distance, tolerance: of the tensor nearest to its limit, relative to the length of its update; infinite and 0
+            where a tensor was changed that the script leaves alone.
     """
 
     kept: bool
@@ -197,47 +206,66 @@ class Comparison:
     steps: int
 
     def words(self) -> str:
-        plural = "steps" if self.steps > 1 else "step"
+        steps = f"{self.steps} {'steps' if self.steps > 1 else 'step'}"
+        if self.tolerance == 0:
+            return f"after {steps} weights or buffers are changed that the script leaves alone"
         return (
-            f"updates differ by at most {self.distance:.1e} of their length after {self.steps} {plural}; rounding "
-            f"alone explains {self.tolerance:.1e} ({self.judged:.0%} of the weights judged)"
+            f"updates differ by at most {self.distance:.1e} of their length after {steps}; rounding "
+            f"alone explains {self.tolerance:.1e} ({self.judged:.0%} of the moving weights judged)"
         )
 
 
-def compare(start: Any, base: Any, other: Any, yardstick: Any, sizes: list[int], steps: int) -> Comparison:
+Numbers = npt.NDArray[np.floating[Any]]
+
+
+def compare(
+    start: Numbers, base: Numbers, other: Numbers, yardstick: Numbers, layout: Layout, steps: int
+) -> Comparison:
     """Judge every tensor's update by what one unit in the last place does to it.
 
     Tensors whose update is rounding and nothing else (a bias before a normalisation) are chaos under any change and
-    are not judged.
+    are not judged. A tensor that the unchanged script leaves where it was must be left there.
 
     Args:
-        start, base, other, yardstick: all weights as flat float32 arrays: before, and after ``steps`` steps of the
-            unchanged script, of the script with remedies, and of the unchanged script with every weight moved by one
-            unit in the last place at the start.
-        sizes: elements of each tensor, in order.
+        start, base, other, yardstick: all weights and buffers as flat arrays, (layout.total,): before, and after
+            ``steps`` steps of the unchanged script, of the script with remedies, and of the unchanged script with every
+            weight moved by one unit in the last place at the start.
     """
-    judged, worst, at = 0, (0.0, LEAST_TOLERANCE), 0
-    for size in sizes:
+    judged, moving, worst, at = 0, 0, (0.0, LEAST_TOLERANCE), 0
+    for i, size in enumerate((*layout.parameters, *layout.buffers)):
+        buffer = i >= len(layout.parameters)
         part = slice(at, at + size)
         at += size
-        moved = float(np.linalg.norm((base[part] - start[part]).astype(np.float64)))
-        apart = float(np.linalg.norm((other[part] - base[part]).astype(np.float64)))
-        rounding = float(np.linalg.norm((yardstick[part] - base[part]).astype(np.float64)))
-        tolerance = max(ROUNDING * rounding / moved, LEAST_TOLERANCE) if moved > 0 else math.inf
+        moved, apart, rounding = (
+            _length(x[part], y[part]) for x, y in ((base, start), (other, base), (yardstick, base))
+        )
+        if moved == 0:
+            if apart != 0 and rounding <= STILL * _length(start[part]):
+                return Comparison(False, judged / max(1, moving), math.inf, 0.0, steps)
+            continue
+        tolerance = max(ROUNDING * rounding / moved, BUFFERS if buffer else LEAST_TOLERANCE)
+        moving += 0 if buffer else size
         if not tolerance <= BLUNT:
             continue
-        judged += size
+        judged += 0 if buffer else size
         distance = apart / moved if math.isfinite(apart) else math.inf
         if distance / tolerance >= worst[0] / worst[1]:
             worst = (distance, tolerance)
-    return Comparison(worst[0] <= worst[1], judged / max(1, at), worst[0], worst[1], steps)
+    return Comparison(worst[0] <= worst[1], judged / max(1, moving), worst[0], worst[1], steps)
 
 
-def _weights(path: str, mark: int) -> Any:
+def _length(a: Numbers, b: Numbers | float = 0.0) -> float:
+    with np.errstate(invalid="ignore", over="ignore"):  # NaN and infinity are judged by the caller
+        return float(np.linalg.norm((a - b).astype(np.float64)))
+
+
+def weights(path: str, layout: Layout) -> Numbers | None:
+    """What :meth:`Snapshot.write` wrote; None where it is not there or not whole."""
     try:
-        return np.fromfile(path + (str(mark) if mark else ""), np.float32)
+        found = np.fromfile(path, np.dtype(layout.dtype))
     except OSError:
         return None
+    return found if len(found) == layout.total else None
 
 
 def _reseed(seed: int) -> None:

@@ -21,14 +21,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-import numpy as np
-
 from hasten.core.interval import Interval, student_t
 from hasten.core.remedy import Fidelity, Grain, Remedy
 from hasten.core.trace import Trace
 from hasten.measure.interleave import REPORT_LEVEL, Outcome, Pairs, coin_flips
-from hasten.run.fidelity import LEAST_JUDGED, Finding, compare
+from hasten.run.fidelity import LEAST_JUDGED, Finding, compare, weights
 from hasten.run.trial import Measured
+from hasten.seams.state import Layout
 
 METHOD = "throw-away processes, in turns"
 LEAST_PAIRS, MOST_PAIRS = 4, 10
@@ -160,7 +159,8 @@ class ProcessRoom:
             try:
                 with open(os.path.join(folder, "result.json"), encoding="utf-8") as file:
                     result: dict[str, Any] = json.load(file)
-                result["weights_array"] = np.fromfile(os.path.join(folder, "weights"), np.float32)
+                result["layout"] = Layout(**result["layout"])
+                result["weights_array"] = weights(os.path.join(folder, "weights"), result["layout"])
                 return result
             except (OSError, ValueError):
                 return None
@@ -223,7 +223,9 @@ class ProcessJudge:
         if start is None or moved is None:
             return Finding(None, "a process ended before the comparison")
         first, a, b, c = (x["weights_array"] for x in (start, base, other, moved))
-        found = compare(first, a, b, c, base["sizes"], self.steps)
+        if any(x is None or len(x) != len(a) for x in (first, a, b, c)):
+            return Finding(None, "the processes have other weights or buffers, so nothing can be compared")
+        found = compare(first, a, b, c, base["layout"], self.steps)
         if found.kept and found.judged < LEAST_JUDGED:
             return Finding(None, "rounding alone changes the updates of most weights: nothing can be compared")
         return Finding(found.kept, found.words(), found.distance)

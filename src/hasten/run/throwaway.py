@@ -6,6 +6,7 @@ import json
 import os
 import statistics
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -61,9 +62,9 @@ class Throwaway:
             "wall": statistics.median(self.walls),
             "cpu": statistics.median(self.cpus),
             "unsuited": self.unsuited,
-            "sizes": snapshot.sizes(),
+            "layout": asdict(snapshot.layout()),
         }
-        snapshot.write_weights(str(self.folder / "weights"))
+        snapshot.write(str(self.folder / "weights"))
         with open(self.folder / "result.json", "w", encoding="utf-8") as file:
             json.dump(result, file)
 

@@ -234,7 +234,7 @@ class Straight:
         self.losses.append(loss)
         self.left -= 1
         if len(self.losses) in self.marks and self.snapshot is not None:
-            self.snapshot.write_weights(f"{self.outcome}.weights{len(self.losses)}")
+            self.snapshot.write(f"{self.outcome}.weights{len(self.losses)}")
         if self.warm:
             self.warm -= 1
         else:
@@ -248,7 +248,7 @@ class Straight:
         if self.outcome and self.snapshot is not None:
             result = digest(self.snapshot)
             result["losses"] = self.losses
-            self.snapshot.write_weights(self.outcome + ".weights")
+            self.snapshot.write(self.outcome + ".weights")
             with open(self.outcome, "w", encoding="utf-8") as file:
                 json.dump(result, file)
         self.sender.row(DONE)

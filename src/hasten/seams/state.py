@@ -3,10 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, BinaryIO
 
 from hasten.measure.digest import random_digest, sha256
 from hasten.seams.watch import Watch
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What lies in a file of :meth:`Snapshot.write`: elements of each tensor, in order.
+
+    Attributes:
+        parameters, buffers: the buffers follow the parameters.
+        dtype: of all of them, as NumPy names it.
+    """
+
+    parameters: list[int]
+    buffers: list[int]
+    dtype: str
+
+    @property
+    def total(self) -> int:
+        return sum(self.parameters) + sum(self.buffers)
 
 
 @dataclass
@@ -21,6 +39,21 @@ class Snapshot:
         models = [m for r in watch.models.values() if (m := r.module()) is not None]
         return cls(models, [o for r in watch.optimizers.values() if (o := r.optimizer) is not None])
 
+    def __post_init__(self) -> None:
+        import torch
+
+        places = {
+            (id(module), name): (module, name)
+            for model in self.models
+            for module in model.modules()
+            for name, buffer in module.named_buffers(recurse=False)
+            if _dense(buffer)
+        }
+        self._buffers = list(places.values())
+        self._sizes = [getattr(module, name).numel() for module, name in self._buffers]
+        double = any(p.dtype == torch.float64 for p in self._floating())
+        self._dtype = torch.float64 if double else torch.float32
+
     def parameters(self) -> list[Any]:
         """Every parameter once, those of optimizers first."""
         seen: set[int] = set()
@@ -32,20 +65,29 @@ class Snapshot:
                 found.append(p)
         return found
 
-    def sizes(self) -> list[int]:
-        """Elements of every floating parameter, in the order of :meth:`write_weights`."""
+    def _floating(self) -> list[Any]:
         import torch
 
-        return [p.numel() for p in self.parameters() if torch.is_floating_point(p)]
+        return [p for p in self.parameters() if torch.is_floating_point(p)]
 
-    def write_weights(self, path: str) -> None:
-        """All floating parameters as raw float32, in order."""
+    def layout(self) -> Layout:
+        """What :meth:`write` writes."""
+        sizes = [p.numel() for p in self._floating()]
+        return Layout(sizes, list(self._sizes), str(self._dtype).removeprefix("torch."))
+
+    def write(self, path: str) -> None:
+        """All floating parameters, then all buffers, as raw numbers. A buffer that the script has dropped or given
+        another size since becomes NaN."""
         import torch
 
         with open(path, "wb") as file:
-            for p in self.parameters():
-                if torch.is_floating_point(p):
-                    file.write(p.detach().to("cpu", torch.float32).contiguous().numpy().tobytes())
+            for p in self._floating():
+                _write(file, p.to("cpu", self._dtype))
+            for (module, name), size in zip(self._buffers, self._sizes, strict=True):
+                buffer: Any = getattr(module, name, None)
+                if not _dense(buffer) or buffer.numel() != size:
+                    buffer = torch.full((size,), float("nan"))
+                _write(file, buffer.to("cpu", self._dtype))
 
     def perturb(self) -> None:
         """Change every floating parameter by one unit in the last place, up or down (own random source)."""
@@ -53,10 +95,19 @@ class Snapshot:
 
         generator = torch.Generator().manual_seed(20_26)
         with torch.no_grad():
-            for p in self.parameters():
-                if torch.is_floating_point(p):
-                    sign = torch.randint(0, 2, p.shape, generator=generator).to(p.dtype).to(p.device) * 2 - 1
-                    p.mul_(1 + sign * torch.finfo(p.dtype).eps)
+            for p in self._floating():
+                sign = torch.randint(0, 2, p.shape, generator=generator).to(p.dtype).to(p.device) * 2 - 1
+                p.mul_(1 + sign * torch.finfo(p.dtype).eps)
+
+
+def _dense(buffer: Any) -> bool:
+    import torch
+
+    return isinstance(buffer, torch.Tensor) and buffer.layout is torch.strided and not buffer.is_complex()
+
+
+def _write(file: BinaryIO, tensor: Any) -> None:
+    file.write(tensor.detach().contiguous().numpy().tobytes())
 
 
 def digest(snapshot: Snapshot) -> dict[str, Any]:

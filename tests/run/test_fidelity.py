@@ -1,0 +1,90 @@
+"""When do two runs count as the same mathematics? Each tensor is measured by what rounding alone does to it."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hasten.run.fidelity import Comparison, Numbers, compare
+from hasten.seams.state import Layout
+
+LAYOUT = Layout([300, 200], [100], "float32")
+EPS = 2.0**-23
+
+
+def case(seed: int) -> tuple[Numbers, Numbers, Numbers]:
+    """Start, plain run, yardstick of a run whose rounding does what rounding does: a few units in the last place."""
+    random = np.random.default_rng(seed)
+    start = random.standard_normal(LAYOUT.total).astype(np.float32)
+    base = (start + 0.1 * random.standard_normal(LAYOUT.total)).astype(np.float32)
+    signs = random.choice([-1, 1], LAYOUT.total)
+    return start, base, (base * (1 + EPS * signs)).astype(np.float32)
+
+
+def found(start: Numbers, base: Numbers, other: Numbers, yardstick: Numbers) -> Comparison:
+    return compare(start, base, other, yardstick, LAYOUT, 4)
+
+
+@given(st.integers(0, 999), st.floats(0, 8))
+def test_other_rounding_is_no_difference(seed: int, units: float) -> None:
+    start, base, yardstick = case(seed)
+    noise = np.random.default_rng(seed + 1).choice([-1, 1], LAYOUT.total)
+    answer = found(start, base, (base * (1 + units * EPS * noise)).astype(np.float32), yardstick)
+    assert answer.kept and answer.judged == 1
+
+
+@given(st.integers(0, 999), st.sampled_from([0.999, 1.001, 1.01, 2.0, 0.0]), st.sampled_from([0, 300]))
+def test_another_update_of_one_tensor_is_found(seed: int, factor: float, at: int) -> None:
+    start, base, yardstick = case(seed)
+    other = base.copy()
+    other[at : at + 200] = start[at : at + 200] + factor * (base - start)[at : at + 200]
+    assert not found(start, base, other, yardstick).kept
+
+
+@given(st.integers(0, 999), st.sampled_from([math.nan, math.inf, 1e30]))
+def test_a_number_lost_is_found(seed: int, lost: float) -> None:
+    start, base, yardstick = case(seed)
+    other = base.copy()
+    other[seed % LAYOUT.total] = lost
+    assert not found(start, base, other, yardstick).kept
+
+
+@given(st.integers(0, 999), st.floats(1e-6, 1.0))
+def test_what_the_script_leaves_alone_must_be_left_alone(seed: int, by: float) -> None:
+    start, base, yardstick = case(seed)
+    base[:300] = start[:300]
+    yardstick[:300] = start[:300] * np.float32(1 + EPS)
+    answer = found(start, base, base, yardstick)
+    assert answer.kept and answer.judged == 1  # of the weights that move
+    other = base.copy()
+    other[seed % 300] += np.float32(by) + abs(other[seed % 300]) * np.float32(1e-6)
+    answer = found(start, base, other, yardstick)
+    assert not answer.kept and "leaves alone" in answer.words()
+
+
+@given(st.integers(0, 999))
+def test_what_rounding_alone_moves_is_not_judged(seed: int) -> None:
+    start, base, yardstick = case(seed)
+    random = np.random.default_rng(seed)
+    other = base.copy()
+    for run in (other, yardstick):
+        run[:300] = start[:300] + 0.1 * random.standard_normal(300).astype(np.float32)
+    answer = found(start, base, other, yardstick)
+    assert answer.kept and answer.judged == 0.4
+
+
+def test_buffers_may_lose_digits_but_not_count_twice() -> None:
+    start, base, yardstick = case(0)
+    other = base.copy()
+    other[500:] = start[500:] + np.float32(1.001) * (base - start)[500:]
+    assert found(start, base, other, yardstick).kept
+    other[500:] = start[500:] + np.float32(1.9) * (base - start)[500:]
+    assert not found(start, base, other, yardstick).kept
+
+
+def test_nothing_that_moves_proves_nothing() -> None:
+    start, _, yardstick = case(0)
+    assert found(start, start, start, yardstick).judged == 0

@@ -1,0 +1,58 @@
+"""Trials and comparisons in a real training: what is found, and that the training itself goes on as if alone."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.scripts.lab import LIMIT, SCRIPTS
+
+
+def judged(folder: Path, door: str) -> dict[str, Any]:
+    command = [sys.executable, str(SCRIPTS / "judged.py"), str(folder), door]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT)
+    assert ran.returncode == 0, ran.stderr
+    answer: dict[str, Any] = json.loads(ran.stdout)
+    return answer
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """sha256 of the weights where nothing was asked."""
+    return str(judged(tmp_path_factory.mktemp("alone"), "nothing")["weights"])
+
+
+def test_comparisons_find_what_was_changed(tmp_path: Path, alone: str) -> None:
+    answer = judged(tmp_path, "judge")
+    found = {name: (f["kept"], f["words"]) for name, f in answer["found"].items()}
+    assert found["nothing"] == (True, "identical after 40 steps, to the bit")
+    assert found["rounds"][0] is True, found
+    assert found["rounds, promised identical"][0] is False
+    assert found["other gradient"][0] is False and "updates differ" in found["other gradient"][1], found
+    assert found["thaws"] == (False, "after 1 step weights or buffers are changed that the script leaves alone")
+    assert found["forward twice"][0] is False, found
+    assert found["draws"] == (False, "other random numbers were drawn")
+    assert found["diverges"][0] is False
+    assert found["diverges, approximate"][0] is False
+    assert found["rounds, approximate"][0] is True, found
+    assert found["raises"][0] is None
+    assert answer["weights"] == alone
+
+
+def test_trials_find_what_is_faster_and_what_is_slower(tmp_path: Path, alone: str) -> None:
+    answer = judged(tmp_path, "compare")
+    found = {name: (f["outcome"], f["method"]) for name, f in answer["found"].items()}
+    stepwise, turns = "fork, step by step", "fork, two children in turns"
+    assert found["faster"] == ("faster", stepwise)
+    assert found["faster in turns"] == ("faster", turns)
+    for name, method in (("slower", stepwise), ("slower in turns", turns)):
+        assert found[name][0] in ("slower", "no gain") and found[name][1] == method
+    for name in ("raises", "raises in turns"):
+        assert answer["found"][name]["pairs"] == 0
+        assert answer["found"][name]["why"] == "the child ended before it could be timed"
+    assert answer["weights"] == alone

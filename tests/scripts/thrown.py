@@ -1,0 +1,55 @@
+"""Stands in for a script in a throw-away process: reads what it is asked for, leaves a result at once.
+
+What it does is set by its arguments: "unseeded" differs from run to run, "dies" leaves nothing, "hangs" too.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+WITH = {"Threads": 0.5, "ForeachOptimizer": 2.0, "ChannelsLast": 1.0, "Autocast": 1.0}
+
+
+def main() -> None:
+    order = json.loads(Path(os.environ["HASTEN_TRIAL"]).read_text(encoding="utf-8"))
+    folder = Path(os.environ["HASTEN_CACHE_DIR"])
+    names = [name for name, _ in order["remedies"]]
+    ways = sys.argv[1:]
+    if "dies" in ways or ("dies with" in ways and names):
+        raise SystemExit(1)
+    if "hangs" in ways:
+        time.sleep(600)
+    seed = os.getpid() if "unseeded" in ways else 0
+    random = np.random.default_rng(seed)
+    seconds = 1e-3 * (1 + 0.01 * np.random.default_rng().random())
+    for name in names:
+        seconds *= WITH.get(name, 1.0)
+    weights = np.ones(100, np.float32) + order["steps"] * random.random(100, np.float32)
+    if order["perturb"]:
+        weights *= 1 + 2.0**-23
+    if "ChannelsLast" in names:
+        weights *= 1 + 2.0**-22
+    if "Threads" in names and "wrong" in ways:
+        weights *= 1.01
+    weights.tofile(folder / "weights")
+    digest = str(hash(weights.tobytes())) if "unseeded" in ways else weights.tobytes().hex()
+    result = {
+        "wall": seconds,
+        "cpu": seconds,
+        "unsuited": "no convolution" if "unsuited" in ways and names else "",
+        "layout": {"parameters": [60, 40], "buffers": [], "dtype": "float32"},
+        "weights": digest,
+        "optimizer": "o",
+        "random": "r",
+    }
+    (folder / "result.json").write_text(json.dumps(result), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
