@@ -32,6 +32,7 @@ class Script:
     env: dict[str, str] = field(default_factory=dict)
     seeded: bool | None = None
     by_hand: float | None = None
+    by_hand_argv: tuple[str, ...] = ()
     sampled: dict[str, float] = field(default_factory=dict)
     source: str = ""
     budget: float | None = None
@@ -51,6 +52,7 @@ class Script:
             env=dict(entry.get("env") or {}),
             seeded=entry.get("seeded"),
             by_hand=entry.get("by_hand"),
+            by_hand_argv=tuple(entry.get("by_hand_argv") or ()),
             sampled={k: float(v) for k, v in shares.items() if k in groups},
             budget=entry.get("budget"),
             least_steps=int(entry.get("least_steps") or 0),
@@ -112,6 +114,10 @@ class Bench:
     def plain(self, script: Script, steps: int) -> Arm:
         """As its author runs it; ended after ``steps`` optimizer steps unless that is 0, as all later arms."""
         return self._run("plain", script, [script.python, *script.argv], WITNESS_STEPS=str(steps))
+
+    def by_hand(self, script: Script, steps: int) -> Arm:
+        """As somebody made it faster by editing it."""
+        return self._run("by hand", script, [script.python, *script.by_hand_argv], WITNESS_STEPS=str(steps))
 
     def explain(self, script: Script, steps: int) -> Arm:
         """Under ``hasten explain``."""

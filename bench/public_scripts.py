@@ -1,9 +1,9 @@
 """Scripts of other people, unmodified: are they left as they are, explained rightly, and made faster?
 
 Reads a manifest (its form and how to make one: bench/README.md). For each script: plain, explained, run with trials,
-then plain and with the found plan in turns (ABBA). An independent witness in every arm (bench/witness) stamps the
-optimizer steps and hashes the final weights; hasten's own clock is not asked. Long scripts are ended after the same
-number of optimizer steps in every arm.
+then plain, with the found plan, and edited by hand in turns (ABC CBA). An independent witness in every arm
+(bench/witness) stamps the optimizer steps and hashes the final weights; hasten's own clock is not asked. Long scripts
+are ended after the same number of optimizer steps in every arm.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ NAME = "public-scripts"
 SUMS_WITHIN = 0.02  # phases against the step
 TIE = 0.05  # shares that differ by less are as large
 MORE_PLAIN = 4  # plain runs that must all print the same before a difference is blamed on hasten
+REACHED = 0.95  # of the speed reached by hand
 SLOWEST = 0.98  # a found plan must not be slower than this
 GROUPS = {
     "fetch": ("fetch", "loader start"),
@@ -46,6 +47,8 @@ class Verdict:
     Attributes:
         broken: promises that were broken; must be empty.
         remarks: what is worth knowing besides.
+        by_hand: speed-up by hand as the manifest says it; ``hand`` is what was measured here beside the plan's,
+            ``reached`` the time by hand over the time with the plan.
     """
 
     name: str
@@ -61,6 +64,8 @@ class Verdict:
     step: Interval | None = None
     job: Interval | None = None
     by_hand: float | None = None
+    hand: Interval | None = None
+    reached: Interval | None = None
     broken: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
 
@@ -94,8 +99,7 @@ class Examination:
         plan.unlink(missing_ok=True)
         searched = self.bench.search(self.script, steps, self.script.budget or self.args.budget, self.args.allow, plan)
         self._searched(self._keep(searched))
-        if searched.plan():
-            self._timed(steps, plan, searched)
+        self._timed(steps, plan, searched)
         return self.verdict
 
     def _keep(self, arm: Arm) -> Arm:
@@ -155,22 +159,37 @@ class Examination:
             self.verdict.remarks.append(run["message"])
 
     def _timed(self, steps: int, plan: Path, searched: Arm) -> None:
-        pairs: list[tuple[Arm, Arm]] = []
+        ways = {"plain": lambda: self.bench.plain(self.script, steps)}
+        if searched.plan():
+            ways["plan"] = lambda: self.bench.replay(self.script, steps, plan)
+        if self.script.by_hand_argv:
+            ways["by hand"] = lambda: self.bench.by_hand(self.script, steps)
+        if len(ways) == 1:
+            return
+        rounds: list[dict[str, Arm]] = []
         for number in range(self.args.rounds):
-            ways: dict[str, Arm] = {}
-            for way in ("plain", "plan") if number % 2 == 0 else ("plan", "plain"):
-                planned = way == "plan"
-                run = self.bench.replay(self.script, steps, plan) if planned else self.bench.plain(self.script, steps)
-                ways[way] = self._keep(run)
-            self._left_alone(ways["plan"], _identical(searched.plan()))
-            pairs.append((ways["plain"], ways["plan"]))
-        pairs = [(a, b) for a, b in pairs if a.step_seconds and b.step_seconds]
-        if not pairs:
+            rounds.append(
+                {way: self._keep(ways[way]()) for way in (list(ways) if number % 2 == 0 else list(ways)[::-1])}
+            )
+            if "plan" in ways:
+                self._left_alone(rounds[-1]["plan"], _identical(searched.plan()))
+        self._judge_times([r for r in rounds if all(arm.step_seconds for arm in r.values())])
+
+    def _judge_times(self, rounds: list[dict[str, Arm]]) -> None:
+        """Ratios, each of arms of one round; where nothing was kept the plan is the script as it is."""
+        if not rounds:
             self.verdict.remarks.append("too few steps to be timed")
             return
-        self.verdict.step_seconds = sum(a.step_seconds for a, _ in pairs) / len(pairs)
-        self.verdict.step = ratio([math.log(a.step_seconds / b.step_seconds) for a, b in pairs])
-        self.verdict.job = ratio([math.log(a.job_seconds / b.job_seconds) for a, b in pairs])
+        self.verdict.step_seconds = sum(r["plain"].step_seconds for r in rounds) / len(rounds)
+        if "by hand" in rounds[0]:
+            self.verdict.hand = ratio([math.log(r["plain"].step_seconds / r["by hand"].step_seconds) for r in rounds])
+            with_plan = [r.get("plan", r["plain"]).step_seconds for r in rounds]
+            times = [(r["by hand"].step_seconds, planned) for r, planned in zip(rounds, with_plan, strict=True)]
+            self.verdict.reached = ratio([math.log(hand / planned) for hand, planned in times])
+        if "plan" not in rounds[0]:
+            return
+        self.verdict.step = ratio([math.log(r["plain"].step_seconds / r["plan"].step_seconds) for r in rounds])
+        self.verdict.job = ratio([math.log(r["plain"].job_seconds / r["plan"].job_seconds) for r in rounds])
         if self.verdict.step.high < SLOWEST:
             self.verdict.broken.append(f"slower with the plan: {self.verdict.step.value:.2f}x")
 
@@ -198,8 +217,8 @@ def _remedy(step: dict[str, Any]) -> str:
 # -- the table ---------------------------------------------------------------------------------------------------------
 
 
-HEADS = ("script", "steps", "ms/step", "speed-up", "95 %", "job", "by hand", "sums", "largest phase", "kept")
-NUMBERS = range(1, 8)  # columns that are aligned to the right
+HEADS = ("script", "steps", "ms/step", "speed-up", "95 %", "job", "by hand", "of it", "sums", "largest phase", "kept")
+NUMBERS = range(1, 9)  # columns that are aligned to the right
 
 
 def show(verdicts: list[Verdict]) -> None:
@@ -226,7 +245,8 @@ def cells(v: Verdict) -> tuple[str, ...]:
         f"{v.step.value:.2f}x" if v.step else "–",
         span(v.step) if v.step else "–",
         f"{v.job.value:.2f}x" if v.job else "–",
-        f"{v.by_hand:.2f}x" if v.by_hand else "–",
+        f"{v.hand.value:.2f}x" if v.hand else f"({v.by_hand:.2f}x)" if v.by_hand else "–",
+        f"{100 * v.reached.value:.0f} %" if v.reached else "–",
         f"{100 * v.sums:+.1f} %" if v.sums == v.sums else "–",
         v.largest + sampler or "–",
         ", ".join(v.kept) or "nothing",
@@ -244,7 +264,13 @@ def summary(verdicts: list[Verdict], mean: Interval | None) -> str:
     seeded = [v for v in ran if v.seeded]
     whole = sum(not v.broken for v in ran)
     speed = f"geometric mean {mean.value:.2f}× ({span(mean)} between scripts)" if mean else "none timed"
-    return f"{len(ran)} scripts, {len(seeded)} of them seeded: no promise broken in {whole}; {speed}"
+    words = f"{len(ran)} scripts, {len(seeded)} of them seeded: no promise broken in {whole}; {speed}"
+    beside = [v for v in ran if v.hand and v.reached]
+    if beside:
+        hand = ratio([math.log(v.hand.value) for v in beside if v.hand])
+        enough = sum(bool(v.reached and v.reached.value >= REACHED) for v in beside)
+        words += f"; {len(beside)} edited by hand: {hand.value:.2f}×, of which the plan reaches 95 % in {enough}"
+    return words
 
 
 def main() -> int:
