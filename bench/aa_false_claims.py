@@ -159,7 +159,10 @@ def main() -> None:
         trials = Trials(NothingInTurns() if args.in_turns else Nothing(), args.seconds, args.blocks, Path(folder))
         for condition in args.conditions:
             with busy_core(condition == "busy"):
-                found.extend(trials.one(condition) for _ in range(args.trials))
+                for number in range(1, args.trials + 1):
+                    found.append(trials.one(condition))
+                    if number % 20 == 0:
+                        say(f"  {condition}: {number} of {args.trials}, {sum(a.claims for a in found)} claims so far")
     figures = table(found)
     name = NAME + ("-in-turns" if args.in_turns else "")
     save(name, summary(figures), figures, [asdict(a) for a in found], args.results)

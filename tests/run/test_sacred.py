@@ -37,3 +37,12 @@ def test_modules_of_the_script_may_be_called_like_the_standard_librarys(lab: Any
     plain, other = laboratory.all(("plain", way))
     assert_untouched(plain, other)
     assert other.document is not None and other.document["trace"]["steps"] > 10
+
+
+def test_no_warning_is_added_and_none_is_lost(lab: Any) -> None:
+    """Also those that are usually hidden, such as Python's own about forks of a process with threads."""
+    plain, explained, ran = lab("trains.py", args=("clipped",), env={"PYTHONWARNINGS": "always"}).all()
+    assert "UserWarning" in plain.err  # the scheduler's
+    assert_untouched(plain, explained)
+    assert_untouched(plain, ran)
+    assert_tried(ran)
