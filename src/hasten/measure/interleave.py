@@ -27,6 +27,9 @@ FASTER_AT_LOOK, SLOWER_AT_LOOK = 2.5e-4, 4e-5  # … and that they pass for fast
 FALSE_CLAIMS = ALL_WON + (len(LOOKS) - 1) * (FASTER_AT_LOOK + SLOWER_AT_LOOK)  # of a whole trial; the promise is 1/200
 CHILDREN_DIFFER = 0.01  # two copies of a process may differ by this: their memory lies elsewhere
 EQUAL = 0.01  # an interval within ±1 % says "no difference"
+TURNS_LOOKS = (5, *LOOKS[2:])  # of either of the two trials that children in turns need, which must agree …
+TURNS_AT_LOOK = 1e-3  # … so that each may err more often
+FALSE_CLAIMS_IN_TURNS = (2.0 ** -TURNS_LOOKS[0] + 2 * (len(TURNS_LOOKS) - 1) * TURNS_AT_LOOK) ** 2
 FUTILE = (6, 9)  # pairs after which a trial without any sign of a gain is given up (no claim is made by that)
 REPORT_LEVEL = 0.99
 
@@ -98,6 +101,8 @@ class Pairs:
     looks: tuple[int, ...] = LOOKS
     margin: float = 0.0
     least: ClassVar[int] = 6  # pairs below which no ratio is told
+    faster_at_look: ClassVar[float] = FASTER_AT_LOOK
+    slower_at_look: ClassVar[float] = SLOWER_AT_LOOK
     _looked: int = 0
     outcome: Outcome = Outcome.OPEN
 
@@ -123,9 +128,9 @@ class Pairs:
         if self._looked == 1 and len(self.looks) > 1:
             if min(logs) > margin:
                 return Outcome.FASTER
-        elif hodges_lehmann(logs, 1 - 2 * FASTER_AT_LOOK)[1] > margin:
+        elif hodges_lehmann(logs, 1 - 2 * self.faster_at_look)[1] > margin:
             return Outcome.FASTER
-        elif hodges_lehmann(logs, 1 - 2 * SLOWER_AT_LOOK)[2] < -margin:
+        elif hodges_lehmann(logs, 1 - 2 * self.slower_at_look)[2] < -margin:
             return Outcome.SLOWER
         _, low, high = hodges_lehmann(logs, REPORT_LEVEL)
         if low > math.log(1 - EQUAL) and high < math.log(1 + EQUAL):
@@ -146,6 +151,16 @@ class Pairs:
     def cpu_ratio(self, level: float = REPORT_LEVEL) -> Interval | None:
         """The same in CPU time."""
         return _ratio(self.cpu, level)
+
+
+@dataclass
+class TurnPairs(Pairs):
+    """Pairs of two children that take turns; a claim needs two such trials, each with children of its own."""
+
+    looks: tuple[int, ...] = TURNS_LOOKS
+    margin: float = CHILDREN_DIFFER
+    faster_at_look: ClassVar[float] = TURNS_AT_LOOK
+    slower_at_look: ClassVar[float] = TURNS_AT_LOOK
 
 
 def _ratio(logs: list[float], level: float) -> Interval | None:

@@ -21,8 +21,8 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from hasten.seams.isolate import folder_in, isolate, why_not_private
@@ -130,6 +130,7 @@ class Child:
     started: float
     folder: str = ""
     _buffer: bytes = b""
+    _threads: list[int] = field(default_factory=list)
     ended: bool = False
     gone: bool = False
 
@@ -137,30 +138,40 @@ class Child:
         """Stop the child and its workers where they are."""
         self._signal(signal.SIGSTOP)
 
-    def turn(self, core: int = -1) -> None:
+    def turn(self, cores: Sequence[int] = ()) -> None:
         """Let the child go on, for one unit of steps.
 
         Args:
-            core: where its main thread starts; the scheduler may move it from there. Left alone, either child of a
-                pair stays on a core of its own, and cores of a shared machine differ by 10 % and more.
+            cores: where its threads start, the main thread on the first; the scheduler may move them from there. Left
+                alone, either child of a pair stays where it is for seconds: on a busy machine one of them may have its
+                OpenMP threads all on one core, and takes five times as long as the other.
         """
-        allowed = self._place({core}) if core >= 0 else None
+        before = self._place(cores) if cores else {}
         self._signal(signal.SIGCONT)
         try:
             self.line.send(b"t", socket.MSG_NOSIGNAL)
         except OSError:
             self.ended = True
-        if allowed:
-            self._place(allowed)
+        for thread, allowed in before.items():
+            _set_cores(thread, allowed)
 
-    def _place(self, cores: set[int]) -> set[int] | None:
-        """Set the main thread's cores; what they were, None where that is not allowed."""
-        try:
-            before = os.sched_getaffinity(self.pid)
-            os.sched_setaffinity(self.pid, cores)
-            return before
-        except OSError:
-            return None
+    def _place(self, cores: Sequence[int]) -> dict[int, set[int]]:
+        """Put the main thread on the first core, the thread that has worked most on the second, and so on round.
+
+        Returns:
+            what each thread was allowed before; those that may not be moved are left out.
+        """
+        if not self._threads:
+            self._threads = _by_work(self.pid)
+        before = {}
+        for number, thread in enumerate(self._threads):
+            try:
+                allowed = os.sched_getaffinity(thread)
+            except OSError:  # it has ended
+                continue
+            if _set_cores(thread, {cores[number % len(cores)]}):
+                before[thread] = allowed
+        return before
 
     def _signal(self, number: int) -> None:
         try:
@@ -224,6 +235,27 @@ class Child:
         self.ended = self.gone = True
         if self in _LIVING:
             _LIVING.remove(self)
+
+
+def _by_work(pid: int) -> list[int]:
+    """The threads of a process: the main thread, then the others by the CPU time they have used, most first."""
+    used = {}
+    try:
+        for name in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{name}/stat", encoding="utf-8", errors="replace") as file:
+                fields = file.read().rsplit(")", 1)[1].split()
+            used[int(name)] = int(fields[11]) + int(fields[12])  # utime and stime, proc(5)
+    except (OSError, ValueError, IndexError):
+        return [pid]
+    return [pid, *sorted(used.keys() - {pid}, key=lambda thread: -used[thread])]
+
+
+def _set_cores(thread: int, cores: set[int]) -> bool:
+    try:
+        os.sched_setaffinity(thread, cores)
+    except OSError:
+        return False
+    return True
 
 
 class Sender:
