@@ -10,6 +10,9 @@ from typing import Any
 
 import pytest
 
+import hasten
+from hasten.measure.interleave import Outcome, Pairs
+from hasten.run.trial import TrialRoom
 from tests.scripts.lab import LIMIT, SCRIPTS
 
 
@@ -56,3 +59,30 @@ def test_trials_find_what_is_faster_and_what_is_slower(tmp_path: Path, alone: st
         assert answer["found"][name]["pairs"] == 0
         assert answer["found"][name]["why"] == "the child ended before it could be timed"
     assert answer["weights"] == alone
+
+
+class Canned(TrialRoom):
+    """Children in turns whose outcomes are given."""
+
+    def __init__(self, outcomes: list[Outcome]) -> None:
+        self.outcomes = outcomes
+        self.orders: list[tuple[int, int]] = []
+
+    def _by_two(self, without: Any, with_: Any, pairs: Pairs, end: float, order: tuple[int, int]) -> str:
+        self.orders.append(order)
+        pairs.outcome = self.outcomes.pop(0)
+        pairs.wall = [0.5] * 10
+        return ""
+
+
+@pytest.mark.parametrize("claim", [Outcome.FASTER, Outcome.SLOWER])
+def test_a_claim_of_two_children_needs_two_others(claim: Outcome) -> None:
+    room = Canned([claim, claim])
+    measured = room.compare([], [hasten.Allocator()], 1.0)
+    assert measured.outcome is claim and len(measured.pairs.wall) == 20
+    assert room.orders[0] == room.orders[1][::-1]
+    for other in set(Outcome) - {claim}:
+        room = Canned([claim, other])
+        measured = room.compare([], [hasten.Allocator()], 1.0)
+        assert measured.outcome is Outcome.OPEN and measured.why == "two other children did not confirm it"
+    assert Canned([Outcome.NO_GAIN]).compare([], [hasten.Allocator()], 1.0).outcome is Outcome.NO_GAIN
