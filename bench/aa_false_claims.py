@@ -27,7 +27,9 @@ from hasten.run.trial import TrialRoom
 from hasten.seams.watch import Watch
 
 CLAIM = "A/A trials that claim a difference (goal: at most 1 in 200, busy or not)"
+CLAIM_IN_TURNS = "The same for remedies that need two children in turns"
 NAME = "aa-false-claims"
+NAME_IN_TURNS = "aa-false-claims-in-turns"
 WARM = 50  # steps before the first trial
 BLOCK = 60  # steps of either way in the block-after-block protocol
 FLOOR = 0.03  # difference that it claims
@@ -164,8 +166,7 @@ def main() -> None:
                     if number % 20 == 0:
                         say(f"  {condition}: {number} of {args.trials}, {sum(a.claims for a in found)} claims so far")
     figures = table(found)
-    name = NAME + ("-in-turns" if args.in_turns else "")
-    save(name, summary(figures), figures, [asdict(a) for a in found], args.results)
+    save(NAME_IN_TURNS if args.in_turns else NAME, summary(figures), figures, [asdict(a) for a in found], args.results)
 
 
 if __name__ == "__main__":

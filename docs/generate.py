@@ -113,13 +113,13 @@ def _markdown(text: str) -> str:
 # -- claims ------------------------------------------------------------------------------------------------------------
 
 
-def claims() -> dict[str, tuple[str, str]]:
-    """Benches that make a claim: name of the file to (claim, name of its results)."""
-    found = {}
+def claims() -> list[tuple[str, str, str]]:
+    """Claims of benches: file, claim, name of its results. A file's second claim is CLAIM_X beside NAME_X."""
+    found = []
     for path in sorted(BENCH.glob("*.py")):
         constants = _constants(path)
-        if "CLAIM" in constants:
-            found[path.name] = (constants["CLAIM"], constants["NAME"])
+        for claim in sorted(name for name in constants if name.startswith("CLAIM")):
+            found.append((path.name, constants[claim], constants[claim.replace("CLAIM", "NAME")]))
     return found
 
 
@@ -144,7 +144,7 @@ def newest(name: str) -> Path | None:
 def claim_table() -> str:
     """Every claim with what was measured, and where."""
     rows = ["| claim | measured | bench | result |", "|---|---|---|---|"]
-    for file, (claim, name) in claims().items():
+    for file, claim, name in claims():
         path = newest(name)
         if path is None:
             rows.append(f"| {claim} | not measured yet | [bench/{file}](bench/{file}) | – |")

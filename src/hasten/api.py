@@ -14,9 +14,11 @@ from hasten.core.codec import decode
 from hasten.core.errors import UsageError
 from hasten.core.plan import Plan, sha256_of_file
 from hasten.core.report import Outcome, Report, Result
-from hasten.core.trace import Trace
+from hasten.core.trace import FitFacts, Trace
 from hasten.measure import machine
 from hasten.seams import launch
+
+FITTED = "the script trains by scikit-learn, whose steps cannot be watched; one thing can be said"
 
 Pathish = str | os.PathLike[str]
 
@@ -145,17 +147,19 @@ def _read(folder: Path, pattern: str) -> list[Any]:
 
 
 def _report(folder: Path, argv: list[str], code: int) -> Report:
-    from hasten.rules import find, ranked
+    from hasten.rules import find, find_fits, ranked
 
     traces = [decode(Trace, data) for data in _read(folder, "trace-*.json")]
+    by_library = find_fits([decode(FitFacts, fit) for fits in _read(folder, "fits-*.json") for fit in fits])
     if not traces:
-        return Report(None, (), tuple(argv), code, _nothing(folder, code), 0, hasten.__version__)
+        message = FITTED if by_library else _nothing(folder, code)
+        return Report(None, ranked(by_library), tuple(argv), code, message, 0, hasten.__version__)
     trace = max(traces, key=lambda t: (t.rank == 0, t.steps))
     message = ""
     if trace.steps < 4:
         message = f"only {trace.steps} steps were seen; that is too few to say where the time goes"
-    findings = ranked(find(trace)) if trace.step is not None and not math.isnan(trace.step_seconds) else ()
-    return Report(trace, findings, tuple(argv), code, message, len(traces) - 1, hasten.__version__)
+    seen = find(trace) if trace.step is not None and not math.isnan(trace.step_seconds) else ()
+    return Report(trace, ranked([*seen, *by_library]), tuple(argv), code, message, len(traces) - 1, hasten.__version__)
 
 
 def _nothing(folder: Path, code: int) -> str:

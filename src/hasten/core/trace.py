@@ -205,6 +205,26 @@ class SuccessionFacts:
     interleaved: int = 0
 
 
+@dataclass(slots=True)
+class FitFacts:
+    """Networks of one shape that one line had scikit-learn fit, one after the other.
+
+    Attributes:
+        estimator: name of its class. layers: its widths, inputs and outputs included.
+        lines: the line, then those that called it, outwards; none where a worker process knows no user's line.
+        models, epochs, rows, seconds: of all of them together.
+    """
+
+    estimator: str
+    layers: tuple[int, ...]
+    solver: str
+    lines: tuple[Place, ...]
+    models: int = 0
+    epochs: int = 0
+    rows: int = 0
+    seconds: float = 0.0
+
+
 @dataclass(frozen=True, slots=True)
 class LinearFacts:
     """A model that is linear in what is trained, fitted once more without the loop, on the rows of one pass.

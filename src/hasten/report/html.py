@@ -47,6 +47,7 @@ def _sections(report: Report, result: Result | None) -> Iterator[Markup]:
     if result is not None:
         yield from _trials(result)
     if trace is None:
+        yield from _findings(report.findings)
         return
     yield from _tree(tree.tree(trace), "Where the time goes")
     if trace.device_phases and trace.step is not None:

@@ -101,7 +101,8 @@ def _explained(report: Report, width: int, every: bool) -> Iterator[list[Line]]:
     yield head(report, width)
     if report.trace is not None:
         yield from _measured(report.trace, width, every)
-        yield from findings(report.findings, width, len(report.findings) if every else FINDINGS)
+    yield from findings(report.findings, width, len(report.findings) if every else FINDINGS)
+    if report.trace is not None:
         yield remarks(report, width)
     yield next_line(view.next_command(report), width)
 

@@ -275,6 +275,8 @@ def next_command(outcome: Report | Result) -> str:
     """What to type next."""
     report = outcome.report if isinstance(outcome, Result) else outcome
     words = command_words(report)
+    if report.trace is None and report.findings:
+        return shell(("hasten", "rule", report.findings[0].code))
     if report.trace is None:
         return shell(("python", *words)) if report.exit_code else "hasten explain SCRIPT, with the script that trains"
     if isinstance(outcome, Result):

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 
 from hasten.core.finding import Finding, Rule
 from hasten.core.remedy import Remedy
-from hasten.core.trace import Trace
+from hasten.core.trace import FitFacts, Trace
 
 _MODULES = (
     # A whole-batch gather makes every other way to feed an in-memory dataset pointless, so it is tried first.
@@ -73,6 +73,13 @@ def remedy_types() -> dict[str, type[Remedy]]:
 def find(trace: Trace) -> tuple[Finding, ...]:
     """All findings of all rules, in the rules' order."""
     return tuple(finding for rule in all_rules() for finding in rule.detect(trace))
+
+
+def find_fits(fits: Iterable[FitFacts]) -> tuple[Finding, ...]:
+    """What can be said of networks that scikit-learn has fitted."""
+    from hasten.rules.w801_many_models import detect_fits
+
+    return tuple(detect_fits(fits))
 
 
 def ranked(findings: Iterable[Finding]) -> tuple[Finding, ...]:

@@ -18,8 +18,9 @@ When it does not help
     ones, whose steps are arithmetic. The range is measured on a CPU: 76 times for small perceptrons against a
     DataLoader loop, 33 times against a loop over index batches, 2 times for a convolutional module that has to be
     stacked; nothing is said where the script uses a GPU. Less than twelve models are taken for folds or seeds. Loops
-    through skorch pass the same points of torch and are seen. Scikit-learn's ``MLPRegressor`` does not use torch: such
-    a loop cannot be seen, though ``hasten.fleet`` trains the same networks.
+    through skorch pass the same points of torch and are seen. Scikit-learn's ``MLPRegressor`` and ``MLPClassifier`` do
+    not use torch: their fits are counted, by the line that asks for them; fits of a search over settings or folds are
+    not, nor are those by ``lbfgs``, which fleet does not have.
 
 References
     https://docs.pytorch.org/tutorials/intermediate/ensembling.html
@@ -28,10 +29,11 @@ References
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterable, Iterator
 
 from hasten.core.finding import Finding, Rule
-from hasten.core.trace import Place, Trace
+from hasten.core.trace import FitFacts, Place, Trace
 from hasten.seams.source import callers, calls, differentiates, function_around, loops_around, place_in
 
 LEAST_MODELS = 12  # more than the ten folds of a cross-validation
@@ -39,6 +41,7 @@ LEAST_STEPS = 20  # a model, on average; the inner loops of meta-learning take f
 MOST_SECONDS = 0.005  # a step; longer ones are arithmetic, which fleet does not make less
 MOST_ELEMENTS = 100_000  # in a model; weights, gradients and moments then take 1.6 MB, about a core's cache
 PREDICTED = (1.5, 40.0)  # bench/fleet_module.py: 2.0 (1.8-2.2); bench/fleet_1660.py: 76 against a DataLoader loop
+PREDICTED_FITS = (2.0, 40.0)  # bench/fleet_sklearn.py
 MOST_CALLS = 3  # functions between the loop and the line that makes the optimizer
 
 
@@ -61,6 +64,39 @@ def detect(trace: Trace) -> Iterator[Finding]:
             advice="train them all together: hasten.fleet.fit(make_model, tasks, ..., prove=8)",
             notes=(f"each is a {facts.model} of {facts.elements:,} parameters, trained by {facts.optimizer}",),
         )
+
+
+def detect_fits(fits: Iterable[FitFacts]) -> Iterator[Finding]:
+    """The same for scikit-learn's networks; one line may be reported by several worker processes."""
+    asked: dict[tuple[tuple[Place, ...], str, tuple[int, ...], str], FitFacts] = {}
+    for each in fits:
+        known = asked.setdefault((each.lines, each.estimator, each.layers, each.solver), each)
+        if known is not each:
+            known.models += each.models
+            known.epochs += each.epochs
+            known.rows += each.rows
+            known.seconds += each.seconds
+    for facts in asked.values():
+        elements = sum(a * b + b for a, b in itertools.pairwise(facts.layers))
+        if facts.models < LEAST_MODELS or elements > MOST_ELEMENTS or facts.solver not in ("adam", "sgd"):
+            continue
+        yield RULE.finding(
+            f"{facts.models} models of one shape, one after the other: {facts.epochs / facts.models:,.0f} epochs of"
+            f" {facts.rows / facts.models:,.0f} rows each, {1000 * facts.seconds / facts.models:,.3g} ms a model",
+            _innermost_loop(facts.lines),
+            PREDICTED_FITS,
+            label="trains many models of one shape",
+            advice="train them all together: hasten.fleet.fit(make_model, tasks, ..., prove=8)",
+            notes=(f"each is a {facts.estimator} of {elements:,} parameters, trained by {facts.solver}",),
+        )
+
+
+def _innermost_loop(lines: tuple[Place, ...]) -> Place | None:
+    for line in lines:
+        loops = loops_around(line.file, line.line)
+        if loops:
+            return place_in(line.file, loops[0], line.function)
+    return lines[0] if lines else None
 
 
 def _loop(place: Place | None, optimizer: str) -> Place | None:

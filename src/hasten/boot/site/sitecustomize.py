@@ -14,23 +14,26 @@ if TYPE_CHECKING:
 
 _HERE = os.path.dirname(os.path.abspath(__file__))
 _SOURCE = os.path.dirname(os.path.dirname(os.path.dirname(_HERE)))
+_WATCHED = ("torch", "sklearn.neural_network._multilayer_perceptron")
 
 
 def _install() -> None:
 
     class Finder:
-        """Lets torch be imported as always and calls hasten right after."""
+        """Lets what is watched be imported as always and calls hasten right after."""
 
         @staticmethod
         def find_spec(name, path=None, target=None):  # type: ignore[no-untyped-def]
-            if name != "torch" or finder not in sys.meta_path:
+            if name not in waiting or finder not in sys.meta_path:
                 return None
-            sys.meta_path.remove(finder)
+            waiting.remove(name)  # it is asked for again below
+            if not waiting:
+                sys.meta_path.remove(finder)
             import importlib.util
             import time
 
             started = time.perf_counter_ns()
-            spec = importlib.util.find_spec("torch")
+            spec = importlib.util.find_spec(name)
             if spec is None or spec.loader is None:
                 return spec
             original = spec.loader.exec_module
@@ -38,12 +41,13 @@ def _install() -> None:
             def exec_module(module):  # type: ignore[no-untyped-def]
                 del spec.loader.exec_module  # type: ignore[union-attr]
                 original(module)
-                _start(started, at_fork)
+                _start(name, started, at_fork)
 
             spec.loader.exec_module = exec_module  # type: ignore[method-assign]
             return spec
 
     at_fork = _AtFork()
+    waiting = set(_WATCHED)
     finder = Finder()
     sys.meta_path.insert(0, finder)
 
@@ -65,17 +69,24 @@ class _AtFork:
         return lambda: None if self.holds_back(call) else call()
 
 
-def _start(started: int, at_fork: object) -> None:
+def _start(name: str, started: int, at_fork: object) -> None:
     try:
         with _PastTheScript():
             try:
-                import hasten.boot.agent as agent
+                import hasten.core
             except ImportError:
                 sys.path.append(_SOURCE)
-                import hasten.boot.agent as agent
+                import hasten.core  # noqa: F401
 
                 sys.path.remove(_SOURCE)
-            agent.start(started, at_fork)
+            if name == "torch":
+                import hasten.boot.agent as agent
+
+                agent.start(started, at_fork)
+            elif not os.environ.get("HASTEN_TRIAL"):
+                import hasten.boot.fits as fits
+
+                fits.start()
     except Exception as error:
         print(f"hasten: could not watch this process ({error!r}); the script goes on without it", file=sys.stderr)
 
