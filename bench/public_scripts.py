@@ -173,6 +173,9 @@ class Examination:
             )
             if "plan" in ways:
                 self._left_alone(rounds[-1]["plan"], _identical(searched.plan()))
+        if any(r["by hand"].code != r["plain"].code or not r["by hand"].step_seconds for r in rounds if "by hand" in r):
+            self.verdict.remarks.append("the script edited by hand failed")
+            rounds = [{way: arm for way, arm in r.items() if way != "by hand"} for r in rounds]
         self._judge_times([r for r in rounds if all(arm.step_seconds for arm in r.values())])
 
     def _judge_times(self, rounds: list[dict[str, Arm]]) -> None:
