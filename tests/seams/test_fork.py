@@ -66,11 +66,11 @@ def test_a_fork_is_a_fork() -> None:
 import os, threading, warnings
 warnings.simplefilter("error")
 threading.Thread(target=threading.Event().wait, daemon=True).start()
-from hasten.seams.fork import _fork
+from hasten.seams.silent import silent_fork
 ran = []
 os.register_at_fork(before=lambda: ran.append("before"), after_in_child=lambda: ran.append("child"),
                     after_in_parent=lambda: ran.append("parent"))
-pid = _fork()
+pid = silent_fork()
 if not pid:
     os._exit(7 if ran == ["before", "child"] and threading.active_count() == 1 else 1)
 print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), *ran)

@@ -26,6 +26,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hasten.seams.isolate import folder_in, isolate, why_not_private
+from hasten.seams.silent import silent_fork
 from hasten.seams.watch import Departed, Watch
 
 # Progress bars, log writers, queue feeders: a child does without them.
@@ -291,25 +292,6 @@ class Sender:
         os._exit(0)
 
 
-def _fork() -> int:
-    """``os.fork()`` without the DeprecationWarning that Python 3.12 and later give in any process with threads, as
-    all are that use torch. The steps are those of ``os.fork`` (CPython, Modules/posixmodule.c); silencing the warning
-    by a filter would have Python show warnings again that the script has seen already.
-    """
-    if sys.version_info < (3, 12):
-        return os.fork()
-    python = ctypes.PyDLL(None, use_errno=True)  # calls keep the interpreter's lock
-    python.PyOS_BeforeFork()
-    pid: int = python.fork()
-    if pid == 0:
-        python.PyOS_AfterFork_Child()
-        return pid
-    python.PyOS_AfterFork_Parent()
-    if pid < 0:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-    return pid
-
-
 def go(
     watch: Watch,
     driver: Callable[[Sender], Any],
@@ -330,7 +312,7 @@ def go(
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     watch.forking = True
     try:
-        pid = _fork()
+        pid = silent_fork()
         if pid:
             child = Child(pid, near, time.monotonic(), folder)
             _LIVING.append(child)

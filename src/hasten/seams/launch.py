@@ -20,6 +20,7 @@ from typing import Any
 
 from hasten.core.errors import UsageError
 from hasten.seams.isolate import folder_in, roomy_folder
+from hasten.seams.silent import silent_fork
 
 BOOT = Path(__file__).parent.parent / "boot" / "site"
 PREFIX = "hasten-"
@@ -174,7 +175,7 @@ def _listener(numbers: frozenset[int]) -> tuple[int, int]:
     heard, tell = os.pipe()
     here = os.getpid()
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
-    pid = os.fork()
+    pid = silent_fork()
     if pid:
         os.close(tell)
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
