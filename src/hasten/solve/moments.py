@@ -150,11 +150,13 @@ class Moments:
     def _add_piece(self, piece: Block, cell: int) -> None:
         piece.check_weight()
         if self.missing == "error" and not self.encoder.categorical:
-            self._commit(lambda s: s.add(piece.x, piece.y, piece.weight, cell), piece)
+            self._commit(lambda s: s.add(piece.x, piece.y, piece.weight, cell, ready=piece.ready), piece)
             return
         if self._sums is not None and self._sums.begun(cell) and not self.encoder.sparse:
             try:  # most pieces have no holes, and the sums find one for nothing
-                self._commit(lambda s: s.add(piece.x, piece.y, piece.weight, cell), piece, explain=False)
+                self._commit(
+                    lambda s: s.add(piece.x, piece.y, piece.weight, cell, ready=piece.ready), piece, explain=False
+                )
                 return
             except BadData:
                 pass
