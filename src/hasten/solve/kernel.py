@@ -22,7 +22,7 @@ from hasten.solve.products import Array as Array
 from hasten.solve.products import Floats as Floats
 from hasten.solve.products import Products, Ready
 
-BLOCK_BYTES = 1 << 20  # a block stays in the second-level cache while it is shifted, added up and multiplied
+BLOCK_BYTES = 5 << 18  # a block stays in the second-level cache while it is shifted, added up and multiplied
 UNIT_ROWS = 384  # OpenBLAS cuts products into panels of 256 to 384 rows, and those of 512 into two poor ones
 MOST_ROWS = 8064  # above, nothing is gained
 PIECE_ROWS = 8192  # added at a time: whether they lie far from the shift is looked at once
@@ -230,8 +230,12 @@ class Sums:
         self._products = fresh
         return fresh
 
+    def release(self) -> None:
+        """Give scratch memory back, when no more rows are at hand: there may be thousands of these."""
+        self._products = None
+
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_products": None}  # copies and pickles need no scratch memory
+        return {**self.__dict__, "_products": None}
 
     def _shift(self, x: Array, y: Array | None) -> Floats:
         """(dense,) what is subtracted from the columns; zeros for the features where none of them needs it."""

@@ -116,9 +116,15 @@ class Moments:
             if before is not None:
                 self.__dict__.update(before)
             raise
+        finally:
+            self._release()
         if shard is not None:
             self.shards |= {shard}
         return self
+
+    def _release(self) -> None:
+        if self._sums is not None:
+            self._sums.release()
 
     def _state(self) -> dict[str, Any]:
         """A copy of what ``update`` changes."""

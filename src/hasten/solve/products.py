@@ -79,12 +79,12 @@ class Products:
     def _add_square(self, rows: Array) -> None:
         wide = rows.shape[1]
         if self._square is None:
-            self._square = np.empty((wide, wide), order="F")
+            self._square = np.zeros((wide, wide), order="F")  # below the diagonal it stays so
         if self.dtype == np.float64:
             add_square(self._square, rows, 1.0 if self._begun else 0.0)
         else:
             if self._part is None:
-                self._part = np.empty((wide, wide), self.dtype, order="F")
+                self._part = np.zeros((wide, wide), self.dtype, order="F")
             add_square(self._part, rows, 0.0)
             if not self._begun:
                 self._square[:] = 0.0

@@ -96,6 +96,7 @@ def _run(
             if checkpoint is not None and time.monotonic() - saved >= every:
                 out.save(checkpoint, fingerprint=source.fingerprint, next_row=str(done))
                 saved = time.monotonic()
+    out._release()
 
 
 def _resume(kind: type[M], checkpoint: str | os.PathLike[str], source: Source, fresh: M) -> tuple[M, int]:
