@@ -83,6 +83,16 @@ def test_folds_are_those_of_kfold_and_groups_are_kept_apart() -> None:
     assert apart(g.parts.mean[at], mean) < 1e-13 and apart(g.parts.scatter[at], scatter) < 1e-12
 
 
+def test_no_scratch_memory_is_kept_and_pieces_share_theirs() -> None:
+    X, y = table(20_000, 4)
+    m = Moments(X + 5.0, y)
+    assert m._sums is not None and m._sums._products is None
+    pieces = Moments()
+    for i in range(0, 20_000, 3000):
+        pieces.update(X[i : i + 3000] + 5.0, y[i : i + 3000])
+    assert apart(pieces.scatter, m.scatter) < 1e-12 and not np.tril(m._sums.sums.scatter, -1).any()
+
+
 def test_decay_halves_what_was_there() -> None:
     X, y = table(200)
     w = np.repeat([0.5, 1.0], 100)

@@ -83,6 +83,30 @@ def test_recursive_models_forget_exponentially(forgetting: float) -> None:
         assert apart(models.coef[k], wanted) < 1e-9
 
 
+def test_recursive_models_stay_exact_for_thousands_of_steps() -> None:
+    """An antisymmetric error of the inverse grows by 1 / forgetting a step: rounding alone reached the coefficients."""
+    random = np.random.default_rng(0)
+    models = Recursive(3, 4, forgetting=0.97)
+    models._inverse[1] += 1e-10 * np.triu(np.ones((4, 4)), 1)
+    sums, right = np.tile(np.eye(4), (3, 1, 1)), np.zeros((3, 4))
+    for _ in range(2500):
+        x, y = random.standard_normal((3, 4)), random.standard_normal(3)
+        models.step(x, y)
+        sums = 0.97 * sums + x[:, :, None] * x[:, None, :]
+        right = 0.97 * right + x * y[:, None]
+    assert apart(models.coef, np.linalg.solve(sums, right[:, :, None])[:, :, 0]) < 1e-11
+    assert np.array_equal(models._inverse, np.swapaxes(models._inverse, 1, 2))
+
+
+def test_recursive_models_take_any_rows() -> None:
+    X = np.arange(12, dtype=np.float32).reshape(3, 4)
+    X.flags.writeable = False
+    one, two = Recursive(3, 4, heal=True), Recursive(3, 4, heal=True)
+    for _ in range(3):
+        assert np.array_equal(one.step(X[::-1], [1, 2, 3]), two.step(X[::-1].astype(float), np.arange(1.0, 4.0)))
+    assert np.array_equal(one.coef, two.coef)
+
+
 def test_recursive_models_heal() -> None:
     X, y = table(100, 3)
     models = Recursive(2, 3, heal=True, check=10**9)

@@ -6,17 +6,19 @@ import contextlib
 import os
 import queue
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from hasten.solve.kernel import UNIT_ROWS
 from hasten.solve.problems import BadData, need
 from hasten.solve.source import ArraySource, Block, Source, TableSource, no_column
 
-READ_BYTES = 4 << 20  # one read: long enough for a disk, short enough for the cache
-AHEAD = 3  # blocks read before they are asked for
+READ_BYTES = 6 << 20  # one read: long enough for a disk, and few sums to add up in columns as wide as 200
+AHEAD = 2  # blocks that wait between two threads
+HELD = AHEAD + 2  # blocks of a source in use: those that wait, one on each side
 BATCH_ROWS = 1 << 16
 CSV_BYTES = 4 << 20
 
@@ -60,6 +62,8 @@ class NpySource(Source):
         target: column numbers to predict, as texts; empty for the last one if ``y`` is None.
     """
 
+    file = True
+
     def __init__(self, path: Path, y: Any, weight: Any, target: Sequence[str] = ()) -> None:
         self.path, self.fingerprint = path, fingerprint(path)
         with open(path, "rb") as file:
@@ -96,7 +100,8 @@ class NpySource(Source):
     def blocks(self, first: int = 0) -> Iterator[Block]:
         row_bytes = self.width * self.dtype.itemsize
         step = max(READ_BYTES // max(row_bytes, 1), 1)
-        buffers = [np.empty((step, self.width), self.dtype) for _ in range(AHEAD + 2)]
+        step = max(step - step % UNIT_ROWS, min(step, UNIT_ROWS))  # so that the kernel's blocks fit
+        buffers = [np.empty((step, self.width), self.dtype) for _ in range(AHEAD + 1 + HELD)]
         assert self.rows is not None
         rows = self.rows
 
@@ -124,6 +129,8 @@ class NpySource(Source):
 
 class ParquetSource(Source):
     """Rows of a Parquet file; only the columns that are used are read."""
+
+    file = True
 
     def __init__(self, path: Path, target: Sequence[str], features: Any, classes: Sequence[str] = ()) -> None:
         self.classes = list(classes)
@@ -154,6 +161,8 @@ class ParquetSource(Source):
 
 class CsvSource(Source):
     """Rows of a CSV file, also compressed; the kinds of its columns are found from its first megabytes."""
+
+    file = True
 
     def __init__(
         self, path: Path, target: Sequence[str], features: Any, separator: str = ",", classes: Sequence[str] = ()
@@ -191,9 +200,11 @@ def ahead(read: Callable[[], Iterator[Any]]) -> Iterator[Any]:
 
     def work() -> None:
         try:
-            for item in read():
-                if not _put(items, item, stop):
-                    return
+            found = read()
+            with contextlib.closing(found) if isinstance(found, Generator) else contextlib.nullcontext():
+                for item in found:
+                    if not _put(items, item, stop):
+                        return
             _put(items, end, stop)
         except BaseException as error:
             _put(items, error, stop)

@@ -16,20 +16,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hasten.solve.problems import BadData
+from hasten.solve.products import Array as Array
+from hasten.solve.products import Floats as Floats
+from hasten.solve.products import Products, Ready
 
-try:
-    from scipy.linalg.blas import dsyrk, ssyrk
-except ImportError:  # numpy's product is the same, with a copy of one triangle into the other
-    dsyrk = ssyrk = None
-
-Array = NDArray[Any]
-Floats = NDArray[np.float64]
-
-BLOCK_BYTES = 1 << 20  # a block stays in the second-level cache while it is shifted, added up and multiplied
-LEAST_ROWS, MOST_ROWS = 512, 8192  # below, adding the product costs as much as making it; above, nothing is gained
+BLOCK_BYTES = 5 << 18  # a block stays in the second-level cache while it is shifted, added up and multiplied
+UNIT_ROWS = 384  # OpenBLAS cuts products into panels of 256 to 384 rows, and those of 512 into two poor ones
+MOST_ROWS = 8064  # above, nothing is gained
 PIECE_ROWS = 8192  # added at a time: whether they lie far from the shift is looked at once
 NEAR = 1.0  # squared mean, in variances of the first block, up to which no shift is needed
 FAR = 100.0  # squared distance of a block's mean from the shift, in variances, at which a new shift is taken
@@ -37,7 +32,8 @@ FAR = 100.0  # squared distance of a block's mean from the shift, in variances, 
 
 def block_rows(columns: int, itemsize: int = 8) -> int:
     """Rows of a block so that it stays in cache."""
-    return int(np.clip(BLOCK_BYTES // max(columns * itemsize, 1), LEAST_ROWS, MOST_ROWS))
+    units = BLOCK_BYTES // max(columns * itemsize, 1) // UNIT_ROWS
+    return min(max(units, 1) * UNIT_ROWS, MOST_ROWS)
 
 
 @dataclass
@@ -125,6 +121,7 @@ class Sums:
         self.features, self.targets = features, targets
         self.dtype: np.dtype[Any] = np.dtype(precision)
         self.shift = np.full((1, self.dense), np.nan)
+        self._products: Products | None = None
         # first and second powers in the places of mean and scatter; what lies below the diagonal is not kept up
         self.sums = Stats.zeros(1, self.dense)
 
@@ -158,7 +155,10 @@ class Sums:
         scatter[:, diagonal, diagonal] = np.maximum(scatter[:, diagonal, diagonal], 0.0)
         return Stats(sums.rows.copy(), sums.weight.copy(), mean, scatter)
 
-    def add(self, x: Array, y: Array | None, weight: Array | None = None, cell: int = 0, sparse: Any = None) -> bool:
+    def add(
+        self, x: Array, y: Array | None, weight: Array | None = None, cell: int = 0, sparse: Any = None,
+        ready: Ready | None = None,
+    ) -> bool:  # fmt: skip
         """Add a block.
 
         Args:
@@ -167,6 +167,7 @@ class Sums:
             weight: (rows,) or None for ones.
             cell: the part it belongs to.
             sparse: a ``scipy.sparse.csr_array`` (rows, sparse columns) of ones, or None.
+            ready: what ``ready`` made of the same rows, or None. It changes no bit.
 
         Returns:
             False where the block lies too far from the shift: nothing was added; the caller sets these sums aside
@@ -179,13 +180,19 @@ class Sums:
         if not self.begun(cell):
             self.shift[cell] = self._shift(x, y)
         root = None if weight is None else np.sqrt(weight).astype(self.dtype)
-        products = Products(self.features, self.targets, self.dtype, self.shift[cell], root is not None, x)
+        products = self._products_for(self.shift[cell], root is not None, x)
+        fits = (
+            ready is not None and not products.direct and root is None and np.array_equal(ready.shift, products.shift)
+        )
         step = block_rows(self.dense, self.dtype.itemsize)
         rows = len(x)
         with np.errstate(over="ignore", invalid="ignore"):  # commit looks at what came out
             for i in range(0, rows, step):
                 here = slice(i, i + step)
-                products.add(x[here], None if y is None else y[here], None if root is None else root[here])
+                if ready is not None and fits:
+                    products.add_shifted(ready.rows[here])
+                else:
+                    products.add(x[here], None if y is None else y[here], None if root is None else root[here])
         count = rows if weight is None else int(np.count_nonzero(weight))
         total = float(rows) if weight is None else float(weight.sum())
         if not self.commit(cell, *products.sums(), count, total):
@@ -193,6 +200,42 @@ class Sums:
         if sparse is not None and sparse.nnz:
             self._sparse(products.shifted(x, y, root)[:, :-1], weight, root, cell, sparse)
         return True
+
+    def ready(self, x: Array, y: Array | None, buffer: Array) -> Ready | None:
+        """The rows shifted as ``add`` shifts them, ahead of it and by another thread; None where that saves nothing.
+
+        Args:
+            x, y: as in ``add``; without weights, of cell 0.
+            buffer: (at least rows, dense + 1), of this precision; the result lies there.
+        """
+        shift = self.shift[0].copy()  # begun by another thread, perhaps at this moment
+        if np.isnan(shift).any() or buffer.dtype != self.dtype:
+            return None
+        products = Products(self.features, self.targets, self.dtype, shift, False, x)
+        if products.direct:
+            return None
+        step = block_rows(self.dense, self.dtype.itemsize)
+        with np.errstate(over="ignore", invalid="ignore"):
+            for i in range(0, len(x), step):
+                here = slice(i, i + step)
+                products.shift_into(buffer[i : i + len(x[here])], x[here], None if y is None else y[here], None)
+        return Ready(buffer[: len(x)], shift)
+
+    def _products_for(self, shift: Floats, weighted: bool, x: Array) -> Products:
+        """Those of the last call where they fit: memory that is in the cache already."""
+        last = self._products
+        fresh = Products(self.features, self.targets, self.dtype, shift, weighted, x)
+        if last is not None and last.direct == fresh.direct:
+            fresh.take_memory(last)
+        self._products = fresh
+        return fresh
+
+    def release(self) -> None:
+        """Give scratch memory back, when no more rows are at hand: there may be thousands of these."""
+        self._products = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_products": None}
 
     def _shift(self, x: Array, y: Array | None) -> Floats:
         """(dense,) what is subtracted from the columns; zeros for the features where none of them needs it."""
@@ -246,82 +289,6 @@ class Sums:
         squares = (np.diagonal(sums.scatter[cell])[:d] + np.diagonal(second)) / weight
         rounding = 1e-10 * np.abs(self.shift[cell])
         return bool(np.any((away**2 > FAR * np.maximum(squares - away**2, 0.0)) & (np.abs(away) > rounding)))
-
-
-class Products:
-    """Sums of first and second powers of rows less a shift, block by block.
-
-    Where X needs no shift and no weights and lies in memory as BLAS wants it, it is multiplied where it is; otherwise X
-    and Y are shifted into a buffer that stays in the cache, beside a column of ones, and multiplied together.
-
-    Args:
-        features, targets: columns of X and Y. dtype: of the products.
-        shift: (features + targets,). weighted: whether there are weights. x: some rows of X.
-    """
-
-    def __init__(
-        self, features: int, targets: int, dtype: np.dtype[Any], shift: Floats, weighted: bool, x: Array
-    ) -> None:
-        self.p, self.q, self.dtype, self.shift = features, targets, dtype, shift
-        self.away = bool(shift[:features].any())
-        self.direct = not (self.away or weighted) and x.dtype == dtype and x.flags.c_contiguous
-        wide = features if self.direct else features + targets + 1
-        self.square: Floats = np.zeros((wide, wide), order="F")
-        self.rest = np.zeros((features + targets + 1, targets + 1))  # of a direct X with Y and the ones
-        self.buffer: Array = np.empty((0, wide), dtype)
-        self.ones: Array = np.ones(0, dtype)
-
-    def add(self, x: Array, y: Array | None, root: Array | None) -> None:
-        """Add a block: x: (rows, features). y: (rows, targets) or None. root: (rows,) roots of the weights or None."""
-        if not self.direct:
-            self.square = _added(self.square, self.shifted(x, y, root))
-            return
-        self.square = _added(self.square, x)  # before the sums: it fetches rows from memory while it multiplies
-        if len(self.ones) != len(x):
-            self.ones = np.ones(len(x), self.dtype)
-        columns = [self.ones]
-        if y is not None:
-            t = (y - self.shift[self.p :]).astype(self.dtype, copy=False)
-            columns = [*t.T, self.ones]
-        for j, column in enumerate(columns):  # faster than one product with few columns
-            self.rest[: self.p, j] += column @ x
-            for i, other in enumerate(columns[: j + 1]):
-                self.rest[self.p + i, j] += other @ column
-
-    def shifted(self, x: Array, y: Array | None, root: Array | None) -> Array:
-        """(rows, features + targets + 1) X and Y less the shift and ones, times the roots, in the buffer."""
-        p, rows = self.p, len(x)
-        if len(self.buffer) < rows:
-            self.buffer = np.empty((rows, p + self.q + 1), self.dtype)
-        c = self.buffer[:rows]
-        c[:, :p] = x  # a copy, then a difference: faster than a difference of two kinds of numbers
-        if self.away:
-            c[:, :p] -= self.shift[:p].astype(self.dtype)
-        if y is not None:
-            np.subtract(y, self.shift[p:], out=c[:, p:-1], casting="same_kind")
-        c[:, -1] = 1
-        if root is not None:
-            c *= root[:, None]
-        return c
-
-    def sums(self) -> tuple[Floats, Floats]:
-        """(features + targets,) first powers; second ones, on and above the diagonal."""
-        square, p = self.square, self.p
-        if self.direct:
-            square = np.zeros((len(self.rest), len(self.rest)))
-            square[:p, :p], square[:, p:] = self.square, self.rest
-        return square[:-1, -1].copy(), square[:-1, :-1]
-
-
-def _added(total: Floats, c: Array) -> Floats:
-    """``total + c.T @ c``, at least on and above the diagonal; ``total`` is Fortran-ordered and may be overwritten."""
-    if dsyrk is None or not c.size:
-        total += c.T @ c
-    elif c.dtype == np.float32:
-        total += ssyrk(1.0, c.T)
-    else:
-        total = dsyrk(1.0, c.T, beta=1.0, c=total, overwrite_c=1)
-    return total
 
 
 def shift_of(x: Array, y: Array | None) -> Floats:

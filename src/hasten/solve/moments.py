@@ -116,9 +116,15 @@ class Moments:
             if before is not None:
                 self.__dict__.update(before)
             raise
+        finally:
+            self._release()
         if shard is not None:
             self.shards |= {shard}
         return self
+
+    def _release(self) -> None:
+        if self._sums is not None:
+            self._sums.release()
 
     def _state(self) -> dict[str, Any]:
         """A copy of what ``update`` changes."""
@@ -150,11 +156,13 @@ class Moments:
     def _add_piece(self, piece: Block, cell: int) -> None:
         piece.check_weight()
         if self.missing == "error" and not self.encoder.categorical:
-            self._commit(lambda s: s.add(piece.x, piece.y, piece.weight, cell), piece)
+            self._commit(lambda s: s.add(piece.x, piece.y, piece.weight, cell, ready=piece.ready), piece)
             return
         if self._sums is not None and self._sums.begun(cell) and not self.encoder.sparse:
             try:  # most pieces have no holes, and the sums find one for nothing
-                self._commit(lambda s: s.add(piece.x, piece.y, piece.weight, cell), piece, explain=False)
+                self._commit(
+                    lambda s: s.add(piece.x, piece.y, piece.weight, cell, ready=piece.ready), piece, explain=False
+                )
                 return
             except BadData:
                 pass

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from hasten.solve import storage
+from hasten.solve.ahead import blocks_ahead
 from hasten.solve.problems import BadData
 from hasten.solve.source import Source, open_source
 
@@ -82,7 +83,7 @@ def _run(
 ) -> None:  # fmt: skip
     saved = start = time.monotonic()
     with Bar(source, first, progress) as bar:
-        for block in source.blocks(first):
+        for block in blocks_ahead(source, first, out):
             out._add_block(block, None, None, source.rows)
             done = block.start + len(block.x)
             bar.at(done)
@@ -95,6 +96,7 @@ def _run(
             if checkpoint is not None and time.monotonic() - saved >= every:
                 out.save(checkpoint, fingerprint=source.fingerprint, next_row=str(done))
                 saved = time.monotonic()
+    out._release()
 
 
 def _resume(kind: type[M], checkpoint: str | os.PathLike[str], source: Source, fresh: M) -> tuple[M, int]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from hasten.solve.kernel import Array
 from hasten.solve.problems import BadData, need
+from hasten.solve.products import Ready
 
 TABLE_ROWS = 8192  # rows of a table that are made dense at a time
 
@@ -27,6 +28,7 @@ class Block:
         names, targets: names of the columns.
         categories: one (rows,) array of texts a categorical column; ``category_names`` names them.
         start: number of the first row in its source.
+        ready: the rows as the kernel wants them, where they were shifted ahead.
     """
 
     x: Any
@@ -37,6 +39,7 @@ class Block:
     categories: tuple[Array, ...] = ()
     category_names: list[str] = field(default_factory=list)
     start: int = 0
+    ready: Ready | None = None
 
     def taken(self, rows: Any) -> Block:
         """Some of its rows."""
@@ -47,6 +50,7 @@ class Block:
             weight=None if self.weight is None else self.weight[rows],
             categories=tuple(c[rows] for c in self.categories),
             start=self.start + (rows.start if isinstance(rows, slice) else 0),
+            ready=replace(self.ready, rows=self.ready.rows[rows]) if self.ready and isinstance(rows, slice) else None,
         )
 
     def check_weight(self) -> None:
@@ -81,11 +85,13 @@ class Source(ABC):
     Attributes:
         rows: how many there are; None where unknown.
         again: whether ``blocks`` can be called more than once.
+        file: whether blocks come from a file, so that they may be asked for by another thread.
         fingerprint: changes when the rows do; empty where unknown.
     """
 
     rows: int | None = None
     again: bool = True
+    file: bool = False
     fingerprint: str = ""
 
     @abstractmethod
