@@ -17,7 +17,7 @@ from hasten.fleet import naive
 from hasten.fleet.loop import LoopTrainer, drive, fresh
 from hasten.fleet.losses import KINDS
 from hasten.fleet.native import build
-from hasten.fleet.native.chain import NotAChain, chain_of
+from hasten.fleet.native.reader import NotAChain, chain_of
 from hasten.fleet.native.engine import NativeTrainer
 from hasten.fleet.planner import difference, flat_gradient
 from hasten.fleet.recipe import EarlyStop, Recipe

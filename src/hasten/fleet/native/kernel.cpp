@@ -13,6 +13,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <new>
+#include <type_traits>
 #include <vector>
 
 #if defined(__x86_64__)
@@ -37,6 +38,7 @@
 typedef float vf __attribute__((vector_size(VB)));
 typedef float vu __attribute__((vector_size(VB), aligned(4), may_alias));
 typedef int32_t vi __attribute__((vector_size(VB)));
+typedef uint32_t vw __attribute__((vector_size(VB)));
 static constexpr long VL = VB / 4;
 
 // Every buffer begins on a cache line: where an array lies must not decide how a loop over it is cut into vectors, since
@@ -64,6 +66,15 @@ static inline vf root(vf x) {
     for (long i = 0; i < VL; i++) t[i] = sqrtf(t[i]);
     return load(t);
 }
+static inline vf square_root(vf x) {
+#if defined(__AVX512F__)
+    return (vf)_mm512_sqrt_ps((__m512)x);
+#elif defined(__AVX__)
+    return (vf)_mm256_sqrt_ps((__m256)x);
+#else
+    return root(x);
+#endif
+}
 static inline float sum(vf v) {
 #if defined(__AVX512F__)
     return _mm512_reduce_add_ps((__m512)v);
@@ -87,16 +98,19 @@ struct Flushed {
 
 // -- what Python hands over -------------------------------------------------------------------------------------------
 
-enum Kind : int32_t { LINEAR, ACTIVATION, DROPOUT, LAYERNORM, BATCHNORM };
+enum Kind : int32_t { LINEAR, ACTIVATION, DROPOUT, LAYERNORM, BATCHNORM, CONV, TURN };
 enum Act : int32_t { NONE, RELU, LEAKY, ELU, SELU, GELU, GELU_TANH, SILU, SIGMOID, TANH };
 enum LossKind : int32_t { MSE, MAE, HUBER, QUANTILE, CROSS_ENTROPY, BCE };
 enum Optimizer : int32_t { SGD, ADAM, ADAMW };
 
 struct Op {  // offsets count floats in the flat row, -1 where there is none
     int32_t kind, in, out, act;
-    float p, eps, momentum, spare;
+    float p, eps, momentum;
+    int32_t span;  // of a norm: features it takes together (a layer norm), features of a channel (a batch norm)
     int64_t weight, bias, mean, var;  // running mean and variance of a batch norm
     int64_t counter;
+    int32_t lanes;  // whether it sees rows side by side (lanes.inc); of TURN: whether it makes them so
+    int32_t channels, filters, taps, stride, dilation, pad, groups;  // of a convolution
 };
 
 struct Config {
@@ -301,14 +315,15 @@ static inline __attribute__((always_inline)) void exchange(vf* r) {
         }
     if constexpr (S > 1) exchange<S / 2>(r);
 }
-static void transpose(const float* from, long rows, long cols, long ldf, float* to, long ldt) {
+template <class T>  // of 4 bytes
+static void transpose(const T* from, long rows, long cols, long ldf, T* to, long ldt) {
     const long whole_rows = rows / VL * VL, whole_cols = cols / VL * VL;
     for (long i = 0; i < whole_rows; i += VL)
         for (long j = 0; j < whole_cols; j += VL) {
             vf r[VL];
-            for (int k = 0; k < VL; k++) r[k] = load(from + (i + k) * ldf + j);
+            for (int k = 0; k < VL; k++) r[k] = load((const float*)(from + (i + k) * ldf + j));
             exchange<VL / 2>(r);
-            for (int k = 0; k < VL; k++) save(to + (j + k) * ldt + i, r[k]);
+            for (int k = 0; k < VL; k++) save((float*)(to + (j + k) * ldt + i), r[k]);
         }
     for (long i = 0; i < rows; i++)
         for (long j = i < whole_rows ? whole_cols : 0; j < cols; j++) to[j * ldt + i] = from[i * ldf + j];
@@ -319,5 +334,6 @@ static inline void copy(float* to, const float* from, long n) {
     for (; k < n; k++) to[k] = from[k];
 }
 
+#include "lanes.inc"
 #include "model.inc"
 #include "door.inc"
