@@ -120,17 +120,43 @@ struct Config {
 
 // -- random numbers: Philox4x32-10, the same as streams.py ------------------------------------------------------------
 
+typedef uint64_t vq __attribute__((vector_size(VB)));
+static constexpr int HALF = VL / 2;
+
+static inline vq multiplied(vq a, vq b) {  // the lower halves, to whole numbers
+#if defined(__AVX512F__)
+    return (vq)_mm512_mul_epu32((__m512i)a, (__m512i)b);
+#elif defined(__AVX2__)
+    return (vq)_mm256_mul_epu32((__m256i)a, (__m256i)b);
+#elif defined(__SSE2__) && !defined(__AVX__)
+    return (vq)_mm_mul_epu32((__m128i)a, (__m128i)b);
+#else
+    return (a & 0xFFFFFFFFu) * (b & 0xFFFFFFFFu);
+#endif
+}
+static inline vq zipped(vq a, vq b, int from) {  // a[from], b[from], a[from + 1], ...
+    vq r;
+    for (int i = 0; i < HALF; i++) r[i] = i & 1 ? b[from + i / 2] : a[from + i / 2];
+    return r;
+}
+// 16 blocks of 4 words. What stands in the upper halves of the numbers does not matter.
 static void philox(uint64_t stream, uint32_t block, uint32_t step, uint32_t epoch, uint32_t purpose, uint32_t* out) {
-    enum { W = 16 };
-    uint32_t c0[W], c1[W], c2[W], c3[W], k0 = (uint32_t)stream, k1 = (uint32_t)(stream >> 32);
-    for (int i = 0; i < W; i++) c0[i] = block + i, c1[i] = step, c2[i] = epoch, c3[i] = purpose;
+    enum { N = 16 / HALF };
+    vq c0[N], c1[N], c2[N], c3[N], k0 = (vq){} + (uint32_t)stream, k1 = (vq){} + (stream >> 32);
+    for (int n = 0; n < N; n++) {
+        for (int i = 0; i < HALF; i++) c0[n][i] = block + n * HALF + i;
+        c1[n] = (vq){} + step, c2[n] = (vq){} + epoch, c3[n] = (vq){} + purpose;
+    }
     for (int r = 0; r < 10; r++, k0 += 0x9E3779B9u, k1 += 0xBB67AE85u)
-        for (int i = 0; i < W; i++) {
-            uint64_t a = (uint64_t)0xD2511F53u * c0[i], b = (uint64_t)0xCD9E8D57u * c2[i];
-            uint32_t n0 = (uint32_t)(b >> 32) ^ c1[i] ^ k0, n2 = (uint32_t)(a >> 32) ^ c3[i] ^ k1;
-            c0[i] = n0, c1[i] = (uint32_t)b, c2[i] = n2, c3[i] = (uint32_t)a;
+        for (int n = 0; n < N; n++) {
+            const vq a = multiplied((vq){} + 0xD2511F53u, c0[n]), b = multiplied((vq){} + 0xCD9E8D57u, c2[n]);
+            c0[n] = (b >> 32) ^ c1[n] ^ k0, c2[n] = (a >> 32) ^ c3[n] ^ k1, c1[n] = b, c3[n] = a;
         }
-    for (int i = 0; i < W; i++) out[4 * i] = c0[i], out[4 * i + 1] = c1[i], out[4 * i + 2] = c2[i], out[4 * i + 3] = c3[i];
+    for (int n = 0; n < N; n++) {
+        const vq low = (c0[n] & 0xFFFFFFFFu) | c1[n] << 32, high = (c2[n] & 0xFFFFFFFFu) | c3[n] << 32;
+        const vq first = zipped(low, high, 0), second = zipped(low, high, HALF / 2);
+        memcpy(out + 4 * HALF * n, &first, VB), memcpy(out + 4 * HALF * n + VL, &second, VB);
+    }
 }
 
 static void words(uint64_t stream, long count, uint32_t purpose, uint32_t epoch, uint32_t step, uint32_t* out) {
