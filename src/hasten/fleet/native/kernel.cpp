@@ -118,6 +118,16 @@ struct Config {
     float loss_parameter, momentum, beta1, beta2, eps, clip;  // clip <= 0: none
 };
 
+static inline vf shuffled(vf a, vf b, vi from) {
+#if defined(__clang__)
+    vf r;
+    for (int i = 0; i < VL; i++) r[i] = from[i] < VL ? a[from[i]] : b[from[i] - VL];
+    return r;
+#else
+    return __builtin_shuffle(a, b, from);
+#endif
+}
+
 // -- random numbers: Philox4x32-10, the same as streams.py ------------------------------------------------------------
 
 typedef uint64_t vq __attribute__((vector_size(VB)));
@@ -134,17 +144,19 @@ static inline vq multiplied(vq a, vq b) {  // the lower halves, to whole numbers
     return (a & 0xFFFFFFFFu) * (b & 0xFFFFFFFFu);
 #endif
 }
-static inline vq zipped(vq a, vq b, int from) {  // a[from], b[from], a[from + 1], ...
-    vq r;
-    for (int i = 0; i < HALF; i++) r[i] = i & 1 ? b[from + i / 2] : a[from + i / 2];
-    return r;
+static inline vf zipped(vq a, vq b, int from) {  // a[from], b[from], a[from + 1], ...
+    vi at;
+    for (int i = 0; i < VL; i++) at[i] = 2 * from + i / 4 * 2 + i % 2 + (i & 2 ? VL : 0);
+    return shuffled((vf)a, (vf)b, at);
 }
 // 16 blocks of 4 words. What stands in the upper halves of the numbers does not matter.
 static void philox(uint64_t stream, uint32_t block, uint32_t step, uint32_t epoch, uint32_t purpose, uint32_t* out) {
     enum { N = 16 / HALF };
     vq c0[N], c1[N], c2[N], c3[N], k0 = (vq){} + (uint32_t)stream, k1 = (vq){} + (stream >> 32);
     for (int n = 0; n < N; n++) {
-        for (int i = 0; i < HALF; i++) c0[n][i] = block + n * HALF + i;
+        vq each;
+        for (int i = 0; i < HALF; i++) each[i] = n * HALF + i;
+        c0[n] = each + block;
         c1[n] = (vq){} + step, c2[n] = (vq){} + epoch, c3[n] = (vq){} + purpose;
     }
     for (int r = 0; r < 10; r++, k0 += 0x9E3779B9u, k1 += 0xBB67AE85u)
@@ -154,8 +166,8 @@ static void philox(uint64_t stream, uint32_t block, uint32_t step, uint32_t epoc
         }
     for (int n = 0; n < N; n++) {
         const vq low = (c0[n] & 0xFFFFFFFFu) | c1[n] << 32, high = (c2[n] & 0xFFFFFFFFu) | c3[n] << 32;
-        const vq first = zipped(low, high, 0), second = zipped(low, high, HALF / 2);
-        memcpy(out + 4 * HALF * n, &first, VB), memcpy(out + 4 * HALF * n + VL, &second, VB);
+        save((float*)out + 4 * HALF * n, zipped(low, high, 0));
+        save((float*)out + 4 * HALF * n + VL, zipped(low, high, HALF / 2));
     }
 }
 
@@ -320,15 +332,6 @@ static inline void product(
 }
 static constexpr auto NOTHING = [](long, vf) {};
 
-static inline vf shuffled(vf a, vf b, vi from) {
-#if defined(__clang__)
-    vf r;
-    for (int i = 0; i < VL; i++) r[i] = from[i] < VL ? a[from[i]] : b[from[i] - VL];
-    return r;
-#else
-    return __builtin_shuffle(a, b, from);
-#endif
-}
 // One VL by VL block: in log2(VL) steps, rows a distance of S apart exchange blocks of S numbers.
 template <int S>
 static inline __attribute__((always_inline)) void exchange(vf* r) {
