@@ -1,4 +1,4 @@
-"""A module as a chain of layers that the kernel knows (``reader`` finds it), and that chain as the kernel's structures."""
+"""A module as a chain of layers that the kernel knows, found by ``reader``, and that chain as the kernel's structures."""
 
 from __future__ import annotations
 
@@ -84,8 +84,8 @@ def laid_out(layers: Sequence[Layer], inputs: int) -> list[Layer]:
     """The layers with a ``TURN`` wherever rows must come to lie side by side, or one after the other again.
 
     Args:
-        layers: those that work on channels and positions say so by ``lanes``. What follows stays as it is up to the next
-            linear layer.
+        layers: those that work on channels and positions say so by ``lanes``. What follows stays as it is up to the
+            next linear layer.
         inputs: numbers in a row of X.
     """
     out: list[Layer] = []
