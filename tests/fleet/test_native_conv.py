@@ -70,9 +70,7 @@ def test_gradients_of_layers_over_channels(name: str, isa: str, rows: int) -> No
 
 
 @pytest.mark.parametrize("isa", ISAS)
-@pytest.mark.parametrize(
-    "after", [nn.LayerNorm(44), nn.BatchNorm1d(44), nn.Dropout(0.2)], ids=lambda m: type(m).__name__
-)
+@pytest.mark.parametrize("after", [nn.LayerNorm(44), nn.BatchNorm1d(44), nn.Dropout(0.2)], ids=repr)
 def test_layers_behind_the_flattened_channels(after: nn.Module, isa: str) -> None:
     torch.manual_seed(0)
     module = conv(11)

@@ -1,4 +1,4 @@
-"""A module as a chain of layers that the kernel knows, found by ``reader``, and that chain as the kernel's structures."""
+"""A module as a chain of layers that the kernel knows, which ``reader`` finds, and its form for the kernel."""
 
 from __future__ import annotations
 
