@@ -15,7 +15,9 @@ from pathlib import Path
 from hasten.core.errors import HastenError
 from hasten.measure import machine
 
-SOURCES = ("kernel.cpp", "lanes.inc", "model.inc", "door.inc")
+SOURCES = (
+    "kernel.cpp", "lanes.inc", "workspace.inc", "rows.inc", "lane_passes.inc", "model.inc", "door.inc",
+)  # fmt: skip
 FLAGS = ("-std=c++17", "-O3", "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-shared", "-w")
 TARGETS = {  # best first; each with the processor's flags it needs and the compiler's
     "avx512": (

@@ -364,5 +364,8 @@ static inline void copy(float* to, const float* from, long n) {
 }
 
 #include "lanes.inc"
+#include "workspace.inc"
+#include "rows.inc"
+#include "lane_passes.inc"
 #include "model.inc"
 #include "door.inc"
