@@ -1,13 +1,18 @@
-"""How much faster is an arbitrary module (convolution, norm, dropout) in a stack than in the loop that people write?
+"""How much faster is a user's module (convolution, norm, dropout) in a fleet than in the loop that people write?
 
-The module goes into ``fleet.fit`` unchanged. A stack of models and the DataLoader loop take turns; both use one thread.
-Ratios are of times a step of one model.
+The module goes into ``fleet.fit`` unchanged. Rounds in which the DataLoader loop, the native engine and the stacked
+engine take turns; figures are wall time a step of one model, ratios are taken inside a round.
+
+On one core: the loop with one thread, fleets with one worker. On all: the loop with as many threads as torch takes by
+itself, in its one process; fleets with as many workers as ``fleet.fit`` takes by itself.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,11 +21,13 @@ from loops import loader_loop
 from torch import nn
 
 from hasten import fleet
-from hasten.fleet.stacked import WIDTH
+from hasten.measure import machine
 
-CLAIM = "An arbitrary module (convolution, norm, dropout) through the stacked engine (goal: 15× the DataLoader loop)"
+CLAIM = "A module with convolution, norm and dropout, its code unchanged (goal: 15× the DataLoader loop)"
 NAME = "fleet-module"
 WINDOW, ROWS, BATCH = 48, 512, 64
+ENGINES = ("native", "stacked")
+LOOP_EPOCHS = 10  # of one model, timed in each round
 
 
 class Net(nn.Module):  # type: ignore[misc]
@@ -45,31 +52,77 @@ def data(models: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     return {str(k): (X[k], X[k, :, :3].mean(1)) for k in range(models)}
 
 
+def trained(tasks: dict[str, Any], epochs: int, **options: Any) -> fleet.Fleet:
+    """A fleet of the bench's networks."""
+    return fleet.fit(Net, tasks, epochs=epochs, batch_size=BATCH, **options)
+
+
+def arms(tasks: dict[str, Any], epochs: int) -> dict[str, Callable[[], float]]:
+    """What takes turns: name -> seconds a step of one model."""
+    first, steps, cores = next(iter(tasks.values())), len(tasks) * epochs * -(-ROWS // BATCH), machine.cores()
+
+    def loop(threads: int) -> float:
+        torch.set_num_threads(threads)
+        try:
+            return loader_loop(Net, first, BATCH, LOOP_EPOCHS)
+        finally:
+            torch.set_num_threads(1)
+
+    def engine(name: str, workers: int) -> float:
+        return trained(tasks, epochs, engine=name, workers=workers).summary().seconds / steps
+
+    made: dict[str, Callable[[], float]] = {}
+    for count in dict.fromkeys((1, cores)):
+        made[f"DataLoader loop, {count} threads"] = lambda count=count: loop(count)  # type: ignore[misc]
+        for name in ENGINES:
+            made[f"{name}, {count} workers"] = lambda name=name, count=count: engine(name, count)  # type: ignore[misc]
+    return made
+
+
+def proofs(tasks: dict[str, Any], epochs: int) -> list[Any]:
+    """Two keys of each engine beside the plain loop with the same random numbers."""
+    two = dict(list(tasks.items())[:2])
+    found = [p for name in ENGINES for p in trained(two, epochs, engine=name, prove=2).summary().proof]
+    for p in found:
+        say(
+            f"{p['engine']:7} {p['key']}: last loss {p['loss']:.6f}, the plain loop's {p['loop_loss']:.6f}; "
+            f"gradient off by {p['gradient_error']:.1e}, torch's own by {p['torch_gradient_error']:.1e}; "
+            f"{'holds' if p['holds'] else 'DOES NOT HOLD'}"
+        )
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", type=int, default=64)
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=8)
     args = parser.parse_args()
-    head(f"{args.models} networks with convolution, norm and dropout: the stack against the DataLoader loop")
+    head(f"{args.models} networks with convolution, norm and dropout: fleets against the DataLoader loop")
     torch.set_num_threads(1)
-    tasks = data(args.models)
-    first = next(iter(tasks.values()))
-    steps = args.models * args.epochs * -(-ROWS // BATCH)
+    tasks, cores = data(args.models), machine.cores()
+    chosen = trained(tasks, 1).summary().engines
+    say(f"the planner's choice: {'; '.join(chosen.values())}\n")
+    turns = arms(tasks, args.epochs)
     rounds = []
     for _ in range(args.rounds):
-        loop = loader_loop(Net, first, BATCH, args.epochs)
-        trained = fleet.fit(Net, tasks, epochs=args.epochs, batch_size=BATCH, engine="stacked", workers=1)
-        rounds.append((loop, trained.summary().seconds / steps))
-        say(f"loop {1e6 * loop:7.0f} µs, stack {1e6 * rounds[-1][1]:6.0f} µs a step of one model")
-    found = ratio([math.log(loop / stack) for loop, stack in rounds])
-    two = dict(list(tasks.items())[:2])
-    proof = fleet.fit(Net, two, epochs=args.epochs, batch_size=BATCH, engine="stacked", prove=2).summary().proof
-    for p in proof:
-        say(f"last loss of {p['key']}: {p['loss']:.6f}, the plain loop's {p['loop_loss']:.6f}; holds: {p['holds']}")
-    summary = f"{found.value:.1f}× ({span(found, 1)}), one core, {args.models} models in stacks of {WIDTH}"
+        rounds.append({name: take() for name, take in turns.items()})
+        say("  ".join(f"{name} {1e6 * seconds:.0f} µs" for name, seconds in rounds[-1].items()))
+    say()
+    figures: dict[str, Any] = {}
+    for count in dict.fromkeys((1, cores)):
+        for name in ENGINES:
+            loop, own = f"DataLoader loop, {count} threads", f"{name}, {count} workers"
+            figures[own] = ratio([math.log(each[loop] / each[own]) for each in rounds])
+            say(f"{own}: {figures[own].value:5.1f}× ({span(figures[own], 1)}) the {loop}")
+    proof = proofs(tasks, args.epochs)
+    one, all_ = ([figures[f"{name}, {count} workers"] for name in ENGINES] for count in (1, cores))
+    summary = (
+        f"native engine {one[0].value:.0f}× ({span(one[0], 0)}) on one core, {all_[0].value:.0f}× ({span(all_[0], 0)}) "
+        f"on {cores}; stacked engine {one[1].value:.1f}× and {all_[1].value:.1f}×; {args.models} models"
+    )
     say(summary)
-    save(NAME, summary, {"times": found, "proof": list(proof)}, rounds)
+    save(NAME, summary, {**figures, "planner": dict(chosen), "proof": proof}, rounds)
 
 
 if __name__ == "__main__":

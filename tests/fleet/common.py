@@ -21,7 +21,7 @@ def mlp() -> nn.Module:
 
 
 class Convolution(nn.Module):
-    """What the kernel does not know."""
+    """A convolution with a norm, dropout, and a forward of its own."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -32,6 +32,19 @@ class Convolution(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         out: torch.Tensor = self.last(self.drop(torch.relu(self.norm(self.conv(x.unsqueeze(1))))).flatten(1))
+        return out
+
+
+class Branched(nn.Module):
+    """What the kernel does not know: two ways from input to output."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = Convolution()
+        self.past = nn.Linear(FEATURES, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.conv(x) + self.past(x)
         return out
 
 

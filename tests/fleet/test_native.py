@@ -11,14 +11,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
-from torch.nn import functional
 
 from hasten.fleet import naive
 from hasten.fleet.loop import LoopTrainer, drive, fresh
 from hasten.fleet.losses import KINDS
 from hasten.fleet.native import build
-from hasten.fleet.native.chain import NotAChain, chain_of
 from hasten.fleet.native.engine import NativeTrainer
+from hasten.fleet.native.reader import chain_of
 from hasten.fleet.planner import difference, flat_gradient
 from hasten.fleet.recipe import EarlyStop, Recipe
 from hasten.fleet.state import Layout
@@ -114,6 +113,20 @@ def test_gradients_of_any_widths(widths: list[int], rows: int, bias: bool) -> No
     same_gradient(nn.Sequential(*layers), Recipe(batch_size=64 if rows <= 64 else 128), widths[0], widths[-1], rows)
 
 
+@pytest.mark.parametrize("isa", ISAS)
+def test_the_clipped_norm_holds_no_other_layer(isa: str) -> None:
+    """Layers of unlike widths share the space in which their weights are transposed."""
+    recipe = Recipe(lr=0.01, epochs=1, batch_size=16, clip=0.05, optimizer="sgd")
+    torch.manual_seed(0)
+    widths = itertools.pairwise((7, 20, 40, 24, 10))
+    module = nn.Sequential(*(part for a, b in widths for part in (nn.Linear(a, b), nn.Tanh()))).train()
+    task = job(7, 10, 64, recipe)
+    native, loop, layout = both(module, task, recipe, isa)
+    ours = drive(task, fresh(module, layout, recipe), recipe, native)
+    theirs = drive(task, fresh(module, layout, recipe), recipe, loop)
+    assert np.allclose(ours.flat[0], theirs.flat[0], atol=1e-8)
+
+
 @pytest.mark.parametrize("options", [
     {"optimizer": "sgd"}, {"optimizer": "sgd", "momentum": 0.9, "weight_decay": 0.01},
     {"optimizer": "sgd", "momentum": 0.9, "nesterov": True}, {"optimizer": "adam", "weight_decay": 0.01},
@@ -141,40 +154,6 @@ def test_running_statistics_of_a_batch_norm() -> None:
     theirs = drive(task, fresh(module, layout, recipe), recipe, loop)
     assert np.allclose(ours.flat[0, layout.trained :], theirs.flat[0, layout.trained :], atol=1e-5)
     assert ours.flat[0, -1] == 8  # batches seen; with a bias before it, its noise would be in the running mean
-
-
-class Functional(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.a, self.b = nn.Linear(6, 5), nn.Linear(5, 1)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        out: torch.Tensor = self.b(functional.gelu(self.a(torch.flatten(x, 1)))).squeeze(-1)
-        return out
-
-
-def test_a_module_with_a_forward_of_its_own_is_read() -> None:
-    chain = chain_of(Functional(), (2, 3))
-    assert [layer.kind for layer in chain.layers] == [0, 1, 0] and (chain.inputs, chain.outputs) == (6, 1)
-
-
-class Residual(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.a = nn.Linear(6, 6)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        out: torch.Tensor = self.a(x) + x
-        return out
-
-
-@pytest.mark.parametrize("module", [
-    Residual(), nn.Sequential(nn.Conv1d(1, 1, 3)), nn.Sequential(nn.ReLU()), nn.Sequential(nn.Linear(6, 6),
-    nn.Softmax(1)), nn.Sequential(nn.Linear(5, 6)), nn.Sequential(nn.Linear(6, 4), nn.LayerNorm(2)),
-nn.Sequential(nn.Linear(6, 1)).requires_grad_(False), ], ids=lambda m: repr(m).replace("\n", "")[:40])  # fmt: skip
-def test_what_is_no_chain_is_refused(module: nn.Module) -> None:
-    with pytest.raises(NotAChain):
-        chain_of(module, (6,))
 
 
 def test_without_a_compiler_there_is_an_error_that_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:

@@ -9,16 +9,18 @@ import subprocess
 import sys
 import time
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from torch import nn
 
 from hasten import fleet
 from hasten.core.errors import HastenError, UsageError
 from hasten.fleet.state import DONE, State
 from hasten.fleet.store import Store
-from tests.fleet.common import mlp, ragged, weights
+from tests.fleet.common import Convolution, mlp, ragged, weights
 
 ROOT = Path(__file__).parents[2]
 
@@ -98,23 +100,23 @@ SCRIPT = """
 import sys, torch
 torch.set_num_threads(1)
 from hasten import fleet
-from tests.fleet.common import mlp, ragged
-fleet.fit(mlp, ragged(6, 200), epochs=40, batch_size=8, engine=sys.argv[1], workers=int(sys.argv[3]),
+from tests.fleet.common import *
+fleet.fit(globals()[sys.argv[4]], ragged(6, 200), epochs=40, batch_size=8, engine=sys.argv[1], workers=int(sys.argv[3]),
           stop=fleet.EarlyStop(patience=30), journal=sys.argv[2])
 """
 
 
-def run(engine: str, folder: Path, workers: int) -> subprocess.Popen[bytes]:
+def run(engine: str, folder: Path, workers: int, make: str) -> subprocess.Popen[bytes]:
     env = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'src'}", "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen([sys.executable, "-c", SCRIPT, engine, str(folder), str(workers)], env=env, cwd=ROOT)
+    return subprocess.Popen([sys.executable, "-c", SCRIPT, engine, str(folder), str(workers), make], env=env, cwd=ROOT)
 
 
-def kill_again_and_again(engine: str, folder: Path, kills: int) -> int:
+def kill_again_and_again(engine: str, folder: Path, kills: int, make: str) -> int:
     """Kill the run at random moments after it has begun to train; how many kills met it alive."""
     met = 0
     moments = random.Random(0)
     for i in range(kills):
-        process = run(engine, folder, 1 + i % 2)
+        process = run(engine, folder, 1 + i % 2, make)
         deadline = time.monotonic() + 100
         before = looks(folder)
         while process.poll() is None and looks(folder) in (0, before) and time.monotonic() < deadline:
@@ -134,11 +136,11 @@ def looks(folder: Path) -> int:
         return 0
 
 
-def killed(engine: str, tmp_path: Path, kills: int) -> None:
+def killed(engine: str, tmp_path: Path, kills: int, make: Callable[[], nn.Module] = mlp) -> None:
     options = {"epochs": 40, "batch_size": 8, "engine": engine, "stop": fleet.EarlyStop(patience=30)}
-    whole = fleet.fit(mlp, ragged(6, 200), **options)
-    assert kill_again_and_again(engine, tmp_path / "j", kills) >= 1
-    again = fleet.fit(mlp, ragged(6, 200), **options, workers=2, journal=tmp_path / "j")
+    whole = fleet.fit(make, ragged(6, 200), **options)
+    assert kill_again_and_again(engine, tmp_path / "j", kills, make.__name__) >= 1
+    again = fleet.fit(make, ragged(6, 200), **options, workers=2, journal=tmp_path / "j")
     assert weights(again) == weights(whole)
     mine, theirs = ({r.key: (r.loss, r.held, r.epochs) for r in f.summary().rows} for f in (again, whole))
     assert mine == theirs
@@ -149,9 +151,11 @@ def test_killed_once_and_resumed(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("engine", ["native", "stacked", "loop"])
-def test_killed_ten_times_and_resumed(engine: str, tmp_path: Path) -> None:
-    killed(engine, tmp_path, 10)
+@pytest.mark.parametrize(
+    ("engine", "make"), [("native", mlp), ("native", Convolution), ("stacked", mlp), ("loop", mlp)]
+)
+def test_killed_ten_times_and_resumed(engine: str, make: Callable[[], nn.Module], tmp_path: Path) -> None:
+    killed(engine, tmp_path, 10, make)
 
 
 def test_a_worker_that_dies_takes_only_its_model_with_it() -> None:

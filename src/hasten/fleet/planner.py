@@ -16,8 +16,9 @@ from hasten.fleet.loop import LoopTrainer, fresh
 from hasten.fleet.losses import Loss
 from hasten.fleet.modules import Factory, signature
 from hasten.fleet.native.build import NoCompiler, kernel
-from hasten.fleet.native.chain import Chain, NotAChain, chain_of
+from hasten.fleet.native.chain import Chain
 from hasten.fleet.native.engine import NativeTrainer
+from hasten.fleet.native.reader import NotAChain, chain_of
 from hasten.fleet.recipe import Recipe
 from hasten.fleet.state import Layout
 from hasten.fleet.tasks import Job

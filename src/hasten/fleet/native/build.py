@@ -15,7 +15,9 @@ from pathlib import Path
 from hasten.core.errors import HastenError
 from hasten.measure import machine
 
-SOURCES = ("kernel.cpp", "model.inc", "door.inc")
+SOURCES = (
+    "kernel.cpp", "lanes.inc", "workspace.inc", "rows.inc", "lane_passes.inc", "model.inc", "door.inc",
+)  # fmt: skip
 FLAGS = ("-std=c++17", "-O3", "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-shared", "-w")
 TARGETS = {  # best first; each with the processor's flags it needs and the compiler's
     "avx512": (
@@ -103,8 +105,13 @@ class Op(ctypes.Structure):
 
     _fields_ = (
         *((name, ctypes.c_int32) for name in ("kind", "inputs", "outputs", "act")),
-        *((name, ctypes.c_float) for name in ("p", "eps", "momentum", "spare")),
+        *((name, ctypes.c_float) for name in ("p", "eps", "momentum")),
+        ("span", ctypes.c_int32),
         *((name, ctypes.c_int64) for name in ("weight", "bias", "mean", "var", "counter")),
+        *(
+            (name, ctypes.c_int32)
+            for name in ("lanes", "channels", "filters", "taps", "stride", "dilation", "pad", "groups")
+        ),
     )
 
 

@@ -13,6 +13,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <new>
+#include <type_traits>
 #include <vector>
 
 #if defined(__x86_64__)
@@ -37,6 +38,7 @@
 typedef float vf __attribute__((vector_size(VB)));
 typedef float vu __attribute__((vector_size(VB), aligned(4), may_alias));
 typedef int32_t vi __attribute__((vector_size(VB)));
+typedef uint32_t vw __attribute__((vector_size(VB)));
 static constexpr long VL = VB / 4;
 
 // Every buffer begins on a cache line: where an array lies must not decide how a loop over it is cut into vectors, since
@@ -64,6 +66,15 @@ static inline vf root(vf x) {
     for (long i = 0; i < VL; i++) t[i] = sqrtf(t[i]);
     return load(t);
 }
+static inline vf square_root(vf x) {
+#if defined(__AVX512F__)
+    return (vf)_mm512_sqrt_ps((__m512)x);
+#elif defined(__AVX__)
+    return (vf)_mm256_sqrt_ps((__m256)x);
+#else
+    return root(x);
+#endif
+}
 static inline float sum(vf v) {
 #if defined(__AVX512F__)
     return _mm512_reduce_add_ps((__m512)v);
@@ -87,16 +98,19 @@ struct Flushed {
 
 // -- what Python hands over -------------------------------------------------------------------------------------------
 
-enum Kind : int32_t { LINEAR, ACTIVATION, DROPOUT, LAYERNORM, BATCHNORM };
+enum Kind : int32_t { LINEAR, ACTIVATION, DROPOUT, LAYERNORM, BATCHNORM, CONV, TURN };
 enum Act : int32_t { NONE, RELU, LEAKY, ELU, SELU, GELU, GELU_TANH, SILU, SIGMOID, TANH };
 enum LossKind : int32_t { MSE, MAE, HUBER, QUANTILE, CROSS_ENTROPY, BCE };
 enum Optimizer : int32_t { SGD, ADAM, ADAMW };
 
 struct Op {  // offsets count floats in the flat row, -1 where there is none
     int32_t kind, in, out, act;
-    float p, eps, momentum, spare;
+    float p, eps, momentum;
+    int32_t span;  // of a norm: features it takes together (a layer norm), features of a channel (a batch norm)
     int64_t weight, bias, mean, var;  // running mean and variance of a batch norm
     int64_t counter;
+    int32_t lanes;  // whether it sees rows side by side (lanes.inc); of TURN: whether it makes them so
+    int32_t channels, filters, taps, stride, dilation, pad, groups;  // of a convolution
 };
 
 struct Config {
@@ -104,19 +118,57 @@ struct Config {
     float loss_parameter, momentum, beta1, beta2, eps, clip;  // clip <= 0: none
 };
 
+static inline vf shuffled(vf a, vf b, vi from) {
+#if defined(__clang__)
+    vf r;
+    for (int i = 0; i < VL; i++) r[i] = from[i] < VL ? a[from[i]] : b[from[i] - VL];
+    return r;
+#else
+    return __builtin_shuffle(a, b, from);
+#endif
+}
+
 // -- random numbers: Philox4x32-10, the same as streams.py ------------------------------------------------------------
 
+typedef uint64_t vq __attribute__((vector_size(VB)));
+static constexpr int HALF = VL / 2;
+
+static inline vq multiplied(vq a, vq b) {  // the lower halves, to whole numbers
+#if defined(__AVX512F__)
+    return (vq)_mm512_mul_epu32((__m512i)a, (__m512i)b);
+#elif defined(__AVX2__)
+    return (vq)_mm256_mul_epu32((__m256i)a, (__m256i)b);
+#elif defined(__SSE2__) && !defined(__AVX__)
+    return (vq)_mm_mul_epu32((__m128i)a, (__m128i)b);
+#else
+    return (a & 0xFFFFFFFFu) * (b & 0xFFFFFFFFu);
+#endif
+}
+static inline vf zipped(vq a, vq b, int from) {  // a[from], b[from], a[from + 1], ...
+    vi at;
+    for (int i = 0; i < VL; i++) at[i] = 2 * from + i / 4 * 2 + i % 2 + (i & 2 ? VL : 0);
+    return shuffled((vf)a, (vf)b, at);
+}
+// 16 blocks of 4 words. What stands in the upper halves of the numbers does not matter.
 static void philox(uint64_t stream, uint32_t block, uint32_t step, uint32_t epoch, uint32_t purpose, uint32_t* out) {
-    enum { W = 16 };
-    uint32_t c0[W], c1[W], c2[W], c3[W], k0 = (uint32_t)stream, k1 = (uint32_t)(stream >> 32);
-    for (int i = 0; i < W; i++) c0[i] = block + i, c1[i] = step, c2[i] = epoch, c3[i] = purpose;
+    enum { N = 16 / HALF };
+    vq c0[N], c1[N], c2[N], c3[N], k0 = (vq){} + (uint32_t)stream, k1 = (vq){} + (stream >> 32);
+    for (int n = 0; n < N; n++) {
+        vq each;
+        for (int i = 0; i < HALF; i++) each[i] = n * HALF + i;
+        c0[n] = each + block;
+        c1[n] = (vq){} + step, c2[n] = (vq){} + epoch, c3[n] = (vq){} + purpose;
+    }
     for (int r = 0; r < 10; r++, k0 += 0x9E3779B9u, k1 += 0xBB67AE85u)
-        for (int i = 0; i < W; i++) {
-            uint64_t a = (uint64_t)0xD2511F53u * c0[i], b = (uint64_t)0xCD9E8D57u * c2[i];
-            uint32_t n0 = (uint32_t)(b >> 32) ^ c1[i] ^ k0, n2 = (uint32_t)(a >> 32) ^ c3[i] ^ k1;
-            c0[i] = n0, c1[i] = (uint32_t)b, c2[i] = n2, c3[i] = (uint32_t)a;
+        for (int n = 0; n < N; n++) {
+            const vq a = multiplied((vq){} + 0xD2511F53u, c0[n]), b = multiplied((vq){} + 0xCD9E8D57u, c2[n]);
+            c0[n] = (b >> 32) ^ c1[n] ^ k0, c2[n] = (a >> 32) ^ c3[n] ^ k1, c1[n] = b, c3[n] = a;
         }
-    for (int i = 0; i < W; i++) out[4 * i] = c0[i], out[4 * i + 1] = c1[i], out[4 * i + 2] = c2[i], out[4 * i + 3] = c3[i];
+    for (int n = 0; n < N; n++) {
+        const vq low = (c0[n] & 0xFFFFFFFFu) | c1[n] << 32, high = (c2[n] & 0xFFFFFFFFu) | c3[n] << 32;
+        save((float*)out + 4 * HALF * n, zipped(low, high, 0));
+        save((float*)out + 4 * HALF * n + VL, zipped(low, high, HALF / 2));
+    }
 }
 
 static void words(uint64_t stream, long count, uint32_t purpose, uint32_t epoch, uint32_t step, uint32_t* out) {
@@ -280,15 +332,6 @@ static inline void product(
 }
 static constexpr auto NOTHING = [](long, vf) {};
 
-static inline vf shuffled(vf a, vf b, vi from) {
-#if defined(__clang__)
-    vf r;
-    for (int i = 0; i < VL; i++) r[i] = from[i] < VL ? a[from[i]] : b[from[i] - VL];
-    return r;
-#else
-    return __builtin_shuffle(a, b, from);
-#endif
-}
 // One VL by VL block: in log2(VL) steps, rows a distance of S apart exchange blocks of S numbers.
 template <int S>
 static inline __attribute__((always_inline)) void exchange(vf* r) {
@@ -301,14 +344,15 @@ static inline __attribute__((always_inline)) void exchange(vf* r) {
         }
     if constexpr (S > 1) exchange<S / 2>(r);
 }
-static void transpose(const float* from, long rows, long cols, long ldf, float* to, long ldt) {
+template <class T>  // of 4 bytes
+static void transpose(const T* from, long rows, long cols, long ldf, T* to, long ldt) {
     const long whole_rows = rows / VL * VL, whole_cols = cols / VL * VL;
     for (long i = 0; i < whole_rows; i += VL)
         for (long j = 0; j < whole_cols; j += VL) {
             vf r[VL];
-            for (int k = 0; k < VL; k++) r[k] = load(from + (i + k) * ldf + j);
+            for (int k = 0; k < VL; k++) r[k] = load((const float*)(from + (i + k) * ldf + j));
             exchange<VL / 2>(r);
-            for (int k = 0; k < VL; k++) save(to + (j + k) * ldt + i, r[k]);
+            for (int k = 0; k < VL; k++) save((float*)(to + (j + k) * ldt + i), r[k]);
         }
     for (long i = 0; i < rows; i++)
         for (long j = i < whole_rows ? whole_cols : 0; j < cols; j++) to[j * ldt + i] = from[i * ldf + j];
@@ -319,5 +363,9 @@ static inline void copy(float* to, const float* from, long n) {
     for (; k < n; k++) to[k] = from[k];
 }
 
+#include "lanes.inc"
+#include "workspace.inc"
+#include "rows.inc"
+#include "lane_passes.inc"
 #include "model.inc"
 #include "door.inc"

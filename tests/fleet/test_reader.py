@@ -1,0 +1,92 @@
+"""Which modules the kernel reads as a chain, however their forward is written, and which it refuses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from hasten.fleet.native.chain import ACTIVATION, CONV, DROPOUT, LINEAR, TURN
+from hasten.fleet.native.reader import NotAChain, chain_of
+
+
+class Own(nn.Module):
+    """A forward of its own over one convolution and one linear layer. X: (rows, 6)."""
+
+    def __init__(self, forward: Callable[[nn.Module, torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.conv, self.lin, self.flat, self.drop = nn.Conv1d(1, 2, 3), nn.Linear(8, 1), nn.Linear(6, 8), nn.Dropout()
+        self.own = forward
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.own(self, x)
+
+
+def kinds(module: nn.Module, row: tuple[int, ...] = (6,)) -> list[int]:
+    return [layer.kind for layer in chain_of(module, row).layers]
+
+
+def test_a_perceptron_with_a_forward_of_its_own() -> None:
+    module = Own(lambda m, x: m.lin(functional.gelu(m.flat(torch.flatten(x, 1)))).squeeze(-1))
+    chain = chain_of(module, (2, 3))
+    assert kinds(module, (2, 3)) == [LINEAR, ACTIVATION, LINEAR] and (chain.inputs, chain.outputs) == (6, 1)
+
+
+@pytest.mark.parametrize("forward", [
+    lambda m, x: m.lin(m.conv(x.unsqueeze(1)).flatten(1)),
+    lambda m, x: m.lin(m.conv(x.unsqueeze(-2)).flatten(start_dim=1)),
+    lambda m, x: m.lin(torch.flatten(m.conv(x[:, None]), 1, 2)),
+    lambda m, x: m.lin(m.conv(x[:, None, :]).view(x.size(0), -1)),
+    lambda m, x: m.lin(m.conv(x.view(-1, 1, 6)).reshape(-1, 8)),
+    lambda m, x: m.lin(m.conv(x.reshape(x.shape[0], 1, x.shape[1])).view((x.size()[0], 8))),
+    lambda m, x: m.lin(m.conv(torch.unsqueeze(x, 1)).flatten(1)),
+])  # fmt: skip
+def test_a_convolution_however_its_rows_are_shaped(forward: Callable[..., torch.Tensor]) -> None:
+    module = Own(forward)
+    assert module(torch.zeros(3, 6)).shape == (3, 1)
+    assert kinds(module) == [TURN, CONV, TURN, LINEAR]
+
+
+def test_relu_joins_the_convolution_and_dropout_stays_on_its_side() -> None:
+    module = Own(lambda m, x: m.lin(m.drop(torch.relu(m.conv(x[:, None])).flatten(1))))
+    assert kinds(module) == [TURN, CONV, DROPOUT, TURN, LINEAR]
+
+
+@pytest.mark.parametrize("forward", [
+    lambda m, x: m.flat(x) + x.sum(),
+    lambda m, x: m.lin(m.conv(x.unsqueeze(1)).flatten(1)) + m.lin(m.flat(x)),
+    lambda m, x: m.lin(m.conv(x.unsqueeze(1)).transpose(1, 2).flatten(1)),
+    lambda m, x: m.conv(x.unsqueeze(1)),
+    lambda m, x: m.lin(m.conv(x.unsqueeze(0)).flatten(1)),
+    lambda m, x: m.lin(m.conv(x.unsqueeze(1)).flatten()),
+    lambda m, x: m.lin(m.conv(x.unsqueeze(1)).view(2, -1)),
+    lambda m, x: m.lin(m.flat(x)[:, :4].flatten(1)),
+    lambda m, x: m.lin(m.flat(x) * x.size(0)),
+    lambda m, x: m.lin(m.flat(x)) if x.sum() > 0 else m.lin(x),
+    lambda m, x: (m.flat(x), x),
+    lambda m, x: m.flat(m.flat(x)[:, None].view(-1, 2, 4)),
+])  # fmt: skip
+def test_a_forward_that_is_no_chain_is_refused(forward: Callable[..., torch.Tensor]) -> None:
+    with pytest.raises(NotAChain):
+        chain_of(Own(forward), (6,))
+
+
+@pytest.mark.parametrize(("module", "row"), [
+    (nn.Sequential(nn.Conv1d(1, 1, 3)), (6,)), (nn.Sequential(nn.ReLU()), (6,)),
+    (nn.Sequential(nn.Linear(6, 6), nn.Softmax(1)), (6,)), (nn.Sequential(nn.Linear(5, 6)), (6,)),
+    (nn.Sequential(nn.Linear(6, 4), nn.LayerNorm(2)), (6,)),
+    (nn.Sequential(nn.Linear(6, 1)).requires_grad_(False), (6,)),
+    (nn.Sequential(nn.Linear(6, 1)), (2, 6)), (nn.Sequential(nn.Conv1d(2, 1, 7), nn.Flatten()), (2, 6)),
+    (nn.Sequential(nn.Conv1d(2, 1, 3, padding=1, padding_mode="circular"), nn.Flatten()), (2, 6)),
+    (nn.Sequential(nn.Conv1d(3, 1, 3), nn.Flatten()), (2, 6)),
+    (nn.Sequential(nn.Conv1d(2, 1, 3), nn.Flatten(0)), (2, 6)),
+    (nn.Sequential(nn.BatchNorm1d(6), nn.Flatten(), nn.Linear(12, 1)), (2, 6)),
+    (nn.Sequential(nn.MaxPool1d(2), nn.Flatten(), nn.Linear(6, 1)), (2, 6)),
+    (nn.Sequential(nn.Dropout1d(), nn.Flatten(), nn.Linear(12, 1)), (2, 6)),
+], ids=lambda m: repr(m).replace("\n", "")[:60])  # fmt: skip
+def test_what_is_no_chain_is_refused(module: nn.Module, row: tuple[int, ...]) -> None:
+    with pytest.raises(NotAChain):
+        chain_of(module, row)
