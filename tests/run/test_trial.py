@@ -66,6 +66,7 @@ class Canned(TrialRoom):
 
     def __init__(self, outcomes: list[Outcome]) -> None:
         self.outcomes = outcomes
+        self.step_seconds = 0.01
         self.orders: list[tuple[int, int]] = []
 
     def _by_two(self, without: Any, with_: Any, pairs: Pairs, end: float, order: tuple[int, int]) -> str:

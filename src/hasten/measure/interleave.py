@@ -28,8 +28,11 @@ FALSE_CLAIMS = ALL_WON + (len(LOOKS) - 1) * (FASTER_AT_LOOK + SLOWER_AT_LOOK)  #
 CHILDREN_DIFFER = 0.01  # two copies of a process may differ by this: their memory lies elsewhere
 EQUAL = 0.01  # an interval within ±1 % says "no difference"
 TURNS_LOOKS = (5, *LOOKS[2:])  # of either of the two trials that children in turns need, which must agree …
+TURNS_LOOKS_LONG = (4, 12, 17)  # … where steps are long and few pairs must do …
 TURNS_AT_LOOK = 1e-3  # … so that each may err more often
-FALSE_CLAIMS_IN_TURNS = (2.0 ** -TURNS_LOOKS[0] + 2 * (len(TURNS_LOOKS) - 1) * TURNS_AT_LOOK) ** 2
+FALSE_CLAIMS_IN_TURNS = max(
+    (2.0 ** -looks[0] + 2 * (len(looks) - 1) * TURNS_AT_LOOK) ** 2 for looks in (TURNS_LOOKS, TURNS_LOOKS_LONG)
+)
 FUTILE = (6, 9)  # pairs after which a trial without any sign of a gain is given up (no claim is made by that)
 REPORT_LEVEL = 0.99
 

@@ -14,7 +14,15 @@ from hasten.core.errors import Unsuited
 from hasten.core.interval import Interval
 from hasten.core.remedy import Grain, Remedy, Seam, Undo, undo_all
 from hasten.core.trace import Trace
-from hasten.measure.interleave import LOOKS, TURNS_LOOKS, Outcome, Pairs, TurnPairs, coin_flips
+from hasten.measure.interleave import (
+    LOOKS,
+    TURNS_LOOKS,
+    TURNS_LOOKS_LONG,
+    Outcome,
+    Pairs,
+    TurnPairs,
+    coin_flips,
+)
 from hasten.run.again import Looking, seen_again
 from hasten.seams import fork
 from hasten.seams.apply import Switchboard
@@ -81,8 +89,12 @@ class TrialRoom:
         if remedy.grain is Grain.STEP:
             steps = warm + 2 * LOOKS[0] * (1 + settle)
         else:
-            steps = 2 * 2 * (max(warm, settle) + TURNS_LOOKS[0])
+            steps = 2 * 2 * (max(warm, settle) + self._turn_looks[0])
         return steps * self.step_seconds + remedy.one_off_seconds
+
+    @property
+    def _turn_looks(self) -> tuple[int, ...]:
+        return TURNS_LOOKS if self.step_seconds < LONG_STEP else TURNS_LOOKS_LONG
 
     def _settle(self, remedies: list[Remedy]) -> int:
         """Steps after a switch that are not timed; one is enough where steps are long."""
@@ -96,7 +108,7 @@ class TrialRoom:
         start = time.monotonic()
         changed = [r for r in (*without, *with_) if (r in without) != (r in with_)]
         stepwise = all(r.grain is Grain.STEP for r in changed)
-        pairs = Pairs() if stepwise else TurnPairs()
+        pairs = Pairs() if stepwise else TurnPairs(looks=self._turn_looks)
         if stepwise:
             why = self._stepwise(without, with_, pairs, seconds)
         else:
@@ -178,7 +190,7 @@ class TrialRoom:
         why = self._by_two(without, with_, pairs, start + seconds, (WITHOUT, WITH))
         if pairs.outcome not in (Outcome.FASTER, Outcome.SLOWER):
             return why
-        again = TurnPairs()
+        again = TurnPairs(looks=pairs.looks)
         took = time.monotonic() - start
         end = max(start + seconds, time.monotonic() + CONFIRMING * took)
         why = self._by_two(without, with_, again, end, (WITH, WITHOUT))
