@@ -108,7 +108,7 @@ def _element_wise(transform: Any) -> list[Callable[[Any], Any]]:
         raise NotGatherable("its transforms are not ToTensor and Normalize of torchvision")
     if getattr(transform, "transforms", None) is not None and type(transform).__name__ != "Compose":
         raise NotGatherable("its transforms are not a plain Compose")
-    steps: list[Callable[[Any], Any]] = [lambda x: x.to(torch.get_default_dtype()).div(255)]
+    steps: list[Callable[[Any], Any]] = [lambda x: x.to(torch.get_default_dtype()).div_(255)]  # of a copy: x is uint8
     for stage, name in zip(chain[1:], names[1:], strict=True):
         if name != "Normalize":
             raise NotGatherable(f"{name} is not element-wise")
@@ -144,6 +144,9 @@ def _rows(indices: Sequence[Any], length: int) -> Any:
     if rows.dim() != 1 or rows.dtype not in (torch.int64, torch.int32):
         raise NotGatherable("its sampler gives no row numbers")
     rows = rows.to(torch.int64)
-    if rows.numel() and (int(rows.min()) < -length or int(rows.max()) >= length):
+    if not rows.numel():
+        return rows
+    least, most = torch.stack(rows.aminmax()).tolist()
+    if least < -length or most >= length:
         raise NotGatherable("a row beyond the dataset")
-    return torch.where(rows < 0, rows + length, rows)
+    return rows if least >= 0 else torch.where(rows < 0, rows + length, rows)
