@@ -94,7 +94,7 @@ def why_not() -> str:
     if threading.current_thread() is not main:
         return "the script trains in a thread of its own"
     if not _openmp_libraries():
-        return "torch's OpenMP library was not found"
+        return "torch's OpenMP runtime cannot be paused, it is older than OpenMP 5.0"
     return why_not_private()
 
 
