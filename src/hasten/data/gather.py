@@ -61,7 +61,6 @@ def _pictures(dataset: Any) -> Gather:
     _pictures_of(dataset)
 
     def gather(indices: Sequence[Any]) -> list[Any]:
-
         data, steps = _pictures_of(dataset)
         rows = _rows(indices, len(data))
         pictures = data.index_select(0, rows)
