@@ -35,7 +35,7 @@ FORKED_STEPWISE = "fork, step by step"
 FORKED_IN_TURNS = "fork, two children in turns"
 UNIT_SECONDS = 0.02  # a turn lasts at least this long …
 WORKER_UNIT = 4  # … and this many steps where workers deliver in bursts
-CONFIRMING = 1.5  # times what a claim took may be spent on confirming it, even where that is past the trial's end
+FIRST_SHARE = 0.6  # of a trial's time may pass until two children make a claim; the rest is for the two that confirm it
 NOT_CONFIRMED = "two other children did not confirm it"
 TOO_EARLY = "the child ended before it could be timed"
 SILENT_SECONDS = 20.0  # a child that says nothing for so long (beyond its steps) is given up
@@ -187,13 +187,11 @@ class TrialRoom:
         threads lie, what is cached): the child is the unit that must be repeated.
         """
         start = time.monotonic()
-        why = self._by_two(without, with_, pairs, start + seconds, (WITHOUT, WITH))
+        why = self._by_two(without, with_, pairs, start + FIRST_SHARE * seconds, (WITHOUT, WITH))
         if pairs.outcome not in (Outcome.FASTER, Outcome.SLOWER):
             return why
         again = TurnPairs(looks=pairs.looks)
-        took = time.monotonic() - start
-        end = max(start + seconds, time.monotonic() + CONFIRMING * took)
-        why = self._by_two(without, with_, again, end, (WITH, WITHOUT))
+        why = self._by_two(without, with_, again, start + seconds, (WITH, WITHOUT))
         if again.outcome is not pairs.outcome:
             pairs.outcome = Outcome.OPEN
             why = why or NOT_CONFIRMED
