@@ -133,6 +133,19 @@ def test_an_interrupted_script_says_goodbye_itself(tmp_path: Path, number: int, 
 # -- what is said ---------------------------------------------------------------------------------------------------
 
 
+def test_of_a_short_job_half_is_looked_at_and_optimizers_of_one_line_make_one_step(tmp_path: Path) -> None:
+    turns = TRAINING.replace(
+        "optimizer = torch.optim.SGD(model.parameters(), lr=0.01)",
+        "optimizers = [torch.optim.SGD(model.parameters(), lr=0.01 * i) for i in range(1, 5)]",
+    ).replace("    optimizer.step()", "    for optimizer in optimizers:\n        optimizer.step()")
+    turns = turns.replace("    optimizer.zero_grad()\n", "    model.zero_grad()\n")
+    for text in (TRAINING, turns):
+        name = script(tmp_path, text)
+        done = ours("explain", "--no-ceilings", "--json", "r.json", name, cwd=tmp_path)
+        assert "enough was seen after 20 steps" in done.stderr, done.stderr
+        assert json.loads((tmp_path / "r.json").read_text())["trace"]["predicted_steps"] == 40
+
+
 def test_a_script_that_never_trains_gets_a_clear_message(tmp_path: Path) -> None:
     done = ours("explain", script(tmp_path, "print('hello')"), cwd=tmp_path)
     assert (done.returncode, done.stdout) == (0, "hello\n")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 Gather = Callable[[Sequence[Any]], list[Any]]  # indices of a batch -> batch tensors, as default_collate gives them
 
 
@@ -41,8 +43,10 @@ def _plain(tensors: Sequence[Any]) -> None:
 
 def _select(tensors: Sequence[Any], indices: Sequence[Any]) -> list[Any]:
     _plain(tensors)
-    rows = _rows(indices, min(map(len, tensors)))
-    return [t.index_select(0, rows) for t in tensors]
+    rows, length = _rows(indices), min(map(len, tensors))
+    if not all(t.numel() for t in tensors):  # of nothing any row can be had
+        rows = _within(rows, length)
+    return _at(rows, length, lambda rows: [t.index_select(0, rows) for t in tensors])
 
 
 # module of torchvision -> classes whose __getitem__ is: picture from .data, transform; label from .targets
@@ -62,12 +66,13 @@ def _pictures(dataset: Any) -> Gather:
 
     def gather(indices: Sequence[Any]) -> list[Any]:
         data, steps = _pictures_of(dataset)
-        rows = _rows(indices, len(data))
-        pictures = data.index_select(0, rows)
+        pictures, labels = _at(
+            _rows(indices), len(data), lambda rows: [data.index_select(0, rows), _labels(dataset.targets, rows)]
+        )
         pictures = pictures.unsqueeze(1) if pictures.dim() == 3 else pictures.permute(0, 3, 1, 2).contiguous()
         for step in steps:
             pictures = step(pictures)
-        return [pictures, _labels(dataset.targets, rows)]
+        return [pictures, labels]
 
     return gather
 
@@ -128,24 +133,42 @@ def _normalize(stage: Any) -> Callable[[Any], Any]:
     return normalize
 
 
-def _rows(indices: Sequence[Any], length: int) -> Any:
-    """Indices of a batch as an int64 tensor of rows.
+def _rows(indices: Sequence[Any]) -> Any:
+    """Indices of a batch as an int64 tensor of rows; whether there are such rows is for the gather to find out.
 
     Raises:
         NotGatherable: they are not plain row numbers.
     """
     import torch
 
+    if type(indices) is list and indices and type(indices[0]) is int:
+        array = np.array(indices)  # a third of the time that torch takes
+        if array.dtype == np.int64 and array.ndim == 1:
+            return torch.from_numpy(array)
     try:
         rows = torch.as_tensor(indices)
     except (TypeError, ValueError, RuntimeError):
         raise NotGatherable("its sampler gives no row numbers") from None
     if rows.dim() != 1 or rows.dtype not in (torch.int64, torch.int32):
         raise NotGatherable("its sampler gives no row numbers")
-    rows = rows.to(torch.int64)
-    if not rows.numel():
-        return rows
-    least, most = torch.stack(rows.aminmax()).tolist()
-    if least < -length or most >= length:
+    return rows.to(torch.int64)
+
+
+def _at(rows: Any, length: int, gather: Callable[[Any], list[Any]]) -> list[Any]:
+    """``gather(rows)``, with rows counted from the end where some are; ``index_select`` knows none, and says so.
+
+    Raises:
+        NotGatherable: a row beyond the dataset.
+    """
+    try:
+        return gather(rows)
+    except IndexError:
+        return gather(_within(rows, length))
+
+
+def _within(rows: Any, length: int) -> Any:
+    import torch
+
+    if bool(((rows < -length) | (rows >= length)).any()):
         raise NotGatherable("a row beyond the dataset")
-    return rows if least >= 0 else torch.where(rows < 0, rows + length, rows)
+    return torch.where(rows < 0, rows + length, rows)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 import time
 from typing import Any
 
@@ -60,7 +59,7 @@ class Explainer:
 
     def _measure(self) -> None:
         self.growth = GrowthWatch(self.watch, self.window)
-        self.predicted = schedule.predict(sys._getframe())
+        self.predicted = schedule.expected(self.watch)
         reason = fork.why_not()
         if reason:
             self.ceilings = Ceilings(why_not=reason)

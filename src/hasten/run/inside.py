@@ -6,7 +6,6 @@ import dataclasses
 import datetime
 import os
 import shutil
-import sys
 import time
 from typing import Any
 
@@ -88,7 +87,7 @@ class Runner:
 
     def _trace(self, ended: str) -> Trace:
         trace = collect(self.watch, self.window, ended=ended)
-        predicted, source = schedule.predict(sys._getframe()) if not ended else (-1, "")
+        predicted, source = schedule.expected(self.watch) if not ended else (-1, "")
         if self.trace is not None:
             predicted, source = self.trace.predicted_steps, self.trace.steps_from
         return dataclasses.replace(trace, predicted_steps=predicted, steps_from=source)

@@ -36,9 +36,9 @@ def install(watch: Watch, patches: Patches) -> None:
         if clock.locate is not None and threading.get_ident() == clock.thread:
             frame = user_frame(_get_frame(1))
             clock.book((clock.current, frame.f_code, frame.f_lasti), clock.now() - clock.last)
-            record = watch.optimizers.get(id(optimizer))
-            if record is not None and record.place is None:
-                record.place = (frame.f_code, frame.f_lasti)
+        if watch.beginning is not None and threading.get_ident() == clock.thread:
+            frame = user_frame(_get_frame(1))
+            watch.beginning.place = (frame.f_code, frame.f_lasti)
         try:
             watch.optimizer_left(optimizer)
         except Exception as error:

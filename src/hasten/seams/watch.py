@@ -111,7 +111,7 @@ class Watch:
         self.step_started = self.clock.now()
         self._pending = [0] * WIDTH
         self._pending_count = 0
-        self._beginning: OptimizerRecord | None = None
+        self.beginning: OptimizerRecord | None = None
         self._patience = BACKWARDS_WITHOUT_OPTIMIZER
 
     # -- the beat ------------------------------------------------------------------------------------------------
@@ -128,7 +128,7 @@ class Watch:
             record = self.optimizers[id(optimizer)] = OptimizerRecord(weakref.ref(optimizer))
             if self.new_target is not None:
                 self.new_target("optimizer", optimizer)
-            self._beginning = record  # the model is known at the end: a closure calls it only now
+            self.beginning = record  # the model is known at the end: a closure calls it only now
         elif record is not self.succession.newest:
             self.succession.returns += 1
         record.steps += 1
@@ -148,8 +148,8 @@ class Watch:
             return
         if not self.light:
             clock.leave()
-        if self._beginning is not None:
-            record, self._beginning = self._beginning, None
+        if self.beginning is not None:
+            record, self.beginning = self.beginning, None
             if record.optimizer is optimizer:
                 self.succession.begin(record, optimizer, reversed(self.models.values()))
         key = id(optimizer)

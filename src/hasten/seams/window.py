@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import resource
 import time
@@ -11,6 +12,7 @@ from typing import Any
 
 from hasten.core.trace import Usage
 from hasten.measure.machine import cores
+from hasten.seams import schedule
 from hasten.seams.forward import ForwardSeam
 from hasten.seams.locate import SampleKey
 from hasten.seams.opens import Opens
@@ -20,6 +22,7 @@ from hasten.seams.watch import Watch
 WARM = 3  # steps before the window: imports, first allocations, discovery of modules
 LEAST_STEPS = 12  # a window has at least this many steps …
 LEAST_SECONDS = 2.0  # … and seconds,
+SHORT_JOB = 0.5  # of the steps to come, where that is less,
 MOST_SECONDS = 10.0  # unless it takes longer than this; twice that while an epoch ends that loader workers feed
 HERTZ = 200.0  # stack samples per second inside the window
 HERTZ_AFTER = 40.0  # and after it, for growth and for phases between epochs
@@ -68,6 +71,7 @@ class Window:
         self.closed_at = 0
         self.opens = Opens(watch)
         self._mark: _Mark | None = None
+        self._half = math.inf  # of all steps that the script will take, where that is known
         self._late_start = 0
         watch.at_step = self._step
         watch.next_call = 1
@@ -98,7 +102,8 @@ class Window:
             watch.clock.device.read()
         elapsed = time.perf_counter() - self._mark.wall
         steps = watch.steps - self.opened_at
-        if (steps >= LEAST_STEPS and elapsed >= LEAST_SECONDS) or elapsed >= MOST_SECONDS:
+        enough = elapsed >= LEAST_SECONDS or watch.steps >= self._half
+        if (steps >= LEAST_STEPS and enough) or elapsed >= MOST_SECONDS:
             if elapsed < 2 * MOST_SECONDS and may_wait(watch):
                 return
             self.close()
@@ -116,6 +121,8 @@ class Window:
             self.watch.sampler.start(HERTZ)
             self.opens.start()
         self._watch_device()
+        steps, _ = schedule.expected(self.watch)
+        self._half = SHORT_JOB * steps if steps > 0 else math.inf
         self._mark = _Mark.now()
 
     def _watch_device(self) -> None:
