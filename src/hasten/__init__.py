@@ -33,6 +33,7 @@ _HOMES = {
     "FlushDenormals": "hasten.rules.m305_denormals",
     "Threads": "hasten.rules.m306_threads",
     "Allocator": "hasten.rules.m307_page_faults",
+    "PreloadedAllocator": "hasten.rules.m307_page_faults",
     "AnomalyOff": "hasten.rules.m308_anomaly_mode",
     "ForeachOptimizer": "hasten.rules.o401_loop_optimizer",
     "FusedOptimizer": "hasten.rules.o402_unfused_optimizer",

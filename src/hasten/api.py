@@ -93,14 +93,19 @@ def run(
         "script": os.fspath(script),
         "script_sha256": identity,
     }
+    environment: dict[str, str] = {}
     if plan is not None:
         loaded = plan if isinstance(plan, Plan) else Plan.load(plan)
         loaded.check(identity, machine.versions(), machine.machine())
         from hasten.core.codec import encode
+        from hasten.rules import remedy_types
 
         config["plan"] = encode(loaded)
+        for step in loaded.steps:
+            kind = remedy_types().get(step.remedy)
+            environment |= kind(**step.settings).environment() if kind is not None else {}
     with launch.session_folder(config) as folder:
-        code = launch.run(argv, folder, stdout)
+        code = launch.run(argv, folder, stdout, more=environment)
         result = _result(folder, argv, code)
     if save_plan is not None and result.plan is not None and plan is None:
         import dataclasses

@@ -177,3 +177,34 @@ def test_a_budget_for_one_long_trial_goes_to_the_one_that_promises_most() -> Non
     assert names(found.kept) == ["BatchedFetch"]
     assert {tuple(with_) for _, with_ in room.tried} == {("BatchedFetch",)}
     assert LONG_STEPS in {t.why for t in found.trials}
+
+
+def with_jemalloc(faults: float = 20_000.0) -> Trace:
+    seen = trace(faults)
+    return dataclasses.replace(seen, process=dataclasses.replace(seen.process, allocators=("jemalloc",)))
+
+
+def test_what_a_process_must_be_started_with_is_tried_last_and_in_processes() -> None:
+    room, started = Room({"Allocator": 1.2, "ChannelsLast": 1.1}), Room({"PreloadedAllocator": 1.3})
+    found = search(room, with_jemalloc(), launches=(started, Judge()))
+    assert names(found.kept) == ["Allocator", "ChannelsLast"] and names(found.launched) == ["PreloadedAllocator"]
+    assert started.tried == [(names(found.kept), [*names(found.kept), "PreloadedAllocator"])]
+    assert not any("PreloadedAllocator" in with_ for _, with_ in room.tried)
+    assert found.trials[-1].verdict == "kept" and found.trials[-1].fidelity_found == "by hand"
+
+
+def test_a_start_that_is_too_dear_no_faster_or_breaks_its_promise_is_not_kept() -> None:
+    for started, judge, said in (
+        (Room({"PreloadedAllocator": 1.3}, least=1000.0), Judge(), "dearer than the budget allows"),
+        (Room({"PreloadedAllocator": 0.7}), Judge(), "no gain"),
+        (Room({"PreloadedAllocator": 1.3}), Judge(("PreloadedAllocator",)), "by hand"),
+    ):
+        found = search(Room({}), with_jemalloc(), launches=(started, judge))
+        assert not found.launched and not found.kept
+        assert said in found.trials[-1].why and found.trials[-1].name == "PreloadedAllocator"
+    assert [b.split("(")[0] for b in found.broken] == ["PreloadedAllocator"]
+
+
+def test_where_all_trials_are_processes_it_is_one_of_them() -> None:
+    room = Room({"PreloadedAllocator": 1.3})
+    assert names(search(room, with_jemalloc()).kept) == ["PreloadedAllocator"]

@@ -32,6 +32,7 @@ class Seam(StrEnum):
     OPTIMIZER = "optimizer"  # torch.optim.Optimizer
     MODEL = "model"  # the outermost torch.nn.Module
     PROCESS = "process"  # nothing: a switch of the whole process
+    LAUNCH = "launch"  # nothing: what a process must be started with
 
 
 class Grain(StrEnum):
@@ -71,6 +72,10 @@ class Remedy(ABC):
         """Switch on for ``target`` and return it."""
         self.on(target)
         return target
+
+    def environment(self) -> dict[str, str]:
+        """Environment variables that a process must be started with; only of remedies of the launch."""
+        return {}
 
     def replaces(self, other: Remedy) -> bool:
         """Whether both cannot be on: ``other`` goes when this one comes."""

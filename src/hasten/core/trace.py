@@ -277,6 +277,7 @@ class Process:
     autocast: bool = False
     forkable: bool = False
     why_not_forkable: str = ""
+    allocators: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -30,8 +30,15 @@ def gather_of(dataset: Any) -> Gather:
         return lambda indices: _select(dataset.tensors, indices)
     if type(dataset) is Subset:
         inner = gather_of(dataset.dataset)
-        return lambda indices: inner([dataset.indices[i] for i in indices])
+        return lambda indices: inner([dataset.indices[i] for i in plain_rows(indices)])
     return _pictures(dataset)
+
+
+def plain_rows(indices: Sequence[Any]) -> Sequence[Any]:
+    """Indices as a dataset may be asked for them: numbers of Python's, if they come as a tensor."""
+    import torch
+
+    return cast(list[int], indices.tolist()) if isinstance(indices, torch.Tensor) else indices
 
 
 def _plain(tensors: Sequence[Any]) -> None:
@@ -141,6 +148,8 @@ def _rows(indices: Sequence[Any]) -> Any:
     """
     import torch
 
+    if isinstance(indices, torch.Tensor) and indices.dtype is torch.int64 and indices.dim() == 1:
+        return indices
     if type(indices) is list and indices and type(indices[0]) is int:
         array = np.array(indices)  # a third of the time that torch takes
         if array.dtype == np.int64 and array.ndim == 1:

@@ -96,9 +96,14 @@ def put(target: Any, batch: Callable[[Sequence[Any]], Any]) -> Undo:
     dataset, collate = target.dataset, target.collate_fn
     fields = vars(target)
     fields["dataset"], fields["collate_fn"] = BatchView(dataset, batch), _unwrap(collate)
+    fetcher = not hasattr(target, "batch_sampler")
+    if fetcher:
+        fields["fetch"] = batch  # no detour by way of samples
 
     def undo() -> None:
         fields["dataset"], fields["collate_fn"] = dataset, collate
+        if fetcher:
+            del fields["fetch"]
 
     return undo
 

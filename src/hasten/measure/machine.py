@@ -60,6 +60,33 @@ def available_bytes() -> int:
     return free
 
 
+ALLOCATORS = ("jemalloc", "tcmalloc_minimal", "tcmalloc")  # known to be faster than glibc's for some programs
+_LIBRARIES = ("/usr/local/lib", "/usr/lib64", "/usr/lib", "/lib64", "/lib")
+
+
+def allocators() -> dict[str, str]:
+    """Path by name of memory allocators that a process could be started with in place of glibc's: in the folders of
+    LD_LIBRARY_PATH, of the Python environment, and of the system."""
+    own = [f for f in os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep) if f]
+    folders = [Path(f) for f in (*own, os.path.join(sys.prefix, "lib"), *_LIBRARIES)]
+    found: dict[str, str] = {}
+    for name in ALLOCATORS:
+        for folder in folders:
+            paths = [p for g in (f"lib{name}.so*", f"*-linux-gnu/lib{name}.so*") for p in sorted(folder.glob(g))]
+            usable = [str(p) for p in paths if p.is_file() and not set(str(p)) & set(": ")]  # LD_PRELOAD's separators
+            if usable and name not in found:
+                found[name] = usable[0]
+    return found
+
+
+def loaded(library: str) -> bool:
+    """Whether this process has a shared library of that name (without ``lib``) in its memory."""
+    try:
+        return f"/lib{library}.so" in Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+
+
 def machine() -> dict[str, Any]:
     """What a plan depends on."""
     return {"cpu": cpu_model(), "cores": cores(), "system": f"{platform.system()} {platform.machine()}"}

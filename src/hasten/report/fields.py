@@ -113,6 +113,7 @@ FIELDS: dict[str, dict[str, str]] = {
         "autocast": "whether the script uses autocast",
         "forkable": "whether trials may go on in forked children",
         "why_not_forkable": "why not",
+        "allocators": "memory allocators that the process could be started with in place of glibc's",
     },
     "Hot": {
         "phase": "the phase it was seen in",

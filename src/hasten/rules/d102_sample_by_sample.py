@@ -29,8 +29,9 @@ from hasten.core.errors import Unsuited
 from hasten.core.finding import Finding, Rule
 from hasten.core.remedy import Fidelity, Remedy, Seam, Undo
 from hasten.core.trace import Trace
-from hasten.data.gather import NotGatherable, gather_of
-from hasten.data.view import put, samples_of, source
+from hasten.data.gather import NotGatherable, gather_of, plain_rows
+from hasten.data.rows import row_batches, torchs_own
+from hasten.data.view import BatchView, put, samples_of, source
 
 LEAST_SHARE = 0.03  # of the step spent fetching
 SAVED = (0.6, 0.97)  # part of the fetch that a gather saves; measured 3x to 45x on the fetch itself
@@ -64,9 +65,16 @@ class BatchedFetch(Remedy):
             try:
                 return gather(indices)
             except (NotGatherable, IndexError):  # of the dataset's own errors, too, the first one is raised
-                return collate(samples_of(dataset, indices))
+                return collate(samples_of(dataset, plain_rows(indices)))
 
         return put(target, batch)
+
+    def with_iterator(self, iterator: Any) -> None:
+        """A new pass over a loader in this process gets its row numbers as tensors while batches are gathered."""
+        fetcher = getattr(iterator, "_dataset_fetcher", None)
+        if isinstance(getattr(fetcher, "dataset", None), BatchView) and torchs_own(iterator._index_sampler):
+            gathers = vars(fetcher)
+            iterator._sampler_iter = row_batches(iterator._index_sampler, lambda: "fetch" in gathers)
 
 
 def detect(trace: Trace) -> Iterator[Finding]:

@@ -5,20 +5,25 @@ Why it is slow
     zeroed by the kernel. Stage timers do not show it: it is system time spread over all operations.
 
 Remedy
-    ``Allocator()`` sets glibc's thresholds so that freed memory is kept and used again.
+    ``Allocator()`` sets glibc's thresholds so that freed memory is kept and used again. Where jemalloc or tcmalloc is
+    installed, ``PreloadedAllocator("jemalloc")`` puts it in glibc's place. A process must be started with it: it is
+    tried in throw-away processes, if the budget holds that many, and takes hold when the plan is replayed.
 
 Fidelity
     identical: only addresses change.
 
 When it does not help
-    When tensors are small, or when another allocator is loaded. The process keeps its peak memory.
+    When tensors are small, or when another allocator is loaded. The process keeps its peak memory. Programs that the
+    script starts inherit LD_PRELOAD.
 
 References
-    https://www.gnu.org/software/libc/manual/html_node/Malloc-Tunable-Parameters.html
+    https://www.gnu.org/software/libc/manual/html_node/Malloc-Tunable-Parameters.html,
+    https://docs.pytorch.org/tutorials/recipes/recipes/tuning_guide.html (switch memory allocator)
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -27,6 +32,7 @@ from hasten.core.errors import Unsuited
 from hasten.core.finding import Finding, Rule
 from hasten.core.remedy import Fidelity, Grain, Remedy, Seam, Undo
 from hasten.core.trace import Trace
+from hasten.measure import machine
 
 LEAST_FAULTS = 500  # minor faults per step
 LEAST_SHARE = 0.03  # of the step that the faults may cost at most; below, nobody would notice
@@ -63,6 +69,33 @@ class Allocator(Remedy):
         return undo
 
 
+@dataclass(frozen=True)
+class PreloadedAllocator(Remedy):
+    """Another allocator in glibc's place, by LD_PRELOAD.
+
+    Args:
+        library: ``"jemalloc"``, ``"tcmalloc"`` or ``"tcmalloc_minimal"``.
+    """
+
+    library: str = "jemalloc"
+    fidelity: ClassVar[Fidelity] = Fidelity.IDENTICAL
+    seam: ClassVar[Seam] = Seam.LAUNCH
+    grain: ClassVar[Grain] = Grain.JOB
+
+    def environment(self) -> dict[str, str]:
+        path = machine.allocators().get(self.library)
+        if path is None:
+            return {}
+        return {"LD_PRELOAD": ":".join(filter(None, [path, os.environ.get("LD_PRELOAD")]))}
+
+    def on(self, target: Any = None) -> Undo:
+        if not machine.loaded(self.library):
+            path = machine.allocators().get(self.library)
+            how = f"LD_PRELOAD={path}" if path else f"no lib{self.library}.so was found"
+            raise Unsuited(f"a process must be started with it: {how}")
+        return lambda: None
+
+
 def detect(trace: Trace) -> Iterator[Finding]:
     faults = trace.usage.minor_faults
     if not faults >= LEAST_FAULTS or trace.process.device != "cpu":
@@ -76,8 +109,8 @@ def detect(trace: Trace) -> Iterator[Finding]:
         trace.place("forward") or trace.place("backward"),
         (trace.amdahl(0.1 * saved), trace.amdahl(saved)),
         label="memory of this step was given back after the last one",
-        remedies=(Allocator(),),
+        remedies=(Allocator(), *map(PreloadedAllocator, trace.process.allocators)),
     )
 
 
-RULE = Rule("M307", "page-faults", detect, __doc__, (Allocator,))
+RULE = Rule("M307", "page-faults", detect, __doc__, (Allocator, PreloadedAllocator))

@@ -13,7 +13,7 @@ from hasten.core.codec import decode, encode
 from hasten.core.errors import Unsuited
 from hasten.core.interval import Interval
 from hasten.core.plan import Plan, Step
-from hasten.core.remedy import Fidelity
+from hasten.core.remedy import Fidelity, Seam
 from hasten.core.report import Outcome
 from hasten.core.trace import Trace
 from hasten.data.probe import probe
@@ -108,7 +108,8 @@ class Runner:
         step_seconds = self.trace.step_median
         with fork.AtEnd(lambda: shutil.rmtree(folder, ignore_errors=True)):
             room = TrialRoom(self.watch, self.session.switchboard, step_seconds, folder, self._compiled_folder())
-            self._try_all(room, Judge(room, folder, step_seconds, budget * JUDGE_SHARE), start, budget)
+            judge = Judge(room, folder, step_seconds, budget * JUDGE_SHARE)
+            self._try_all(room, judge, start, budget, self._processes())
 
     def _compiled_folder(self) -> str:
         """Where trials leave compiled code; kept until the script ends."""
@@ -120,12 +121,16 @@ class Runner:
         """Forking is not safe here: the same command again, in throw-away processes."""
         assert self.trace is not None
         say(f"{reason}: trials run the script again in throw-away processes")
-        started = max(1.0, (self.watch.first_step - self.watch.torch_started) / 1e9)
-        room = ProcessRoom(self.session.cwd, self.trace.step_median, started)
-        self._try_all(room, ProcessJudge(room), start, budget)
+        self._try_all(*self._processes(), start, budget)
         self.outcome = dataclasses.replace(self.outcome, message=f"no forks: {reason}")
 
-    def _try_all(self, room: Any, judge: Any, start: float, budget: float) -> None:
+    def _processes(self) -> tuple[ProcessRoom, ProcessJudge]:
+        assert self.trace is not None
+        started = max(1.0, (self.watch.first_step - self.watch.torch_started) / 1e9)
+        room = ProcessRoom(self.session.cwd, self.trace.step_median, started)
+        return room, ProcessJudge(room)
+
+    def _try_all(self, room: Any, judge: Any, start: float, budget: float, launches: Any = None) -> None:
         assert self.trace is not None
         search = Search(
             room,
@@ -136,6 +141,7 @@ class Runner:
             tuple(self.config.get("only") or ()),
             tuple(self.config.get("skip") or ()),
             say,
+            launches,
         )
         search.run()
         self._conclude(search, start, budget)
@@ -156,10 +162,11 @@ class Runner:
         proof = search.prove()
         cost = time.monotonic() - start
         steps = tuple(k.step() for k in search.kept)
+        later = tuple(k.step() for k in search.launched)
         ratio = overall.ratio if overall is not None and search.kept else None
         self.outcome = Outcome(
             trials=tuple(search.trials),
-            plan=self._plan(steps),
+            plan=self._plan(steps + later),
             before=Interval.of_median([r[0] / 1e9 for r in self.watch.recent(MOST_RECORDS)]),
             overall=ratio,
             cost_seconds=cost,
@@ -170,7 +177,8 @@ class Runner:
         )
         self._apply(steps)
         kept = ", ".join(str(k.remedy) for k in search.kept) or "nothing"
-        say(f"trials took {cost:.0f} s; kept: {kept}")
+        next_time = "".join(f"; {k.remedy} takes hold with the plan" for k in search.launched)
+        say(f"trials took {cost:.0f} s; kept: {kept}{next_time}")
 
     def _plan(self, steps: tuple[Step, ...]) -> Plan:
         return Plan(
@@ -190,7 +198,7 @@ class Runner:
                     self.session.forward.release()
                     if not self.config.get("plan"):  # use what the trials have compiled
                         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", self._compiled_folder())
-                self.session.switchboard.on(remedy, required=False)
+                self.session.switchboard.on(remedy, required=remedy.seam is Seam.LAUNCH)
                 self.applied.append(remedy)
             except Unsuited as error:
                 say(f"{step.remedy} could not be applied: {error}")

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from hasten.core.interval import Interval, student_t
-from hasten.core.remedy import Fidelity, Grain, Remedy
+from hasten.core.remedy import Fidelity, Grain, Remedy, Seam
 from hasten.core.trace import Trace
 from hasten.measure.interleave import REPORT_LEVEL, Outcome, Pairs, coin_flips
 from hasten.run.fidelity import LEAST_JUDGED, Finding, compare, weights
@@ -89,8 +89,10 @@ class ProcessRoom:
     command: list[str] = field(default_factory=lambda: list(sys.orig_argv))
 
     def unsuited(self, remedy: Remedy, base: list[Remedy]) -> str:
-        """Nothing can be asked beforehand; a process in which it cannot be applied says so by its result."""
-        return "cannot be compared between processes" if remedy.grain is Grain.JOB else ""
+        """Nothing else can be asked beforehand; a process in which it cannot be applied says so by its result."""
+        if remedy.seam is not Seam.LAUNCH:
+            return "cannot be compared between processes" if remedy.grain is Grain.JOB else ""
+        return "every process would compile anew" if any(r.one_off_seconds for r in base) else ""
 
     def least_seconds(self, remedy: Remedy) -> float:
         """What the shortest trial that can end in a claim takes."""
@@ -140,6 +142,8 @@ class ProcessRoom:
             with open(path, "w", encoding="utf-8") as file:
                 json.dump(order, file)
             env = {**os.environ, "HASTEN_TRIAL": path, "HASTEN_CACHE_DIR": folder}
+            for remedy in remedies:
+                env |= remedy.environment()
             limit = 2 * self.start_seconds + START_SECONDS + 5 * (warm + steps) * self.step_seconds
             process = subprocess.Popen(
                 self.command,

@@ -56,6 +56,11 @@ class Search:
         budget: seconds for everything.
         allow: the most that a remedy may change.
         say: progress, one line each.
+        launches: where remedies are tried and compared that a process must be started with, if not in ``room``.
+
+    Attributes:
+        kept: what won and is on in the next trial.
+        launched: what won but takes hold only when the script is started anew.
     """
 
     room: TrialRoom | ProcessRoom
@@ -66,7 +71,9 @@ class Search:
     only: tuple[str, ...] = ()
     skip: tuple[str, ...] = ()
     say: Callable[[str], None] = lambda text: None
+    launches: tuple[ProcessRoom, ProcessJudge] | None = None
     kept: list[Kept] = field(default_factory=list)
+    launched: list[Kept] = field(default_factory=list)
     trials: list[Trial] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
     _unsuited: set[str] = field(default_factory=set)
@@ -77,6 +84,8 @@ class Search:
         """Try everything that the budget allows."""
         start = time.monotonic()
         candidates = self.candidates(self.trace)
+        later = [c for c in candidates if self.launches is not None and c[1].seam is Seam.LAUNCH]
+        candidates = [c for c in candidates if c not in later]
         affordable = self._affordable(candidates, self.budget)
         number = 0
         while number < len(candidates):
@@ -104,6 +113,8 @@ class Search:
                 revealed = self._revealed(left)
                 candidates.extend(revealed)
                 affordable |= self._affordable(revealed, left)
+        for finding, remedy in later:
+            self.trials.append(self._launch(finding, remedy, self.budget - (time.monotonic() - start)))
 
     def candidates(self, trace: Trace) -> list[tuple[Finding, Remedy]]:
         """Remedies of all findings in the rules' order, each once."""
@@ -124,7 +135,7 @@ class Search:
         if trace is None:
             return []
         tried = {t.remedy for t in self.trials if t.pairs} | self._unsuited
-        found = self.candidates(trace)
+        found = [(f, r) for f, r in self.candidates(trace) if self.launches is None or r.seam is not Seam.LAUNCH]
         out = [(f, r) for f, r in found if str(r) not in tried and f.predicted.value >= LEAST_REVEALED]
         self.trials = [t for t in self.trials if t.remedy not in {str(r) for _, r in out}]
         return out
@@ -154,11 +165,11 @@ class Search:
             return "skipped as asked"
         if remedy.fidelity.rank > self.allow.rank:
             return f"ask: --allow {remedy.fidelity.value}"
-        if remedy.grain is Grain.JOB:
+        if remedy.grain is Grain.JOB and remedy.seam is not Seam.LAUNCH:
             return f"by hand only: `hasten rule {finding.code}` says why"
         if finding.predicted.high < LEAST_GAIN and not self.only:
             return "predicted to gain nothing"
-        if any(k.remedy.name == remedy.name for k in self.kept):
+        if any(k.remedy.name == remedy.name for k in (*self.kept, *self.launched)):
             return "another setting of it was kept"
         others = [t for t in self.trials if t.name == remedy.name and t.ratio is not None]
         if any(t.ratio is not None and t.ratio.value < CLEARLY_SLOWER for t in others):
@@ -187,28 +198,58 @@ class Search:
             self._unsuited.add(str(remedy))
             return replace(trial, why=unsuited)
         measured = self.room.compare(base, with_, seconds)
-        trial = replace(
-            trial,
-            ratio=measured.ratio,
-            cpu_ratio=measured.cpu_ratio,
-            pairs=len(measured.pairs.wall),
-            method=measured.method,
-        )
+        trial = self._judged(trial, measured, remedy, with_, self.judge)
+        if trial.fidelity_found:
+            self._proved = ({str(r) for r in with_}, trial.fidelity_found)
+        if trial.verdict == "kept":
+            self.kept = [k for k in self.kept if not remedy.replaces(k.remedy)]
+            self.kept.append(Kept(remedy, finding.code, measured, trial.fidelity_found))
+        return replace(trial, seconds=time.monotonic() - start)
+
+    def _judged(
+        self, trial: Trial, measured: Measured, remedy: Remedy, with_: list[Remedy], judge: Judge | ProcessJudge
+    ) -> Trial:
+        """The trial with its verdict; what is faster must keep its promise, too."""
         verdict, why = _verdict(measured, remedy)
         proof = ""
         if verdict == "kept":
-            found = self.judge.judge(with_)
+            found = judge.judge(with_)
             proof = found.words
-            self._proved = ({str(r) for r in with_}, proof)
             if found.kept is None:
                 verdict, why = "dropped", found.words
             elif not found.kept:
                 verdict, why = "broken promise", found.words
                 self.broken.append(f"{remedy}: {found.words}")
-            else:
-                self.kept = [k for k in self.kept if not remedy.replaces(k.remedy)]
-                self.kept.append(Kept(remedy, finding.code, measured, proof))
-        return replace(trial, verdict=verdict, why=why, fidelity_found=proof, seconds=time.monotonic() - start)
+        return replace(
+            trial,
+            ratio=measured.ratio,
+            cpu_ratio=measured.cpu_ratio,
+            pairs=len(measured.pairs.wall),
+            method=measured.method,
+            verdict=verdict,
+            why=why,
+            fidelity_found=proof,
+        )
+
+    def _launch(self, finding: Finding, remedy: Remedy, left: float) -> Trial:
+        """Try what a process must be started with, on top of all that is kept, where the budget holds the starts."""
+        assert self.launches is not None
+        room, judge = self.launches
+        start = time.monotonic()
+        trial = _trial(finding, remedy)
+        base = [k.remedy for k in self.kept]
+        proving = judge.least_seconds(remedy)
+        why = self._why_not(finding, remedy, left) or room.unsuited(remedy, base)
+        if not why and room.least_seconds(remedy) + proving > left:
+            why = "starting the script so often is dearer than the budget allows"
+        if why:
+            return replace(trial, why=why)
+        self.say(f"trial of {remedy}: the script is started again, in turns with and without it")
+        measured = room.compare(base, [*base, remedy], left - proving)
+        trial = self._judged(trial, measured, remedy, [*base, remedy], judge)
+        if trial.verdict == "kept":
+            self.launched.append(Kept(remedy, finding.code, measured, trial.fidelity_found))
+        return replace(trial, seconds=time.monotonic() - start)
 
     def prove(self) -> str:
         """What the comparison of weights says of all kept remedies together; nothing is kept without a proof."""

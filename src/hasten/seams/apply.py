@@ -59,7 +59,7 @@ class Switchboard:
     def targets(self, seam: Seam) -> list[Any]:
         """The objects of a seam that exist now."""
         watch = self.watch
-        if seam is Seam.PROCESS:
+        if seam in (Seam.PROCESS, Seam.LAUNCH):
             return [None]
         if seam is Seam.OPTIMIZER:
             return [o for r in watch.optimizers.values() if (o := r.optimizer) is not None]
@@ -86,6 +86,12 @@ class Switchboard:
                 except Exception as error:
                     self._failed(remedy, error)
                     continue
+            with_iterator = getattr(remedy, "with_iterator", None)
+            if kind == "iterator" and with_iterator is not None:
+                try:
+                    with_iterator(target)
+                except Exception as error:
+                    self._failed(remedy, error)
             if remedy.seam.value == kind:
                 try:
                     self._undos.setdefault(id(remedy), []).append(self._apply(remedy, target))

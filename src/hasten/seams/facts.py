@@ -161,6 +161,7 @@ def process_facts(watch: Watch) -> Process:
         autocast=watch.autocast,
         forkable=not reason,
         why_not_forkable=reason,
+        allocators=() if any(map(machine.loaded, machine.ALLOCATORS)) else tuple(machine.allocators()),
     )
 
 

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -83,15 +83,21 @@ def command(script: str, args: list[str], module: bool) -> list[str]:
     return [sys.executable, script, *args]
 
 
-def environment(folder: Path) -> dict[str, str]:
-    """The script's environment: the user's own, plus the boot folder first on PYTHONPATH."""
-    env = dict(os.environ)
+def environment(folder: Path, more: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The script's environment: the user's own, ``more``, and the boot folder first on PYTHONPATH."""
+    env = {**os.environ, **(more or {})}
     env["PYTHONPATH"] = os.pathsep.join([str(BOOT), *filter(None, [env.get("PYTHONPATH")])])
     env["HASTEN_SESSION"] = str(folder)
     return env
 
 
-def run(argv: list[str], folder: Path, stdout: Any = None, started: Callable[[int], None] | None = None) -> int:
+def run(
+    argv: list[str],
+    folder: Path,
+    stdout: Any = None,
+    started: Callable[[int], None] | None = None,
+    more: Mapping[str, str] | None = None,
+) -> int:
     """Run the script to its end in the foreground: same stdin, stdout, stderr, cwd, signals. If this process is
     killed, so is the script.
 
@@ -100,7 +106,8 @@ def run(argv: list[str], folder: Path, stdout: Any = None, started: Callable[[in
     """
     signals = Signals() if threading.current_thread() is threading.main_thread() else None
     try:
-        process = subprocess.Popen(argv, env=environment(folder), stdout=stdout, preexec_fn=_die_with(os.getpid()))
+        env = environment(folder, more)
+        process = subprocess.Popen(argv, env=env, stdout=stdout, preexec_fn=_die_with(os.getpid()))
         if signals is not None:
             signals.attach(process)
         if started is not None:

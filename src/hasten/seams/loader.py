@@ -70,6 +70,8 @@ def _iter(watch: Watch, original: Any) -> Any:
         if record.iterator is iterator and watch.replay:  # persistent workers began anew; what was taken ahead is stale
             watch.replay.clear()
         record.iterator = iterator
+        if watch.new_target is not None:
+            watch.new_target("iterator", iterator)
         return iterator
 
     return __iter__
