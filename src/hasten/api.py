@@ -11,7 +11,7 @@ from typing import Any
 
 import hasten
 from hasten.core.codec import decode
-from hasten.core.errors import UsageError
+from hasten.core.errors import PlanRefused, UsageError
 from hasten.core.plan import Plan, sha256_of_file
 from hasten.core.report import Outcome, Report, Result
 from hasten.core.trace import FitFacts, Trace
@@ -98,12 +98,9 @@ def run(
         loaded = plan if isinstance(plan, Plan) else Plan.load(plan)
         loaded.check(identity, machine.versions(), machine.machine())
         from hasten.core.codec import encode
-        from hasten.rules import remedy_types
 
         config["plan"] = encode(loaded)
-        for step in loaded.steps:
-            kind = remedy_types().get(step.remedy)
-            environment |= kind(**step.settings).environment() if kind is not None else {}
+        environment = _started_with(loaded)
     with launch.session_folder(config) as folder:
         code = launch.run(argv, folder, stdout, more=environment)
         result = _result(folder, argv, code)
@@ -113,6 +110,27 @@ def run(
         result.plan.save(save_plan)
         result = dataclasses.replace(result, plan_path=os.fspath(save_plan))
     return result
+
+
+def _started_with(plan: Plan) -> dict[str, str]:
+    """Environment variables that the plan's remedies need from the start.
+
+    Raises:
+        PlanRefused: it holds remedies or settings that this version does not have.
+    """
+    from hasten.rules import remedy_types
+
+    found: dict[str, str] = {}
+    for step in plan.steps:
+        try:
+            found |= remedy_types()[step.remedy](**step.settings).environment()
+        except (KeyError, TypeError):
+            raise PlanRefused(
+                f"the plan holds {step.remedy} with the settings {step.settings}, which this version does not have",
+                "it was edited, or written by another version of hasten",
+                "make a new plan with `hasten run`",
+            ) from None
+    return found
 
 
 def script_identity(script: str, module: bool) -> str:

@@ -10,7 +10,7 @@ import pytest
 
 import hasten
 from hasten.api import run
-from hasten.core.errors import Unsuited
+from hasten.core.errors import PlanRefused, Unsuited
 from hasten.core.plan import Plan, Step, sha256_of_file
 from hasten.core.report import Result
 from hasten.measure import machine
@@ -24,6 +24,8 @@ for _ in range(5):
     optimizer.step()
 print("/libjemalloc.so" in open("/proc/self/maps").read())
 """
+
+JEMALLOC = Step("PreloadedAllocator", {"malloc": "jemalloc"}, "identical", "M307")
 
 
 @pytest.fixture
@@ -55,11 +57,10 @@ def test_it_cannot_be_put_into_a_running_process(library: Path) -> None:
         hasten.PreloadedAllocator("none such")()
 
 
-def replayed(folder: Path, said: Path) -> Result:
+def replayed(folder: Path, said: Path, step: Step = JEMALLOC) -> Result:
     script = folder / "train.py"
     script.write_text(SCRIPT)
-    steps = (Step("PreloadedAllocator", {"library": "jemalloc"}, "identical", "M307"),)
-    plan = Plan(str(script), sha256_of_file(script), machine.versions(), machine.machine(), steps)
+    plan = Plan(str(script), sha256_of_file(script), machine.versions(), machine.machine(), (step,))
     with said.open("w") as file:
         return run(script, plan=plan, stdout=file)
 
@@ -72,3 +73,10 @@ def test_a_plan_starts_the_script_with_it(tmp_path: Path, library: Path, capfd: 
     assert replayed(tmp_path, said).exit_code == 0
     assert said.read_text() == "False\n"
     assert "no libjemalloc.so was found" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("step", [Step("NoSuchRemedy", {}, "identical"), Step("Threads", {"many": 2}, "equivalent")])
+def test_a_plan_with_what_this_version_does_not_have_is_refused(tmp_path: Path, step: Step) -> None:
+    with pytest.raises(PlanRefused, match=f"holds {step.remedy} with the settings"):
+        replayed(tmp_path, tmp_path / "said", step)
+    assert (tmp_path / "said").read_text() == ""  # the script was not started

@@ -10,7 +10,7 @@ from hasten.core.remedy import Fidelity, Remedy
 from hasten.core.trace import LoaderFacts, ModelFacts, OptimizerFacts, Phase, Place, Process, Trace, Usage
 from hasten.measure.interleave import Pairs
 from hasten.run.fidelity import Finding
-from hasten.run.search import LONG_STEPS, Search
+from hasten.run.search import LONG_STEPS, NEXT_START, Search
 from hasten.run.trial import Measured
 
 PLACE = Place("train.py", 12, "main", "loss = model(x).mean()", 0, 4)
@@ -191,6 +191,7 @@ def test_what_a_process_must_be_started_with_is_tried_last_and_in_processes() ->
     assert started.tried == [(names(found.kept), [*names(found.kept), "PreloadedAllocator"])]
     assert not any("PreloadedAllocator" in with_ for _, with_ in room.tried)
     assert found.trials[-1].verdict == "kept" and found.trials[-1].fidelity_found == "by hand"
+    assert found.trials[-1].why == NEXT_START
 
 
 def test_a_start_that_is_too_dear_no_faster_or_breaks_its_promise_is_not_kept() -> None:

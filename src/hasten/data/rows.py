@@ -40,8 +40,9 @@ def row_batches(sampler: Any, as_tensors: Callable[[], bool]) -> Iterator[Any]:
 def _order(rows: Any, length: int) -> tuple[Any, Callable[[], Any]]:
     """All rows in order, and what ``RandomSampler`` does when it has given the last: draw again, for no row."""
     import torch
+    from torch.utils.data import SequentialSampler
 
-    if not hasattr(rows, "generator"):
+    if type(rows) is SequentialSampler:
         return torch.arange(length), lambda: None
     generator = rows.generator
     if generator is None:

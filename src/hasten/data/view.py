@@ -82,7 +82,7 @@ def source(target: Any) -> tuple[Any, Callable[[list[Any]], Any]]:
         raise Unsuited("the loader does not put batches together")
     if isinstance(dataset, IterableDataset) or not hasattr(dataset, "__getitem__"):
         raise Unsuited("the dataset is iterated, not indexed")
-    if isinstance(dataset, BatchView):
+    if gathered(target):
         raise Unsuited("batches are made another way already")
     try:
         len(dataset)
@@ -106,6 +106,11 @@ def put(target: Any, batch: Callable[[Sequence[Any]], Any]) -> Undo:
             del fields["fetch"]
 
     return undo
+
+
+def gathered(target: Any) -> bool:
+    """Whether a DataLoader or fetcher makes its batches another way at the moment."""
+    return isinstance(getattr(target, "dataset", None), BatchView)
 
 
 def asks_anew(target: Any) -> Callable[[], bool]:

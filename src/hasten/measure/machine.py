@@ -60,7 +60,7 @@ def available_bytes() -> int:
     return free
 
 
-ALLOCATORS = ("jemalloc", "tcmalloc_minimal", "tcmalloc")  # known to be faster than glibc's for some programs
+ALLOCATORS = ("jemalloc", "tcmalloc_minimal", "tcmalloc")  # names of libraries that take malloc's place
 _LIBRARIES = ("/usr/local/lib", "/usr/lib64", "/usr/lib", "/lib64", "/lib")
 
 
@@ -71,11 +71,12 @@ def allocators() -> dict[str, str]:
     folders = [Path(f) for f in (*own, os.path.join(sys.prefix, "lib"), *_LIBRARIES)]
     found: dict[str, str] = {}
     for name in ALLOCATORS:
-        for folder in folders:
-            paths = [p for g in (f"lib{name}.so*", f"*-linux-gnu/lib{name}.so*") for p in sorted(folder.glob(g))]
-            usable = [str(p) for p in paths if p.is_file() and not set(str(p)) & set(": ")]  # LD_PRELOAD's separators
-            if usable and name not in found:
-                found[name] = usable[0]
+        patterns = (f"lib{name}.so*", f"*-linux-gnu/lib{name}.so*")
+        paths = (path for folder in folders for pattern in patterns for path in sorted(folder.glob(pattern)))
+        usable = (str(p) for p in paths if p.is_file() and not set(str(p)) & set(": "))  # LD_PRELOAD's separators
+        first = next(usable, None)
+        if first is not None:
+            found[name] = first
     return found
 
 

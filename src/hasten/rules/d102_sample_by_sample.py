@@ -31,7 +31,7 @@ from hasten.core.remedy import Fidelity, Remedy, Seam, Undo
 from hasten.core.trace import Trace
 from hasten.data.gather import NotGatherable, gather_of, plain_rows
 from hasten.data.rows import row_batches, torchs_own
-from hasten.data.view import BatchView, put, samples_of, source
+from hasten.data.view import gathered, put, samples_of, source
 
 LEAST_SHARE = 0.03  # of the step spent fetching
 SAVED = (0.6, 0.97)  # part of the fetch that a gather saves; measured 3x to 45x on the fetch itself
@@ -72,9 +72,8 @@ class BatchedFetch(Remedy):
     def with_iterator(self, iterator: Any) -> None:
         """A new pass over a loader in this process gets its row numbers as tensors while batches are gathered."""
         fetcher = getattr(iterator, "_dataset_fetcher", None)
-        if isinstance(getattr(fetcher, "dataset", None), BatchView) and torchs_own(iterator._index_sampler):
-            gathers = vars(fetcher)
-            iterator._sampler_iter = row_batches(iterator._index_sampler, lambda: "fetch" in gathers)
+        if gathered(fetcher) and torchs_own(iterator._index_sampler):
+            iterator._sampler_iter = row_batches(iterator._index_sampler, lambda: gathered(fetcher))
 
 
 def detect(trace: Trace) -> Iterator[Finding]:

@@ -32,7 +32,7 @@ from hasten.core.errors import Unsuited
 from hasten.core.finding import Finding, Rule
 from hasten.core.remedy import Fidelity, Grain, Remedy, Seam, Undo
 from hasten.core.trace import Trace
-from hasten.measure import machine
+from hasten.measure.machine import allocators, loaded
 
 LEAST_FAULTS = 500  # minor faults per step
 LEAST_SHARE = 0.03  # of the step that the faults may cost at most; below, nobody would notice
@@ -74,24 +74,24 @@ class PreloadedAllocator(Remedy):
     """Another allocator in glibc's place, by LD_PRELOAD.
 
     Args:
-        library: ``"jemalloc"``, ``"tcmalloc"`` or ``"tcmalloc_minimal"``.
+        malloc: ``"jemalloc"``, ``"tcmalloc"`` or ``"tcmalloc_minimal"``.
     """
 
-    library: str = "jemalloc"
+    malloc: str = "jemalloc"
     fidelity: ClassVar[Fidelity] = Fidelity.IDENTICAL
     seam: ClassVar[Seam] = Seam.LAUNCH
     grain: ClassVar[Grain] = Grain.JOB
 
     def environment(self) -> dict[str, str]:
-        path = machine.allocators().get(self.library)
+        path = allocators().get(self.malloc)
         if path is None:
             return {}
         return {"LD_PRELOAD": ":".join(filter(None, [path, os.environ.get("LD_PRELOAD")]))}
 
     def on(self, target: Any = None) -> Undo:
-        if not machine.loaded(self.library):
-            path = machine.allocators().get(self.library)
-            how = f"LD_PRELOAD={path}" if path else f"no lib{self.library}.so was found"
+        if not loaded(self.malloc):
+            path = allocators().get(self.malloc)
+            how = f"LD_PRELOAD={path}" if path else f"no lib{self.malloc}.so was found; install it"
             raise Unsuited(f"a process must be started with it: {how}")
         return lambda: None
 

@@ -23,6 +23,7 @@ from hasten.run.trial import Measured, TrialRoom
 MOST_SECONDS = 120.0  # default budget: the smaller of this …
 SHARE_OF_JOB = 0.05  # … and this part of the predicted job,
 UNKNOWN_SECONDS = 30.0  # or this where the job's length cannot be predicted
+NEXT_START = "takes hold when the plan is replayed; not among all kept together below"
 SLACK = 1.3  # times the shortest trial, where steps are long
 LONG_STEPS = "steps are so long that the budget holds only trials of what promises more"
 LEAST_TRIAL = 2.0  # seconds; a trial that would get less is not begun
@@ -249,6 +250,7 @@ class Search:
         trial = self._judged(trial, measured, remedy, [*base, remedy], judge)
         if trial.verdict == "kept":
             self.launched.append(Kept(remedy, finding.code, measured, trial.fidelity_found))
+            trial = replace(trial, why=NEXT_START)
         return replace(trial, seconds=time.monotonic() - start)
 
     def prove(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -161,8 +162,14 @@ def process_facts(watch: Watch) -> Process:
         autocast=watch.autocast,
         forkable=not reason,
         why_not_forkable=reason,
-        allocators=() if any(map(machine.loaded, machine.ALLOCATORS)) else tuple(machine.allocators()),
+        allocators=_allocators(),
     )
+
+
+@functools.cache
+def _allocators() -> tuple[str, ...]:
+    """Allocators that could take malloc's place; none where one has. Looking through folders is for once."""
+    return () if any(map(machine.loaded, machine.ALLOCATORS)) else tuple(machine.allocators())
 
 
 def _anomaly_place(watch: Watch) -> Place | None:

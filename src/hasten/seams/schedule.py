@@ -157,5 +157,6 @@ def expected(watch: Any) -> tuple[int, str]:
     record = watch.optimizers.get(watch.clock_key)
     if steps < 0 or record is None or record.place is None:
         return steps, source
-    turns = [r for r in watch.optimizers.values() if r.place == record.place and abs(r.steps - record.steps) <= 1]
-    return max(1, steps // len(turns)), source
+    alive = [r for r in watch.optimizers.values() if r.optimizer is not None and r.place == record.place]
+    turns = sum(abs(r.steps - record.steps) <= 1 for r in alive)
+    return max(1, steps // max(1, turns)), source

@@ -22,7 +22,7 @@ from hasten.seams.watch import Watch
 WARM = 3  # steps before the window: imports, first allocations, discovery of modules
 LEAST_STEPS = 12  # a window has at least this many steps …
 LEAST_SECONDS = 2.0  # … and seconds,
-SHORT_JOB = 0.5  # of the steps to come, where that is less,
+SHORT_JOB = 0.5  # or, where that is sooner, this part of all steps that are expected,
 MOST_SECONDS = 10.0  # unless it takes longer than this; twice that while an epoch ends that loader workers feed
 HERTZ = 200.0  # stack samples per second inside the window
 HERTZ_AFTER = 40.0  # and after it, for growth and for phases between epochs
@@ -71,7 +71,7 @@ class Window:
         self.closed_at = 0
         self.opens = Opens(watch)
         self._mark: _Mark | None = None
-        self._half = math.inf  # of all steps that the script will take, where that is known
+        self._half = math.inf  # step at which half of a short job is over, where its length is known
         self._late_start = 0
         watch.at_step = self._step
         watch.next_call = 1
