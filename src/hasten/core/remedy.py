@@ -57,6 +57,7 @@ class Remedy(ABC):
     settle: ClassVar[int] = 0  # steps after a switch that a trial does not time
     conflicts: ClassVar[tuple[str, ...]] = ()
     parallel: ClassVar[bool] = False  # may trade CPU time for wall time
+    by_hand: ClassVar[bool] = False  # only: no trial could show that it keeps its promise
     later_passes: ClassVar[bool] = False  # gains only from the second pass over the data on
     one_off_seconds: ClassVar[float] = 0.0  # set-up cost that the remaining steps must pay back
 

@@ -42,6 +42,7 @@ class NoGradEvaluation(Remedy):
     fidelity: ClassVar[Fidelity] = Fidelity.IDENTICAL
     seam: ClassVar[Seam] = Seam.MODEL
     grain: ClassVar[Grain] = Grain.JOB
+    by_hand: ClassVar[bool] = True
 
     def on(self, target: Any = None) -> Undo:
         """For use by hand: wraps ``target.forward``."""

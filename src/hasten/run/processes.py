@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from hasten.core.interval import Interval, student_t
-from hasten.core.remedy import Fidelity, Grain, Remedy, Seam
+from hasten.core.remedy import Fidelity, Remedy, Seam
 from hasten.core.trace import Trace
 from hasten.measure.interleave import REPORT_LEVEL, Outcome, Pairs, coin_flips
 from hasten.run.fidelity import LEAST_JUDGED, Finding, compare, weights
@@ -90,9 +90,8 @@ class ProcessRoom:
 
     def unsuited(self, remedy: Remedy, base: list[Remedy]) -> str:
         """Nothing else can be asked beforehand; a process in which it cannot be applied says so by its result."""
-        if remedy.seam is not Seam.LAUNCH:
-            return "cannot be compared between processes" if remedy.grain is Grain.JOB else ""
-        return "every process would compile anew" if any(r.one_off_seconds for r in base) else ""
+        compiles = remedy.seam is Seam.LAUNCH and any(r.one_off_seconds for r in base)
+        return "every process would compile anew" if compiles else ""
 
     def least_seconds(self, remedy: Remedy) -> float:
         """What the shortest trial that can end in a claim takes."""

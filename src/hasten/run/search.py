@@ -11,7 +11,7 @@ from typing import Any
 from hasten.core.finding import Finding
 from hasten.core.interval import Interval
 from hasten.core.plan import Step
-from hasten.core.remedy import Fidelity, Grain, Remedy, Seam
+from hasten.core.remedy import Fidelity, Remedy, Seam
 from hasten.core.report import Trial
 from hasten.core.trace import Trace
 from hasten.measure.interleave import Outcome
@@ -85,8 +85,8 @@ class Search:
         """Try everything that the budget allows."""
         start = time.monotonic()
         candidates = self.candidates(self.trace)
-        later = [c for c in candidates if self.launches is not None and c[1].seam is Seam.LAUNCH]
-        candidates = [c for c in candidates if c not in later]
+        later = [c for c in candidates if self._waits(c[1])]
+        candidates = [c for c in candidates if not self._waits(c[1])]
         affordable = self._affordable(candidates, self.budget)
         number = 0
         while number < len(candidates):
@@ -125,6 +125,10 @@ class Search:
                 found.setdefault(str(remedy), (finding, remedy))
         return list(found.values())
 
+    def _waits(self, remedy: Remedy) -> bool:
+        """Whether it cannot be tried in the room and waits for the others, to be tried on top of all that is kept."""
+        return self.launches is not None and remedy.seam is Seam.LAUNCH
+
     def _revealed(self, left: float) -> list[tuple[Finding, Remedy]]:
         """Remedies that come into question now: what is kept has other costs left, or has brought some about (another
         memory layout has other page faults)."""
@@ -136,8 +140,8 @@ class Search:
         if trace is None:
             return []
         tried = {t.remedy for t in self.trials if t.pairs} | self._unsuited
-        found = [(f, r) for f, r in self.candidates(trace) if self.launches is None or r.seam is not Seam.LAUNCH]
-        out = [(f, r) for f, r in found if str(r) not in tried and f.predicted.value >= LEAST_REVEALED]
+        found = [(f, r) for f, r in self.candidates(trace) if str(r) not in tried and not self._waits(r)]
+        out = [(f, r) for f, r in found if f.predicted.value >= LEAST_REVEALED]
         self.trials = [t for t in self.trials if t.remedy not in {str(r) for _, r in out}]
         return out
 
@@ -166,7 +170,7 @@ class Search:
             return "skipped as asked"
         if remedy.fidelity.rank > self.allow.rank:
             return f"ask: --allow {remedy.fidelity.value}"
-        if remedy.grain is Grain.JOB and remedy.seam is not Seam.LAUNCH:
+        if remedy.by_hand:
             return f"by hand only: `hasten rule {finding.code}` says why"
         if finding.predicted.high < LEAST_GAIN and not self.only:
             return "predicted to gain nothing"
