@@ -69,19 +69,79 @@ def _pictures(dataset: Any) -> Gather:
         raise NotGatherable(f"{kind.__name__} is neither a TensorDataset nor a dataset of pictures in memory")
     if kind.__name__ == "QMNIST":
         raise NotGatherable("its labels are transformed")
-    _pictures_of(dataset)
+    return _Pictures(dataset)
 
-    def gather(indices: Sequence[Any]) -> list[Any]:
-        data, steps = _pictures_of(dataset)
-        pictures, labels = _at(
-            _rows(indices), len(data), lambda rows: [data.index_select(0, rows), _labels(dataset.targets, rows)]
-        )
-        pictures = pictures.unsqueeze(1) if pictures.dim() == 3 else pictures.permute(0, 3, 1, 2).contiguous()
-        for step in steps:
+
+class _Pictures:
+    """Batches of pictures. A batch takes tens of microseconds, so what follows from the dataset's settings is kept, and
+    worked out anew where one of them has been replaced.
+
+    Raises:
+        NotGatherable: its pictures or transforms are of another kind.
+    """
+
+    def __init__(self, dataset: Any) -> None:
+        import torch
+
+        self.torch = torch
+        self.dataset = dataset
+        self._look()
+
+    def __call__(self, indices: Sequence[Any]) -> list[Any]:
+        if not self._as_it_was():
+            self._look()
+        rows = indices if self._numbers(indices) else _rows(indices)
+        try:
+            found = self._take(rows)
+        except IndexError:
+            found = self._take(_within(rows, self._length))
+        pictures, labels = found
+        for step in self._steps:
             pictures = step(pictures)
         return [pictures, labels]
 
-    return gather
+    def _numbers(self, indices: Any) -> bool:
+        return type(indices) is self.torch.Tensor and indices.dtype is self.torch.int64 and indices.dim() == 1
+
+    def _as_it_was(self) -> bool:
+        dataset, transform = self.dataset, self.dataset.transform
+        return (
+            dataset.data is self._given
+            and dataset.targets is self._targets
+            and transform is self._transform
+            and dataset.target_transform is None
+            and (self._chain is None or transform.transforms == self._chain)  # of transforms that are the same objects
+            and self._data.data_ptr() == self._place
+            and len(self._data) == self._length
+            and self.torch.get_default_dtype() is self._dtype
+        )
+
+    def _look(self) -> None:
+        dataset, torch = self.dataset, self.torch
+        data = torch.as_tensor(dataset.data)
+        if dataset.target_transform is not None:
+            raise NotGatherable("its labels are transformed")
+        if data.dtype != torch.uint8:
+            raise NotGatherable("its pictures are not 8-bit")
+        self._dtype = torch.get_default_dtype()
+        self._steps = [_in_front(tuple(data.shape[1:])), *_element_wise(dataset.transform, self._dtype)]
+        self._transform = dataset.transform
+        self._chain = list(self._transform.transforms) if hasattr(self._transform, "transforms") else None
+        self._given, self._data, self._targets = dataset.data, data, dataset.targets
+        self._place, self._length = data.data_ptr(), len(data)
+        as_int64 = isinstance(self._targets, torch.Tensor) and self._targets.dtype is torch.int64
+        self._labels = self._targets.index_select if as_int64 else lambda _, rows: _labels(self._targets, rows)
+        self._flat = data.flatten(1) if data.dim() > 1 and data.is_contiguous() else data
+
+    def _take(self, rows: Any) -> tuple[Any, Any]:
+        return self._flat.index_select(0, rows), self._labels(0, rows)
+
+
+def _in_front(shape: tuple[int, ...]) -> Callable[[Any], Any]:
+    """Rows as pictures with the channels in front."""
+    if len(shape) == 2:
+        return lambda x: x.view(-1, 1, *shape)
+    return lambda x: x.view(-1, *shape).permute(0, 3, 1, 2).contiguous()
 
 
 def _labels(targets: Any, rows: Any) -> Any:
@@ -92,20 +152,11 @@ def _labels(targets: Any, rows: Any) -> Any:
     return torch.tensor([int(targets[i]) for i in rows.tolist()])
 
 
-def _pictures_of(dataset: Any) -> tuple[Any, list[Callable[[Any], Any]]]:
-    """All pictures as one tensor, and the transforms of a batch of them, as they are now."""
-    import torch
-
-    data = torch.as_tensor(dataset.data)
-    if dataset.target_transform is not None:
-        raise NotGatherable("its labels are transformed")
-    if data.dtype != torch.uint8:
-        raise NotGatherable("its pictures are not 8-bit")
-    return data, _element_wise(dataset.transform)
-
-
-def _element_wise(transform: Any) -> list[Callable[[Any], Any]]:
+def _element_wise(transform: Any, dtype: Any) -> list[Callable[[Any], Any]]:
     """Batch versions of a chain of ToTensor and Normalize.
+
+    Args:
+        dtype: of the pictures that come out.
 
     Raises:
         NotGatherable: the chain holds anything else.
@@ -119,7 +170,8 @@ def _element_wise(transform: Any) -> list[Callable[[Any], Any]]:
         raise NotGatherable("its transforms are not ToTensor and Normalize of torchvision")
     if getattr(transform, "transforms", None) is not None and type(transform).__name__ != "Compose":
         raise NotGatherable("its transforms are not a plain Compose")
-    steps: list[Callable[[Any], Any]] = [lambda x: x.to(torch.get_default_dtype()).div_(255)]  # of a copy: x is uint8
+    to_dtype = torch.Tensor.float if dtype is torch.float32 else lambda x: x.to(dtype)  # the first is parsed faster
+    steps: list[Callable[[Any], Any]] = [lambda x: to_dtype(x).div_(255)]  # of a copy: x is uint8
     for stage, name in zip(chain[1:], names[1:], strict=True):
         if name != "Normalize":
             raise NotGatherable(f"{name} is not element-wise")

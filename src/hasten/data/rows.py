@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+AT_ONCE = 256  # batches whose row numbers are cut from the order in one call
+
 
 def torchs_own(sampler: Any) -> bool:
     """Whether a batch sampler shuffles or counts as torch's own do, without replacement, every row once."""
@@ -29,9 +31,9 @@ def row_batches(sampler: Any, as_tensors: Callable[[], bool]) -> Iterator[Any]:
     length = len(rows.data_source)
     order, end = _order(rows, length)
     full = length - length % size
-    for start in range(0, full, size):
-        batch = order[start : start + size]
-        yield batch if as_tensors() else batch.tolist()
+    for block in order[:full].split(size * AT_ONCE):
+        for batch in block.split(size) if full else ():
+            yield batch if as_tensors() else batch.tolist()
     end()
     if full < length and not sampler.drop_last:
         yield order[full:] if as_tensors() else order[full:].tolist()

@@ -78,11 +78,23 @@ def _iter(watch: Watch, original: Any) -> Any:
 
 
 def _next(watch: Watch, original: Any) -> Any:
+    from torch.autograd import profiler
+    from torch.utils.data.dataloader import _SingleProcessDataLoaderIter as Single
+
     clock = watch.clock
     get_ident = threading.get_ident
     iterators = watch.iterators
 
     def __next__(self: Any) -> Any:
+        if watch.light and watch.serve is None:
+            if type(self) is not Single or self._pin_memory or profiler._is_profiler_enabled:
+                return original(self)
+            fetch = vars(self._dataset_fetcher).get("fetch")
+            if fetch is None or self._sampler_iter is None:
+                return original(self)
+            batch = fetch(next(self._sampler_iter))  # what torch does for a batch that is gathered, and no more
+            self._num_yielded += 1
+            return batch
         if get_ident() != clock.thread or clock.current == FETCH:
             return original(self)
         record: LoaderRecord | None = watch.feeding  # mostly the same again

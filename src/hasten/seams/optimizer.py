@@ -24,15 +24,24 @@ def install(watch: Watch, patches: Patches) -> None:
     import torch
     from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
-    clock = watch.clock
+    clock, optimizers, get_ident = watch.clock, watch.optimizers, threading.get_ident
 
     def before(optimizer: Any, _args: Any, _kwargs: Any) -> None:
+        if watch.light:
+            record = optimizers.get(id(optimizer))
+            if record is not None and record.reference() is optimizer:
+                return
         try:
             watch.optimizer_entered(optimizer)
         except Exception as error:
             watch.fail(error)
 
     def after(optimizer: Any, _args: Any, _kwargs: Any) -> None:
+        if watch.light and id(optimizer) == watch.clock_key and watch.beginning is None:
+            if get_ident() == clock.thread:
+                watch.others = 0
+                watch.boundary()  # guards itself
+            return
         if clock.locate is not None and threading.get_ident() == clock.thread:
             frame = user_frame(_get_frame(1))
             clock.book((clock.current, frame.f_code, frame.f_lasti), clock.now() - clock.last)
@@ -47,7 +56,7 @@ def install(watch: Watch, patches: Patches) -> None:
     register_optimizer_step_pre_hook(before)
     register_optimizer_step_post_hook(after)
     original = torch.optim.Optimizer.zero_grad
-    phase, get_ident = INDEX["zero_grad"], threading.get_ident
+    phase = INDEX["zero_grad"]
 
     def zero_grad(self: Any, set_to_none: bool = True) -> None:
         if get_ident() != clock.thread:

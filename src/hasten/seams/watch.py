@@ -30,7 +30,7 @@ IDLE_CLOCK = 25  # steps of other optimizers after which a silent clock optimize
 MEMORY_EVERY = 8  # steps between two readings of the resident memory …
 MEMORY_RARELY = 64  # … and after the first thousand
 WIDTH = len(PHASES) + 1
-_NO_PHASES = [0] * len(PHASES)
+_NO_PHASES = array("q", [0] * len(PHASES))
 
 
 class Departed(BaseException):

@@ -22,6 +22,7 @@ from hasten.seams.watch import Watch
 WARM = 3  # steps before the window: imports, first allocations, discovery of modules
 LEAST_STEPS = 12  # a window has at least this many steps …
 LEAST_SECONDS = 2.0  # … and seconds,
+REPLAY_SECONDS = 0.2  # (this long where a plan is replayed: nothing is decided then)
 SHORT_JOB = 0.5  # or, where that is sooner, this part of all steps that are expected,
 MOST_SECONDS = 10.0  # unless it takes longer than this; twice that while an epoch ends that loader workers feed
 HERTZ = 200.0  # stack samples per second inside the window
@@ -102,9 +103,9 @@ class Window:
             watch.clock.device.read()
         elapsed = time.perf_counter() - self._mark.wall
         steps = watch.steps - self.opened_at
-        enough = elapsed >= LEAST_SECONDS or watch.steps >= self._half
+        enough = elapsed >= (LEAST_SECONDS if self.sample else REPLAY_SECONDS) or watch.steps >= self._half
         if (steps >= LEAST_STEPS and enough) or elapsed >= MOST_SECONDS:
-            if elapsed < 2 * MOST_SECONDS and may_wait(watch):
+            if self.sample and elapsed < 2 * MOST_SECONDS and may_wait(watch):
                 return
             self.close()
             self.then(now)
