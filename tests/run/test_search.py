@@ -82,7 +82,9 @@ def trace(faults: float = 0.0, **phases: float) -> Trace:
         steps=50,
         step=Interval.exact(step),
         phases=tuple(Phase(name, Interval.exact(s), PLACE, 1.0) for name, s in seconds.items()),
-        loaders=(LoaderFacts("training", "TensorDataset", PLACE, 10_000, 64, default_collate=True, map_style=True),),
+        loaders=(
+            LoaderFacts("training", "TensorDataset", PLACE, 10_000, 64, default_collate=True, tensor_backed=True),
+        ),
         models=(ModelFacts("ResNet", PLACE, 11_000_000, 60, ("float32",), conv2d=20),),
         optimizers=(OptimizerFacts("Adam", PLACE, 60, 11_000_000, "loop", can_foreach=True, can_fuse=True),),
         process=Process(threads=2, cores=2),

@@ -123,6 +123,7 @@ class Probe:
         cacheable_stages: how many leading stages are deterministic and draw nothing.
         prefix_exact: cached prefix + replayed suffix gave the same bytes and random states as the whole.
         prefix_seconds, suffix_seconds: seconds of either part for one sample.
+        gatherable: whole batches can be gathered from what it holds.
         why_not: why something could not be probed.
     """
 
@@ -136,6 +137,7 @@ class Probe:
     prefix_seconds: float = math.nan
     suffix_seconds: float = math.nan
     prefix_bytes: int = 0
+    gatherable: bool = False
     why_not: str = ""
 
 

@@ -7,7 +7,9 @@ from typing import Any, cast
 
 import numpy as np
 
-Gather = Callable[[Sequence[Any]], list[Any]]  # indices of a batch -> batch tensors, as default_collate gives them
+from hasten.data.reading import Unreadable, read
+
+Gather = Callable[[Sequence[Any]], Any]  # indices of a batch -> the batch, as default_collate gives it
 
 
 class NotGatherable(Exception):
@@ -17,8 +19,9 @@ class NotGatherable(Exception):
 def gather_of(dataset: Any) -> Gather:
     """How to make a whole batch of ``dataset`` at once; what is called raises :class:`NotGatherable`, too.
 
-    Serves ``TensorDataset``, torchvision's MNIST- and CIFAR-like datasets with element-wise transforms, and
-    ``Subset`` of these, nested at will. Tensors and indices are looked up for every batch, since scripts replace them.
+    Serves ``TensorDataset``, torchvision's MNIST- and CIFAR-like datasets with element-wise transforms, datasets of the
+    script's own that :mod:`hasten.data.reading` can read, and ``Subset`` of these, nested at will. Tensors and indices
+    are looked up for every batch, since scripts replace them.
 
     Raises:
         NotGatherable: the dataset is of another kind.
@@ -31,7 +34,8 @@ def gather_of(dataset: Any) -> Gather:
     if type(dataset) is Subset:
         inner = gather_of(dataset.dataset)
         return lambda indices: inner([dataset.indices[i] for i in plain_rows(indices)])
-    return _pictures(dataset)
+    kind = type(dataset)
+    return _Pictures(dataset) if kind.__name__ in _TORCHVISION.get(kind.__module__, ()) else _read(dataset)
 
 
 def plain_rows(indices: Sequence[Any]) -> Sequence[Any]:
@@ -63,13 +67,24 @@ _TORCHVISION = {
 }
 
 
-def _pictures(dataset: Any) -> Gather:
-    kind = type(dataset)
-    if kind.__name__ not in _TORCHVISION.get(kind.__module__, ()):
-        raise NotGatherable(f"{kind.__name__} is neither a TensorDataset nor a dataset of pictures in memory")
-    if kind.__name__ == "QMNIST":
-        raise NotGatherable("its labels are transformed")
-    return _Pictures(dataset)
+def _read(dataset: Any) -> Gather:
+    """Batches of a dataset of the script's own whose ``__getitem__`` picks rows or windows out of arrays."""
+    try:
+        batch = read(dataset)
+    except Unreadable as error:
+        kind = type(dataset).__name__
+        raise NotGatherable(
+            f"{kind} is neither a TensorDataset nor a dataset of pictures in memory, and its samples cannot be read "
+            f"from its code: {error}"
+        ) from None
+
+    def gather(indices: Sequence[Any]) -> Any:
+        try:
+            return batch(_rows(indices).numpy())
+        except Unreadable as error:
+            raise NotGatherable(str(error)) from None
+
+    return gather
 
 
 class _Pictures:
@@ -83,6 +98,8 @@ class _Pictures:
     def __init__(self, dataset: Any) -> None:
         import torch
 
+        if type(dataset).__name__ == "QMNIST":
+            raise NotGatherable("its labels are transformed")
         self.torch = torch
         self.dataset = dataset
         self._look()

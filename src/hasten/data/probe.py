@@ -12,6 +12,7 @@ from typing import Any
 
 from hasten.core.trace import Probe
 from hasten.data.chain import Split, cacheable_stages, find_chain, plain
+from hasten.data.gather import NotGatherable, gather_of
 from hasten.measure.digest import random_digest, random_states, restore, sha256
 
 ITEMS = 6
@@ -19,6 +20,18 @@ ITEMS = 6
 
 def probe(dataset: Any) -> Probe:
     """Ask for a few items twice, with the same random states before each."""
+    return dataclasses.replace(_asked(dataset), gatherable=_gatherable(dataset))
+
+
+def _gatherable(dataset: Any) -> bool:
+    try:
+        gather_of(dataset)
+    except NotGatherable:
+        return False
+    return True
+
+
+def _asked(dataset: Any) -> Probe:
     try:
         length = len(dataset)
         indices = sorted({i * (length - 1) // max(1, ITEMS - 1) for i in range(ITEMS)}) if length else []

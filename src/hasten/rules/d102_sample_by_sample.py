@@ -5,9 +5,11 @@ Why it is slow
     for what is one gather.
 
 Remedy
-    ``BatchedFetch()`` gathers the whole batch at once from ``TensorDataset``, ``Subset``, and torchvision's MNIST-
-    and CIFAR-like datasets with ``ToTensor`` and ``Normalize``; the sampler, its order and all random draws stay
-    torch's own.
+    ``BatchedFetch()`` gathers the whole batch at once from ``TensorDataset``, ``Subset``, torchvision's MNIST- and
+    CIFAR-like datasets with ``ToTensor`` and ``Normalize``, and datasets of your own whose ``__getitem__`` picks rows
+    or windows out of arrays (``return self.x[i], self.y[i]``; ``self.series[i : i + self.length]``); the sampler, its
+    order and all random draws stay torch's own. Such a ``__getitem__`` is read, not run: where it does anything else
+    than pick and convert, it is asked for sample by sample as before.
 
 Fidelity
     identical: the same bytes in the same order, random states untouched.
@@ -28,14 +30,14 @@ from typing import Any, ClassVar
 from hasten.core.errors import Unsuited
 from hasten.core.finding import Finding, Rule
 from hasten.core.remedy import Fidelity, Remedy, Seam, Undo
-from hasten.core.trace import Trace
+from hasten.core.trace import LoaderFacts, Trace
 from hasten.data.gather import NotGatherable, gather_of, plain_rows
 from hasten.data.rows import row_batches, torchs_own
 from hasten.data.view import gathered, put, samples_of, source
 
 LEAST_SHARE = 0.03  # of the step spent fetching
 SAVED = (0.6, 0.97)  # part of the fetch that a gather saves; measured 3x to 45x on the fetch itself
-GATHERED = ("TensorDataset", "Subset", "MNIST", "FashionMNIST", "KMNIST", "CIFAR10", "CIFAR100")
+PICTURES = ("MNIST", "FashionMNIST", "KMNIST", "CIFAR10", "CIFAR100")
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ class BatchedFetch(Remedy):
 
 def detect(trace: Trace) -> Iterator[Finding]:
     loader, cost = trace.loader, trace.phase("fetch")
-    if loader is None or loader.num_workers or not loader.default_collate or loader.dataset not in GATHERED:
+    if loader is None or loader.num_workers or not loader.default_collate or not _gatherable(loader):
         return
     if not cost >= LEAST_SHARE * trace.step_seconds:
         return
@@ -89,6 +91,12 @@ def detect(trace: Trace) -> Iterator[Finding]:
         label="stacks rows that were one tensor before",
         remedies=(BatchedFetch(),),
     )
+
+
+def _gatherable(loader: LoaderFacts) -> bool:
+    if loader.probe is not None:
+        return loader.probe.gatherable
+    return loader.tensor_backed or loader.dataset in PICTURES  # where nothing could be asked
 
 
 RULE = Rule("D102", "sample-by-sample", detect, __doc__, (BatchedFetch,))

@@ -11,7 +11,7 @@ import threading
 import time
 import weakref
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -196,7 +196,7 @@ class Watch:
             return
         clock = self.clock
         now = clock.now()
-        spent = _NO_PHASES if self.light else clock.cut(now)
+        spent: Sequence[int] = _NO_PHASES if self.light else clock.cut(now)
         wall = now - self.step_started
         self.step_started = now
         self.steps += 1
@@ -247,7 +247,7 @@ class Watch:
         self.broken = True
         self.clock.thread = -1  # no thread's; every wrapper calls the original and nothing else
 
-    def _fold(self, wall: int, spent: list[int]) -> None:
+    def _fold(self, wall: int, spent: Sequence[int]) -> None:
         pending = self._pending
         pending[0] += wall
         for i, x in enumerate(spent, 1):
