@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 
 from common import RESULTS, busy_core, clopper_pearson, head, save, say
 from inside import watched
-from small_loop import training
+from small_loop import fillers_for, training
 
 from hasten.core.interval import Interval
 from hasten.core.remedy import Fidelity, Grain, Remedy, Seam, Undo
@@ -28,9 +28,11 @@ from hasten.seams.watch import Watch
 
 CLAIM = "A/A trials that claim a difference (goal: at most 1 in 200, busy or not)"
 CLAIM_IN_TURNS = "The same for remedies that need two children in turns"
+CLAIM_LONG = "The same in turns where a step is so long that few pairs must do"
 NAME = "aa-false-claims"
 NAME_IN_TURNS = "aa-false-claims-in-turns"
-WARM = 50  # steps before the first trial
+NAME_LONG = "aa-false-claims-long-steps"
+WARM, WARM_LONG = 50, 12  # steps before the first trial
 BLOCK = 60  # steps of either way in the block-after-block protocol
 FLOOR = 0.03  # difference that it claims
 
@@ -72,7 +74,8 @@ class AA:
 class Trials:
     """Runs trials in the middle of a training loop."""
 
-    def __init__(self, remedy: Remedy, seconds: float, blocks: bool, folder: Path) -> None:
+    def __init__(self, remedy: Remedy, seconds: float, blocks: bool, folder: Path, fillers: int = 0) -> None:
+        self.fillers = fillers
         self.remedy = remedy
         self.seconds = seconds
         self.blocks = blocks
@@ -80,12 +83,12 @@ class Trials:
         self.watch: Watch = self.session.watch
         self.measured: Any = None
         self.steps = self._steps()
-        for _ in range(WARM):
+        for _ in range(WARM_LONG if fillers else WARM):
             next(self.steps)
         self.session.forward.settle()
 
     def _steps(self) -> Iterator[None]:
-        for _ in training():
+        for _ in training(self.fillers):
             if self.watch.driver is None:  # a child goes on here, until its parent ends it
                 yield
 
@@ -152,13 +155,16 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10.0, help="at most, for one trial")
     parser.add_argument("--conditions", nargs="+", default=["quiet", "busy"], choices=["quiet", "busy"])
     parser.add_argument("--in-turns", action="store_true", help="two children in turns instead of step by step")
+    parser.add_argument("--long", type=float, metavar="MS", help="in turns, with steps of this length")
     parser.add_argument("--blocks", action=argparse.BooleanOptionalAction, default=True, help="the other protocol, too")
     parser.add_argument("--results", type=Path, default=RESULTS)
     args = parser.parse_args()
     head("A/A trials: claims of a difference where there is none")
     found: list[AA] = []
     with tempfile.TemporaryDirectory() as folder:
-        trials = Trials(NothingInTurns() if args.in_turns else Nothing(), args.seconds, args.blocks, Path(folder))
+        remedy = NothingInTurns() if args.in_turns or args.long else Nothing()
+        fillers = fillers_for(args.long / 1000) if args.long else 0
+        trials = Trials(remedy, args.seconds, args.blocks and not args.long, Path(folder), fillers)
         for condition in args.conditions:
             with busy_core(condition == "busy"):
                 for number in range(1, args.trials + 1):
@@ -166,7 +172,8 @@ def main() -> None:
                     if number % 20 == 0:
                         say(f"  {condition}: {number} of {args.trials}, {sum(a.claims for a in found)} claims so far")
     figures = table(found)
-    save(NAME_IN_TURNS if args.in_turns else NAME, summary(figures), figures, [asdict(a) for a in found], args.results)
+    name = NAME_LONG if args.long else NAME_IN_TURNS if args.in_turns else NAME
+    save(name, summary(figures), figures, [asdict(a) for a in found], args.results)
 
 
 if __name__ == "__main__":

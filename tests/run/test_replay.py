@@ -1,0 +1,39 @@
+"""A replayed plan is watched for a moment only; afterwards next to nothing stands between the script and torch."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hasten.core.plan import Plan, Step, sha256_of_file
+from hasten.measure import machine
+from tests.scripts.lab import LIMIT, SCRIPTS, SOURCE
+
+SCRIPT = SCRIPTS / "replayed.py"
+
+
+def ran(*command: str) -> str:
+    env = {**os.environ, "PYTHONPATH": str(SOURCE)}
+    done = subprocess.run([sys.executable, *command], capture_output=True, text=True, timeout=LIMIT, env=env)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def alone() -> str:
+    return ran(str(SCRIPT))
+
+
+@pytest.mark.parametrize("remedies", [(), ("BatchedFetch",)])
+def test_the_script_is_left_as_it_is(remedies: tuple[str, ...], alone: str, tmp_path: Path) -> None:
+    steps = tuple(Step(name, {}, "identical") for name in remedies)
+    plan = Plan(str(SCRIPT), sha256_of_file(SCRIPT), machine.versions(), machine.machine(), steps)
+    plan.save(tmp_path / "plan.json")
+    report = tmp_path / "report.json"
+    with_plan = ran("-m", "hasten", "run", "--plan", str(tmp_path / "plan.json"), "--json", str(report), str(SCRIPT))
+    assert with_plan == alone
+    assert report.exists()
