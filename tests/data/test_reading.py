@@ -186,6 +186,21 @@ def test_rows_from_the_end_and_beyond_it(kind: type[Held], rows: list[int]) -> N
     assert outcome(hasten.BatchedFetch()(DataLoader(kind(), batch_sampler=batches))) == expected
 
 
+class Asking(Held):
+    def __getitem__(self, i: int) -> Any:
+        if torch.is_tensor(i):
+            return self.x[i]
+        return self.y[i]
+
+
+def test_samplers_that_give_no_plain_numbers() -> None:
+    kinds: list[Any] = [[torch.tensor(3), torch.tensor(1)], list(np.arange(4)), [np.int32(2), np.int32(1)], [2, -1]]
+    for rows in kinds:
+        for kind in (Asking, Named):
+            expected = outcome(DataLoader(kind(), 2, sampler=rows))
+            assert outcome(hasten.BatchedFetch()(DataLoader(kind(), 2, sampler=rows))) == expected
+
+
 def test_layouts_that_stacking_keeps_are_left_to_it() -> None:
     class Mixed(Held):
         def __getitem__(self, i: int) -> Any:

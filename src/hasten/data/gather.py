@@ -79,8 +79,11 @@ def _read(dataset: Any) -> Gather:
         ) from None
 
     def gather(indices: Sequence[Any]) -> Any:
+        rows = _rows(indices)
+        if rows is not indices and hasattr(indices[0], "dim"):
+            raise NotGatherable("its sampler gives tensors, which the dataset may ask about")
         try:
-            return batch(_rows(indices).numpy())
+            return batch(rows.numpy())
         except Unreadable as error:
             raise NotGatherable(str(error)) from None
 
