@@ -80,8 +80,8 @@ def _read(dataset: Any) -> Gather:
 
     def gather(indices: Sequence[Any]) -> Any:
         rows = _rows(indices)
-        if rows is not indices and hasattr(indices[0], "dim"):
-            raise NotGatherable("its sampler gives tensors, which the dataset may ask about")
+        if rows is not indices and not set(map(type, indices)) <= {int, np.int64}:
+            raise NotGatherable("its sampler gives other things than plain numbers, which the dataset may return")
         try:
             return batch(rows.numpy())
         except Unreadable as error:
