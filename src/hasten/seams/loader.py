@@ -59,6 +59,7 @@ def _iter(watch: Watch, original: Any) -> Any:
             clock.leave()
             record.starts += 1
             record.start_seconds += (clock.last - start) / 1e9
+        watch.catch_up()
         record.epochs.append((watch.steps, clock.last / 1e9))
         if record.place is None:
             frame = user_frame(_get_frame(1))

@@ -29,6 +29,7 @@ BACKWARDS_ACCUMULATED = 4096  # … or, where an optimizer exists that has not s
 IDLE_CLOCK = 25  # steps of other optimizers after which a silent clock optimizer is replaced
 MEMORY_EVERY = 8  # steps between two readings of the resident memory …
 MEMORY_RARELY = 64  # … and after the first thousand
+STAMPS_FOR = 20_000_000  # nanoseconds; so often the steps of a light watch are looked at
 WIDTH = len(PHASES) + 1
 _NO_PHASES = array("q", [0] * len(PHASES))
 
@@ -61,6 +62,7 @@ class Watch:
         rows: per record, wall nanoseconds then nanoseconds per phase; a record holds ``fold`` steps.
         depth: how many outermost module calls are running (0 or 1).
         light: only whole steps are timed, phases are not; see :meth:`lighten`.
+        stamps: of a light watch: when :meth:`catch_up` is due, then the ends of the steps that it has not seen yet.
     """
 
     clock: PhaseClock = field(default_factory=PhaseClock)
@@ -105,6 +107,8 @@ class Watch:
     broken: bool = False
     forking: bool = False
     keeper: Any = None
+    stamps: array[int] = field(default_factory=lambda: array("q", [0]))
+    at_lighten: Callable[[], None] | None = None
 
     def __post_init__(self) -> None:
         self.sampler = Sampler(self.clock)
@@ -154,6 +158,7 @@ class Watch:
                 self.succession.begin(record, optimizer, reversed(self.models.values()))
         key = id(optimizer)
         if key != self.clock_key:
+            self.catch_up()
             self.others += 1
             if self._clock_ticks() and self.others < IDLE_CLOCK:
                 return
@@ -194,11 +199,32 @@ class Watch:
         if driver is not None:
             driver.beat()
             return
+        self.catch_up()
         clock = self.clock
         now = clock.now()
-        spent: Sequence[int] = _NO_PHASES if self.light else clock.cut(now)
-        wall = now - self.step_started
-        self.step_started = now
+        wall, self.step_started = now - self.step_started, now
+        self._add(wall, _NO_PHASES if self.light else clock.cut(now))
+        if not self.light and not self.steps % (MEMORY_EVERY if self.steps < 1000 else MEMORY_RARELY):
+            self._read_memory()
+        if self.steps >= self.next_call and self.at_step is not None:
+            self._call_agent(now)
+
+    def catch_up(self) -> None:
+        """Make steps of the stamps that the hooks of a light watch have left since the last time."""
+        stamps = self.stamps
+        if len(stamps) < 2:
+            return
+        self.others = 0  # the clock has ticked
+        for now in stamps[1:]:
+            wall, self.step_started = now - self.step_started, now
+            self._add(wall, _NO_PHASES)
+        stamps[0] = now + STAMPS_FOR
+        del stamps[1:]
+        if self.steps >= self.next_call and self.at_step is not None:
+            self._call_agent(now)
+
+    def _add(self, wall: int, spent: Sequence[int]) -> None:
+        """One more step."""
         self.steps += 1
         if self.fold == 1:
             self.rows.append(wall)
@@ -207,16 +233,14 @@ class Watch:
                 self._merge_rows()
         else:
             self._fold(wall, spent)
-        if not self.light and not self.steps % (MEMORY_EVERY if self.steps < 1000 else MEMORY_RARELY):
-            self._read_memory()
-        if self.steps >= self.next_call and self.at_step is not None:
-            self._call_agent(now)
 
     def lighten(self) -> None:
         """From the next step on, time whole steps only: phases are known, and what the script calls is left alone."""
         self.light = True
         self.clock.evaluation(False)
         self.sampler.stop()
+        if self.at_lighten is not None:
+            self.at_lighten()
 
     def _call_agent(self, now: int) -> None:
         """Hasten's own work between two steps: nothing it calls is watched, none of its time is booked."""
