@@ -6,6 +6,7 @@ import hashlib
 
 import torch
 from torch import nn
+from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 
@@ -30,6 +31,18 @@ def names(profile):
     return sum(e.count for e in profile.key_averages() if "enumerate(DataLoader)" in e.key)
 
 
+hooked = [0, 0]  # calls of hooks of its own, which come after hasten's
+
+
+def hook(number):
+    def count(optimizer, args, kwargs):
+        hooked[number] += 1
+
+    return count
+
+
+register_optimizer_step_pre_hook(hook(0))
+register_optimizer_step_post_hook(hook(1))
 torch.manual_seed(0)
 torch.set_num_threads(1)
 data = Own()
@@ -72,3 +85,4 @@ with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as
     train(loader)
 print("batches in the profile", names(profile))
 print(digest(*(p for net in nets for p in net.parameters()), torch.get_rng_state()))
+print(hooked)
