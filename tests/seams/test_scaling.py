@@ -18,9 +18,9 @@ def fresh(monkeypatch: Any) -> Any:
     SCALER.__init__()  # type: ignore[misc]
     before = torch.Tensor.backward, torch.autograd.backward
     yield
-    after, hooks = (torch.Tensor.backward, torch.autograd.backward), len(SCALER._hooks)
+    after, on = (torch.Tensor.backward, torch.autograd.backward), SCALER._take_off is not None
     SCALER._end()
-    assert (after, hooks) == (before, 0)
+    assert (after, on) == (before, False)
 
 
 def model() -> torch.nn.Module:

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from hasten.core.remedy import Undo
+from hasten.core.remedy import Undo, undo_all
 from hasten.measure.clock import INDEX, timed
 from hasten.seams.locate import user_frame
 from hasten.seams.patch import Patches
@@ -15,6 +15,7 @@ from hasten.seams.watch import Watch
 
 _get_frame = sys._getframe
 Hook = Callable[[Any, Any, Any], None]
+_around: list[tuple[Hook, Hook]] | None = None  # what hasten's own hooks call besides, once they are in
 
 
 def install(watch: Watch, patches: Patches) -> None:
@@ -26,15 +27,21 @@ def install(watch: Watch, patches: Patches) -> None:
     import torch
     from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
+    global _around
     clock, get_ident = watch.clock, threading.get_ident
+    around = _around = []
 
-    def before(optimizer: Any, _args: Any, _kwargs: Any) -> None:
+    def before(optimizer: Any, args: Any, kwargs: Any) -> None:
         try:
             watch.optimizer_entered(optimizer)
         except Exception as error:
             watch.fail(error)
+        for call, _ in around:
+            call(optimizer, args, kwargs)
 
-    def after(optimizer: Any, _args: Any, _kwargs: Any) -> None:
+    def after(optimizer: Any, args: Any, kwargs: Any) -> None:
+        for _, call in around:
+            call(optimizer, args, kwargs)
         if clock.locate is not None and threading.get_ident() == clock.thread:
             frame = user_frame(_get_frame(1))
             clock.book((clock.current, frame.f_code, frame.f_lasti), clock.now() - clock.last)
@@ -49,7 +56,7 @@ def install(watch: Watch, patches: Patches) -> None:
     hooks = [register_optimizer_step_pre_hook(before), register_optimizer_step_post_hook(after)]
 
     def lighten() -> None:
-        light = _Light(watch, before, after)
+        light = _Light(watch, before, after, around)
         for hook, call in zip(hooks, (light.entered, light.left), strict=True):
             hook.hooks_dict_ref()[hook.id] = call  # in its place: torch is going through these very hooks
 
@@ -84,10 +91,11 @@ class _Light:
     """The hooks of a light watch. What hooks touch is in no cache when they come, so a usual step is stamped, and
     whatever that needs lies together: measured, a third of what ``before`` and ``after`` take."""
 
-    __slots__ = ("after", "before", "clock", "clock_optimizer", "get_ident", "now", "stamps", "watch")
+    __slots__ = ("after", "around", "before", "clock", "clock_optimizer", "get_ident", "now", "stamps", "watch")
 
-    def __init__(self, watch: Watch, before: Hook, after: Hook) -> None:
+    def __init__(self, watch: Watch, before: Hook, after: Hook, around: list[tuple[Hook, Hook]]) -> None:
         self.watch = watch
+        self.around = around
         self.clock = watch.clock
         self.before, self.after = before, after
         self.now, self.get_ident = watch.clock.now, threading.get_ident
@@ -95,14 +103,14 @@ class _Light:
         self.clock_optimizer: Callable[[], Any] = lambda: None
 
     def entered(self, optimizer: Any, args: Any, kwargs: Any) -> None:
-        if self.clock_optimizer() is optimizer:
+        if self.clock_optimizer() is optimizer and not self.around:
             return
         record = self.watch.optimizers.get(id(optimizer))
-        if record is None or record.reference() is not optimizer:
+        if record is None or record.reference() is not optimizer or self.around:
             self.before(optimizer, args, kwargs)
 
     def left(self, optimizer: Any, args: Any, kwargs: Any) -> None:
-        if self.clock_optimizer() is not optimizer or self.get_ident() != self.clock.thread:
+        if self.clock_optimizer() is not optimizer or self.get_ident() != self.clock.thread or self.around:
             self._other_left(optimizer, args, kwargs)
             return
         now = self.now()
@@ -118,6 +126,19 @@ class _Light:
         record = self.watch.optimizers.get(self.watch.clock_key)
         if record is not None:
             self.clock_optimizer = record.reference
+
+
+def around_steps(before: Hook, after: Hook) -> Undo:
+    """Have every optimizer's step called between two calls, with the way back. May be asked for inside a step, when
+    torch is going through its own hooks, and must not find others."""
+    if _around is None:
+        from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
+
+        hooks = register_optimizer_step_pre_hook(before), register_optimizer_step_post_hook(after)
+        return undo_all([hook.remove for hook in hooks])
+    calls, pair = _around, (before, after)
+    calls.append(pair)
+    return lambda: calls.remove(pair)
 
 
 def set_in_groups(optimizer: Any, **values: Any) -> Undo:

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from hasten.core.remedy import Undo
+from hasten.seams.optimizer import around_steps
 from hasten.seams.patch import Patches
 
 FIRST_SCALE = 2.0**16
@@ -40,7 +41,7 @@ class LossScaler:
         self._strange = 0
         self._held: list[tuple[Any, Any]] = []
         self._patches = Patches()
-        self._hooks: list[Any] = []
+        self._take_off: Undo | None = None
         self._inside = False
         self._overflowed = False
         self._good_steps = 0
@@ -66,19 +67,16 @@ class LossScaler:
 
     def _begin(self) -> None:
         import torch
-        from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
         self._patches.set(torch.autograd, "backward", self._wrapped(torch.autograd.backward))
         self._patches.set(torch.Tensor, "backward", self._wrapped(torch.Tensor.backward))
-        self._hooks = [
-            register_optimizer_step_pre_hook(self._before_step),
-            register_optimizer_step_post_hook(self._after_step),
-        ]
+        self._take_off = around_steps(self._before_step, self._after_step)
 
     def _end(self) -> None:
         self._patches.undo()
-        while self._hooks:
-            self._hooks.pop().remove()
+        if self._take_off is not None:
+            self._take_off()
+            self._take_off = None
 
     # -- differentiating -----------------------------------------------------------------------------------------
 

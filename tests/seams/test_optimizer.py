@@ -1,0 +1,75 @@
+"""hasten's hooks around an optimizer's step, beside hooks of the script's own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch.optim import optimizer as torchs
+
+from hasten.seams import optimizer
+from hasten.seams.patch import Patches
+from hasten.seams.watch import Watch
+
+
+@pytest.fixture
+def watch() -> Iterator[Watch]:
+    watch, patches = Watch(), Patches()
+    pre, post = dict(torchs._global_optimizer_pre_hooks), dict(torchs._global_optimizer_post_hooks)
+    optimizer.install(watch, patches)
+    yield watch
+    patches.undo()
+    optimizer._around = None
+    for hooks, before in ((torchs._global_optimizer_pre_hooks, pre), (torchs._global_optimizer_post_hooks, post)):
+        hooks.clear()
+        hooks.update(before)
+
+
+def made() -> Any:
+    weight = torch.nn.Parameter(torch.zeros(2))
+    weight.grad = torch.ones(2)
+    return torch.optim.SGD([weight], lr=1.0)
+
+
+def test_hooks_that_come_and_go_inside_a_step(watch: Watch) -> None:
+    """As when a plan is applied, and the watch becomes light, at the end of a step."""
+    called: list[str] = []
+    undos: list[Any] = []
+
+    def between(_now: int) -> None:
+        watch.next_call = watch.steps + 1
+        if watch.steps == 1:
+            undos.append(optimizer.around_steps(lambda *_: called.append("in"), lambda *_: called.append("out")))
+        if watch.steps == 2:
+            watch.lighten()
+        if watch.steps == 4:
+            undos.pop()()
+
+    watch.at_step, watch.next_call = between, 1
+    torchs.register_optimizer_step_pre_hook(lambda *_: called.append("script in"))
+    torchs.register_optimizer_step_post_hook(lambda *_: called.append("script out"))
+    stepped = made()
+    for _ in range(6):
+        stepped.step()
+        watch.catch_up()
+    assert watch.steps == 6
+    within = ["in", "script in", "out", "script out"]
+    plain = ["script in", "script out"]
+    assert called == plain + 3 * within + 2 * plain
+
+
+def test_a_light_watch_counts_on_when_optimizers_come_and_go(watch: Watch) -> None:
+    first, other = made(), made()
+    first.step(), other.step()
+    watch.lighten()
+    for _ in range(5):
+        first.step(), other.step()
+    del first
+    new = made()
+    for _ in range(7):
+        new.step(), other.step()
+    watch.catch_up()
+    assert 1 + 5 + 6 <= watch.steps <= 1 + 5 + 8
+    assert len(watch.records()) == watch.steps and all(r[0] >= 0 for r in watch.records())
