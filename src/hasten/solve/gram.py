@@ -1,0 +1,105 @@
+"""The compiled kernel: rows are fetched, shifted and multiplied with themselves in one go, see ``gram.cpp``.
+
+It is compiled at its first use (``hasten.native.library``). Where there is no compiler, where the processor has neither
+AVX2 nor AVX-512, and for more than ``MOST_COLUMNS`` columns, BLAS multiplies instead (``solve.products``): slower at
+a few hundred columns, as exact, but with other roundings. So a pass that was killed has its bits again on a machine of
+the same kind. How many threads there are, how wide the vectors are and where the rows lie changes no bit.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hasten.native.library import Library, NoCompiler, target
+
+Array = NDArray[Any]
+Floats = NDArray[np.float64]
+
+MOST_COLUMNS = 1024  # beyond, sums no longer fit a core's cache, and BLAS is as fast
+LIBRARY = Library("gram", Path(__file__).parent, ("gram.cpp",), ("-ffp-contract=fast", "-pthread"))
+
+
+class Rows(ctypes.Structure):
+    """Rows as ``gram.cpp`` reads them."""
+
+    _fields_ = (
+        ("x", ctypes.c_void_p), ("x_step", ctypes.c_int64),
+        ("y", ctypes.c_void_p), ("y_step", ctypes.c_int64), ("y_across", ctypes.c_int64),
+        ("root", ctypes.c_void_p), ("shift", ctypes.c_void_p),
+        *((name, ctypes.c_int64) for name in ("rows", "p", "q")),
+        *((name, ctypes.c_int32) for name in ("x_single", "y_single")),
+    )  # fmt: skip
+
+
+@functools.cache
+def kernel(isa: str = "") -> Any:
+    """The compiled function, or None where BLAS is to be used."""
+    if (isa or target()) == "baseline":
+        return None
+    try:
+        found = LIBRARY.load(isa).hasten_gram
+    except NoCompiler:
+        return None
+    found.restype = ctypes.c_int
+    found.argtypes = [ctypes.POINTER(Rows), ctypes.c_int32, ctypes.c_int64, ctypes.c_void_p]
+    return found
+
+
+def suits(columns: int) -> bool:
+    """Whether products of so many columns are the kernel's."""
+    return columns <= MOST_COLUMNS and kernel() is not None
+
+
+def square(
+    x: Array, y: Array | None, root: Floats | None, shift: Floats, single: bool = False, threads: int = 0, isa: str = ""
+) -> Floats:
+    """(features + targets + 1) squared: ``Z.T @ Z`` of ``Z = root * [x - shift | y - shift | 1]``, zero below the diagonal.
+
+    Args:
+        x: (rows, features), y: (rows, targets) or None; float32 or float64.
+        root: (rows,) roots of the weights, or None.
+        shift: (features + targets,).
+        single: whether products are float32; they are added up in float64.
+        threads: as many as NumPy's BLAS takes for 0.
+        isa: of the kernel; the best of this processor unless given.
+
+    Raises:
+        MemoryError: there is not enough.
+    """
+    x = _as_read(x)
+    y = np.empty((len(x), 0)) if y is None else y if y.flags.aligned else y.copy()
+    wide = x.shape[1] + y.shape[1] + 1
+    out = np.zeros((wide, wide))
+    shift = np.ascontiguousarray(shift, dtype=np.float64)
+    root = None if root is None else np.ascontiguousarray(root, dtype=np.float64)
+    rows = Rows(
+        x.ctypes.data, x.strides[0], y.ctypes.data, *y.strides, None if root is None else root.ctypes.data,
+        shift.ctypes.data, len(x), x.shape[1], y.shape[1], x.itemsize == 4, y.itemsize == 4,
+    )  # fmt: skip
+    if kernel(isa)(ctypes.byref(rows), single, threads or blas_threads(), out.ctypes.data):
+        raise MemoryError(f"products of {wide} columns")
+    return out
+
+
+def _as_read(x: Array) -> Array:
+    """With neighbours in a row beside each other in memory."""
+    beside = x.strides[1] == x.itemsize or x.shape[1] < 2
+    return x if beside and x.flags.aligned else np.ascontiguousarray(x) if x.flags.aligned else x.copy(order="C")
+
+
+def blas_threads() -> int:
+    """As many threads as NumPy's BLAS would take: the environment and ``threadpool_limits`` hold for both."""
+    return max((pool.num_threads for pool in _pools()), default=1)
+
+
+@functools.cache
+def _pools() -> Any:
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController().select(user_api="blas").lib_controllers
