@@ -17,11 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hasten.native.library import Library, NoCompiler, target
+from hasten.solve.problems import need
 
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
 
-MOST_COLUMNS = 1024  # beyond, sums no longer fit a core's cache, and BLAS is as fast
+MOST_COLUMNS = 2048  # beyond, sums no longer fit a core's cache, and BLAS is as fast
 LIBRARY = Library("gram", Path(__file__).parent, ("gram.cpp",), ("-ffp-contract=fast", "-pthread"))
 
 
@@ -59,7 +60,7 @@ def suits(columns: int) -> bool:
 def square(
     x: Array, y: Array | None, root: Floats | None, shift: Floats, single: bool = False, threads: int = 0, isa: str = ""
 ) -> Floats:
-    """(features + targets + 1) squared: ``Z.T @ Z`` of ``Z = root * [x - shift | y - shift | 1]``, zero below the diagonal.
+    """``Z.T @ Z`` of ``Z = root * [x - shift | y - shift | 1]`` on and above the diagonal, zeros below.
 
     Args:
         x: (rows, features), y: (rows, targets) or None; float32 or float64.
@@ -100,6 +101,5 @@ def blas_threads() -> int:
 
 @functools.cache
 def _pools() -> Any:
-    from threadpoolctl import ThreadpoolController
-
-    return ThreadpoolController().select(user_api="blas").lib_controllers
+    threadpoolctl = need("threadpoolctl", "counting threads")
+    return threadpoolctl.ThreadpoolController().select(user_api="blas").lib_controllers

@@ -27,7 +27,7 @@ from hasten.solve.products import Products, Ready
 BLOCK_BYTES = 5 << 18  # a block stays in the second-level cache while it is shifted, added up and multiplied
 UNIT_ROWS = 384  # OpenBLAS cuts products into panels of 256 to 384 rows, and those of 512 into two poor ones
 MOST_ROWS = 8064  # above, nothing is gained
-PIECE_ROWS = 8192  # added at a time: whether they lie far from the shift is looked at once
+PIECE_ROWS = 16384  # added at a time: whether they lie far from the shift is looked at once
 NEAR = 1.0  # squared mean, in variances of the first block, up to which no shift is needed
 FAR = 100.0  # squared distance of a block's mean from the shift, in variances, at which a new shift is taken
 
