@@ -42,7 +42,7 @@ def cpu_flags() -> frozenset[str]:
 
 
 def available_bytes() -> int:
-    """Memory that can be taken without swapping, within the limits of the container and of the process if there are any."""
+    """Memory that can be taken without swapping, within the limits of container and process where there are any."""
     free = 1 << 30
     try:
         for line in Path("/proc/meminfo").read_text(encoding="utf-8").splitlines():
