@@ -16,7 +16,7 @@
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
-#include <cstring>
+#include <exception>
 #include <mutex>
 #include <new>
 #include <thread>
@@ -30,9 +30,7 @@ static constexpr long NB = 8;  // columns of a tile: 24 registers of sums
 static constexpr long NB = 4;  // 12 registers of sums
 #endif
 static constexpr int MV = 3;        // vectors down a tile
-#ifndef KB
-#define KB 128
-#endif
+static constexpr long KB = 128;     // rows of a block: three panels of them and one more lie in the first-level cache
 static constexpr long PART = 2048;  // rows of a part; a multiple of KB
 
 template <class T>
@@ -219,33 +217,55 @@ struct Gram {
     }
 };
 
-template <class T>
-static void add_up(const Rows& r, long threads, double* square) {
-    const int64_t parts = (r.rows + PART - 1) / PART;
-    Buffer<double> total(Gram<T>(r).numbers());
+// Calls `make()` on every thread for what the thread works with, then `work(own, k)` for parts k in turns, and
+// `add(own, k)` for one part after the other, in their order. A thread that cannot be had, or has no memory, is one less.
+template <class Make, class Work, class Add>
+static void by_parts(int64_t parts, int64_t threads, Make make, Work work, Add add) {
     std::atomic<int64_t> next{0};
     int64_t turn = 0;
     std::mutex lock;
     std::condition_variable moved;
-    auto work = [&] {
-        Gram<T> gram(r);
-        Buffer<double> mine(parts > 1 ? gram.numbers() : 0);
+    auto loop = [&](auto& own) {
         for (int64_t k; (k = next++) < parts;) {
-            double* sums = parts > 1 ? mine.data() : total.data();
-            gram.part(k * PART, std::min<int64_t>(r.rows, (k + 1) * PART), sums);
+            work(own, k);
             std::unique_lock<std::mutex> hold(lock);
             moved.wait(hold, [&] { return turn == k; });
-            if (parts > 1)
-                for (size_t i = 0; i < total.size(); i++) total[i] += mine[i];
+            add(own, k);
             turn++;
             moved.notify_all();
         }
     };
+    auto mine = make();  // may throw: nothing was begun
     std::vector<std::thread> others;
-    for (long t = 1; t < std::min<int64_t>(threads, parts); t++) others.emplace_back(work);
-    work();
+    try {
+        others.reserve(std::max<int64_t>(threads, 1));
+        for (int64_t t = 1; t < std::min(threads, parts); t++)
+            others.emplace_back([&] {
+                try {
+                    auto own = make();
+                    loop(own);
+                } catch (const std::bad_alloc&) {
+                }
+            });
+    } catch (const std::exception&) {
+    }
+    loop(mine);
     for (auto& other : others) other.join();
-    Gram<T>(r).unpack(total.data(), square);
+}
+
+template <class T>
+static void add_up(const Rows& r, int64_t threads, double* square) {
+    struct Own {
+        Gram<T> gram;
+        Buffer<double> sums;
+    };
+    const Gram<T> whole(r);
+    Buffer<double> total(whole.numbers());
+    by_parts((r.rows + PART - 1) / PART, threads,
+        [&] { return Own{Gram<T>(r), Buffer<double>(whole.numbers())}; },
+        [&](Own& own, int64_t k) { own.gram.part(k * PART, std::min<int64_t>(r.rows, (k + 1) * PART), own.sums.data()); },
+        [&](Own& own, int64_t) { for (size_t i = 0; i < total.size(); i++) total[i] += own.sums[i]; });
+    whole.unpack(total.data(), square);
 }
 
 // square (wide, wide): the sums of products of [X - shift | Y - shift | 1] times root, on and above the diagonal.
