@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from hasten.measure import machine
 from hasten.native.library import TARGETS, NoCompiler
-from hasten.solve import Moments, gram
-from hasten.solve.gram import LIBRARY, kernel, square
+from hasten.solve import Moments, gram, lstsq
+from hasten.solve.gram import LIBRARY, kernel, residual, square
 from tests.solve.data import apart, table
 
 needs_kernel = pytest.mark.skipif(kernel() is None, reason="no C++ compiler here, or a processor without AVX2")
@@ -129,3 +129,55 @@ def test_without_a_kernel_blas_gives_the_same_to_rounding(precision: str, monkey
 def test_old_processors_and_many_columns_are_left_to_blas() -> None:
     assert kernel("baseline") is None
     assert not gram.suits(gram.MOST_COLUMNS + 1)
+
+
+@needs_kernel
+@pytest.mark.parametrize("isa", ISAS)
+@given(
+    rows=st.sampled_from([0, 1, 31, 32, 33, 2047, 2049, 4500]),
+    p=st.integers(1, 70),
+    q=st.integers(1, 4),
+    kinds=st.tuples(*[st.sampled_from([np.float32, np.float64])] * 2),
+    weighted=st.booleans(),
+    seed=st.integers(0, 99),
+)
+@settings(max_examples=40)
+def test_what_a_solution_leaves_over(
+    isa: str, rows: int, p: int, q: int, kinds: Any, weighted: bool, seed: int
+) -> None:
+    random = np.random.default_rng(seed)
+    x, y = random.standard_normal((rows, p)).astype(kinds[0]), random.standard_normal((rows, q)).astype(kinds[1])
+    mean, coef = random.standard_normal(p + q), random.standard_normal((p, q))
+    weight = random.random(rows) if weighted else np.ones(rows)
+    c = x.astype(float) - mean[:p]
+    rest = (y.astype(float) - mean[p:] - c @ coef) * weight[:, None]
+    found = residual(x, y, weight if weighted else None, mean, coef, 1, isa)
+    sizes = np.abs(c).T @ np.abs(rest), np.abs(c).T @ weight, np.abs(rest).sum(axis=0)
+    for ours, wanted, size in zip(found, (c.T @ rest, c.T @ weight, rest.sum(axis=0)), sizes, strict=True):
+        assert np.all(np.abs(ours - wanted) <= 1e-13 * (size + 1))
+
+
+@needs_kernel
+@pytest.mark.parametrize("p", [3, 37, 130])
+def test_threads_and_vectors_change_no_bit_of_it(p: int) -> None:
+    random = np.random.default_rng(0)
+    x, y = random.standard_normal((9000, p)) + 5, random.standard_normal((9000, 2))
+    mean, coef, weight = np.full(p + 2, 4.9), random.standard_normal((p, 2)), random.random(9000)
+    one = residual(x, y, weight, mean, coef, 1)
+    others = [residual(np.asfortranarray(x), y, weight, mean, coef, threads) for threads in (2, 3, 16)]
+    others += [residual(x, y, weight, mean, coef, 1, isa) for isa in ISAS]
+    assert all(np.array_equal(a, b) for other in others for a, b in zip(other, one, strict=True))
+
+
+@needs_kernel
+@pytest.mark.parametrize("q", [1, 3])
+def test_refinement_with_and_without_the_kernel_ends_alike(q: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    random = np.random.default_rng(0)
+    X = random.standard_normal((20_000, 6)) @ np.diag(np.logspace(0, 4, 6)) + 1e3
+    X[:, 1] += 1e3 * X[:, 0]
+    y, w = X @ random.standard_normal((6, q)) + random.standard_normal((20_000, q)), random.random(20_000)
+    ours = lstsq(X, y, sample_weight=w)
+    monkeypatch.setattr(gram, "kernel", lambda isa="": None)
+    theirs = lstsq(X, y, sample_weight=w)
+    assert "refined" in ours.method_ and ours.passes_ == theirs.passes_
+    assert apart(ours.coef_, theirs.coef_) < max(ours.error_bound_, 1e-13)

@@ -30,54 +30,9 @@ static constexpr long NB = 8;  // columns of a tile: 24 registers of sums
 static constexpr long NB = 4;  // 12 registers of sums
 #endif
 static constexpr int MV = 3;        // vectors down a tile
-static constexpr long KB = 128;     // rows of a block: three panels of them and one more lie in the first-level cache
-static constexpr long PART = 2048;  // rows of a part; a multiple of KB
+static constexpr long KB = 128;  // rows of a block: three panels of them and one more lie in the first-level cache
 
-template <class T>
-struct Aligned {
-    typedef T value_type;
-    Aligned() = default;
-    template <class U>
-    Aligned(const Aligned<U>&) {}
-    T* allocate(size_t n) { return (T*)::operator new(n * sizeof(T), std::align_val_t(64)); }
-    void deallocate(T* p, size_t) { ::operator delete(p, std::align_val_t(64)); }
-    bool operator==(const Aligned&) const { return true; }
-    bool operator!=(const Aligned&) const { return false; }
-};
-template <class T>
-using Buffer = std::vector<T, Aligned<T>>;
-
-// As hasten.solve.gram.Rows has it. Steps are in bytes.
-struct Rows {
-    const char* x;
-    int64_t x_step;
-    const char* y;
-    int64_t y_step, y_across;
-    const double* root;  // or null
-    const double* shift;
-    int64_t rows, p, q;
-    int32_t x_single, y_single;  // float rather than double
-
-    int64_t wide() const { return p + q + 1; }
-};
-
-// Lines of memory that are fetched little by little.
-struct Ahead {
-    const char *at = nullptr, *end = nullptr;
-    long each = 0;  // lines at a time
-
-    Ahead() = default;
-    Ahead(const Rows& r, int64_t first, int64_t count, long calls) {
-        const int64_t size = r.p * (r.x_single ? 4 : 8);
-        count = std::min(count, r.rows - first);
-        if (count <= 0 || r.x_step < size || r.x_step > 2 * size + 64) return;
-        at = r.x + first * r.x_step, end = at + (count - 1) * r.x_step + size;
-        each = ((end - at) / 64 + calls) / calls;
-    }
-    inline void some() {
-        for (long k = 0; k < each && at < end; k++, at += 64) __builtin_prefetch(at, 0, 2);
-    }
-};
+#include "rows.inc"
 
 static constexpr long STEPS = 4;  // rows between two fetches
 
@@ -217,53 +172,18 @@ struct Gram {
     }
 };
 
-// Calls `make()` on every thread for what the thread works with, then `work(own, k)` for parts k in turns, and
-// `add(own, k)` for one part after the other, in their order. A thread that cannot be had, or has no memory, is one less.
-template <class Make, class Work, class Add>
-static void by_parts(int64_t parts, int64_t threads, Make make, Work work, Add add) {
-    std::atomic<int64_t> next{0};
-    int64_t turn = 0;
-    std::mutex lock;
-    std::condition_variable moved;
-    auto loop = [&](auto& own) {
-        for (int64_t k; (k = next++) < parts;) {
-            work(own, k);
-            std::unique_lock<std::mutex> hold(lock);
-            moved.wait(hold, [&] { return turn == k; });
-            add(own, k);
-            turn++;
-            moved.notify_all();
-        }
-    };
-    auto mine = make();  // may throw: nothing was begun
-    std::vector<std::thread> others;
-    try {
-        others.reserve(std::max<int64_t>(threads, 1));
-        for (int64_t t = 1; t < std::min(threads, parts); t++)
-            others.emplace_back([&] {
-                try {
-                    auto own = make();
-                    loop(own);
-                } catch (const std::bad_alloc&) {
-                }
-            });
-    } catch (const std::exception&) {
-    }
-    loop(mine);
-    for (auto& other : others) other.join();
-}
-
 template <class T>
 static void add_up(const Rows& r, int64_t threads, double* square) {
     struct Own {
         Gram<T> gram;
         Buffer<double> sums;
     };
+    static_assert(PART % KB == 0, "blocks of another part");
     const Gram<T> whole(r);
     Buffer<double> total(whole.numbers());
     by_parts((r.rows + PART - 1) / PART, threads,
         [&] { return Own{Gram<T>(r), Buffer<double>(whole.numbers())}; },
-        [&](Own& own, int64_t k) { own.gram.part(k * PART, std::min<int64_t>(r.rows, (k + 1) * PART), own.sums.data()); },
+        [&](Own& own, int64_t k) { own.gram.part(k * PART, std::min(r.rows, (k + 1) * PART), own.sums.data()); },
         [&](Own& own, int64_t) { for (size_t i = 0; i < total.size(); i++) total[i] += own.sums[i]; });
     whole.unpack(total.data(), square);
 }
@@ -279,3 +199,5 @@ extern "C" int hasten_gram(const Rows* r, int32_t single, int64_t threads, doubl
     }
     return 0;
 }
+
+#include "residual.inc"

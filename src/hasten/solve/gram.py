@@ -23,7 +23,9 @@ Array = NDArray[Any]
 Floats = NDArray[np.float64]
 
 MOST_COLUMNS = 2048  # beyond, sums no longer fit a core's cache, and BLAS is as fast
-LIBRARY = Library("gram", Path(__file__).parent, ("gram.cpp",), ("-ffp-contract=fast", "-pthread"))
+LIBRARY = Library(
+    "gram", Path(__file__).parent, ("gram.cpp", "rows.inc", "residual.inc"), ("-ffp-contract=fast", "-pthread")
+)
 
 
 class Rows(ctypes.Structure):
@@ -40,15 +42,16 @@ class Rows(ctypes.Structure):
 
 @functools.cache
 def kernel(isa: str = "") -> Any:
-    """The compiled function, or None where BLAS is to be used."""
+    """The compiled library, or None where BLAS is to be used."""
     if (isa or target()) == "baseline":
         return None
     try:
-        found = LIBRARY.load(isa).hasten_gram
+        found = LIBRARY.load(isa)
     except NoCompiler:
         return None
-    found.restype = ctypes.c_int
-    found.argtypes = [ctypes.POINTER(Rows), ctypes.c_int32, ctypes.c_int64, ctypes.c_void_p]
+    rows, pointer = ctypes.POINTER(Rows), ctypes.c_void_p
+    found.hasten_gram.argtypes = [rows, ctypes.c_int32, ctypes.c_int64, pointer]
+    found.hasten_residual.argtypes = [rows, pointer, ctypes.c_int64, *[pointer] * 3]
     return found
 
 
@@ -73,19 +76,49 @@ def square(
     Raises:
         MemoryError: there is not enough.
     """
-    x = _as_read(x)
-    y = np.empty((len(x), 0)) if y is None else y if y.flags.aligned else y.copy()
-    wide = x.shape[1] + y.shape[1] + 1
+    rows, _kept = _rows(x, y, root, shift)
+    wide = rows.p + rows.q + 1
     out = np.zeros((wide, wide))
-    shift = np.ascontiguousarray(shift, dtype=np.float64)
-    root = None if root is None else np.ascontiguousarray(root, dtype=np.float64)
-    rows = Rows(
-        x.ctypes.data, x.strides[0], y.ctypes.data, *y.strides, None if root is None else root.ctypes.data,
-        shift.ctypes.data, len(x), x.shape[1], y.shape[1], x.itemsize == 4, y.itemsize == 4,
-    )  # fmt: skip
-    if kernel(isa)(ctypes.byref(rows), single, threads or blas_threads(), out.ctypes.data):
+    if kernel(isa).hasten_gram(ctypes.byref(rows), single, threads or blas_threads(), out.ctypes.data):
         raise MemoryError(f"products of {wide} columns")
     return out
+
+
+def residual(
+    x: Array, y: Array, weight: Floats | None, mean: Floats, coef: Floats, threads: int = 0, isa: str = ""
+) -> tuple[Floats, Floats, Floats]:
+    """What a solution leaves over, in one pass: with ``C = x - mean`` and ``E = weight * (y - mean - C @ coef)``,
+    (features, targets) ``C.T @ E``, (features,) ``C.T @ weight`` and (targets,) sums of ``E``; float64.
+
+    Args:
+        x, y, threads, isa: as ``square`` takes them.
+        weight: (rows,) or None for ones.
+        mean: (features + targets,).
+        coef: (features, targets).
+
+    Raises:
+        MemoryError: there is not enough.
+    """
+    rows, _kept = _rows(x, y, weight, mean)
+    turned = np.ascontiguousarray(coef.T, dtype=np.float64)
+    products, ones, errors = np.empty((rows.q, rows.p)), np.empty(rows.p), np.empty(rows.q)
+    places = [out.ctypes.data for out in (products, ones, errors)]
+    if kernel(isa).hasten_residual(ctypes.byref(rows), turned.ctypes.data, threads or blas_threads(), *places):
+        raise MemoryError(f"what is left over of {rows.p} columns")
+    return products.T, ones, errors
+
+
+def _rows(x: Array, y: Array | None, factor: Floats | None, shift: Floats) -> tuple[Rows, tuple[Any, ...]]:
+    """What the library reads, and the arrays that it points to."""
+    x = _as_read(x)
+    y = np.empty((len(x), 0)) if y is None else y if y.flags.aligned else y.copy()
+    shift = np.ascontiguousarray(shift, dtype=np.float64)
+    factor = None if factor is None else np.ascontiguousarray(factor, dtype=np.float64)
+    rows = Rows(
+        x.ctypes.data, x.strides[0], y.ctypes.data, *y.strides, None if factor is None else factor.ctypes.data,
+        shift.ctypes.data, len(x), x.shape[1], y.shape[1], x.itemsize == 4, y.itemsize == 4,
+    )  # fmt: skip
+    return rows, (x, y, factor, shift)
 
 
 def _as_read(x: Array) -> Array:
