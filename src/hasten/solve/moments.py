@@ -22,8 +22,8 @@ from hasten.solve.source import Block, Source, open_source
 class Moments:
     """Counts, weights, means and scatter of [X | Y], in one pass, in any order, from any number of shards.
 
-    Rows are added in blocks that are shifted by values near their mean, multiplied with themselves and added up in float64
-    (see ``solve.kernel``). Everything else in ``solve`` is a function of this object.
+    Rows are added in blocks that are shifted by values near their mean, multiplied with themselves and added up in
+    float64 (see ``solve.kernel``). Everything else in ``solve`` is a function of this object.
 
     Args:
         X: what to begin with; whatever ``update`` takes. None begins empty.
