@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from hasten.solve import gram, tsqr
-from hasten.solve.kernel import PIECE_ROWS, Array, Floats, block_rows
+from hasten.solve.kernel import Array, Floats, block_rows, piece_rows
 from hasten.solve.linear import EPS, Factor, Normal
 from hasten.solve.moments import Moments
 from hasten.solve.problems import BadData
@@ -206,8 +206,9 @@ def _pieces(source: Source) -> Iterator[tuple[Array, Array, Array | None]]:
     """X, Y and weights of blocks that are short enough for an interrupt to come through."""
     for block in source.blocks():
         block = host(block)
-        for i in range(0, len(block.x), PIECE_ROWS):
-            here = slice(i, i + PIECE_ROWS)
+        step = piece_rows(block.x.shape[1])
+        for i in range(0, len(block.x), step):
+            here = slice(i, i + step)
             yield block.x[here], block.y[here], None if block.weight is None else block.weight[here]
 
 

@@ -27,7 +27,8 @@ from hasten.solve.products import Products, Ready
 BLOCK_BYTES = 5 << 18  # a block stays in the second-level cache while it is shifted, added up and multiplied
 UNIT_ROWS = 384  # OpenBLAS cuts products into panels of 256 to 384 rows, and those of 512 into two poor ones
 MOST_ROWS = 8064  # above, nothing is gained
-PIECE_ROWS = 16384  # added at a time: whether they lie far from the shift is looked at once
+PIECE_BYTES = 32 << 20  # added at a time: whether they lie far from the shift is looked at once
+PIECE_ROWS = (8192, 65536)  # of a piece: at least, so that a few threads share it, and at most
 NEAR = 1.0  # squared mean, in variances of the first block, up to which no shift is needed
 FAR = 100.0  # squared distance of a block's mean from the shift, in variances, at which a new shift is taken
 
@@ -36,6 +37,12 @@ def block_rows(columns: int, itemsize: int = 8) -> int:
     """Rows of a block so that it stays in cache."""
     units = BLOCK_BYTES // max(columns * itemsize, 1) // UNIT_ROWS
     return min(max(units, 1) * UNIT_ROWS, MOST_ROWS)
+
+
+def piece_rows(columns: int) -> int:
+    """Rows that are added at a time."""
+    least, most = PIECE_ROWS
+    return min(max(PIECE_BYTES // max(columns * 8, 1) // least * least, least), most)
 
 
 @dataclass
