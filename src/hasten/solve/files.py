@@ -17,7 +17,7 @@ from hasten.solve.problems import BadData, need
 from hasten.solve.reading import PAGE, Reader, aligned
 from hasten.solve.source import ArraySource, Block, Source, TableSource, no_column
 
-READ_BYTES = 6 << 20  # one read: long enough for a disk, and few sums to add up in columns as wide as 200
+READ_BYTES = 12 << 20  # one read: long enough for a disk, and few sums to add up in columns as wide as 200
 AHEAD = 2  # blocks that wait between two threads
 HELD = AHEAD + 2  # blocks of a source in use: those that wait, one on each side
 BATCH_ROWS = 1 << 16
