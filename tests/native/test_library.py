@@ -36,6 +36,15 @@ def test_a_library_is_compiled_once_and_again_when_a_source_changes(answer: Libr
     assert built(answer).answer() == 43
 
 
+def test_what_a_killed_compilation_left_is_removed(answer: Library) -> None:
+    home = answer.cached(target()).parent
+    left, others = home / f"{answer.compiling}x", home / "other-compiling-x"
+    for folder in (left, others):
+        folder.mkdir(parents=True)
+    assert built(answer).answer() == 42
+    assert not left.exists() and others.exists()
+
+
 def test_flags_are_part_of_the_name_and_reach_the_compiler(answer: Library) -> None:
     other = Library("answer", answer.folder, ("answer.cpp",), ("-include", "cstdlib"))
     assert other.cached(target()) != answer.cached(target())

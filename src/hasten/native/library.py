@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import fcntl
 import hashlib
 import os
 import platform
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,6 +86,24 @@ class Library:
         home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
         return Path(home) / "hasten" / f"{self.name}-{isa}-{content.hexdigest()}.so"
 
+    @property
+    def compiling(self) -> str:
+        """How names of folders begin in which a compiler is at work."""
+        return f"{self.name}-compiling-"
+
+    @contextlib.contextmanager
+    def _alone(self, home: Path) -> Iterator[None]:
+        """While no other process compiles; what compilations that were killed have left is removed.
+
+        The lock ends with its process, however that ends. Where a file system knows no locks nothing is removed.
+        """
+        with open(home / f"{self.name}-compiling.lock", "a", encoding="ascii") as file:
+            with contextlib.suppress(OSError):
+                fcntl.flock(file, fcntl.LOCK_EX)
+                for left in home.glob(self.compiling + "*"):
+                    shutil.rmtree(left, ignore_errors=True)
+            yield
+
     def _compile(self, isa: str, path: Path) -> None:
         command = compiler()
         if command is None:
@@ -92,16 +113,19 @@ class Library:
         source = self.folder / self.sources[0]
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-                made = Path(folder) / "made.so"
-                subprocess.run(
-                    [command, *FLAGS, *self.flags, *TARGETS[isa][1], str(source), "-o", str(made)],
-                    check=True,
-                    capture_output=True,
-                    text=True,
-                    timeout=300,
-                )
-                os.replace(made, path)
+            with self._alone(path.parent):
+                if path.exists():  # another process has made it meanwhile
+                    return
+                with tempfile.TemporaryDirectory(prefix=self.compiling, dir=path.parent) as folder:
+                    made = Path(folder) / "made.so"
+                    subprocess.run(
+                        [command, *FLAGS, *self.flags, *TARGETS[isa][1], str(source), "-o", str(made)],
+                        check=True,
+                        capture_output=True,
+                        text=True,
+                        timeout=300,
+                    )
+                    os.replace(made, path)
         except (OSError, subprocess.SubprocessError) as error:
             said = (getattr(error, "stderr", "") or str(error)).strip().splitlines()
             raise NoCompiler(
