@@ -15,15 +15,17 @@ SOURCE = ROOT / "src"
 MOST_LINES = 500
 
 _BASE = {"measure", "core"}
+_COMPILED = {"native", *_BASE}
 _LIBRARIES = {"data", *_BASE}
 _RULES = {"seams", "solve", "fleet", *_LIBRARIES}
 ALLOWED: dict[str, set[str]] = {
     "core": set(),
     "measure": {"core"},
+    "native": _BASE,
     "seams": _BASE,
     "data": _BASE,
-    "solve": _BASE,
-    "fleet": _BASE,
+    "solve": _COMPILED,
+    "fleet": _COMPILED,
     "scale": {"solve", "fleet", *_LIBRARIES},
     "rules": _RULES,
     # data for the probe that asks a dataset twice: it must run inside the watched process, before any rule does

@@ -22,13 +22,15 @@ from hasten.fleet.planner import difference, flat_gradient
 from hasten.fleet.recipe import EarlyStop, Recipe
 from hasten.fleet.state import Layout
 from hasten.fleet.tasks import Job, from_mapping, jobs_of
+from hasten.measure import machine
+from hasten.native import library
 
 try:
     build.kernel()
 except build.NoCompiler:
     pytest.skip("no C++ compiler here", allow_module_level=True)
 
-ISAS = [name for name, (needs, _) in build.TARGETS.items() if needs <= build.machine.cpu_flags()]
+ISAS = [name for name, (needs, _) in build.TARGETS.items() if needs <= machine.cpu_flags()]
 ROUNDING = 2e-5  # of a tensor's largest entry
 
 
@@ -157,7 +159,7 @@ def test_running_statistics_of_a_batch_norm() -> None:
 
 
 def test_without_a_compiler_there_is_an_error_that_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
-    monkeypatch.setattr(build, "compiler", lambda: None)
+    monkeypatch.setattr(library, "compiler", lambda: None)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     build.kernel.cache_clear()
     with pytest.raises(build.NoCompiler, match="CXX"):

@@ -42,7 +42,7 @@ def cpu_flags() -> frozenset[str]:
 
 
 def available_bytes() -> int:
-    """Memory that can be taken without swapping, within a container's limit where one is set."""
+    """Memory that can be taken without swapping, within the limits of container and process where there are any."""
     free = 1 << 30
     try:
         for line in Path("/proc/meminfo").read_text(encoding="utf-8").splitlines():
@@ -57,7 +57,24 @@ def available_bytes() -> int:
             free = min(free, max(0, int(limit) - int(used)))
     except (OSError, ValueError):
         pass
-    return free
+    return min(free, max(0, _own_limit()))
+
+
+def _own_limit() -> int:
+    """Bytes up to the limit of ``ulimit -d`` or ``ulimit -v``; a great many without one."""
+    import resource
+
+    left = 1 << 62
+    limits = {"VmData:": resource.RLIMIT_DATA, "VmSize:": resource.RLIMIT_AS}
+    bounds = {name: resource.getrlimit(kind)[0] for name, kind in limits.items()}
+    if all(bound == resource.RLIM_INFINITY for bound in bounds.values()):
+        return left
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return left
+    used = {name: int(size) * 1024 for name, size, *_ in (line.split() for line in lines if line.startswith("Vm"))}
+    return min(bound - used.get(name, 0) for name, bound in bounds.items() if bound != resource.RLIM_INFINITY)
 
 
 ALLOCATORS = ("jemalloc", "tcmalloc_minimal", "tcmalloc")  # names of libraries that take malloc's place

@@ -20,8 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from hasten.solve import tsqr
-from hasten.solve.kernel import Array, Floats, block_rows
+from hasten.solve import gram, tsqr
+from hasten.solve.kernel import Array, Floats, block_rows, piece_rows
 from hasten.solve.linear import EPS, Factor, Normal
 from hasten.solve.moments import Moments
 from hasten.solve.problems import BadData
@@ -39,6 +39,7 @@ SINGLE_COLUMNS = 256  # from here on the float32 product saves more than its ref
 SINGLE_CONDITION = 30.0
 HOPELESS = 0.05  # EPS * condition² beyond which refinement from a Gram matrix hardly converges
 MOST_PASSES = 6
+FEW_TARGETS = 8  # of more, BLAS makes the residuals together
 SLOW = 0.3  # a correction more than this of the last one: refinement does not converge
 
 
@@ -183,6 +184,13 @@ def residual_gradient(source: Source, normal: Normal | tsqr.Triangle, coef: Floa
     """
     total = np.zeros_like(coef)
     ones, errors, weights = np.zeros(len(coef)), np.zeros(coef.shape[1]), 0.0
+    if coef.shape[1] <= FEW_TARGETS and gram.kernel() is not None:
+        mean = np.append(normal.x_mean, normal.y_mean)
+        for x, y, weight in _pieces(source):
+            found = gram.residual(x, y, weight, mean, coef)
+            total, ones, errors = total + found[0], ones + found[1], errors + found[2]
+            weights += len(x) if weight is None else float(weight.sum())
+        return total - np.outer(ones, errors) / weights if normal.intercept else total
     for c, t, weight in centred(source, normal.x_mean, normal.y_mean):
         rest = t - (c @ coef[:, 0])[:, None] if coef.shape[1] == 1 else t - c @ coef
         if weight is not None:
@@ -192,6 +200,16 @@ def residual_gradient(source: Source, normal: Normal | tsqr.Triangle, coef: Floa
         errors += rest.sum(axis=0)
         weights += len(c) if weight is None else float(weight.sum())
     return total - np.outer(ones, errors) / weights if normal.intercept else total
+
+
+def _pieces(source: Source) -> Iterator[tuple[Array, Array, Array | None]]:
+    """X, Y and weights of blocks that are short enough for an interrupt to come through."""
+    for block in source.blocks():
+        block = host(block)
+        step = piece_rows(block.x.shape[1])
+        for i in range(0, len(block.x), step):
+            here = slice(i, i + step)
+            yield block.x[here], block.y[here], None if block.weight is None else block.weight[here]
 
 
 def centred(source: Source, x_mean: Floats, y_mean: Floats) -> Iterator[tuple[Floats, Floats, Array | None]]:

@@ -2,7 +2,8 @@
 
 Three threads then work on a file: one waits for the disk, this one makes of its bytes what BLAS wants, the caller
 multiplies. None of them keeps Python's lock while it works. The shift is known once the first block was added, so the
-first few are shifted by the caller; so are those after a change of the shift. Who shifts changes no bit.
+first few are shifted by the caller; so are those after a change of the shift. Who shifts changes no bit. The compiled
+kernel shifts in passing, so for it blocks are only decoded.
 """
 
 from __future__ import annotations

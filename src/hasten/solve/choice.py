@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from hasten.solve import gram
 from hasten.solve.accuracy import HOPELESS, SINGLE_COLUMNS, SINGLE_CONDITION, WELL, host
+from hasten.solve.kernel import Array
 from hasten.solve.linear import EPS, Factor
 from hasten.solve.moments import Moments
 from hasten.solve.problems import BadData
@@ -115,18 +117,18 @@ def ranked(n: float, p: int, q: int, condition: float, again: bool) -> tuple[Can
     if not again and name in ("refined", "tsqr"):
         name = "gram64"
     rates = speeds()
-    gram, vector = n * p * (p + 2 * q), 4 * n * p * q
+    product, vector = n * p * (p + 2 * q), 4 * n * p * q
     corrections = 2 * vector / rates["vector"]
     rows = [
-        ("gram32", "Gram in float32, refined", 3, gram + 2 * vector, gram / rates["single"] + corrections, best,
+        ("gram32", "Gram in float32, refined", 3, product + 2 * vector, product / rates["single"] + corrections, best,
          _why_single(p, condition, again)),
-        ("gram64", "Gram in float64", 1, gram, gram / rates["double"], best + EPS * max(p, 10) * condition**2,
+        ("gram64", "Gram in float64", 1, product, product / rates["double"], best + EPS * max(p, 10) * condition**2,
          "one pass; the condition is small enough" if name == "gram64" and condition <= WELL else
          "one pass over rows that can be read once" if name == "gram64" else
          f"would lose the square of the condition {condition:.0e}" if condition > WELL else
          "the float32 product is faster"),
-        ("refined", "Gram in float64, refined", max(passes, 2), gram + (passes - 1) * vector,
-         gram / rates["double"] + corrections, best,
+        ("refined", "Gram in float64, refined", max(passes, 2), product + (passes - 1) * vector,
+         product / rates["double"] + corrections, best,
          "the condition needs corrections from the true residual" if name == "refined" else
          "corrections would not converge: condition² is beyond float64" if squared > HOPELESS else
          "reads the data again, which is not possible" if not again else "no corrections are needed"),
@@ -163,13 +165,18 @@ def speeds() -> dict[str, float]:
     """Floating point operations a second on this machine now: products of blocks, with a vector, QR. About 50 ms."""
     x = np.random.default_rng(0).standard_normal((2048, 128))
     s, v = x.astype(np.float32), np.ones(128)
-    gram = 2048.0 * 128 * 128
+    count = 2048.0 * 128 * 128
     return {
-        "double": gram / _seconds(lambda: x.T @ x),
-        "single": gram / _seconds(lambda: s.T @ s),
+        "double": count / _seconds(lambda: _product(x)),
+        "single": count / _seconds(lambda: _product(s)),
         "vector": 4 * 2048.0 * 128 / _seconds(lambda: (x @ v) @ x),
-        "qr": 2 * gram / _seconds(lambda: np.linalg.qr(x, mode="r")),
+        "qr": 2 * count / _seconds(lambda: np.linalg.qr(x, mode="r")),
     }
+
+
+def _product(x: Array) -> Any:
+    zeros = np.zeros(x.shape[1])
+    return gram.square(x, None, None, zeros, x.itemsize == 4) if gram.suits(x.shape[1] + 1) else x.T @ x
 
 
 def _seconds(action: Callable[[], Any]) -> float:

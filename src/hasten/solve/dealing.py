@@ -60,6 +60,11 @@ def parts_of(labels: Array) -> Iterable[tuple[Hashable, Any]]:
 
 def means_of(x: Array) -> Floats:
     """(features,) means of what is there; 0 where nothing is."""
+    if len(x):
+        with np.errstate(over="ignore", invalid="ignore"):
+            whole: Floats = x.mean(axis=0, dtype=np.float64)
+        if not np.isnan(whole).any():  # as nearly always, in one pass instead of five
+            return whole
     there = ~np.isnan(x)
     found: Floats = np.where(there, x, 0).sum(axis=0, dtype=np.float64) / np.maximum(there.sum(axis=0), 1)
     return found

@@ -14,9 +14,10 @@ import numpy as np
 
 from hasten.solve.kernel import UNIT_ROWS
 from hasten.solve.problems import BadData, need
+from hasten.solve.reading import PAGE, Reader, aligned
 from hasten.solve.source import ArraySource, Block, Source, TableSource, no_column
 
-READ_BYTES = 6 << 20  # one read: long enough for a disk, and few sums to add up in columns as wide as 200
+READ_BYTES = 12 << 20  # one read: long enough for a disk, and few sums to add up in columns as wide as 200
 AHEAD = 2  # blocks that wait between two threads
 HELD = AHEAD + 2  # blocks of a source in use: those that wait, one on each side
 BATCH_ROWS = 1 << 16
@@ -101,19 +102,16 @@ class NpySource(Source):
         row_bytes = self.width * self.dtype.itemsize
         step = max(READ_BYTES // max(row_bytes, 1), 1)
         step = max(step - step % UNIT_ROWS, min(step, UNIT_ROWS))  # so that the kernel's blocks fit
-        buffers = [np.empty((step, self.width), self.dtype) for _ in range(AHEAD + 1 + HELD)]
         assert self.rows is not None
         rows = self.rows
+        buffers = [aligned(step * row_bytes + 2 * PAGE) for _ in range(AHEAD + 1 + HELD)]
 
         def read() -> Iterator[tuple[int, Any]]:
-            handle = os.open(self.path, os.O_RDONLY)
-            try:
+            with contextlib.closing(Reader(self.path)) as reader:
                 for k, start in enumerate(range(first, rows, step)):
-                    part = buffers[k % len(buffers)][: min(step, rows - start)]
-                    _fill(handle, part, self.offset + start * row_bytes)
-                    yield start, part
-            finally:
-                os.close(handle)
+                    count = min(step, rows - start)
+                    raw = reader.read(buffers[k % len(buffers)], self.offset + start * row_bytes, count * row_bytes)
+                    yield start, raw.view(self.dtype).reshape(count, self.width)
 
         for start, part in ahead(read):
             here = slice(start, start + len(part))
@@ -266,16 +264,6 @@ def _readable(path: Path) -> Iterator[None]:
             "a torn file, another format, or a column whose kind changes after the first megabytes",
             "write it again; for CSV with mixed columns, convert it to Parquet once",
         ) from None
-
-
-def _fill(handle: int, part: Any, offset: int) -> None:
-    view = memoryview(part).cast("B")
-    done = 0
-    while done < len(view):
-        got = os.preadv(handle, [view[done:]], offset + done)
-        if not got:
-            raise BadData("the file ends before its header says", "a torn file", "write it again")
-        done += got
 
 
 def _without(part: Any, at: list[int], keep: list[int]) -> Any:

@@ -1,10 +1,11 @@
 """The inner loop of everything here: one block of rows added to shifted sums of products.
 
 A block is shifted by values near its mean before it is multiplied with itself, so offsets (timestamps, prices) cost no
-digits; products run through BLAS ``syrk`` and are added up in float64. Columns whose means are no larger than their
-spreads are multiplied as they are, without a copy. Should later blocks lie far from the shift, the sums so far are set
-aside as mean and scatter and a new shift is taken: what is lost to offsets stays within ``FAR`` units of rounding
-whatever the order of the rows.
+digits. A compiled kernel shifts and multiplies in one go (``solve.gram``, which says what is summed in which order);
+where there is none, BLAS ``syrk`` does (``solve.products``), columns whose means are no larger than their spreads as
+they lie, without a copy. A block's sums are added to those before it in float64. Should later blocks lie far from the
+shift, the sums so far are set aside as mean and scatter and a new shift is taken: what is lost to offsets stays within
+``FAR`` units of rounding whatever the order of the rows.
 
 Shifted sums: Chan, Golub & LeVeque, "Algorithms for computing the sample variance", The American Statistician 37(3),
 1983, p. 242-247; merging by the same authors' pairwise formula (p. 243).
@@ -17,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from hasten.solve import gram
 from hasten.solve.problems import BadData
 from hasten.solve.products import Array as Array
 from hasten.solve.products import Floats as Floats
@@ -25,7 +27,8 @@ from hasten.solve.products import Products, Ready
 BLOCK_BYTES = 5 << 18  # a block stays in the second-level cache while it is shifted, added up and multiplied
 UNIT_ROWS = 384  # OpenBLAS cuts products into panels of 256 to 384 rows, and those of 512 into two poor ones
 MOST_ROWS = 8064  # above, nothing is gained
-PIECE_ROWS = 8192  # added at a time: whether they lie far from the shift is looked at once
+PIECE_BYTES = 32 << 20  # added at a time: whether they lie far from the shift is looked at once
+PIECE_ROWS = (8192, 65536)  # of a piece: at least, so that a few threads share it, and at most
 NEAR = 1.0  # squared mean, in variances of the first block, up to which no shift is needed
 FAR = 100.0  # squared distance of a block's mean from the shift, in variances, at which a new shift is taken
 
@@ -34,6 +37,12 @@ def block_rows(columns: int, itemsize: int = 8) -> int:
     """Rows of a block so that it stays in cache."""
     units = BLOCK_BYTES // max(columns * itemsize, 1) // UNIT_ROWS
     return min(max(units, 1) * UNIT_ROWS, MOST_ROWS)
+
+
+def piece_rows(columns: int) -> int:
+    """Rows that are added at a time."""
+    least, most = PIECE_ROWS
+    return min(max(PIECE_BYTES // max(columns * 8, 1) // least * least, least), most)
 
 
 @dataclass
@@ -179,37 +188,51 @@ class Sums:
         self.grow(cell + 1, self.dense)
         if not self.begun(cell):
             self.shift[cell] = self._shift(x, y)
-        root = None if weight is None else np.sqrt(weight).astype(self.dtype)
+        root = None if weight is None else np.sqrt(weight)
+        if gram.suits(self.dense + 1):
+            square = gram.square(x, y, root, self.shift[cell], self.dtype == np.float32)
+            first, second = square[:-1, -1], square[:-1, :-1]
+        else:
+            first, second = self._by_blas(x, y, root, cell, ready)
+        rows = len(x)
+        count = rows if weight is None else int(np.count_nonzero(weight))
+        total = float(rows) if weight is None else float(weight.sum())
+        if not self.commit(cell, first, second, count, total):
+            return False
+        if sparse is not None and sparse.nnz:
+            products = Products(self.features, self.targets, self.dtype, self.shift[cell], root is not None, x)
+            self._sparse(products.shifted(x, y, root)[:, :-1], weight, root, cell, sparse)
+        return True
+
+    def _by_blas(
+        self, x: Array, y: Array | None, root: Array | None, cell: int, ready: Ready | None
+    ) -> tuple[Floats, Floats]:
+        """Sums of first and second powers around the cell's shift, block by block."""
+        root = None if root is None else root.astype(self.dtype)
         products = self._products_for(self.shift[cell], root is not None, x)
         fits = (
             ready is not None and not products.direct and root is None and np.array_equal(ready.shift, products.shift)
         )
         step = block_rows(self.dense, self.dtype.itemsize)
-        rows = len(x)
         with np.errstate(over="ignore", invalid="ignore"):  # commit looks at what came out
-            for i in range(0, rows, step):
+            for i in range(0, len(x), step):
                 here = slice(i, i + step)
                 if ready is not None and fits:
                     products.add_shifted(ready.rows[here])
                 else:
                     products.add(x[here], None if y is None else y[here], None if root is None else root[here])
-        count = rows if weight is None else int(np.count_nonzero(weight))
-        total = float(rows) if weight is None else float(weight.sum())
-        if not self.commit(cell, *products.sums(), count, total):
-            return False
-        if sparse is not None and sparse.nnz:
-            self._sparse(products.shifted(x, y, root)[:, :-1], weight, root, cell, sparse)
-        return True
+        return products.sums()
 
     def ready(self, x: Array, y: Array | None, buffer: Array) -> Ready | None:
-        """The rows shifted as ``add`` shifts them, ahead of it and by another thread; None where that saves nothing.
+        """The rows shifted as ``add`` shifts them, ahead of it and by another thread; None where that saves nothing:
+        where the compiled kernel shifts in passing, or nothing is shifted.
 
         Args:
             x, y: as in ``add``; without weights, of cell 0.
             buffer: (at least rows, dense + 1), of this precision; the result lies there.
         """
         shift = self.shift[0].copy()  # begun by another thread, perhaps at this moment
-        if np.isnan(shift).any() or buffer.dtype != self.dtype:
+        if np.isnan(shift).any() or buffer.dtype != self.dtype or gram.suits(self.dense + 1):
             return None
         products = Products(self.features, self.targets, self.dtype, shift, False, x)
         if products.direct:

@@ -14,7 +14,7 @@ from hasten.solve import device, storage
 from hasten.solve.combine import combined, duplicate, shortened
 from hasten.solve.dealing import imputed_fills, labels_of, means_of, parts_of, refilled
 from hasten.solve.encode import Encoder
-from hasten.solve.kernel import PIECE_ROWS, Floats, Stats, Sums, merge
+from hasten.solve.kernel import Floats, Stats, Sums, merge, piece_rows
 from hasten.solve.problems import BadData
 from hasten.solve.source import Block, Source, open_source
 
@@ -22,8 +22,8 @@ from hasten.solve.source import Block, Source, open_source
 class Moments:
     """Counts, weights, means and scatter of [X | Y], in one pass, in any order, from any number of shards.
 
-    Rows are added in blocks that are shifted by values near their mean, multiplied by BLAS and added up in float64
-    (see ``solve.kernel``). Everything else in ``solve`` is a function of this object.
+    Rows are added in blocks that are shifted by values near their mean, multiplied with themselves and added up in
+    float64 (see ``solve.kernel``). Everything else in ``solve`` is a function of this object.
 
     Args:
         X: what to begin with; whatever ``update`` takes. None begins empty.
@@ -150,8 +150,9 @@ class Moments:
         if device.on_device(block.x):
             self._commit(lambda s: device.add(s, block.x, block.y, block.weight, cell), block)
             return
-        for i in range(0, len(block.x), PIECE_ROWS):
-            self._add_piece(block.taken(slice(i, i + PIECE_ROWS)), cell)
+        step = piece_rows(block.x.shape[1])
+        for i in range(0, len(block.x), step):
+            self._add_piece(block.taken(slice(i, i + step)), cell)
 
     def _add_piece(self, piece: Block, cell: int) -> None:
         piece.check_weight()

@@ -44,7 +44,8 @@ def scan(
         folds: as in ``Moments``.
         missing: as in ``Moments``.
         checkpoint: where the state is written every ``every`` seconds. A pass that was killed goes on from there, with
-            the same bits as if it had not been; when the pass is done the file is removed.
+            the same bits as if it had not been, on a machine of the same kind; when the pass is done the file is
+            removed.
         progress: show a bar on stderr.
 
     Raises:

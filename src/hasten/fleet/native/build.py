@@ -1,48 +1,19 @@
-"""Compiles the kernel at its first use, for this processor, and keeps it in the user's cache."""
+"""The fleet's kernel, compiled at its first use; see ``hasten.native.library``."""
 
 from __future__ import annotations
 
 import ctypes
 import functools
-import hashlib
-import os
-import platform
-import shutil
-import subprocess
-import tempfile
 from pathlib import Path
 
-from hasten.core.errors import HastenError
-from hasten.measure import machine
+from hasten.native.library import TARGETS as TARGETS
+from hasten.native.library import Library
+from hasten.native.library import NoCompiler as NoCompiler
 
 SOURCES = (
     "kernel.cpp", "lanes.inc", "workspace.inc", "rows.inc", "lane_passes.inc", "model.inc", "door.inc",
 )  # fmt: skip
-FLAGS = ("-std=c++17", "-O3", "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-shared", "-w")
-TARGETS = {  # best first; each with the processor's flags it needs and the compiler's
-    "avx512": (
-        {"avx512f", "avx512dq", "avx512bw", "avx512vl", "fma"},
-        ("-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mfma", "-mprefer-vector-width=512"),
-    ),
-    "avx2": ({"avx2", "fma"}, ("-mavx2", "-mfma")),
-    "baseline": (set[str](), ()),
-}
-
-
-class NoCompiler(HastenError):
-    """The kernel cannot be built here; other engines are used instead."""
-
-
-def target() -> str:
-    """The widest instruction set of ``TARGETS`` that this processor has."""
-    flags = machine.cpu_flags()
-    return next(name for name, (needs, _) in TARGETS.items() if needs <= flags)
-
-
-def compiler() -> str | None:
-    """``$CXX``, or the first C++ compiler found; None where there is none."""
-    names = (os.environ.get("CXX", ""), "g++", "clang++", "c++")
-    return next((path for name in names if name and (path := shutil.which(name))), None)
+LIBRARY = Library("fleet", Path(__file__).parent, SOURCES)
 
 
 @functools.cache
@@ -55,49 +26,7 @@ def kernel(isa: str = "") -> ctypes.CDLL:
     Raises:
         NoCompiler: there is no C++ compiler, or it refuses the source.
     """
-    isa = isa or target()
-    path = cached(isa)
-    if not path.exists():
-        _compile(isa, path)
-    return _declared(ctypes.CDLL(str(path)))
-
-
-def cached(isa: str) -> Path:
-    """Where the compiled kernel is kept: named after source, compiler, flags and processor."""
-    content = hashlib.blake2b(digest_size=12)
-    for name in SOURCES:
-        content.update((Path(__file__).parent / name).read_bytes())
-    content.update(repr((compiler(), FLAGS, TARGETS[isa][1], platform.machine(), machine.cpu_model())).encode())
-    home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(home) / "hasten" / f"fleet-{isa}-{content.hexdigest()}.so"
-
-
-def _compile(isa: str, path: Path) -> None:
-    command = compiler()
-    if command is None:
-        raise NoCompiler(
-            "there is no C++ compiler", "none is installed, or it is not on PATH", "apt install g++, or set CXX"
-        )
-    source = Path(__file__).parent / SOURCES[0]
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-            made = Path(folder) / "kernel.so"
-            subprocess.run(
-                [command, *FLAGS, *TARGETS[isa][1], str(source), "-o", str(made)],
-                check=True,
-                capture_output=True,
-                text=True,
-                timeout=300,
-            )
-            os.replace(made, path)
-    except (OSError, subprocess.SubprocessError) as error:
-        said = (getattr(error, "stderr", "") or str(error)).strip().splitlines()
-        raise NoCompiler(
-            f"{command} could not compile the kernel: {said[0] if said else error}",
-            "an old compiler (GCC 9 or Clang 10 is needed), or a cache folder that cannot be written",
-            "CXX=/path/to/another/compiler, or XDG_CACHE_HOME=/a/writable/folder",
-        ) from error
+    return _declared(LIBRARY.load(isa))
 
 
 class Op(ctypes.Structure):
