@@ -14,6 +14,7 @@
 #include <cstring>
 #include <new>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #if defined(__x86_64__)
@@ -55,6 +56,18 @@ struct Aligned {
     bool operator!=(const Aligned&) const { return false; }
 };
 typedef std::vector<float, Aligned<float>> Floats;
+
+#define INLINE __attribute__((always_inline))
+
+// f(0), f(1), ... f(N - 1), each a constant. A loop that is unrolled later leaves arrays of vectors in memory.
+template <class F, int... I>
+static inline INLINE void for_each(std::integer_sequence<int, I...>, F f) {
+    (f(std::integral_constant<int, I>()), ...);
+}
+template <int N, class F>
+static inline INLINE void each(F f) {
+    for_each(std::make_integer_sequence<int, N>(), f);
+}
 
 static inline vf load(const float* p) { return *(const vu*)p; }
 static inline void save(float* p, vf v) { *(vu*)p = v; }
@@ -298,27 +311,28 @@ static void act_backward(const float* x, const float* y, float* d, long n, float
 // -- products: C[i][j] = first[j] + sum over k of A[i * ars + k * aks] * B[k * ldb + j] --------------------------------
 
 template <int R, int C, bool SUMS, class E>
-static inline __attribute__((always_inline)) void tile(
+static inline INLINE void tile(
     long K, const float* A, long ars, long aks, const float* B, long ldb, const float* first, long i, long j, E epilogue,
     vf* sums) {
     vf acc[R][C], col[C];
-    for (int c = 0; c < C; c++)
-        for (int r = 0; r < R; r++) acc[r][c] = load(first + j + c * VL);
-    for (int c = 0; c < C; c++) col[c] = (vf){};
+    each<C>([&](auto c) INLINE {
+        const vf start = load(first + j + c * VL);
+        each<R>([&](auto r) INLINE { acc[r][c] = start; });
+        col[c] = (vf){};
+    });
     for (long k = 0; k < K; k++) {
         vf b[C];
-        for (int c = 0; c < C; c++) b[c] = load(B + k * ldb + c * VL);
-        if (SUMS)
-            for (int c = 0; c < C; c++) col[c] += b[c];
-        for (int r = 0; r < R; r++) {
-            vf a = splat(A[r * ars + k * aks]);
-            for (int c = 0; c < C; c++) acc[r][c] += a * b[c];
-        }
+        each<C>([&](auto c) INLINE {
+            b[c] = load(B + k * ldb + c * VL);
+            if (SUMS) col[c] += b[c];
+        });
+        each<R>([&](auto r) INLINE {
+            const vf a = splat(A[r * ars + k * aks]);
+            each<C>([&](auto c) INLINE { acc[r][c] += a * b[c]; });
+        });
     }
-    for (int r = 0; r < R; r++)
-        for (int c = 0; c < C; c++) epilogue(i + r, j + c * VL, acc[r][c]);
-    if (SUMS)
-        for (int c = 0; c < C; c++) sums[c] = col[c];
+    each<R>([&](auto r) INLINE { each<C>([&](auto c) INLINE { epilogue(i + r, j + c * VL, acc[r][c]); }); });
+    if (SUMS) each<C>([&](auto c) INLINE { sums[c] = col[c]; });
 }
 
 // Rows of a tile that is C vectors wide: as many as the registers hold beside a row of B and one broadcast.
@@ -377,12 +391,12 @@ static inline __attribute__((always_inline)) void exchange(vf* r) {
     if constexpr (S > 1) exchange<S / 2>(r);
 }
 // The sum of each of VL vectors, in its own lane.
-static inline vf each_sum(vf* r) {
-    for (int S = VL / 2; S; S /= 2) {
-        vi low, high;
-        for (int i = 0; i < VL; i++) low[i] = i & S ? VL + i - S : i, high[i] = i & S ? VL + i : i + S;
-        for (int i = 0; i < S; i++) r[i] = shuffled(r[i], r[i + S], low) + shuffled(r[i], r[i + S], high);
-    }
+template <int S = VL / 2>
+static inline INLINE vf each_sum(vf* r) {
+    vi low, high;
+    for (int i = 0; i < VL; i++) low[i] = i & S ? VL + i - S : i, high[i] = i & S ? VL + i : i + S;
+    each<S>([&](auto i) INLINE { r[i] = shuffled(r[i], r[i + S], low) + shuffled(r[i], r[i + S], high); });
+    if constexpr (S > 1) return each_sum<S / 2>(r);
     return r[0];
 }
 template <class T>  // of 4 bytes
