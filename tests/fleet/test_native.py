@@ -3,6 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -164,6 +171,57 @@ def test_without_a_compiler_there_is_an_error_that_says_so(monkeypatch: pytest.M
         build.kernel()
     monkeypatch.undo()
     build.kernel.cache_clear()
+
+
+FAKE = """#!/bin/sh
+echo begun >> {log}
+while [ ! -e {go} ]; do sleep 0.02; done
+for word; do to=$word; done
+cp {kernel} "$to"
+"""
+
+
+@pytest.fixture
+def fake_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A compiler that copies the kernel of this machine, once the file ``go`` is there, and counts its calls."""
+    script, kernel = tmp_path / "fake", build.cached(build.target())
+    script.write_text(FAKE.format(log=tmp_path / "log", go=tmp_path / "go", kernel=kernel))
+    script.chmod(0o755)
+    monkeypatch.setenv("CXX", str(script))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return tmp_path
+
+
+def left(home: Path) -> list[str]:
+    return sorted(path.name for path in (home / "hasten").iterdir() if path.name.startswith(build.COMPILING))
+
+
+def test_what_a_killed_compilation_leaves_is_removed(fake_compiler: Path) -> None:
+    code = "from hasten.fleet.native import build; build.kernel()"
+    process = subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
+    deadline = time.monotonic() + 100
+    while not (fake_compiler / "log").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    path = build.cached(build.target())
+    assert len(left(fake_compiler)) == 1 and not path.exists()
+    (fake_compiler / "go").touch()
+    build._compile(build.target(), path)
+    assert not left(fake_compiler) and path.exists()
+
+
+def test_two_compile_at_once_and_one_does_the_work(fake_compiler: Path) -> None:
+    path = build.cached(build.target())
+    threads = [threading.Thread(target=build._compile, args=(build.target(), path)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.1)
+    (fake_compiler / "go").touch()
+    for thread in threads:
+        thread.join()
+    assert path.exists() and not left(fake_compiler)
+    assert (fake_compiler / "log").read_text().count("begun") == 1
 
 
 def test_strided_windows_are_read_where_they_lie() -> None:

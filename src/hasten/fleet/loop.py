@@ -30,8 +30,10 @@ class Trainer(Protocol):
         """Take the model over where ``state`` left it."""
 
     def epochs(self, epoch: int, steps: int, count: int) -> Iterable[float]:
-        """Train for ``count`` epochs, after ``steps`` steps; their mean training losses, over rows. Ends before that with
-        a loss that is not finite."""
+        """Train for ``count`` epochs, after ``steps`` steps; their mean training losses, over rows.
+
+        Ends before that with a loss that is not finite.
+        """
 
     def held_loss(self) -> float:
         """The mean loss of the rows held out."""
@@ -85,6 +87,7 @@ class LoopTrainer:
         self.module = with_keyed_dropout(module, self.moment)
         self.layout, self.job, self.recipe = layout, job, recipe
         self.parameters = [p for p in self.module.parameters() if p.requires_grad]
+        self.rows = job.task.X, job.task.y  # held: a series stays standardised while it is learned
         self.slots = _SLOTS.get(recipe.optimizer, ()) if isinstance(recipe.optimizer, str) else ()
 
     @cached_property

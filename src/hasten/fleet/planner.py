@@ -63,7 +63,7 @@ def kinds_of(jobs: Sequence[Job], factory: Factory) -> list[Kind]:
     by_signature: dict[Any, Kind] = {}
     found = []
     for job in jobs:
-        row = tuple(job.task.X.shape[1:])
+        row = job.task.row
         own = job.key if factory.wants_key else repr(sorted(job.settings.items(), key=lambda item: item[0]))
         if (own, row) not in known:
             module = factory(job)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import fcntl
 import functools
 import hashlib
 import os
@@ -10,6 +12,7 @@ import platform
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from hasten.core.errors import HastenError
@@ -19,6 +22,7 @@ SOURCES = (
     "kernel.cpp", "lanes.inc", "workspace.inc", "rows.inc", "lane_passes.inc", "model.inc", "door.inc",
 )  # fmt: skip
 FLAGS = ("-std=c++17", "-O3", "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-shared", "-w")
+COMPILING = "fleet-compiling-"  # names of folders in which a compiler is at work
 TARGETS = {  # best first; each with the processor's flags it needs and the compiler's
     "avx512": (
         {"avx512f", "avx512dq", "avx512bw", "avx512vl", "fma"},
@@ -81,16 +85,19 @@ def _compile(isa: str, path: Path) -> None:
     source = Path(__file__).parent / SOURCES[0]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-            made = Path(folder) / "kernel.so"
-            subprocess.run(
-                [command, *FLAGS, *TARGETS[isa][1], str(source), "-o", str(made)],
-                check=True,
-                capture_output=True,
-                text=True,
-                timeout=300,
-            )
-            os.replace(made, path)
+        with _alone(path.parent):
+            if path.exists():  # another process has made it meanwhile
+                return
+            with tempfile.TemporaryDirectory(prefix=COMPILING, dir=path.parent) as folder:
+                made = Path(folder) / "kernel.so"
+                subprocess.run(
+                    [command, *FLAGS, *TARGETS[isa][1], str(source), "-o", str(made)],
+                    check=True,
+                    capture_output=True,
+                    text=True,
+                    timeout=300,
+                )
+                os.replace(made, path)
     except (OSError, subprocess.SubprocessError) as error:
         said = (getattr(error, "stderr", "") or str(error)).strip().splitlines()
         raise NoCompiler(
@@ -98,6 +105,20 @@ def _compile(isa: str, path: Path) -> None:
             "an old compiler (GCC 9 or Clang 10 is needed), or a cache folder that cannot be written",
             "CXX=/path/to/another/compiler, or XDG_CACHE_HOME=/a/writable/folder",
         ) from error
+
+
+@contextlib.contextmanager
+def _alone(home: Path) -> Iterator[None]:
+    """While no other process compiles; what compilations that were killed have left is removed.
+
+    The lock ends with its process, however that ends. Where a file system knows no locks nothing is removed.
+    """
+    with open(home / "fleet-compiling.lock", "a", encoding="ascii") as file:
+        with contextlib.suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_EX)
+            for left in home.glob(COMPILING + "*"):
+                shutil.rmtree(left, ignore_errors=True)
+        yield
 
 
 class Op(ctypes.Structure):
