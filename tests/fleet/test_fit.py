@@ -94,6 +94,19 @@ def test_series_are_predicted_in_their_own_units_and_never_copied_out() -> None:
     assert job.train is not None and job.held[0] - job.train[-1] == 3  # no target is in both parts
 
 
+def test_a_series_is_held_as_it_was_given_and_standardised_when_asked_for() -> None:
+    tasks = {key: values.astype(np.float32) for key, values in waves(2, 90).items()}
+    found = fleet.fit(series_net, tasks, window=8, horizon=3, epochs=1).session.tasks
+    for key, values in tasks.items():
+        task, mean = found[key], values.astype(np.float64).mean()
+        assert np.shares_memory(task.values, values) and task.held() is None  # nothing beside it is kept
+        assert (task.rows, task.row, task.columns) == (80, (8,), 3)
+        X, y = task.X, task.y
+        assert task.held() is not None and X.tobytes() == task.X.tobytes() and not X.flags.writeable
+        expected = ((values - mean) / values.astype(np.float64).std()).astype(np.float32)
+        assert np.allclose(X[5], expected[5:13]) and np.allclose(y[5], expected[13:16])
+
+
 def test_what_is_held_out_does_not_shape_the_scale() -> None:
     tasks = waves(1, 100)
     changed = {"w0": np.concatenate([tasks["w0"][:85], 1e6 + tasks["w0"][85:]])}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import itertools
 import os
 import signal
@@ -171,6 +172,25 @@ def test_without_a_compiler_there_is_an_error_that_says_so(monkeypatch: pytest.M
         build.kernel()
     monkeypatch.undo()
     build.kernel.cache_clear()
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_a_step_of_adam_for_gradients_of_every_size(isa: str) -> None:
+    """Roots and quotients are estimated and corrected where that is faster than dividing: within some ulps."""
+    lib = build.kernel(isa)
+    g = np.r_[np.logspace(-12, 15, 200), -np.logspace(-12, 15, 200), 0.0, 1e30, np.inf, np.nan].astype(np.float32)
+    w, m, v = np.zeros((3, len(g)), np.float32)
+    config = build.Config(optimizer=1, beta1=0.9, beta2=0.999, eps=1e-8, clip=0)
+    lr, decay, t, skip = np.array([0.01]), np.zeros(1), np.ones(1, np.int64), np.zeros(1, np.uint8)
+    given = g.copy()
+    lib.hasten_update(
+        1, len(g), w.ctypes.data, m.ctypes.data, v.ctypes.data, len(g), given.ctypes.data, skip.ctypes.data,
+        lr.ctypes.data, decay.ctypes.data, t.ctypes.data, ctypes.byref(config),
+    )  # fmt: skip
+    wide = g[:400].astype(np.float64)
+    expected = -0.01 * wide / (np.abs(wide) + 1e-8)
+    assert np.allclose(w[:400], expected, rtol=2e-6, atol=0)
+    assert w[400] == 0 and w[401] == 0 and np.isnan(w[402:]).all()  # as torch: an infinite second moment stops a weight
 
 
 FAKE = """#!/bin/sh
