@@ -1,9 +1,10 @@
 // One model at a time, its weights, gradients and optimizer state in the core's own cache.
 //
-// The optimizer is the epilogue of the weight gradient: a tile of the gradient is in registers when its weights and
-// moments are updated, and is never stored (unless gradients are clipped). Activations are row-major, weights are stored
-// (inputs, outputs) so that the forward product reads them along the vector; the product for the inputs' gradient reads a
-// transposed copy. Nothing here depends on another model, on threads or on addresses.
+// The optimizer is the epilogue of the weight gradient: a few rows of the gradient lie in the first-level cache when their
+// weights and moments are updated, and the whole is never stored (unless gradients are clipped). Activations are row-major,
+// weights are stored (inputs, outputs) so that the forward product reads them along the vector; the product for the inputs'
+// gradient reads a transposed copy, and puts that gradient where the activations of a ReLU lay, which nobody needs any more.
+// Nothing here depends on another model, on threads or on addresses.
 //
 // Written with GCC's and Clang's vector extensions for the width of the target (64, 32 or 16 bytes).
 
