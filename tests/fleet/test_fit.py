@@ -12,7 +12,7 @@ from torch import nn
 
 from hasten import fleet
 from hasten.core.errors import HastenError, UsageError
-from hasten.fleet import files
+from hasten.fleet import files, streams
 from tests.fleet.common import mlp, ragged, rows, weights
 
 pd = pytest.importorskip("pandas")
@@ -55,6 +55,20 @@ def test_settings_of_a_key() -> None:
     assert trained["s0"][0].out_features == 9 and trained["s1"][0].out_features == 4
     same = {key: trained.weights_of(key).tobytes() == plain.weights_of(key).tobytes() for key in trained}
     assert same == {"s0": False, "s1": False, "s2": False, "s3": True}
+
+
+def test_a_factory_that_raises_for_a_key_fails_that_key_alone() -> None:
+    bad = streams.torch_seed(streams.stream_of(0, "s2"), streams.INIT)
+
+    def make() -> nn.Module:
+        if torch.initial_seed() == bad:
+            raise ValueError("no widths for s2")
+        return mlp()
+
+    tried = fleet.fit(make, ragged(5), epochs=2, engine="native", workers=1)
+    assert tried.failed == {"s2": "ValueError: no widths for s2"}
+    alone = {key: fleet.fit(mlp, {key: ragged(5)[key]}, epochs=2, engine="native").weights_of(key) for key in tried}
+    assert all((tried.weights_of(key) == alone[key]).all() for key in tried) and len(alone) == 4
 
 
 def test_a_factory_that_counts_is_found_out() -> None:
