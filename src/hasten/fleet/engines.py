@@ -16,7 +16,7 @@ from hasten.fleet.workers import Asker, Run, in_processes, in_threads
 
 ENGINES = ("native", "stacked", "loop")
 IN_A_ROW = 15  # models whose initial weights are drawn ahead, at most
-AHEAD_BYTES = 1 << 19  # that these may take
+AHEAD_BYTES = 1 << 18  # that these may take
 
 
 class Beginnings:
