@@ -6,6 +6,11 @@ import contextlib
 import itertools
 import json
 import os
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +41,7 @@ def sales(tmp_path: Path) -> Path:
     return path
 
 
+ROOT = Path(__file__).parents[2]
 WORDS = ["--by", "store", "--target", "sales", "--epochs", "2"]
 SERIES = ["--window", "12", "--horizon", "4", "--season", "12", "--hold-out", "0.3"]
 
@@ -118,6 +124,60 @@ def test_an_update_that_is_killed_while_it_is_written(
     first, second = (fleet.Fleet.load(path, factory(files.notes(path))) for path in (out, whole))
     assert weights(first) == weights(second) and len(first.summary().updates) == 1
     assert len(pd.read_parquet(f"{out}.parquet")) == 3
+
+
+def bits(path: Path) -> dict[str, bytes]:
+    return weights(fleet.Fleet.load(path, factory(files.notes(path))))
+
+
+def update(out: Path, new: Path) -> subprocess.Popen[bytes]:
+    env = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    return subprocess.Popen(
+        [sys.executable, "-m", "hasten", "fleet", str(out), "--update", str(new), "--quiet"], env=env
+    )
+
+
+def killed_for_good(sales: Path, folder: Path, moments: Sequence[float | None]) -> None:
+    """Kill updates by SIGKILL: at a share of the seconds that a whole one takes, or, None, while the fleet is written.
+
+    After each the file is the fleet of before or the fleet of after; called again at the end, it is the one of after.
+    """
+    frame, new = pd.read_parquet(sales), folder / "new.parquet"
+    out, whole = folder / "f.safetensors", folder / "g.safetensors"
+    frame[frame["day"] < 90].to_parquet(sales)
+    frame[frame["day"] >= 90].to_parquet(new)
+    assert main(["fleet", str(sales), *WORDS, *SERIES, "--out", str(out), "--quiet"]) == 0
+    whole.write_bytes(out.read_bytes())
+    begun = time.monotonic()
+    assert update(whole, new).wait() == 0
+    seconds, before, after = time.monotonic() - begun, bits(out), bits(whole)
+    assert before != after
+    original, part = out.read_bytes(), out.with_name(f".{out.name}.part")
+    for moment in moments:
+        out.write_bytes(original)
+        written, process = stamp(part), update(out, new)
+        end = time.monotonic() + (100 if moment is None else moment * seconds)
+        while process.poll() is None and time.monotonic() < end and (moment is not None or stamp(part) == written):
+            time.sleep(0.0005)
+        process.kill()
+        process.wait()
+        assert bits(out) in (before, after)
+    assert update(out, new).wait() == 0
+    assert bits(out) == after and len(pd.read_parquet(f"{out}.parquet")) == 3
+
+
+def stamp(path: Path) -> int:
+    return path.stat().st_mtime_ns if path.exists() else 0
+
+
+def test_an_update_killed_while_the_fleet_is_written(sales: Path, tmp_path: Path) -> None:
+    killed_for_good(sales, tmp_path, [None])
+
+
+@pytest.mark.slow
+def test_an_update_killed_at_ten_random_moments(sales: Path, tmp_path: Path) -> None:
+    draw = random.Random(0)
+    killed_for_good(sales, tmp_path, [None, *(0.5 + draw.random() / 2 for _ in range(9)), None])
 
 
 @pytest.mark.parametrize("model", ["conv", "gru"])

@@ -12,7 +12,7 @@ from torch import nn
 
 from hasten import fleet
 from hasten.core.errors import HastenError, UsageError
-from hasten.fleet import files
+from hasten.fleet import files, streams
 from tests.fleet.common import mlp, ragged, rows, weights
 
 pd = pytest.importorskip("pandas")
@@ -57,6 +57,20 @@ def test_settings_of_a_key() -> None:
     assert same == {"s0": False, "s1": False, "s2": False, "s3": True}
 
 
+def test_a_factory_that_raises_for_a_key_fails_that_key_alone() -> None:
+    bad = streams.torch_seed(streams.stream_of(0, "s2"), streams.INIT)
+
+    def make() -> nn.Module:
+        if torch.initial_seed() == bad:
+            raise ValueError("no widths for s2")
+        return mlp()
+
+    tried = fleet.fit(make, ragged(5), epochs=2, engine="native", workers=1)
+    assert tried.failed == {"s2": "ValueError: no widths for s2"}
+    alone = {key: fleet.fit(mlp, {key: ragged(5)[key]}, epochs=2, engine="native").weights_of(key) for key in tried}
+    assert all((tried.weights_of(key) == alone[key]).all() for key in tried) and len(alone) == 4
+
+
 def test_a_factory_that_counts_is_found_out() -> None:
     widths = iter(range(3, 99))
 
@@ -92,6 +106,19 @@ def test_series_are_predicted_in_their_own_units_and_never_copied_out() -> None:
     assert found.shape == (1, 3) and np.abs(found - tasks["w2"][-3:]).max() < 15
     job = next(j for j in trained.session.jobs if j.key == "w2")
     assert job.train is not None and job.held[0] - job.train[-1] == 3  # no target is in both parts
+
+
+def test_a_series_is_held_as_it_was_given_and_standardised_when_asked_for() -> None:
+    tasks = {key: values.astype(np.float32) for key, values in waves(2, 90).items()}
+    found = fleet.fit(series_net, tasks, window=8, horizon=3, epochs=1).session.tasks
+    for key, values in tasks.items():
+        task, mean = found[key], values.astype(np.float64).mean()
+        assert np.shares_memory(task.values, values) and task.held() is None  # nothing beside it is kept
+        assert (task.rows, task.row, task.columns) == (80, (8,), 3)
+        X, y = task.X, task.y
+        assert task.held() is not None and X.tobytes() == task.X.tobytes() and not X.flags.writeable
+        expected = ((values - mean) / values.astype(np.float64).std()).astype(np.float32)
+        assert np.allclose(X[5], expected[5:13]) and np.allclose(y[5], expected[13:16])
 
 
 def test_what_is_held_out_does_not_shape_the_scale() -> None:

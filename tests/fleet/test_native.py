@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
 import itertools
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -166,6 +174,76 @@ def test_without_a_compiler_there_is_an_error_that_says_so(monkeypatch: pytest.M
         build.kernel()
     monkeypatch.undo()
     build.kernel.cache_clear()
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_a_step_of_adam_for_gradients_of_every_size(isa: str) -> None:
+    """Roots and quotients are estimated and corrected where that is faster than dividing: within some ulps."""
+    lib = build.kernel(isa)
+    g = np.r_[np.logspace(-12, 15, 200), -np.logspace(-12, 15, 200), 0.0, 1e30, np.inf, np.nan].astype(np.float32)
+    w, m, v = np.zeros((3, len(g)), np.float32)
+    config = build.Config(optimizer=1, beta1=0.9, beta2=0.999, eps=1e-8, clip=0)
+    lr, decay, t, skip = np.array([0.01]), np.zeros(1), np.ones(1, np.int64), np.zeros(1, np.uint8)
+    given = g.copy()
+    lib.hasten_update(
+        1, len(g), w.ctypes.data, m.ctypes.data, v.ctypes.data, len(g), given.ctypes.data, skip.ctypes.data,
+        lr.ctypes.data, decay.ctypes.data, t.ctypes.data, ctypes.byref(config),
+    )  # fmt: skip
+    wide = g[:400].astype(np.float64)
+    expected = -0.01 * wide / (np.abs(wide) + 1e-8)
+    assert np.allclose(w[:400], expected, rtol=2e-6, atol=0)
+    assert w[400] == 0 and w[401] == 0 and np.isnan(w[402:]).all()  # as torch: an infinite second moment stops a weight
+
+
+FAKE = """#!/bin/sh
+echo begun >> {log}
+while [ ! -e {go} ]; do sleep 0.02; done
+for word; do to=$word; done
+cp {kernel} "$to"
+"""
+
+
+@pytest.fixture
+def fake_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A compiler that copies the kernel of this machine, once the file ``go`` is there, and counts its calls."""
+    script, kernel = tmp_path / "fake", build.LIBRARY.cached(library.target())
+    script.write_text(FAKE.format(log=tmp_path / "log", go=tmp_path / "go", kernel=kernel))
+    script.chmod(0o755)
+    monkeypatch.setenv("CXX", str(script))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return tmp_path
+
+
+def left(home: Path) -> list[str]:
+    return sorted(path.name for path in (home / "hasten").iterdir() if path.name.startswith(build.LIBRARY.compiling))
+
+
+def test_what_a_killed_compilation_leaves_is_removed(fake_compiler: Path) -> None:
+    code = "from hasten.fleet.native import build; build.kernel()"
+    process = subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
+    deadline = time.monotonic() + 100
+    while not (fake_compiler / "log").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    path = build.LIBRARY.cached(library.target())
+    assert len(left(fake_compiler)) == 1 and not path.exists()
+    (fake_compiler / "go").touch()
+    build.LIBRARY._compile(library.target(), path)
+    assert not left(fake_compiler) and path.exists()
+
+
+def test_two_compile_at_once_and_one_does_the_work(fake_compiler: Path) -> None:
+    path = build.LIBRARY.cached(library.target())
+    threads = [threading.Thread(target=build.LIBRARY._compile, args=(library.target(), path)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.1)
+    (fake_compiler / "go").touch()
+    for thread in threads:
+        thread.join()
+    assert path.exists() and not left(fake_compiler)
+    assert (fake_compiler / "log").read_text().count("begun") == 1
 
 
 def test_strided_windows_are_read_where_they_lie() -> None:

@@ -47,6 +47,12 @@ def test_the_kernel_draws_the_same(stream: int, count: int, epoch: int, step: in
     assert (order == streams.permutation(stream, count, epoch)).all()
 
 
+@given(st.integers(0, 2**64 - 1), st.integers(0, 5), st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1))
+def test_a_seed_is_two_words(stream: int, purpose: int, epoch: int, step: int) -> None:
+    low, high = map(int, streams.words(stream, 2, purpose, epoch, step))
+    assert streams.torch_seed(stream, purpose, epoch, step) == low | high << 32
+
+
 def test_dropout_keeps_about_what_it_should() -> None:
     assert abs(streams.keep(1, 20_000, 0.3, 0, 0, 0).mean() - 0.7) < 0.02
     assert not streams.keep(1, 100, 1.0, 0, 0, 0).any()

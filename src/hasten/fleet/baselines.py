@@ -119,6 +119,6 @@ def _keep(fleet: Fleet, session: Session, best: Mapping[str, str], shared: Float
             fleet.stand_ins[key] = (kind, rows[kind])
         elif source == NAIVE:
             task = jobs[key].task
-            fleet.stand_ins[key] = (fleet.naive_kind(task.X.shape[1], task.y.shape[1], task.season), 0)
+            fleet.stand_ins[key] = (fleet.naive_kind(task.row[0], task.columns, task.season), 0)
     summary = fleet.summary()
     fleet._summary = replace(summary, rows=tuple(replace(r, source=best.get(r.key, OWN)) for r in summary.rows))

@@ -238,7 +238,7 @@ class Session:
         groups: dict[str, list[Any]] = {kind.name: [] for kind in self.kinds}
         for key, task in self.tasks.items():
             if key not in by_key:
-                rows.append(Row(key, len(task.y), "", "", np.nan, np.nan, 0, 0, False, 0.0, task.why_not))
+                rows.append(Row(key, task.rows, "", "", np.nan, np.nan, 0, 0, False, 0.0, task.why_not))
                 continue
             job = by_key[key]
             state = self.store.finished(job.index)  # one at a time: each holds a model's whole state

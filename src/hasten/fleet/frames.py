@@ -12,7 +12,17 @@ import numpy.typing as npt
 from hasten.core.errors import UsageError
 from hasten.fleet.extras import need
 from hasten.fleet.recipe import Recipe
-from hasten.fleet.tasks import Array, Task, as_floats, as_target, checked, from_mapping
+from hasten.fleet.tasks import (
+    Array,
+    Task,
+    Windows,
+    as_floats,
+    as_target,
+    checked,
+    from_mapping,
+    standardised,
+    windows_of,
+)
 
 
 def tasks_of(
@@ -39,17 +49,17 @@ def tasks_of(
     if isinstance(data, Mapping):
         if not window:
             return from_mapping(data, recipe)
-        series = {str(key): _numbers(values) for key, values in data.items()}
+        series: Mapping[Any, Any] = data
     else:
         frame = Columns(data, by, time_column)
         if not window:
             return frame.tables(list(features), target, recipe)
         series = frame.series(target)
-    return {key: windows(values, window, horizon, season, recipe) for key, values in series.items()}
+    return {str(key): windows(_array(values), window, horizon, season, recipe) for key, values in series.items()}
 
 
-def _numbers(values: Any) -> Array:
-    return np.asarray(values.detach().cpu() if hasattr(values, "detach") else values, np.float64)
+def _array(values: Any) -> Array:
+    return np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)
 
 
 def raw(
@@ -75,10 +85,10 @@ def raw(
 
 
 def windows(series: Array, window: int, horizon: int, season: int, recipe: Recipe) -> Task:
-    """Every window of a series with the values that follow it, as views of one standardised copy.
+    """Every window of a series with the values that follow it, as views of one standardised copy, made when needed.
 
     Args:
-        series: (rows,), any numbers.
+        series: (rows,), any numbers; held, not copied.
 
     Returns:
         X: (rows - window - horizon + 1, window), y: (…, horizon).
@@ -100,11 +110,9 @@ def windows(series: Array, window: int, horizon: int, season: int, recipe: Recip
     if values.min() == values.max() or scale == 0:
         why = f"constant: every value is {known[0]:g}"
         return Task(np.empty((0, window), np.float32), np.empty((0, horizon), np.float32), why_not=why)
-    scaled = ((values - shift) / scale).astype(np.float32)
-    view = np.lib.stride_tricks.sliding_window_view
-    X, y = view(scaled[: len(scaled) - horizon], window), view(scaled[window:], horizon)
+    X, y = windows_of(standardised(values, shift, scale), window, horizon)
     gap = min(horizon - 1, count - 2) if count > 2 else 0
-    return checked(Task(X, y, gap, season, shift, scale, series=True), recipe)
+    return Windows(series.reshape(-1), checked(Task(X, y, gap, season, shift, scale, series=True), recipe))
 
 
 class Columns:
@@ -154,7 +162,7 @@ class Columns:
         """The target of each key in the order of time."""
         if not target:
             raise UsageError("a series needs the column of its values", "target= is missing", 'target="sales"')
-        values = np.asarray(self._column(target), np.float64)[self.order]
+        values = self._column(target)[self.order]
         return {key: values[piece] for key, piece in self.pieces.items()}
 
     def _column(self, name: str) -> npt.NDArray[Any]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from hasten.fleet.tasks import Array, Task
+from hasten.fleet.tasks import Array, Task, windows_of
 
 
 class Rows:
@@ -45,6 +45,5 @@ def task_of(parts: Sequence[Array], like: Task) -> Task:
     """The task that these parts are, with everything else as in ``like`` (whose rows do not count)."""
     if not like.series:
         return replace(like, X=parts[0], y=parts[1])
-    window, horizon, values = like.X.shape[1], like.y.shape[1], parts[0]
-    view = np.lib.stride_tricks.sliding_window_view
-    return replace(like, X=view(values[: len(values) - horizon], window), y=view(values[window:], horizon))
+    X, y = windows_of(parts[0], like.row[0], like.columns)
+    return Task(X, y, like.gap, like.season, like.shift, like.scale, like.why_not, series=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -27,8 +29,11 @@ class Trainer(Protocol):
     def load(self, state: State) -> None:
         """Take the model over where ``state`` left it."""
 
-    def epoch(self, epoch: int, steps: int) -> float:
-        """Train for one epoch, after ``steps`` steps; the mean training loss, over rows."""
+    def epochs(self, epoch: int, steps: int, count: int) -> Iterable[float]:
+        """Train for ``count`` epochs, after ``steps`` steps; their mean training losses, over rows.
+
+        Ends before that with a loss that is not finite.
+        """
 
     def held_loss(self) -> float:
         """The mean loss of the rows held out."""
@@ -49,11 +54,12 @@ def drive(job: Job, state: State, recipe: Recipe, trainer: Trainer, saved: Saved
     """
     trainer.load(state)
     per_epoch = job.steps(recipe.batch_size)
+    together = recipe.epochs - state.epoch if recipe.stop is None and saved is None else 1
     while state.status == RUNNING:
-        loss = trainer.epoch(state.epoch, state.steps)
-        held = trainer.held_loss() if recipe.stop is not None else np.nan
-        if state.close_epoch(recipe, per_epoch, loss, held):
-            trainer.weights(state.flat[3])
+        for loss in trainer.epochs(state.epoch, state.steps, together):
+            held = trainer.held_loss() if recipe.stop is not None else np.nan
+            if state.close_epoch(recipe, per_epoch, loss, held):
+                trainer.weights(state.flat[3])
         if saved is not None and state.status == RUNNING:
             trainer.store(state)
             saved(state)
@@ -81,8 +87,13 @@ class LoopTrainer:
         self.module = with_keyed_dropout(module, self.moment)
         self.layout, self.job, self.recipe = layout, job, recipe
         self.parameters = [p for p in self.module.parameters() if p.requires_grad]
-        self.optimizer = make_optimizer(recipe, self.parameters, job)
+        self.rows = job.task.X, job.task.y  # held: a series stays standardised while it is learned
         self.slots = _SLOTS.get(recipe.optimizer, ()) if isinstance(recipe.optimizer, str) else ()
+
+    @cached_property
+    def optimizer(self) -> Any:
+        """Made when it is first needed: torch's import much for it, and a gradient needs none."""
+        return make_optimizer(self.recipe, self.parameters, self.job)
 
     def load(self, state: State) -> None:
         self.layout.write(state.flat[0], self.module)
@@ -96,7 +107,15 @@ class LoopTrainer:
             if "exp_avg" in self.slots:
                 self.optimizer.state[parameter]["step"] = torch.tensor(float(state.steps))
 
-    def epoch(self, epoch: int, steps: int) -> float:
+    def epochs(self, epoch: int, steps: int, count: int) -> Iterator[float]:
+        for more in range(count):
+            loss = self.epoch(epoch + more)
+            yield loss
+            if not math.isfinite(loss):
+                return
+
+    def epoch(self, epoch: int) -> float:
+        """One epoch; its mean training loss, over rows."""
         job, recipe = self.job, self.recipe
         self.module.train()
         order = job.epoch_order(epoch)

@@ -63,7 +63,7 @@ def kinds_of(jobs: Sequence[Job], factory: Factory) -> list[Kind]:
     by_signature: dict[Any, Kind] = {}
     found = []
     for job in jobs:
-        row = tuple(job.task.X.shape[1:])
+        row = job.task.row
         own = job.key if factory.wants_key else repr(sorted(job.settings.items(), key=lambda item: item[0]))
         if (own, row) not in known:
             module = factory(job)
@@ -147,7 +147,7 @@ def _probe_native(kind: Kind, job: Job, factory: Factory, recipe: Recipe) -> flo
     if not wrong < GRADIENT:
         raise Unfit(f"its gradient differs from torch's by {wrong:.1e}")
     trainer.load(state)
-    return _timed(lambda e: trainer.epoch(e, 0), job.steps(recipe.batch_size))
+    return _timed(lambda e: list(trainer.epochs(e, 0, 1)), job.steps(recipe.batch_size))
 
 
 def _probe_loop(kind: Kind, job: Job, factory: Factory, recipe: Recipe) -> float:

@@ -68,6 +68,12 @@ class Queue:
             choose = min if self.shortest else max
             return self.lanes[choose(lanes, key=lambda k: self._expected(k, self.lanes[k][-1]))].pop()
 
+    def coming(self, job: Job, count: int) -> list[Job]:
+        """Up to ``count`` jobs of the same kind that come next."""
+        with self._lock:
+            lane = self.lanes[self.kind_of[job.index]]
+            return lane[: -count - 1 : -1] if count > 0 else []
+
     def done(self, job: Job, steps: int, seconds: float) -> None:
         """Book what a job has cost."""
         with self._lock:

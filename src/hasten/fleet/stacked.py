@@ -24,7 +24,7 @@ from hasten.fleet.modules import Factory, dropout_scale
 from hasten.fleet.recipe import Recipe
 from hasten.fleet.stackable import CannotStack, StackBatchNorm, StackDropout, stackable, up
 from hasten.fleet.state import RUNNING, State
-from hasten.fleet.tasks import Job
+from hasten.fleet.tasks import Array, Job
 from hasten.fleet.update_rows import Updater
 from hasten.fleet.workers import Asker, Kind, Run
 
@@ -51,6 +51,10 @@ class Slot:
     order: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     step: int = 0
     total: float = 0.0
+    rows: tuple[Array, Array] = field(init=False)  # held: a series stays standardised while it is learned
+
+    def __post_init__(self) -> None:
+        self.rows = self.job.task.X, self.job.task.y
 
 
 class Stack:
@@ -94,7 +98,7 @@ class Stack:
         self._lay(i, torch.from_numpy(slot.state.flat[:3]))
         self.places[i] = slot
         if self.y is None:
-            y = torch.from_numpy(slot.job.task.y[:1].copy())  # windows cannot be written to, which torch warns of
+            y = torch.from_numpy(slot.rows[1][:1].copy())  # windows cannot be written to, which torch warns of
             self.y = torch.zeros(self.width, self.size, *y.shape[1:], dtype=y.dtype)
             self._measure_masks()
 
@@ -161,8 +165,8 @@ class Stack:
         rows = slot.order[slot.step * size : (slot.step + 1) * size]
         n = len(rows)
         assert self.y is not None
-        self.X[i, :n] = torch.from_numpy(slot.job.task.X[rows])
-        self.y[i, :n] = torch.from_numpy(slot.job.task.y[rows])
+        self.X[i, :n] = torch.from_numpy(slot.rows[0][rows])
+        self.y[i, :n] = torch.from_numpy(slot.rows[1][rows])
         if n < self.size:
             self.X[i, n:], self.y[i, n:] = 0, 0
         self.rows[i, :n], self.rows[i, n:] = 1, 0

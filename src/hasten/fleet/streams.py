@@ -52,14 +52,25 @@ def permutation(stream: int, count: int, epoch: int, purpose: int = SHUFFLE) -> 
 
 def torch_seed(stream: int, purpose: int, epoch: int = 0, step: int = 0) -> int:
     """A seed for torch's own generator: initialisation, and modules that draw random numbers by themselves."""
-    low, high = words(stream, 2, purpose, epoch, step)
-    return int(low) | int(high) << 32
+    low, high, _, _ = _block(stream, 0, step, epoch, purpose)
+    return low | high << 32
 
 
 def keep(stream: int, count: int, p: float, epoch: int, step: int, layer: int) -> npt.NDArray[np.bool_]:
     """Which of ``count`` values a dropout of probability ``p`` keeps. (count,), bool."""
     below = np.uint64(float(np.float32(p)) * 2.0**32)
     return words(stream, count, DROPOUT, epoch, step, layer) >= below
+
+
+def _block(stream: int, block: int, step: int, epoch: int, purpose: int) -> tuple[int, int, int, int]:
+    """One block in plain numbers, which for so few is ten times faster than arrays."""
+    k0, k1 = stream & 0xFFFFFFFF, stream >> 32
+    c0, c1, c2, c3 = block, step, epoch, purpose
+    for _ in range(10):
+        p0, p1 = 0xD2511F53 * c0, 0xCD9E8D57 * c2
+        c0, c1, c2, c3 = (p1 >> 32) ^ c1 ^ k0, p1 & 0xFFFFFFFF, (p0 >> 32) ^ c3 ^ k1, p0 & 0xFFFFFFFF
+        k0, k1 = (k0 + _W0) & 0xFFFFFFFF, (k1 + _W1) & 0xFFFFFFFF
+    return c0, c1, c2, c3
 
 
 def _philox(stream: int, blocks: npt.NDArray[np.uint64], step: int, epoch: int, purpose: int) -> tuple[Any, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -40,6 +41,76 @@ class Task:
     scale: float = 1.0
     why_not: str = ""
     series: bool = False
+
+    @property
+    def rows(self) -> int:
+        """How many there are."""
+        return len(self.y)
+
+    @property
+    def row(self) -> tuple[int, ...]:
+        """The shape of a row of X."""
+        return tuple(self.X.shape[1:])
+
+    @property
+    def columns(self) -> int:
+        """Numbers in a row of y, where y is (rows, …)."""
+        return int(self.y.shape[1])
+
+
+class Windows(Task):
+    """Every window of a series and what follows it.
+
+    Only the series as it was given is kept: it is standardised when X or y is asked for, to the same bits each time,
+    for as long as somebody holds one of them.
+
+    Args:
+        values: (rows,), any numbers; not copied.
+        like: the task with the windows written out as views; all but those are taken over.
+    """
+
+    def __init__(self, values: Array, like: Task) -> None:
+        names = ("gap", "season", "shift", "scale", "why_not", "series")
+        self.__dict__.update({name: getattr(like, name) for name in names})
+        self.values, self.window, self.horizon = values, like.row[0], like.columns
+        self.held: weakref.ref[Array] | None = None
+
+    def __getattr__(self, name: str) -> Array:  # what the instance itself does not hold
+        if name not in ("X", "y"):
+            raise AttributeError(name)
+        series = self.held() if self.held is not None else None
+        if series is None:
+            series = standardised(self.values, self.shift, self.scale)
+            self.held = weakref.ref(series)
+        return windows_of(series, self.window, self.horizon)[name == "y"]
+
+    @property
+    def rows(self) -> int:
+        return len(self.values) - self.window - self.horizon + 1
+
+    @property
+    def row(self) -> tuple[int, ...]:
+        return (self.window,)
+
+    @property
+    def columns(self) -> int:
+        return self.horizon
+
+
+def standardised(values: Array, shift: float, scale: float) -> Array:
+    """(rows,), float32."""
+    return ((np.asarray(values, np.float64) - shift) / scale).astype(np.float32)
+
+
+def windows_of(series: Array, window: int, horizon: int) -> tuple[Array, Array]:
+    """All windows of a series and what follows each, as views. series: (rows,), float32."""
+    count = len(series) - window - horizon + 1
+    found = []
+    for start, width in ((0, window), (window, horizon)):  # NumPy's own way leaves a kilobyte of helpers a view
+        view: Array = np.ndarray((count, width), np.float32, series, 4 * start, (4, 4))
+        view.flags.writeable = False
+        found.append(view)
+    return found[0], found[1]
 
 
 @dataclass(frozen=True)
@@ -144,8 +215,8 @@ def _why_not(task: Task, recipe: Recipe) -> str:
     classes = isinstance(recipe.loss, Loss) and recipe.loss.kind == "cross_entropy"
     if classes and (task.y.min() < 0 or (task.y != np.floor(task.y)).any()):
         return "classes must be whole numbers from 0 on"
-    if recipe.stop is not None and len(task.y) - task.gap < 2:
-        return f"too short: {len(task.y)} rows cannot be split into training and held-out rows"
+    if recipe.stop is not None and task.rows - task.gap < 2:
+        return f"too short: {task.rows} rows cannot be split into training and held-out rows"
     return ""
 
 
@@ -187,7 +258,7 @@ def _job(key: str, index: int, task: Task, recipe: Recipe, own: Mapping[str, Any
         index,
         stream,
         task,
-        len(task.y) if train is None else len(train),
+        task.rows if train is None else len(train),
         float(own.get("lr", recipe.lr)),
         float(own.get("weight_decay", recipe.weight_decay)),
         train,
@@ -200,7 +271,7 @@ def split(
     stream: int, task: Task, recipe: Recipe
 ) -> tuple[npt.NDArray[np.int64] | None, npt.NDArray[np.int64]]:  # fmt: skip
     """Rows to train on (None for all) and rows held out."""
-    stop, rows = recipe.stop, len(task.y)
+    stop, rows = recipe.stop, task.rows
     if stop is None:
         return None, np.empty(0, np.int64)
     held = min(max(1, round(rows * stop.fraction)), rows - task.gap - 1)

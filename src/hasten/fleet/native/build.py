@@ -66,7 +66,7 @@ def _declared(lib: ctypes.CDLL) -> ctypes.CDLL:
         ("free", None, [ptr]),
         ("load", None, [ptr, ptr]),
         ("store", None, [ptr, ptr, ctypes.c_int]),
-        ("epoch", ctypes.c_int, [ptr, *data, i64, u64, i64, i64, f64, f64, ptr]),
+        ("epochs", ctypes.c_int, [ptr, *data, i64, u64, i64, i64, i64, f64, f64, ptr]),
         ("evaluate", None, [ptr, *data, i64, ptr, ptr]),
         ("gradient", None, [ptr, *data, i64, u64, i64, i64, ptr, ptr]),
         ("update", None, [i64, i64, ptr, ptr, ptr, i64, ptr, ptr, ptr, ptr, ptr, ctypes.POINTER(Config)]),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -61,19 +63,24 @@ class NativeTrainer:
         flat = np.ascontiguousarray(state.flat[:3])
         self.lib.hasten_load(self._model, flat.ctypes.data)
 
-    def epoch(self, epoch: int, steps: int) -> float:
+    def epochs(self, epoch: int, steps: int, count: int) -> Iterator[float]:
         job = self.job
         assert job is not None
         drawn = job.train is None and job.order is None
-        order = None if drawn else np.ascontiguousarray(job.epoch_order(epoch))
-        visits = job.rows if order is None else len(order)
-        failed = self.lib.hasten_epoch(
-            self._model, *self._data(order), visits, job.stream, epoch, steps, job.lr, job.weight_decay,
-            ctypes.byref(self._loss),
-        )  # fmt: skip
-        if failed:
-            raise HastenError(SINGLE)
-        return float(self._loss.value)
+        per_epoch = job.steps(self.recipe.batch_size)
+        at_once = count if drawn else 1  # epochs of a call: the kernel draws the rows' order itself, or is given it
+        for more in range(0, count, at_once):
+            order = None if drawn else np.ascontiguousarray(job.epoch_order(epoch + more))
+            losses = (ctypes.c_double * at_once)()
+            done = self.lib.hasten_epochs(
+                self._model, *self._data(order), job.rows if order is None else len(order), job.stream, epoch + more,
+                at_once, steps + more * per_epoch, job.lr, job.weight_decay, losses,
+            )  # fmt: skip
+            if done < 0:
+                raise HastenError(SINGLE)
+            yield from losses[:done]
+            if not math.isfinite(losses[done - 1]):
+                return
 
     def held_loss(self) -> float:
         assert self.job is not None

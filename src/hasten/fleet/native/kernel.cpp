@@ -1,9 +1,10 @@
 // One model at a time, its weights, gradients and optimizer state in the core's own cache.
 //
-// The optimizer is the epilogue of the weight gradient: a tile of the gradient is in registers when its weights and
-// moments are updated, and is never stored (unless gradients are clipped). Activations are row-major, weights are stored
-// (inputs, outputs) so that the forward product reads them along the vector; the product for the inputs' gradient reads a
-// transposed copy. Nothing here depends on another model, on threads or on addresses.
+// The optimizer is the epilogue of the weight gradient: a few rows of the gradient lie in the first-level cache when their
+// weights and moments are updated, and the whole is never stored (unless gradients are clipped). Activations are row-major,
+// weights are stored (inputs, outputs) so that the forward product reads them along the vector; the product for the inputs'
+// gradient reads a transposed copy, and puts that gradient where the activations of a ReLU lay, which nobody needs any more.
+// Nothing here depends on another model, on threads or on addresses.
 //
 // Written with GCC's and Clang's vector extensions for the width of the target (64, 32 or 16 bytes).
 
@@ -14,6 +15,7 @@
 #include <cstring>
 #include <new>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #if defined(__x86_64__)
@@ -56,6 +58,18 @@ struct Aligned {
 };
 typedef std::vector<float, Aligned<float>> Floats;
 
+#define INLINE __attribute__((always_inline))
+
+// f(0), f(1), ... f(N - 1), each a constant. A loop that is unrolled later leaves arrays of vectors in memory.
+template <class F, int... I>
+static inline INLINE void for_each(std::integer_sequence<int, I...>, F f) {
+    (f(std::integral_constant<int, I>()), ...);
+}
+template <int N, class F>
+static inline INLINE void each(F f) {
+    for_each(std::make_integer_sequence<int, N>(), f);
+}
+
 static inline vf load(const float* p) { return *(const vu*)p; }
 static inline void save(float* p, vf v) { *(vu*)p = v; }
 static inline vf splat(float x) { return x - (vf){}; }
@@ -73,6 +87,33 @@ static inline vf square_root(vf x) {
     return (vf)_mm256_sqrt_ps((__m256)x);
 #else
     return root(x);
+#endif
+}
+// x, or `least` where x is smaller; not a number stays what it is.
+static inline vf at_least(vf x, vf least) {
+#if defined(__AVX512F__)
+    return (vf)_mm512_max_ps((__m512)least, (__m512)x);
+#elif defined(__AVX__)
+    return (vf)_mm256_max_ps((__m256)least, (__m256)x);
+#else
+    return x < least ? least : x;
+#endif
+}
+// a / (square root of v * root2 + eps). By AVX-512 the root and the quotient are estimates of 14 bits and one step of
+// Newton's, within about an ulp: the divider takes longer than all the rest of an update.
+static inline vf adapted(vf a, vf v, vf root2, vf eps) {
+#if defined(__AVX512F__)
+    const __m512 x = (__m512)v, y = _mm512_rsqrt14_ps(x), half = _mm512_set1_ps(0.5f);
+    const __mmask16 plain = ~_mm512_fpclass_ps_mask(x, 0x8F);  // nought, infinity and NaN are their own roots
+    const __m512 s = _mm512_mask_mul_ps(x, plain, x, y);
+    const __m512 error = _mm512_fnmadd_ps(s, _mm512_mul_ps(half, y), half);
+    const __m512 root = _mm512_mask_fmadd_ps(s, plain, error, s);
+    const __m512 sum = _mm512_fmadd_ps(root, (__m512)root2, (__m512)eps);
+    const __m512 d = _mm512_min_ps(_mm512_set1_ps(3e38f), sum);  // in this order NaN passes, and infinity does not
+    const __m512 r = _mm512_rcp14_ps(d), q = _mm512_mul_ps((__m512)a, r);
+    return (vf)_mm512_fmadd_ps(_mm512_fnmadd_ps(d, q, (__m512)a), r, q);
+#else
+    return a / (square_root(v) * root2 + eps);
 #endif
 }
 static inline float sum(vf v) {
@@ -175,24 +216,25 @@ static void words(uint64_t stream, long count, uint32_t purpose, uint32_t epoch,
     for (long b = 0; 4 * b < count; b += 16) philox(stream, (uint32_t)b, step, epoch, purpose, out + 4 * b);
 }
 
-// A stable sort by 32-bit words, 11 bits at a time.
+// Rows sorted by their words, and equal words by rows: into about as many parts as there are rows by the words' first
+// bits, and then, since next to nothing is out of its place any more, by insertion.
 static void permutation(uint64_t stream, long n, uint32_t epoch, std::vector<uint32_t>& space, int64_t* order) {
-    const long padded = (n + 63) / 64 * 64;
-    space.resize(4 * padded);
-    uint32_t *key = space.data(), *other = key + padded, *row = other + padded, *moved = row + padded;
+    int bits = 4;
+    while (bits < 20 && 1l << bits < n) bits++;
+    const long parts = 1l << bits, padded = (n + 63) / 64 * 64;
+    space.assign(padded + parts, 0);
+    uint32_t *key = space.data(), *at = key + padded;
     words(stream, n, 1, epoch, 0, key);
-    for (long i = 0; i < n; i++) row[i] = (uint32_t)i;
-    for (int shift = 0; shift < 33; shift += 11) {
-        uint32_t at[2048] = {0};
-        for (long i = 0; i < n; i++) at[(key[i] >> shift) & 2047]++;
-        for (uint32_t i = 0, total = 0; i < 2048; i++) { uint32_t c = at[i]; at[i] = total; total += c; }
-        for (long i = 0; i < n; i++) {
-            uint32_t to = at[(key[i] >> shift) & 2047]++;
-            other[to] = key[i], moved[to] = row[i];
-        }
-        std::swap(key, other), std::swap(row, moved);
+    for (long i = 0; i < n; i++) at[key[i] >> (32 - bits)]++;
+    for (long i = 0, total = 0; i < parts; i++) { const long c = at[i]; at[i] = (uint32_t)total; total += c; }
+    for (long i = 0; i < n; i++) order[at[key[i] >> (32 - bits)]++] = (int64_t)((uint64_t)key[i] << 32 | (uint64_t)i);
+    for (long i = 1; i < n; i++) {
+        const uint64_t one = (uint64_t)order[i];
+        long k = i;
+        for (; k > 0 && (uint64_t)order[k - 1] > one; k--) order[k] = order[k - 1];
+        order[k] = (int64_t)one;
     }
-    for (long i = 0; i < n; i++) order[i] = row[i];
+    for (long i = 0; i < n; i++) order[i] &= 0xFFFFFFFF;
 }
 
 // -- functions of one number, in loops that compilers vectorise -------------------------------------------------------
@@ -267,29 +309,31 @@ static void act_backward(const float* x, const float* y, float* d, long n, float
 }
 #define EACH(F) F(LEAKY) F(ELU) F(SELU) F(GELU) F(GELU_TANH) F(SILU) F(SIGMOID) F(TANH) F(RELU)
 
-// -- products: C[i][j] = sum over k of A[i * ars + k * aks] * B[k * ldb + j] -------------------------------------------
+// -- products: C[i][j] = first[j] + sum over k of A[i * ars + k * aks] * B[k * ldb + j] --------------------------------
 
 template <int R, int C, bool SUMS, class E>
-static inline __attribute__((always_inline)) void tile(
-    long K, const float* A, long ars, long aks, const float* B, long ldb, long i, long j, E epilogue, vf* sums) {
+static inline INLINE void tile(
+    long K, const float* A, long ars, long aks, const float* B, long ldb, const float* first, long i, long j, E epilogue,
+    vf* sums) {
     vf acc[R][C], col[C];
-    for (int r = 0; r < R; r++)
-        for (int c = 0; c < C; c++) acc[r][c] = (vf){};
-    for (int c = 0; c < C; c++) col[c] = (vf){};
+    each<C>([&](auto c) INLINE {
+        const vf start = load(first + j + c * VL);
+        each<R>([&](auto r) INLINE { acc[r][c] = start; });
+        col[c] = (vf){};
+    });
     for (long k = 0; k < K; k++) {
         vf b[C];
-        for (int c = 0; c < C; c++) b[c] = load(B + k * ldb + c * VL);
-        if (SUMS)
-            for (int c = 0; c < C; c++) col[c] += b[c];
-        for (int r = 0; r < R; r++) {
-            vf a = splat(A[r * ars + k * aks]);
-            for (int c = 0; c < C; c++) acc[r][c] += a * b[c];
-        }
+        each<C>([&](auto c) INLINE {
+            b[c] = load(B + k * ldb + c * VL);
+            if (SUMS) col[c] += b[c];
+        });
+        each<R>([&](auto r) INLINE {
+            const vf a = splat(A[r * ars + k * aks]);
+            each<C>([&](auto c) INLINE { acc[r][c] += a * b[c]; });
+        });
     }
-    for (int r = 0; r < R; r++)
-        for (int c = 0; c < C; c++) epilogue(i + r, j + c * VL, acc[r][c]);
-    if (SUMS)
-        for (int c = 0; c < C; c++) sums[c] = col[c];
+    each<R>([&](auto r) INLINE { each<C>([&](auto c) INLINE { epilogue(i + r, j + c * VL, acc[r][c]); }); });
+    if (SUMS) each<C>([&](auto c) INLINE { sums[c] = col[c]; });
 }
 
 // Rows of a tile that is C vectors wide: as many as the registers hold beside a row of B and one broadcast.
@@ -298,24 +342,25 @@ static constexpr int TALL = std::min<int>((REGISTERS - 1 - C) / C, MR);
 
 template <int R, int C, bool SUMS, class E>
 static inline void rows(
-    long count, long K, const float* A, long ars, long aks, const float* B, long ldb, long i, long j, const E& epilogue,
-    vf* sums) {
-    if (count == R) return tile<R, C, SUMS>(K, A, ars, aks, B, ldb, i, j, epilogue, sums);
-    if constexpr (R > 1) rows<R - 1, C, SUMS>(count, K, A, ars, aks, B, ldb, i, j, epilogue, sums);
+    long count, long K, const float* A, long ars, long aks, const float* B, long ldb, const float* first, long i, long j,
+    const E& epilogue, vf* sums) {
+    if (count == R) return tile<R, C, SUMS>(K, A, ars, aks, B, ldb, first, i, j, epilogue, sums);
+    if constexpr (R > 1) rows<R - 1, C, SUMS>(count, K, A, ars, aks, B, ldb, first, i, j, epilogue, sums);
 }
 
 // epilogue(i, j, v): v is row i, columns j to j + VL. column(j, v): v is the sum over k of B's columns j to j + VL.
 template <int C, bool SUMS, class E, class S>
 static inline void panel(
-    long j, long M, long K, const float* A, long ars, long aks, const float* B, long ldb, E& epilogue, S& column) {
+    long j, long M, long K, const float* A, long ars, long aks, const float* B, long ldb, const float* first, E& epilogue,
+    S& column) {
     constexpr int R = TALL<C>;
     vf sums[C];
     for (long i = 0; i < M; i += R) {
         const long count = std::min<long>(R, M - i);
         if (SUMS && i == 0)
-            rows<R, C, true>(count, K, A, ars, aks, B + j, ldb, 0, j, epilogue, sums);
+            rows<R, C, true>(count, K, A, ars, aks, B + j, ldb, first, 0, j, epilogue, sums);
         else
-            rows<R, C, false>(count, K, A + i * ars, ars, aks, B + j, ldb, i, j, epilogue, nullptr);
+            rows<R, C, false>(count, K, A + i * ars, ars, aks, B + j, ldb, first, i, j, epilogue, nullptr);
     }
     if (SUMS)
         for (int c = 0; c < C; c++) column(j + c * VL, sums[c]);
@@ -323,12 +368,14 @@ static inline void panel(
 
 template <bool SUMS, class E, class S>
 static inline void product(
-    long M, long N, long K, const float* A, long ars, long aks, const float* B, long ldb, E epilogue, S column) {
+    long M, long N, long K, const float* A, long ars, long aks, const float* B, long ldb, const float* first, E epilogue,
+    S column) {
     long j = 0;
     if constexpr (WIDE > 2)
-        for (; j + WIDE * VL <= N; j += WIDE * VL) panel<WIDE, SUMS>(j, M, K, A, ars, aks, B, ldb, epilogue, column);
-    for (; j + 2 * VL <= N; j += 2 * VL) panel<2, SUMS>(j, M, K, A, ars, aks, B, ldb, epilogue, column);
-    for (; j < N; j += VL) panel<1, SUMS>(j, M, K, A, ars, aks, B, ldb, epilogue, column);
+        for (; j + WIDE * VL <= N; j += WIDE * VL)
+            panel<WIDE, SUMS>(j, M, K, A, ars, aks, B, ldb, first, epilogue, column);
+    for (; j + 2 * VL <= N; j += 2 * VL) panel<2, SUMS>(j, M, K, A, ars, aks, B, ldb, first, epilogue, column);
+    for (; j < N; j += VL) panel<1, SUMS>(j, M, K, A, ars, aks, B, ldb, first, epilogue, column);
 }
 static constexpr auto NOTHING = [](long, vf) {};
 
@@ -343,6 +390,15 @@ static inline __attribute__((always_inline)) void exchange(vf* r) {
             r[i] = shuffled(a, b, low), r[i + S] = shuffled(a, b, high);
         }
     if constexpr (S > 1) exchange<S / 2>(r);
+}
+// The sum of each of VL vectors, in its own lane.
+template <int S = VL / 2>
+static inline INLINE vf each_sum(vf* r) {
+    vi low, high;
+    for (int i = 0; i < VL; i++) low[i] = i & S ? VL + i - S : i, high[i] = i & S ? VL + i : i + S;
+    each<S>([&](auto i) INLINE { r[i] = shuffled(r[i], r[i + S], low) + shuffled(r[i], r[i + S], high); });
+    if constexpr (S > 1) return each_sum<S / 2>(r);
+    return r[0];
 }
 template <class T>  // of 4 bytes
 static void transpose(const T* from, long rows, long cols, long ldf, T* to, long ldt) {
