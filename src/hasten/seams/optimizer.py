@@ -11,7 +11,7 @@ from hasten.core.remedy import Undo, undo_all
 from hasten.measure.clock import INDEX, timed
 from hasten.seams.locate import user_frame
 from hasten.seams.patch import Patches
-from hasten.seams.watch import Watch
+from hasten.seams.watch import IDLE_CLOCK, Watch
 
 _get_frame = sys._getframe
 Hook = Callable[[Any, Any, Any], None]
@@ -89,9 +89,11 @@ def install(watch: Watch, patches: Patches) -> None:
 
 class _Light:
     """The hooks of a light watch. What hooks touch is in no cache when they come, so a usual step is stamped, and
-    whatever that needs lies together: measured, a third of what ``before`` and ``after`` take."""
+    whatever that needs lies together."""
 
-    __slots__ = ("after", "around", "before", "clock", "clock_optimizer", "get_ident", "now", "stamps", "watch")
+    __slots__ = (
+        "after", "around", "before", "clock", "clock_optimizer", "get_ident", "now", "others", "stamps", "watch",
+    )  # fmt: skip
 
     def __init__(self, watch: Watch, before: Hook, after: Hook, around: list[tuple[Hook, Hook]]) -> None:
         self.watch = watch
@@ -101,6 +103,7 @@ class _Light:
         self.now, self.get_ident = watch.clock.now, threading.get_ident
         self.stamps = watch.stamps
         self.clock_optimizer: Callable[[], Any] = lambda: None
+        self.others = 0  # steps of others since its last one
 
     def entered(self, optimizer: Any, args: Any, kwargs: Any) -> None:
         if self.clock_optimizer() is optimizer and not self.around:
@@ -110,18 +113,28 @@ class _Light:
             self.before(optimizer, args, kwargs)
 
     def left(self, optimizer: Any, args: Any, kwargs: Any) -> None:
-        if self.clock_optimizer() is not optimizer or self.get_ident() != self.clock.thread or self.around:
-            self._other_left(optimizer, args, kwargs)
+        clock_optimizer = self.clock_optimizer()
+        if clock_optimizer is not optimizer or self.get_ident() != self.clock.thread or self.around:
+            self.others = 0 if clock_optimizer is optimizer else self.others + 1
+            if clock_optimizer is None or self.others >= IDLE_CLOCK or self.around or self.watch.beginning is not None:
+                self._look(optimizer, args, kwargs)
             return
+        self.others = 0
         now = self.now()
         self.stamps.append(now)
         if now >= self.stamps[0]:
-            try:
-                self.watch.catch_up()
-            except Exception as error:
-                self.watch.fail(error)
+            self._catch_up()
 
-    def _other_left(self, optimizer: Any, args: Any, kwargs: Any) -> None:
+    def _catch_up(self) -> None:
+        try:
+            self.watch.catch_up()
+        except Exception as error:
+            self.watch.fail(error)
+
+    def _look(self, optimizer: Any, args: Any, kwargs: Any) -> None:
+        """A step that may be of another clock."""
+        self._catch_up()
+        self.watch.others = self.others
         self.after(optimizer, args, kwargs)
         record = self.watch.optimizers.get(self.watch.clock_key)
         if record is not None:

@@ -158,7 +158,6 @@ class Watch:
                 self.succession.begin(record, optimizer, reversed(self.models.values()))
         key = id(optimizer)
         if key != self.clock_key:
-            self.catch_up()
             self.others += 1
             if self._clock_ticks() and self.others < IDLE_CLOCK:
                 return
@@ -214,7 +213,6 @@ class Watch:
         stamps = self.stamps
         if len(stamps) < 2:
             return
-        self.others = 0  # the clock has ticked
         for now in stamps[1:]:
             wall, self.step_started = now - self.step_started, now
             self._add(wall, _NO_PHASES)
