@@ -4,7 +4,8 @@ The rule. Output is cut into lines at newlines and carriage returns; a line is i
 (its *shape*) and the numbers in order. Two plain runs come first: where they differ from each other, the script itself
 varies.
 
-A progress bar is one sign, however long it is.
+A progress bar is one sign, however long it is, and so is a time of a clock (0:00:02, 00:02): two plain runs may show the
+same by chance.
 
 1. If both plain runs print the same shapes in the same order, so must the other run. Otherwise (progress bars drawn by
    the clock) the shapes are compared as a sequence in which a repeated shape counts once, and if the plain runs differ
@@ -20,6 +21,7 @@ import re
 
 _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
 _BAR = re.compile(r"\|[█▉▊▋▌▍▎▏#\s]*\||[█▉▊▋▌▍▎▏▐░#=>\-]{2,}")
+_CLOCK = re.compile(r"\b\d+:\d\d:\d\d\b|\b\d\d:\d\d\b")
 
 Line = tuple[str, tuple[str, ...]]
 
@@ -28,7 +30,7 @@ def lines(text: str) -> list[Line]:
     """Shape and numbers of every line that holds anything."""
     found = []
     for line in re.split(r"[\r\n]+", text):
-        bare = _BAR.sub("▬", line).strip()
+        bare = _CLOCK.sub("⌚", _BAR.sub("▬", line)).strip()
         if bare:
             found.append((re.sub(r"\s+", " ", _NUMBER.sub("#", bare)), tuple(_NUMBER.findall(bare))))
     return found

@@ -35,3 +35,10 @@ def test_progress_bars_count_once() -> None:
 def test_unseeded_losses_are_not_compared_but_their_lines_are() -> None:
     assert difference("loss 0.1\nloss 0.2", "loss 0.3\nloss 0.4", "loss 9\nloss 8") == ""
     assert difference("loss 0.1\nloss 0.2", "loss 0.3\nloss 0.4", "loss 9") != ""
+
+
+def test_what_a_clock_shows_is_no_result() -> None:
+    plain = "Epoch 1/3 ━━ 50/50 0:00:02 • 0:00:00 loss: 0.5 [00:02<00:10]"
+    assert not difference(plain, plain, plain.replace("0:00:02", "0:00:03").replace("00:10", "01:12"))
+    assert difference(plain, plain, plain.replace("0.5", "0.6"))
+    assert difference(plain, plain, plain.replace("50/50", "49/50"))
