@@ -31,7 +31,7 @@ from hasten.fleet.recipe import EarlyStop, Recipe
 from hasten.fleet.state import Layout
 from hasten.fleet.tasks import Job, from_mapping, jobs_of
 from hasten.measure import machine
-from hasten.native import library
+from hasten.native import compiled
 
 try:
     build.kernel()
@@ -167,7 +167,7 @@ def test_running_statistics_of_a_batch_norm() -> None:
 
 
 def test_without_a_compiler_there_is_an_error_that_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
-    monkeypatch.setattr(library, "compiler", lambda: None)
+    monkeypatch.setattr(compiled, "compiler", lambda: None)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     build.kernel.cache_clear()
     with pytest.raises(build.NoCompiler, match="CXX"):
@@ -206,7 +206,7 @@ cp {kernel} "$to"
 @pytest.fixture
 def fake_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A compiler that copies the kernel of this machine, once the file ``go`` is there, and counts its calls."""
-    script, kernel = tmp_path / "fake", build.LIBRARY.cached(library.target())
+    script, kernel = tmp_path / "fake", build.LIBRARY.cached(compiled.target())
     script.write_text(FAKE.format(log=tmp_path / "log", go=tmp_path / "go", kernel=kernel))
     script.chmod(0o755)
     monkeypatch.setenv("CXX", str(script))
@@ -226,16 +226,16 @@ def test_what_a_killed_compilation_leaves_is_removed(fake_compiler: Path) -> Non
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    path = build.LIBRARY.cached(library.target())
+    path = build.LIBRARY.cached(compiled.target())
     assert len(left(fake_compiler)) == 1 and not path.exists()
     (fake_compiler / "go").touch()
-    build.LIBRARY._compile(library.target(), path)
+    build.LIBRARY._compile(compiled.target(), path)
     assert not left(fake_compiler) and path.exists()
 
 
 def test_two_compile_at_once_and_one_does_the_work(fake_compiler: Path) -> None:
-    path = build.LIBRARY.cached(library.target())
-    threads = [threading.Thread(target=build.LIBRARY._compile, args=(library.target(), path)) for _ in range(2)]
+    path = build.LIBRARY.cached(compiled.target())
+    threads = [threading.Thread(target=build.LIBRARY._compile, args=(compiled.target(), path)) for _ in range(2)]
     for thread in threads:
         thread.start()
     time.sleep(0.1)

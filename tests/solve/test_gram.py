@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hasten.measure import machine
-from hasten.native.library import TARGETS, NoCompiler
+from hasten.native.compiled import TARGETS, NoCompiler
 from hasten.solve import Moments, gram, lstsq
 from hasten.solve.gram import LIBRARY, kernel, residual, square
 from tests.solve.data import apart, table

@@ -1,6 +1,6 @@
 """The compiled kernel: rows are fetched, shifted and multiplied with themselves in one go, see ``gram.cpp``.
 
-It is compiled at its first use (``hasten.native.library``). Where there is no compiler, where the processor has neither
+It is compiled at its first use (``hasten.native.compiled``). Where there is no compiler, where the processor has neither
 AVX2 nor AVX-512, and for more than ``MOST_COLUMNS`` columns, BLAS multiplies instead (``solve.products``): slower at
 a few hundred columns, as exact, but with other roundings. So a pass that was killed has its bits again on a machine of
 the same kind. How many threads there are, how wide the vectors are and where the rows lie changes no bit.
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hasten.native.library import Library, NoCompiler, target
+from hasten.native.compiled import Library, NoCompiler, target
 from hasten.solve.problems import need
 
 Array = NDArray[Any]

@@ -1,4 +1,4 @@
-"""The fleet's kernel, compiled at its first use; see ``hasten.native.library``."""
+"""The fleet's kernel, compiled at its first use; see ``hasten.native.compiled``."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import ctypes
 import functools
 from pathlib import Path
 
-from hasten.native.library import TARGETS as TARGETS
-from hasten.native.library import Library
-from hasten.native.library import NoCompiler as NoCompiler
+from hasten.native.compiled import TARGETS as TARGETS
+from hasten.native.compiled import Library
+from hasten.native.compiled import NoCompiler as NoCompiler
 
 SOURCES = (
     "kernel.cpp", "lanes.inc", "workspace.inc", "rows.inc", "lane_passes.inc", "model.inc", "door.inc",

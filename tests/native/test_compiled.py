@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from hasten.native import library
-from hasten.native.library import TARGETS, Library, NoCompiler, target
+from hasten.native import compiled
+from hasten.native.compiled import TARGETS, Library, NoCompiler, target
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Library:
 
 
 def built(from_here: Library) -> ctypes.CDLL:
-    if library.compiler() is None:
+    if compiled.compiler() is None:
         pytest.skip("no C++ compiler here")
     return from_here.load()
 
@@ -57,10 +57,10 @@ def test_every_target_needs_less_than_the_one_before() -> None:
 
 
 def test_no_compiler_and_a_source_that_is_wrong_are_told(answer: Library, monkeypatch: pytest.MonkeyPatch) -> None:
-    if library.compiler() is not None:
+    if compiled.compiler() is not None:
         (answer.folder / "answer.cpp").write_text("this is no C++")
         with pytest.raises(NoCompiler, match="could not compile"):
             answer.load()
-    monkeypatch.setattr(library, "compiler", lambda: None)
+    monkeypatch.setattr(compiled, "compiler", lambda: None)
     with pytest.raises(NoCompiler, match="CXX"):
         answer.load()
