@@ -1,1 +1,1 @@
-"""C++ of ours, compiled where it runs: see ``native.library``."""
+"""C++ of ours, compiled where it runs: see ``native.compiled``."""
