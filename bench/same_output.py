@@ -4,8 +4,8 @@ The rule. Output is cut into lines at newlines and carriage returns; a line is i
 (its *shape*) and the numbers in order. Two plain runs come first: where they differ from each other, the script itself
 varies.
 
-A progress bar is one sign, however long it is, and so is a time of a clock (0:00:02, 00:02): two plain runs may show the
-same by chance.
+A progress bar is one sign, however long it is, and so is a time of a clock (0:00:02, 00:02): two plain runs may show
+the same by chance.
 
 1. If both plain runs print the same shapes in the same order, so must the other run. Otherwise (progress bars drawn by
    the clock) the shapes are compared as a sequence in which a repeated shape counts once, and if the plain runs differ

@@ -1,9 +1,9 @@
 """The compiled kernel: rows are fetched, shifted and multiplied with themselves in one go, see ``gram.cpp``.
 
 It is compiled at its first use (``hasten.native.compiled``). Where there is no compiler, where the processor has
-neither AVX2 nor AVX-512, and for more than ``MOST_COLUMNS`` columns, BLAS multiplies instead (``solve.products``): slower at
-a few hundred columns, as exact, but with other roundings. So a pass that was killed has its bits again on a machine of
-the same kind. How many threads there are, how wide the vectors are and where the rows lie changes no bit.
+neither AVX2 nor AVX-512, and for more than ``MOST_COLUMNS`` columns, BLAS multiplies instead (``solve.products``):
+slower at a few hundred columns, as exact, but with other roundings. So a pass that was killed has its bits again on a
+machine of the same kind. How many threads there are, how wide the vectors are and where the rows lie changes no bit.
 """
 
 from __future__ import annotations
