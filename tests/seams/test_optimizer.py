@@ -77,3 +77,17 @@ def test_a_light_watch_counts_on_when_optimizers_come_and_go(watch: Watch) -> No
     watch.catch_up()
     assert 1 + 5 + 30 + 6 <= watch.steps <= 1 + 5 + 30 + 8
     assert len(watch.records()) == watch.steps and all(r[0] >= 0 for r in watch.records())
+
+
+def test_a_failure_in_a_light_watch_is_the_end_of_hasten_not_of_the_script(
+    watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stepped = made()
+    stepped.step()
+    watch.lighten()
+    monkeypatch.setattr(Watch, "_add", lambda *_: 1 / 0)
+    for _ in range(5):
+        stepped.step()
+        watch.catch_up()
+    assert watch.broken
+    assert float(stepped.param_groups[0]["params"][0].detach().sum()) == -12.0  # six steps of two weights

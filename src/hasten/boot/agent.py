@@ -97,7 +97,7 @@ class Session:
         if self._finished or os.getpid() != self.pid or self.watch.driver is not None:
             return
         self._finished = True
-        guarded(self, self.watch.catch_up)
+        self.watch.catch_up()
         failed = getattr(sys, "last_type", None)  # what ended the script, as the interpreter notes it
         if failed is not None:
             how = f"{failed.__name__} in step {self.watch.steps + 1}"

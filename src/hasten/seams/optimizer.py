@@ -123,17 +123,11 @@ class _Light:
         now = self.now()
         self.stamps.append(now)
         if now >= self.stamps[0]:
-            self._catch_up()
-
-    def _catch_up(self) -> None:
-        try:
             self.watch.catch_up()
-        except Exception as error:
-            self.watch.fail(error)
 
     def _look(self, optimizer: Any, args: Any, kwargs: Any) -> None:
         """A step that may be of another clock."""
-        self._catch_up()
+        self.watch.catch_up()
         self.watch.others = self.others
         self.after(optimizer, args, kwargs)
         record = self.watch.optimizers.get(self.watch.clock_key)

@@ -209,10 +209,15 @@ class Watch:
             self._call_agent(now)
 
     def catch_up(self) -> None:
-        """Make steps of the stamps that the hooks of a light watch have left since the last time."""
-        stamps = self.stamps
-        if len(stamps) < 2:
+        """Make steps of the stamps that the hooks of a light watch have left since the last time; guards itself."""
+        if len(self.stamps) < 2:
             return
+        try:
+            self._see(self.stamps)
+        except Exception as error:
+            self.fail(error)
+
+    def _see(self, stamps: array[int]) -> None:
         for now in stamps[1:]:
             wall, self.step_started = now - self.step_started, now
             self._add(wall, _NO_PHASES)
