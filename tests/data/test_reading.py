@@ -19,8 +19,9 @@ from torch.utils.data import DataLoader, Dataset, Subset
 
 import hasten
 from hasten.core.errors import Unsuited
+from hasten.data.meaning import Unreadable
 from hasten.data.probe import probe
-from hasten.data.reading import Unreadable, read
+from hasten.data.reading import read
 from tests.data.common import Made, passes
 
 LENGTH = 24
@@ -303,7 +304,7 @@ def test_a_rule_read_wrongly_is_found_out(monkeypatch: pytest.MonkeyPatch) -> No
 
     original: Callable[..., Any] = picked.picked
     monkeypatch.setattr(
-        "hasten.data.reading.picked", lambda whole, numbers: original(whole, picked.Numbers(numbers.each[::-1].copy()))
+        "hasten.data.meaning.picked", lambda whole, numbers: original(whole, picked.Numbers(numbers.each[::-1].copy()))
     )
     batch = read(Rows())
     for _ in range(2):

@@ -7,7 +7,8 @@ from typing import Any, cast
 
 import numpy as np
 
-from hasten.data.reading import Unreadable, read
+from hasten.data.meaning import Unreadable
+from hasten.data.reading import read
 
 Gather = Callable[[Sequence[Any]], Any]  # indices of a batch -> the batch, as default_collate gives it
 

@@ -24,11 +24,10 @@ def install(watch: Watch, patches: Patches) -> None:
     Args:
         patches: where the wrappers go; the hooks stay, and do less once the watch is light.
     """
-    import torch
     from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
     global _around
-    clock, get_ident = watch.clock, threading.get_ident
+    clock = watch.clock
     around = _around = []
 
     def before(optimizer: Any, args: Any, kwargs: Any) -> None:
@@ -61,6 +60,13 @@ def install(watch: Watch, patches: Patches) -> None:
             hook.hooks_dict_ref()[hook.id] = call  # in its place: torch is going through these very hooks
 
     watch.at_lighten = lighten
+    _wrap_zero_grad(watch, patches)
+
+
+def _wrap_zero_grad(watch: Watch, patches: Patches) -> None:
+    import torch
+
+    clock, get_ident = watch.clock, threading.get_ident
     original = torch.optim.Optimizer.zero_grad
     phase = INDEX["zero_grad"]
 
