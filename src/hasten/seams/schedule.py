@@ -3,45 +3,25 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import functools
 import linecache
-import operator
 import sys
 from types import FrameType
 from typing import Any
 
+from hasten.seams import counters
+from hasten.seams.evaluate import Unknown, length
 from hasten.seams.locate import is_users, locals_of, shown
 
-_LENGTHS = {
-    "range",
-    "trange",
-    "tqdm",
-    "enumerate",
-    "zip",
-    "reversed",
-    "list",
-    "tuple",
-    "iter",
-    "track",
-    "tqdm_notebook",
-}
-_OPERATORS = {
-    ast.Add: operator.add,
-    ast.Sub: operator.sub,
-    ast.Mult: operator.mul,
-    ast.FloorDiv: operator.floordiv,
-    ast.Div: operator.truediv,
-}
 
-
-class Unknown(Exception):
-    """A loop's length cannot be read without running the user's code."""
-
-
-def predict(frame: FrameType | None) -> tuple[int, str]:
+def predict(frame: FrameType | None, taken: int = 0) -> tuple[int, str]:
     """(steps, where from) for the loops around ``frame``; (-1, reason) where a loop's length is not known.
 
-    Only names, attributes, numbers, sums and products, ``range`` and ``len`` are evaluated: nothing of the user's runs.
+    Nothing of the user's runs: see :mod:`hasten.seams.evaluate`.
+
+    Args:
+        taken: steps so far.
     """
     total, sources = 1, []
     while frame is not None:
@@ -50,15 +30,27 @@ def predict(frame: FrameType | None) -> tuple[int, str]:
             return found, "the Trainer's max_steps"
         if is_users(frame.f_code.co_filename):
             for loop in _loops(frame.f_code.co_filename, frame.f_lineno):
-                if isinstance(loop, ast.While):
-                    return -1, f"a while loop at {shown(frame.f_code.co_filename)}:{loop.lineno}"
                 try:
-                    total *= max(1, _length(loop.iter, frame))
+                    total *= max(1, _iterations(loop, frame, taken))
                 except Unknown:
-                    return -1, f"the loop at {shown(frame.f_code.co_filename)}:{loop.lineno}"
+                    kind = "a while loop" if isinstance(loop, ast.While) else "the loop"
+                    return -1, f"{kind} at {shown(frame.f_code.co_filename)}:{loop.lineno}"
                 sources.append(str(loop.lineno))
         frame = frame.f_back
     return (total, "the loops in lines " + ", ".join(sources)) if sources else (-1, "no loop was found")
+
+
+def _iterations(loop: counters.Loop, frame: FrameType, taken: int) -> int:
+    """By what a ``for`` goes through, or by a counter and its limit, whichever ends first."""
+    found = []
+    if isinstance(loop, ast.For):
+        with contextlib.suppress(Unknown):
+            found.append(length(loop.iter, frame))
+    with contextlib.suppress(Unknown):
+        found.append(counters.iterations(loop, frame, taken))
+    if not found:
+        raise Unknown
+    return min(found)
 
 
 def _framework(frame: FrameType) -> int:
@@ -77,7 +69,7 @@ def _tree(filename: str) -> ast.Module | None:
         return None
 
 
-def _loops(filename: str, line: int) -> list[ast.For | ast.While]:
+def _loops(filename: str, line: int) -> list[counters.Loop]:
     """The loops of the same function whose body holds ``line``, innermost first."""
     tree = _tree(filename)
     if tree is None:
@@ -91,69 +83,14 @@ def _loops(filename: str, line: int) -> list[ast.For | ast.While]:
     return sorted(loops, key=lambda n: -n.lineno)
 
 
-def _in_body(loop: ast.For | ast.While, line: int) -> bool:
+def _in_body(loop: counters.Loop, line: int) -> bool:
     return bool(loop.body) and loop.body[0].lineno <= line <= (loop.body[-1].end_lineno or 0)
-
-
-def _length(node: ast.expr, frame: FrameType) -> int:
-    if isinstance(node, ast.Call) and _name(node.func) in _LENGTHS and node.args:
-        name = _name(node.func)
-        if name in ("range", "trange"):
-            values = [_value(a, frame) for a in node.args]
-            if not all(isinstance(v, int) for v in values):
-                raise Unknown
-            return len(range(*values))
-        if name == "zip":
-            return min(_length(a, frame) for a in node.args)
-        return _length(node.args[0], frame)
-    value = _value(node, frame)
-    if isinstance(value, (str, bytes)) or not hasattr(type(value), "__len__"):
-        raise Unknown
-    try:
-        return len(value)
-    except Exception:
-        raise Unknown from None
-
-
-def _name(node: ast.expr) -> str:
-    return node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""
-
-
-def _value(node: ast.expr, frame: FrameType) -> Any:
-    if isinstance(node, ast.Constant):
-        return node.value
-    if isinstance(node, ast.Name):
-        for scope in (locals_of(frame), frame.f_globals):
-            if node.id in scope:
-                return scope[node.id]
-        raise Unknown
-    if isinstance(node, ast.Attribute):
-        owner = _value(node.value, frame)
-        fields = getattr(owner, "__dict__", {})
-        if node.attr in fields:
-            return fields[node.attr]
-        raise Unknown
-    if isinstance(node, ast.BinOp) and type(node.op) in _OPERATORS:
-        left, right = _value(node.left, frame), _value(node.right, frame)
-        if isinstance(left, (int, float)) and isinstance(right, (int, float)):
-            return _OPERATORS[type(node.op)](left, right)
-        raise Unknown
-    if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):
-        owner = _value(node.value, frame)
-        if isinstance(owner, dict) and node.slice.value in owner:
-            return owner[node.slice.value]
-        raise Unknown
-    if isinstance(node, ast.Call) and _name(node.func) == "len" and len(node.args) == 1:
-        return _length(node.args[0], frame)
-    if isinstance(node, ast.Call) and _name(node.func) == "int" and len(node.args) == 1:
-        return int(_value(node.args[0], frame))
-    raise Unknown
 
 
 def expected(watch: Any) -> tuple[int, str]:
     """:func:`predict` for the code that called hasten, in steps of ``watch``: where optimizers take turns in one line,
     all of them make one step."""
-    steps, source = predict(sys._getframe(1))
+    steps, source = predict(sys._getframe(1), watch.steps)
     record = watch.optimizers.get(watch.clock_key)
     if steps < 0 or record is None or record.place is None:
         return steps, source
