@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import hasten
 from hasten.core.errors import Unsuited
+from hasten.measure import machine
 
 
 def test_workers_go_from_a_loader_with_a_timeout_and_come_back() -> None:
@@ -50,3 +53,36 @@ def test_flushing_that_the_script_has_switched_on_stays_on() -> None:
         assert not torch.tensor(1e-310, dtype=torch.float64).mul(1).item()
     finally:
         torch.set_flush_denormal(False)
+
+
+class Own(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = torch.nn.Linear(2, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.inner(x).relu()  # type: ignore[no-any-return]
+
+
+@pytest.mark.skipif(not machine.has_compiler(), reason="nothing is compiled without a compiler")
+@pytest.mark.parametrize("make", [Own, lambda: torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.ReLU())])
+def test_modules_that_are_torchs_own_alone_are_compiled_too(
+    make: Callable[[], torch.nn.Module], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+
+    def backend(graph: Any, _inputs: Any) -> Any:
+        seen.append(sum(node.op.startswith("call") for node in graph.graph.nodes))
+        return graph.forward
+
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=backend))
+    model, x = make(), torch.ones(3, 2)
+    plain = model(x)
+    undo = hasten.Compile().on(model)
+    assert torch.equal(model(x), plain)
+    assert seen == [2]  # the whole model is one graph
+    with pytest.raises(Unsuited, match="already"):
+        hasten.Compile().on(model)
+    undo()
+    assert torch.equal(model(x), plain)
+    assert seen == [2]

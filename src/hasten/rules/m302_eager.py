@@ -12,8 +12,9 @@ Fidelity
     (``torch._inductor.config.fallback_random``), so that the updates can be compared at all.
 
 When it does not help
-    Short jobs (compiling takes from ten seconds to minutes, and again for evaluation), shapes that change, models
-    dominated by a few large kernels.
+    Short jobs (compiling takes from ten seconds to minutes, and again for evaluation; what trials have compiled is kept
+    for later runs with the plan, which then start some seconds later instead), shapes that change, models dominated by
+    a few large kernels.
 
 References
     https://docs.pytorch.org/docs/stable/generated/torch.compile.html
@@ -32,7 +33,8 @@ from hasten.core.trace import Trace
 
 COMPILE_SECONDS = 40.0  # forward and backward of a small model on two cores, measured 20 to 70
 FACTOR = (1.0, 1.6)  # measured 0.9 to 2.3 on public scripts
-WORTH = 5.0  # a job must last this many times the compiling before it is tried
+START_SECONDS = 4.0  # the same where the compiled code is found, as in later runs with the plan; measured 3 to 5
+WORTH = 5.0  # a job must last this many times that before compiling is spoken of
 
 
 @dataclass(frozen=True)
@@ -54,10 +56,15 @@ class Compile(Remedy):
             raise Unsuited("the module has no parameters")
         if not next(target.parameters()).is_cuda and not has_compiler():
             raise Unsuited("torch.compile needs a C++ compiler on this machine")
+        import torch
         from torch._inductor import config
 
+        def call(*args: Any, **kwargs: Any) -> Any:
+            return target._call_impl(*args, **kwargs)
+
         before, config.fallback_random = config.fallback_random, True
-        target.compile()
+        target.compile()  # never looks into an nn.Sequential of torch's own modules: all of it is torch's code,
+        target._compiled_call_impl = torch.compile(call)  # which is followed from a function that is not
 
         def undo() -> None:
             target._compiled_call_impl = None
@@ -73,8 +80,8 @@ def detect(trace: Trace) -> Iterator[Finding]:
     model = max((m for m in trace.models if m.elements), key=lambda m: m.elements, default=None)
     if model is None or model.compiled:
         return
-    left = (trace.predicted_steps - trace.steps) * trace.step_seconds if trace.predicted_steps > 0 else float("inf")
-    if left < WORTH * COMPILE_SECONDS:
+    job = trace.predicted_steps * trace.step_seconds if trace.predicted_steps > 0 else float("inf")
+    if job < WORTH * START_SECONDS:
         return
     cost = trace.phase("forward") + trace.phase("backward")
     yield RULE.finding(
@@ -83,6 +90,7 @@ def detect(trace: Trace) -> Iterator[Finding]:
         (1.0, trace.amdahl(cost * (1 - 1 / FACTOR[1]))),
         label="starts every operation from Python",
         remedies=(Compile(),),
+        notes=(f"compiling takes about {COMPILE_SECONDS:.0f} s once, before it gains anything",),
     )
 
 

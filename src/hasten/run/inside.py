@@ -7,6 +7,7 @@ import datetime
 import os
 import shutil
 import time
+from pathlib import Path
 from typing import Any
 
 from hasten.core.codec import decode, encode
@@ -19,6 +20,7 @@ from hasten.core.trace import Trace
 from hasten.data.probe import probe
 from hasten.measure import machine
 from hasten.rules import remedy_types
+from hasten.run import compiled
 from hasten.run.fidelity import Judge
 from hasten.run.processes import ProcessJudge, ProcessRoom
 from hasten.run.search import Search, budget_of, payback, remedies_of
@@ -117,6 +119,13 @@ class Runner:
         os.makedirs(folder, exist_ok=True)
         return folder
 
+    def _code(self) -> str | Path | None:
+        """Where what the trials, or earlier runs with the plan, have compiled lies from now on."""
+        assert self.outcome.plan is not None
+        if self.config.get("plan"):
+            return compiled.folder_of(self.outcome.plan)
+        return compiled.keep(self._compiled_folder(), self.outcome.plan)
+
     def _search_in_processes(self, reason: str, start: float, budget: float) -> None:
         """Forking is not safe here: the same command again, in throw-away processes."""
         assert self.trace is not None
@@ -196,13 +205,12 @@ class Runner:
             try:
                 if remedy.name == "Compile":
                     self.session.forward.release()
-                    if not self.config.get("plan"):  # use what the trials have compiled
-                        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", self._compiled_folder())
+                    compiled.use(self._code())
                 self.session.switchboard.on(remedy, required=remedy.seam is Seam.LAUNCH)
                 self.applied.append(remedy)
             except Unsuited as error:
                 say(f"{step.remedy} could not be applied: {error}")
-        self.applied_at = max(1, self.watch.steps)
+        self.applied_at = max(1, self.watch.steps) if self.applied else 0
 
     # -- the end -------------------------------------------------------------------------------------------------
 

@@ -23,6 +23,7 @@ from hasten.measure.interleave import (
     TurnPairs,
     coin_flips,
 )
+from hasten.run import compiled
 from hasten.run.again import Looking, seen_again
 from hasten.seams import fork
 from hasten.seams.apply import Switchboard
@@ -328,7 +329,7 @@ class TrialRoom:
         """
         watch = self.watch
         if self.compiled:
-            os.environ["TORCHINDUCTOR_CACHE_DIR"] = self.compiled
+            os.environ[compiled.VARIABLE] = self.compiled
             os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = "1"
             os.environ["TMPDIR"] = self.compiled
         loaders = any(r.seam is Seam.LOADER for r in remedies)

@@ -1,0 +1,80 @@
+"""What torch.compile has made in trials, kept in the user's cache for the next runs with the plan.
+
+Compiling takes from ten seconds to minutes; tracing a model again and finding its code takes a few. torch names its
+files by what they were made from (graph, settings, versions, processor), so what no longer fits is not found. They are
+code: only a folder is used that belongs to this user and that nobody else may write to.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import stat
+import tempfile
+import time
+from pathlib import Path
+
+from hasten.core.plan import Plan
+from hasten.data.store import cache_folder
+
+VARIABLE = "TORCHINDUCTOR_CACHE_DIR"
+MOST_FOLDERS = 16  # of different scripts, versions and machines; those not used for longest go first
+_STALE_SECONDS = 3600.0  # what a process that was killed has left half copied
+
+
+def folder_of(plan: Plan) -> Path | None:
+    """Where this plan's code is kept, made if missing; None where no folder is private to this user."""
+    parent = Path(cache_folder()) / "compiled"
+    content = json.dumps([plan.script_sha256, plan.versions, plan.machine], sort_keys=True)
+    folder = parent / hashlib.sha256(content.encode()).hexdigest()[:24]
+    try:
+        for path in (parent, folder):
+            path.mkdir(mode=0o700, exist_ok=True)
+            status = path.lstat()
+            if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o022:
+                return None
+        os.utime(folder)
+    except OSError:
+        return None
+    return folder
+
+
+def keep(made: str, plan: Plan) -> str:
+    """Move the code that trials have left in ``made`` to where it is kept.
+
+    Returns:
+        the folder that torch is to use from now on; ``made`` itself where nothing can be kept.
+    """
+    folder = folder_of(plan)
+    if folder is None:
+        return made
+    _tidy(folder)
+    try:
+        with tempfile.TemporaryDirectory(prefix=".new-", dir=folder.parent, ignore_cleanup_errors=True) as place:
+            new, old = Path(place, "new"), Path(place, "old")
+            shutil.copytree(made, new)
+            new.chmod(0o700)
+            os.replace(folder, old)
+            os.replace(new, folder)
+    except OSError:  # a full disk, or another run of the same script was quicker
+        return made
+    return str(folder)
+
+
+def use(folder: str | Path | None) -> None:
+    """Let torch look for compiled code in ``folder`` and leave it there, unless the user has named another."""
+    if folder is not None:
+        os.environ.setdefault(VARIABLE, str(folder))
+
+
+def _tidy(folder: Path) -> None:
+    """Remove what was left half copied, and the folders that were not used for longest."""
+    with contextlib.suppress(OSError):
+        found = sorted((p.stat().st_mtime, p) for p in folder.parent.iterdir() if p != folder)
+        half = [p for at, p in found if p.name.startswith(".") and time.time() - at > _STALE_SECONDS]
+        whole = [p for _, p in found if not p.name.startswith(".")]
+        for path in [*half, *whole[: max(0, len(whole) + 1 - MOST_FOLDERS)]]:
+            shutil.rmtree(path, ignore_errors=True)
