@@ -50,6 +50,7 @@ class Runner:
         self.applied_at = 0
         self.applied: list[Any] = []
         session.finish = self._finish
+        session.forward.keeps_calls = not self.config.get("plan")
         self.window = Window(self.watch, session.forward, self._after, sample=not self.config.get("plan"))
         if self.config.get("plan"):
             self._replay()
@@ -83,9 +84,15 @@ class Runner:
             self.trace = self._trace("")
             if not self.config.get("plan"):
                 self._search()
+                self._forget_calls()
             self.session.lighten()
         self._write("")
         rest(self.window)
+
+    def _forget_calls(self) -> None:
+        self.session.forward.keeps_calls = False
+        for record in self.watch.models.values():
+            record.evaluation_call = None
 
     def _trace(self, ended: str) -> Trace:
         trace = collect(self.watch, self.window, ended=ended)
