@@ -59,7 +59,8 @@ class Remedy(ABC):
     conflicts: ClassVar[tuple[str, ...]] = ()
     parallel: ClassVar[bool] = False  # may trade CPU time for wall time
     later_passes: ClassVar[bool] = False  # gains only from the second pass over the data on
-    one_off_seconds: ClassVar[float] = 0.0  # set-up cost that the remaining steps must pay back
+    one_off_seconds: ClassVar[float] = 0.0  # set-up cost of the first time, which a trial pays
+    start_seconds: ClassVar[float] = 0.0  # set-up cost of every later start, which the remaining steps must pay back
 
     @abstractmethod
     def on(self, target: Any = None) -> Undo:

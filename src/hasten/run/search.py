@@ -309,6 +309,19 @@ def budget_of(trace: Trace, asked: float | None) -> float:
     return UNKNOWN_SECONDS
 
 
+def postponed(kept: list[Kept], seconds: float) -> list[Kept]:
+    """Those of ``kept`` whose start costs more than they would still gain.
+
+    Args:
+        seconds: what the rest of this job takes with everything on; infinite where unknown.
+    """
+    return [
+        k
+        for k in kept
+        if k.measured.ratio is not None and seconds * (k.measured.ratio.value - 1) < k.remedy.start_seconds
+    ]
+
+
 def payback(cost: float, overall: Interval | None) -> float:
     """Training seconds (with the plan on) after which the trials' cost is repaid."""
     if overall is None or not overall.value > 1:
