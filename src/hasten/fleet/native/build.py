@@ -11,7 +11,8 @@ from hasten.native.compiled import Library
 from hasten.native.compiled import NoCompiler as NoCompiler
 
 SOURCES = (
-    "kernel.cpp", "lanes.inc", "workspace.inc", "rows.inc", "lane_passes.inc", "model.inc", "door.inc",
+    "kernel.cpp", "lanes.inc", "steps.inc", "workspace.inc", "rows.inc", "lane_passes.inc", "step_passes.inc",
+    "model.inc", "door.inc",
 )  # fmt: skip
 LIBRARY = Library("fleet", Path(__file__).parent, SOURCES)
 
@@ -36,10 +37,12 @@ class Op(ctypes.Structure):
         *((name, ctypes.c_int32) for name in ("kind", "inputs", "outputs", "act")),
         *((name, ctypes.c_float) for name in ("p", "eps", "momentum")),
         ("span", ctypes.c_int32),
-        *((name, ctypes.c_int64) for name in ("weight", "bias", "mean", "var", "counter")),
+        *((name, ctypes.c_int64) for name in ("weight", "bias", "mean", "var", "counter", "state_weight", "state_bias")),
         *(
             (name, ctypes.c_int32)
-            for name in ("lanes", "channels", "filters", "taps", "stride", "dilation", "pad", "groups")
+            for name in (
+                "lanes", "channels", "filters", "taps", "stride", "dilation", "pad", "groups", "gates", "steps", "units",
+            )
         ),
     )
 

@@ -12,9 +12,9 @@ from hasten.fleet.native.build import Config, Op
 from hasten.fleet.recipe import OPTIMIZERS, Recipe
 from hasten.fleet.state import Layout
 
-LINEAR, ACTIVATION, DROPOUT, LAYERNORM, BATCHNORM, CONV, TURN = range(7)
-NAMES = ("weight", "bias", "mean", "var", "counter")
-SHAPE = ("lanes", "channels", "filters", "taps", "stride", "dilation", "pad", "groups")
+LINEAR, ACTIVATION, DROPOUT, LAYERNORM, BATCHNORM, CONV, TURN, RECURRENT = range(8)
+NAMES = ("weight", "bias", "mean", "var", "counter", "state_weight", "state_bias")
+SHAPE = ("lanes", "channels", "filters", "taps", "stride", "dilation", "pad", "groups", "gates", "steps", "units")
 ACTS = ("none", "relu", "leaky", "elu", "selu", "gelu", "gelu_tanh", "silu", "sigmoid", "tanh")
 
 
@@ -27,6 +27,7 @@ class Layer:
         span: numbers that a layer norm takes together, or that a channel of a batch norm has.
         lanes: whether it works on rows that lie side by side (``lanes.inc``); of a ``TURN``: whether it makes them so.
         channels, filters, taps, stride, dilation, pad, groups: of a convolution.
+        gates, steps, units: of a recurrent layer: gates that have weights, positions, width of its state.
     """
 
     kind: int
@@ -50,6 +51,11 @@ class Layer:
     dilation: int = 1
     pad: int = 0
     groups: int = 1
+    state_weight: str = ""
+    state_bias: str = ""
+    gates: int = 0
+    steps: int = 0
+    units: int = 0
 
 
 @dataclass(frozen=True)
@@ -98,7 +104,7 @@ def laid_out(layers: Sequence[Layer], inputs: int) -> list[Layer]:
             lanes = to
 
     for layer in layers:
-        if layer.lanes or layer.kind == LINEAR:
+        if layer.lanes or layer.kind in (LINEAR, RECURRENT):
             turn(layer.lanes)
         layer.lanes = lanes
         out.append(layer)

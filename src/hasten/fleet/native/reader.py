@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -13,27 +12,11 @@ from torch import fx, nn
 from torch.nn import functional
 
 from hasten.fleet.naive import Residual
-from hasten.fleet.native.chain import (
-    ACTIVATION,
-    ACTS,
-    BATCHNORM,
-    CONV,
-    DROPOUT,
-    LAYERNORM,
-    LINEAR,
-    NAMES,
-    Chain,
-    Layer,
-    fused,
-    laid_out,
-)
+from hasten.fleet.native.chain import ACTIVATION, ACTS, CONV, LINEAR, NAMES, RECURRENT, Chain, Layer, fused, laid_out
+from hasten.fleet.native.layers import MODULES, Shape, recurrent
+from hasten.fleet.native.layers import NotAChain as NotAChain
 
-Shape = tuple[int, ...]
 BATCH = -2  # stands for the number of rows where a forward asks for sizes
-
-
-class NotAChain(Exception):
-    """The kernel cannot train this module; the text says why."""
 
 
 def chain_of(module: nn.Module, row: Shape) -> Chain:
@@ -62,8 +45,8 @@ def chain_of(module: nn.Module, row: Shape) -> Chain:
         reader.read(node)
     if len(reader.shape) > 1:
         raise NotAChain("it returns rows of more than one dimension")
-    if not any(layer.kind in (LINEAR, CONV) for layer in reader.layers):
-        raise NotAChain("it has no linear layer and no convolution")
+    if not any(layer.kind in (LINEAR, CONV, RECURRENT) for layer in reader.layers):
+        raise NotAChain("it has no linear layer, no convolution and no recurrent layer")
     inputs = math.prod(row)
     return Chain(tuple(laid_out(fused(reader.layers), inputs)), inputs, math.prod(reader.shape))
 
@@ -74,6 +57,9 @@ class _Reader:
     Attributes:
         shape: of a row behind the last node that gave a tensor.
         sizes: what nodes that ask for sizes gave: a number, or a whole shape with ``BATCH`` in front.
+        noughts: shapes of tensors of noughts, which recurrent layers may be given to start from.
+        parts: what nodes hold that are no tensor of rows: ``"both"``, a recurrent layer's states at all positions and
+            its last ones; ``"last"``, its last ones, (layers, rows, units); ``"pair"``, an LSTM's last ones and cells.
     """
 
     def __init__(self, graph: fx.GraphModule, row: Shape) -> None:
@@ -83,6 +69,8 @@ class _Reader:
         self.seen: set[str] = set()
         self.shapes: dict[fx.Node, Shape] = {}
         self.sizes: dict[fx.Node, Any] = {}
+        self.noughts: dict[fx.Node, Any] = {}
+        self.parts: dict[fx.Node, str] = {}
 
     def read(self, node: fx.Node) -> None:
         """Append what one node of the graph does."""
@@ -93,10 +81,14 @@ class _Reader:
         if node.op == "placeholder":
             if self.last is not None:
                 raise NotAChain("its forward takes more than one argument")
-        elif self._asks_for_sizes(node):
+        elif self._asks_for_sizes(node) or self._is_nought(node) or (not node.users and node.args[0] in self.parts):
             return
-        elif [n for n in node.all_input_nodes if n not in self.sizes] != [self.last]:
+        elif [n for n in node.all_input_nodes if n not in self.sizes and n not in self.noughts] != [self.last]:
             raise NotAChain(f"`{node.name}` takes something else than the layer before it")
+        elif node.args[0] in self.parts:
+            self._part(node, self.parts[node.args[0]])
+        elif node.op == "call_module" and type(self.graph.get_submodule(str(node.target))) in (nn.GRU, nn.LSTM):
+            self._recurrent(node)
         elif node.op == "call_module":
             self._module(str(node.target))
         elif node.op in ("call_function", "call_method"):
@@ -115,8 +107,10 @@ class _Reader:
             if not isinstance(found, tuple) or not isinstance(rest[0], int):
                 return False
             self.sizes[node] = found[rest[0]]
-        elif of in self.shapes and node.op == "call_function" and node.target is getattr and rest == ("shape",):
-            self.sizes[node] = (BATCH, *self.shapes[of])
+        elif of in self.shapes and node.op == "call_function" and node.target is getattr:
+            if rest not in (("shape",), ("device",), ("dtype",)):
+                return False
+            self.sizes[node] = (BATCH, *self.shapes[of]) if rest == ("shape",) else rest[0]
         elif of in self.shapes and node.op == "call_method" and node.target == "size":
             found = (BATCH, *self.shapes[of])
             self.sizes[node] = found[rest[0]] if rest and isinstance(rest[0], int) else found
@@ -124,17 +118,71 @@ class _Reader:
             return False
         return True
 
-    def _module(self, name: str) -> None:
+    def _is_nought(self, node: fx.Node) -> bool:
+        of = node.args[0] if node.args else None
+        if node.op == "call_method" and of in self.noughts and node.target in ("to", "requires_grad_", "float"):
+            self.noughts[node] = self.noughts[of]
+            return True
+        makes = node.op == "call_function" and node.target is torch.zeros
+        if not (makes or (node.op == "call_method" and node.target == "new_zeros" and of in self.shapes)):
+            return False
+        given: Any = node.args if makes else node.args[1:]
+        given = given[0] if len(given) == 1 and isinstance(given[0], (tuple, list)) else given
+        self.noughts[node] = tuple(self.sizes.get(n) if isinstance(n, fx.Node) else n for n in given)
+        return True
+
+    def _submodule(self, name: str) -> nn.Module:
         part = self.graph.get_submodule(name)
         if name in self.seen and list(part.parameters()):
             raise NotAChain(f"{name} is used twice")
         self.seen.add(name)
+        return part
+
+    def _recurrent(self, node: fx.Node) -> None:
+        name, given = str(node.target), (*node.args[1:], *node.kwargs.values())
+        part: Any = self._submodule(name)
+        made = recurrent(part, name, self.shape)
+        start = given[0] if len(given) == 1 and isinstance(given[0], (tuple, list)) else given
+        if any(self.noughts.get(n) != (part.num_layers, BATCH, part.hidden_size) for n in start if n is not None):
+            raise NotAChain(f"{name} is given a first state that is not nought")
+        self.layers += made
+        self.parts[node] = "both"
+        self.shape = (made[-1].steps, made[-1].units)
+
+    def _part(self, node: fx.Node, of: str) -> None:
+        """A part of what a recurrent layer gave: all states, or the last one of its last layer."""
+        at, last = node.args[1] if len(node.args) == 2 else None, self.layers[-1]
+        index = at[0] if isinstance(at, tuple) and at and all(part == slice(None) for part in at[1:]) else at
+        taken = node.op == "call_function" and node.target is operator.getitem
+        if taken and of == "both" and at in (0, 1):
+            if at == 1:
+                self.parts[node] = "last" if last.gates == 3 else "pair"
+        elif taken and of == "pair" and at == 0:
+            self.parts[node] = "last"
+        elif of == "last" and (index in (-1, self._stacked - 1) if taken else self._squeezes(node)):
+            last.outputs = last.units
+            self.shape = (last.units,)
+        else:
+            raise NotAChain(f"`{node.name}` takes something else than a recurrent layer's states or its last one")
+
+    @property
+    def _stacked(self) -> int:
+        """Layers of the recurrent module that was read last."""
+        of = self.layers[-1].weight.rpartition("_l")
+        return int(of[2]) + 1
+
+    def _squeezes(self, node: fx.Node) -> bool:
+        named = node.target in ("squeeze", torch.squeeze)
+        return named and self._stacked == 1 and (*node.args[1:], *node.kwargs.values()) == (0,)
+
+    def _module(self, name: str) -> None:
+        part = self._submodule(name)
         if isinstance(part, nn.Flatten):
             self._flatten(name, (part.start_dim, part.end_dim))
         elif isinstance(part, nn.Unflatten):
             self._unflatten(part, name)
-        elif type(part) in _MODULES:
-            layer, self.shape = _MODULES[type(part)](part, name, self.shape)
+        elif type(part) in MODULES:
+            layer, self.shape = MODULES[type(part)](part, name, self.shape)
             self.layers.append(layer)
         elif type(part) is not nn.Identity:
             raise NotAChain(f"{name} is a {type(part).__name__}")
@@ -189,9 +237,16 @@ class _Reader:
             self.shape = (*self.shape[: at - 1], *self.shape[at:])
 
     def _index(self, name: str, index: Any) -> None:
-        """``x[:, None]`` and the like."""
-        index = index if isinstance(index, tuple) else (index,)
-        whole = slice(None)
+        """``x[:, None]`` and the like; the last position of a recurrent layer's states."""
+        index, whole = index if isinstance(index, tuple) else (index,), slice(None)
+        if ... in index:
+            at, taken = index.index(...), sum(part is not None for part in index) - 1
+            index = (*index[:at], *[whole] * (1 + len(self.shape) - taken), *index[at + 1 :])
+        last = self.layers[-1] if self.layers else Layer(LINEAR, 0, 0)
+        if last.kind == RECURRENT and index[:1] == (whole,) and index[1:2] in ((-1,), (last.steps - 1,)):
+            if self.shape == (last.steps, last.units) and all(part == whole for part in index[2:]) and len(index) <= 3:
+                last.outputs, self.shape = last.units, (last.units,)
+                return
         if index[0] != whole or any(part is not None and part != whole for part in index):
             raise NotAChain(f"`{name}` takes a part of a row")
         old = iter(self.shape)
@@ -206,87 +261,3 @@ _FUNCTIONS: dict[Any, str] = {
     torch.reshape: "reshape", operator.getitem: "getitem",
 }  # fmt: skip
 _METHODS = {n: n for n in ("relu", "tanh", "sigmoid", "flatten", "squeeze", "unsqueeze", "view", "reshape")}
-
-Made = tuple[Layer, Shape]
-
-
-def _act(kind: str, p: Callable[[Any], float] = lambda m: 1.0) -> Callable[[Any, str, Shape], Made]:
-    def make(m: Any, name: str, shape: Shape) -> Made:
-        width = math.prod(shape)
-        return Layer(ACTIVATION, width, width, ACTS.index(kind), p(m)), shape
-
-    return make
-
-
-def _gelu(m: nn.GELU, name: str, shape: Shape) -> Made:
-    return _act("gelu" if m.approximate == "none" else "gelu_tanh")(m, name, shape)
-
-
-def _dropout(m: nn.Dropout, name: str, shape: Shape) -> Made:
-    return Layer(DROPOUT, math.prod(shape), math.prod(shape), p=m.p), shape
-
-
-def _linear(m: nn.Linear, name: str, shape: Shape) -> Made:
-    if shape != (m.in_features,):
-        raise NotAChain(f"{name} wants {m.in_features} inputs and gets rows of shape {shape}")
-    return Layer(LINEAR, m.in_features, m.out_features, **_given(m, name)), (m.out_features,)
-
-
-def _conv(m: nn.Conv1d, name: str, shape: Shape) -> Made:
-    if len(shape) != 2 or shape[0] != m.in_channels:
-        raise NotAChain(f"{name} wants {m.in_channels} channels and gets rows of shape {shape}")
-    if m.padding_mode != "zeros":
-        raise NotAChain(f"{name} pads by something else than noughts")
-    (taps,), (stride,), (dilation,), length = m.kernel_size, m.stride, m.dilation, shape[1]
-    reach = dilation * (taps - 1)
-    both = {"same": reach, "valid": 0}[m.padding] if isinstance(m.padding, str) else 2 * m.padding[0]
-    made = (length + both - reach - 1) // stride + 1
-    if made < 1:
-        raise NotAChain(f"{name} is longer than its input")
-    layer = Layer(
-        CONV, m.in_channels * length, m.out_channels * made, **_given(m, name), lanes=True, channels=m.in_channels,
-        filters=m.out_channels, taps=taps, stride=stride, dilation=dilation, pad=both // 2, groups=m.groups,
-    )  # fmt: skip
-    return layer, (m.out_channels, made)
-
-
-def _layer_norm(m: nn.LayerNorm, name: str, shape: Shape) -> Made:
-    own = tuple(m.normalized_shape)
-    if not shape or shape[-len(own) :] != own:
-        raise NotAChain(f"{name} normalises {own} and gets rows of shape {shape}")
-    width = math.prod(shape)
-    lanes = own != shape or len(shape) > 1
-    return Layer(LAYERNORM, width, width, eps=m.eps, span=math.prod(own), lanes=lanes, **_given(m, name)), shape
-
-
-def _batch_norm(m: nn.BatchNorm1d, name: str, shape: Shape) -> Made:
-    if not m.track_running_stats or m.momentum is None:
-        raise NotAChain(f"{name} keeps no running statistics by momentum")
-    if len(shape) not in (1, 2) or shape[0] != m.num_features:
-        raise NotAChain(f"{name} wants {m.num_features} channels and gets rows of shape {shape}")
-    kept = {"mean": "running_mean", "var": "running_var", "counter": "num_batches_tracked"}
-    given = _given(m, name) | {k: f"{name}.{v}" for k, v in kept.items()}
-    width, lanes = math.prod(shape), len(shape) == 2
-    span = width // shape[0]
-    return Layer(BATCHNORM, width, width, eps=m.eps, momentum=m.momentum, span=span, lanes=lanes, **given), shape
-
-
-def _given(m: Any, name: str) -> dict[str, Any]:
-    return {k: f"{name}.{k}" for k in ("weight", "bias") if getattr(m, k) is not None}
-
-
-_MODULES: dict[type[nn.Module], Callable[[Any, str, Shape], Made]] = {
-    nn.Linear: _linear,
-    nn.Conv1d: _conv,
-    nn.LayerNorm: _layer_norm,
-    nn.BatchNorm1d: _batch_norm,
-    nn.Dropout: _dropout,
-    nn.ReLU: _act("relu"),
-    nn.LeakyReLU: _act("leaky", lambda m: m.negative_slope),
-    nn.ELU: _act("elu", lambda m: m.alpha),
-    nn.SELU: _act("selu"),
-    nn.SiLU: _act("silu"),
-    nn.Sigmoid: _act("sigmoid"),
-    nn.Tanh: _act("tanh"),
-    nn.GELU: _gelu,
-}

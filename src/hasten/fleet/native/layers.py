@@ -1,0 +1,135 @@
+"""Torch's modules as layers that the kernel knows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+from hasten.fleet.native.chain import (
+    ACTIVATION,
+    ACTS,
+    BATCHNORM,
+    CONV,
+    DROPOUT,
+    LAYERNORM,
+    LINEAR,
+    RECURRENT,
+    Layer,
+)
+
+Shape = tuple[int, ...]
+
+
+class NotAChain(Exception):
+    """The kernel cannot train this module; the text says why."""
+
+
+def recurrent(m: nn.GRU | nn.LSTM, name: str, shape: Shape) -> list[Layer]:
+    """Each layer of a GRU or LSTM, giving its states at all positions. shape: (positions, inputs).
+
+    Raises:
+        NotAChain: it is of a kind that the kernel does not know, or gets other rows.
+    """
+    if m.bidirectional or m.proj_size or (m.dropout and m.num_layers > 1) or not m.batch_first:
+        raise NotAChain(f"{name} has two directions, projections, dropout between layers, or not batch_first")
+    if len(shape) != 2 or shape[1] != m.input_size:
+        raise NotAChain(f"{name} wants {m.input_size} inputs a position and gets rows of shape {shape}")
+    steps, units = shape[0], m.hidden_size
+    names = {"weight": "weight_ih", "state_weight": "weight_hh"}
+    if m.bias:
+        names |= {"bias": "bias_ih", "state_bias": "bias_hh"}
+    return [
+        Layer(
+            RECURRENT, steps * (units if k else m.input_size), steps * units, gates=3 if isinstance(m, nn.GRU) else 4,
+            steps=steps, units=units, **{field: f"{name}.{given}_l{k}" for field, given in names.items()},
+        )
+        for k in range(m.num_layers)
+    ]  # fmt: skip
+
+
+Made = tuple[Layer, Shape]
+
+
+def _act(kind: str, p: Callable[[Any], float] = lambda m: 1.0) -> Callable[[Any, str, Shape], Made]:
+    def make(m: Any, name: str, shape: Shape) -> Made:
+        width = math.prod(shape)
+        return Layer(ACTIVATION, width, width, ACTS.index(kind), p(m)), shape
+
+    return make
+
+
+def _gelu(m: nn.GELU, name: str, shape: Shape) -> Made:
+    return _act("gelu" if m.approximate == "none" else "gelu_tanh")(m, name, shape)
+
+
+def _dropout(m: nn.Dropout, name: str, shape: Shape) -> Made:
+    return Layer(DROPOUT, math.prod(shape), math.prod(shape), p=m.p), shape
+
+
+def _linear(m: nn.Linear, name: str, shape: Shape) -> Made:
+    if shape != (m.in_features,):
+        raise NotAChain(f"{name} wants {m.in_features} inputs and gets rows of shape {shape}")
+    return Layer(LINEAR, m.in_features, m.out_features, **_given(m, name)), (m.out_features,)
+
+
+def _conv(m: nn.Conv1d, name: str, shape: Shape) -> Made:
+    if len(shape) != 2 or shape[0] != m.in_channels:
+        raise NotAChain(f"{name} wants {m.in_channels} channels and gets rows of shape {shape}")
+    if m.padding_mode != "zeros":
+        raise NotAChain(f"{name} pads by something else than noughts")
+    (taps,), (stride,), (dilation,), length = m.kernel_size, m.stride, m.dilation, shape[1]
+    reach = dilation * (taps - 1)
+    both = {"same": reach, "valid": 0}[m.padding] if isinstance(m.padding, str) else 2 * m.padding[0]
+    made = (length + both - reach - 1) // stride + 1
+    if made < 1:
+        raise NotAChain(f"{name} is longer than its input")
+    layer = Layer(
+        CONV, m.in_channels * length, m.out_channels * made, **_given(m, name), lanes=True, channels=m.in_channels,
+        filters=m.out_channels, taps=taps, stride=stride, dilation=dilation, pad=both // 2, groups=m.groups,
+    )  # fmt: skip
+    return layer, (m.out_channels, made)
+
+
+def _layer_norm(m: nn.LayerNorm, name: str, shape: Shape) -> Made:
+    own = tuple(m.normalized_shape)
+    if not shape or shape[-len(own) :] != own:
+        raise NotAChain(f"{name} normalises {own} and gets rows of shape {shape}")
+    width = math.prod(shape)
+    lanes = own != shape or len(shape) > 1
+    return Layer(LAYERNORM, width, width, eps=m.eps, span=math.prod(own), lanes=lanes, **_given(m, name)), shape
+
+
+def _batch_norm(m: nn.BatchNorm1d, name: str, shape: Shape) -> Made:
+    if not m.track_running_stats or m.momentum is None:
+        raise NotAChain(f"{name} keeps no running statistics by momentum")
+    if len(shape) not in (1, 2) or shape[0] != m.num_features:
+        raise NotAChain(f"{name} wants {m.num_features} channels and gets rows of shape {shape}")
+    kept = {"mean": "running_mean", "var": "running_var", "counter": "num_batches_tracked"}
+    given = _given(m, name) | {k: f"{name}.{v}" for k, v in kept.items()}
+    width, lanes = math.prod(shape), len(shape) == 2
+    span = width // shape[0]
+    return Layer(BATCHNORM, width, width, eps=m.eps, momentum=m.momentum, span=span, lanes=lanes, **given), shape
+
+
+def _given(m: Any, name: str) -> dict[str, Any]:
+    return {k: f"{name}.{k}" for k in ("weight", "bias") if getattr(m, k) is not None}
+
+
+MODULES: dict[type[nn.Module], Callable[[Any, str, Shape], Made]] = {
+    nn.Linear: _linear,
+    nn.Conv1d: _conv,
+    nn.LayerNorm: _layer_norm,
+    nn.BatchNorm1d: _batch_norm,
+    nn.Dropout: _dropout,
+    nn.ReLU: _act("relu"),
+    nn.LeakyReLU: _act("leaky", lambda m: m.negative_slope),
+    nn.ELU: _act("elu", lambda m: m.alpha),
+    nn.SELU: _act("selu"),
+    nn.SiLU: _act("silu"),
+    nn.Sigmoid: _act("sigmoid"),
+    nn.Tanh: _act("tanh"),
+    nn.GELU: _gelu,
+}
