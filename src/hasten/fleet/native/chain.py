@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from hasten.fleet.losses import KINDS, Loss
-from hasten.fleet.native.build import Config, Op
+from hasten.fleet.native.build import NAMES as NAMES
+from hasten.fleet.native.build import SHAPE, Config, Op
 from hasten.fleet.recipe import OPTIMIZERS, Recipe
 from hasten.fleet.state import Layout
 
 LINEAR, ACTIVATION, DROPOUT, LAYERNORM, BATCHNORM, CONV, TURN, RECURRENT = range(8)
-NAMES = ("weight", "bias", "mean", "var", "counter", "state_weight", "state_bias")
-SHAPE = ("lanes", "channels", "filters", "taps", "stride", "dilation", "pad", "groups", "gates", "steps", "units")
 ACTS = ("none", "relu", "leaky", "elu", "selu", "gelu", "gelu_tanh", "silu", "sigmoid", "tanh")
 
 

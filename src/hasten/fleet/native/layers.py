@@ -38,16 +38,16 @@ def recurrent(m: nn.GRU | nn.LSTM, name: str, shape: Shape) -> list[Layer]:
     if len(shape) != 2 or shape[1] != m.input_size:
         raise NotAChain(f"{name} wants {m.input_size} inputs a position and gets rows of shape {shape}")
     steps, units = shape[0], m.hidden_size
-    names = {"weight": "weight_ih", "state_weight": "weight_hh"}
+    names: dict[str, Any] = {"weight": "weight_ih", "state_weight": "weight_hh"}
     if m.bias:
         names |= {"bias": "bias_ih", "state_bias": "bias_hh"}
-    return [
-        Layer(
-            RECURRENT, steps * (units if k else m.input_size), steps * units, gates=3 if isinstance(m, nn.GRU) else 4,
-            steps=steps, units=units, **{field: f"{name}.{given}_l{k}" for field, given in names.items()},
-        )
-        for k in range(m.num_layers)
-    ]  # fmt: skip
+    made = []
+    for k in range(m.num_layers):
+        inputs = units if k else m.input_size
+        given: dict[str, Any] = {field: f"{name}.{of}_l{k}" for field, of in names.items()}
+        gates = 3 if isinstance(m, nn.GRU) else 4
+        made.append(Layer(RECURRENT, steps * inputs, steps * units, gates=gates, steps=steps, units=units, **given))
+    return made
 
 
 Made = tuple[Layer, Shape]

@@ -171,6 +171,13 @@ class _Reader:
         of = self.layers[-1].weight.rpartition("_l")
         return int(of[2]) + 1
 
+    def _is_last_state(self, index: tuple[Any, ...]) -> bool:
+        """Whether this is ``[:, -1]`` or ``[:, -1, :]`` of a recurrent layer's states."""
+        last, whole = self.layers[-1] if self.layers else None, slice(None)
+        if last is None or last.kind != RECURRENT or self.shape != (last.steps, last.units):
+            return False
+        return index in [(whole, at, *rest) for at in (-1, last.steps - 1) for rest in ((), (whole,))]
+
     def _squeezes(self, node: fx.Node) -> bool:
         named = node.target in ("squeeze", torch.squeeze)
         return named and self._stacked == 1 and (*node.args[1:], *node.kwargs.values()) == (0,)
@@ -242,11 +249,10 @@ class _Reader:
         if ... in index:
             at, taken = index.index(...), sum(part is not None for part in index) - 1
             index = (*index[:at], *[whole] * (1 + len(self.shape) - taken), *index[at + 1 :])
-        last = self.layers[-1] if self.layers else Layer(LINEAR, 0, 0)
-        if last.kind == RECURRENT and index[:1] == (whole,) and index[1:2] in ((-1,), (last.steps - 1,)):
-            if self.shape == (last.steps, last.units) and all(part == whole for part in index[2:]) and len(index) <= 3:
-                last.outputs, self.shape = last.units, (last.units,)
-                return
+        if self._is_last_state(index):
+            last = self.layers[-1]
+            last.outputs, self.shape = last.units, (last.units,)
+            return
         if index[0] != whole or any(part is not None and part != whole for part in index):
             raise NotAChain(f"`{name}` takes a part of a row")
         old = iter(self.shape)
