@@ -52,6 +52,7 @@ class Own(nn.Module):
         self.gru, self.deep = nn.GRU(1, 3, batch_first=True), nn.GRU(1, 3, 2, batch_first=True)
         self.lstm, self.lin = nn.LSTM(2, 3, batch_first=True), nn.Linear(3, 1)
         self.next, self.drop, self.all = nn.GRU(3, 3, batch_first=True), nn.Dropout(0.3), nn.Linear(18, 1)
+        self.six = nn.Linear(6, 6)
         self.units, self.own = 3, forward
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -79,11 +80,23 @@ def test_gradients_by_every_instruction_set(isa: str, cell: str, units: int, row
     same_gradient(Net(cell, 1, units, num_layers=layers), Recipe(batch_size=rows), 19, 2, rows, isa)
 
 
+def _last_and_mean(out: torch.Tensor) -> torch.Tensor:
+    return out[:, -1] + out.mean(1)
+
+
+def _sum_of_two(last: torch.Tensor) -> torch.Tensor:
+    return last[0] + last[1]
+
+
 READ = {
     "all states": lambda m, x: m.all(m.gru(x.unsqueeze(-1))[0].flatten(1)),
     "dropout between": lambda m, x: m.lin(m.next(m.drop(m.gru(x[..., None])[0]))[0][:, -1]),
     "one after the other": lambda m, x: m.lin(m.next(m.deep(x.unsqueeze(2))[0])[1][-1]),
     "all states of two": lambda m, x: m.all(torch.relu(m.next(m.gru(x.unsqueeze(2))[0])[0]).reshape(x.size(0), -1)),
+    "a state in between": lambda m, x: m.lin(m.gru(x.unsqueeze(2))[0][:, 2]),
+    "the last and the mean": lambda m, x: m.lin(_last_and_mean(m.gru(x.unsqueeze(2))[0])),
+    "each layer's last": lambda m, x: m.lin(_sum_of_two(m.deep(x.unsqueeze(2))[1])),
+    "behind a linear layer": lambda m, x: m.lin(m.gru(m.six(x).unsqueeze(2))[0][:, -1]),
     "several features": lambda m, x: m.lin(m.drop(m.lstm(x.view(-1, 3, 2))[1][0].squeeze(0))),
 }
 
@@ -95,7 +108,7 @@ def test_gradients_of_what_is_done_with_the_states(name: str, isa: str) -> None:
     module = Own(READ[name])
     module.requires_grad_(True)
     used = {n.split(".")[0] for layer in chain_of(module, (6,)).layers for n in (layer.weight,) if n}
-    for unused in {"gru", "deep", "lstm", "lin", "next", "all"} - used:
+    for unused in {"gru", "deep", "lstm", "lin", "next", "all", "six"} - used:
         setattr(module, unused, nn.Identity())
     same_gradient(module, Recipe(batch_size=32), 6, 1, 30, isa)
 
@@ -138,7 +151,7 @@ def test_layers_of_a_recurrent_module_are_layers_of_the_chain() -> None:
 
 @pytest.mark.parametrize("forward", [
     lambda m, x: m.lin(m.gru(x.unsqueeze(-1))[0]),
-    lambda m, x: m.lin(m.gru(x.unsqueeze(-1))[0][:, 0]),
+    lambda m, x: m.lin(m.gru(x.unsqueeze(-1))[0][:, 6]),
     lambda m, x: m.lin(m.gru(x.unsqueeze(-1))[0][-1]),
     lambda m, x: m.lin(m.deep(x.unsqueeze(-1))[1][0]),
     lambda m, x: m.lin(m.deep(x.unsqueeze(-1))[1].squeeze(0)),

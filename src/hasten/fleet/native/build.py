@@ -12,7 +12,7 @@ from hasten.native.compiled import NoCompiler as NoCompiler
 
 SOURCES = (
     "kernel.cpp", "lanes.inc", "steps.inc", "workspace.inc", "rows.inc", "lane_passes.inc", "step_passes.inc",
-    "model.inc", "door.inc",
+    "graph_passes.inc", "model.inc", "door.inc",
 )  # fmt: skip
 NAMES = ("weight", "bias", "mean", "var", "counter", "state_weight", "state_bias")  # of a layer's tensors
 SHAPE = ("lanes", "channels", "filters", "taps", "stride", "dilation", "pad", "groups", "gates", "steps", "units")
@@ -41,6 +41,7 @@ class Op(ctypes.Structure):
         ("span", ctypes.c_int32),
         *((name, ctypes.c_int64) for name in NAMES),
         *((name, ctypes.c_int32) for name in SHAPE),
+        *((name, ctypes.c_int32) for name in ("source", "other")),
     )
 
 

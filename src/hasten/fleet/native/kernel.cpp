@@ -139,7 +139,7 @@ struct Flushed {
 
 // -- what Python hands over -------------------------------------------------------------------------------------------
 
-enum Kind : int32_t { LINEAR, ACTIVATION, DROPOUT, LAYERNORM, BATCHNORM, CONV, TURN, RECURRENT };
+enum Kind : int32_t { LINEAR, ACTIVATION, DROPOUT, LAYERNORM, BATCHNORM, CONV, TURN, RECURRENT, ADD, PICK, AVERAGE, MAXIMUM };
 enum Act : int32_t { NONE, RELU, LEAKY, ELU, SELU, GELU, GELU_TANH, SILU, SIGMOID, TANH };
 enum LossKind : int32_t { MSE, MAE, HUBER, QUANTILE, CROSS_ENTROPY, BCE };
 enum Optimizer : int32_t { SGD, ADAM, ADAMW };
@@ -152,8 +152,9 @@ struct Op {  // offsets count floats in the flat row, -1 where there is none
     int64_t counter;
     int64_t state_weight, state_bias;  // of a recurrent layer
     int32_t lanes;  // whether it sees rows side by side (lanes.inc); of TURN: whether it makes them so
-    int32_t channels, filters, taps, stride, dilation, pad, groups;  // of a convolution
+    int32_t channels, filters, taps, stride, dilation, pad, groups;  // of a convolution; of others, see graph_passes.inc
     int32_t gates, steps, units;  // of a recurrent layer, see steps.inc
+    int32_t source, other;        // layers whose output it takes, -1 for the model's input; the second one of an addition
 };
 
 struct Config {
@@ -427,5 +428,6 @@ static inline void copy(float* to, const float* from, long n) {
 #include "rows.inc"
 #include "lane_passes.inc"
 #include "step_passes.inc"
+#include "graph_passes.inc"
 #include "model.inc"
 #include "door.inc"

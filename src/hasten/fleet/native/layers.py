@@ -11,11 +11,13 @@ from torch import nn
 from hasten.fleet.native.chain import (
     ACTIVATION,
     ACTS,
+    AVERAGE,
     BATCHNORM,
     CONV,
     DROPOUT,
     LAYERNORM,
     LINEAR,
+    MAXIMUM,
     RECURRENT,
     Layer,
 )
@@ -114,6 +116,34 @@ def _batch_norm(m: nn.BatchNorm1d, name: str, shape: Shape) -> Made:
     return Layer(BATCHNORM, width, width, eps=m.eps, momentum=m.momentum, span=span, lanes=lanes, **given), shape
 
 
+def _pool(m: nn.AvgPool1d | nn.MaxPool1d, name: str, shape: Shape) -> Made:
+    taps, stride, pad = (n[0] if isinstance(n, tuple) else n for n in (m.kernel_size, m.stride, m.padding))
+    average = isinstance(m, nn.AvgPool1d)
+    dilation = 1 if average else m.dilation[0] if isinstance(m.dilation, tuple) else m.dilation
+    if len(shape) != 2 or m.ceil_mode or (average and pad and not m.count_include_pad):
+        raise NotAChain(f"{name} pools rows of shape {shape}, by ceil_mode, or by other shares at the ends")
+    if not all(isinstance(n, int) for n in (taps, stride, pad, dilation)):
+        raise NotAChain(f"{name} pools by sizes that are computed")
+    made = (shape[1] + 2 * pad - dilation * (taps - 1) - 1) // stride + 1
+    if made < 1:
+        raise NotAChain(f"{name} is longer than its input")
+    layer = Layer(
+        AVERAGE if average else MAXIMUM, math.prod(shape), shape[0] * made, lanes=True, channels=shape[0],
+        filters=shape[1], steps=shape[1], taps=taps, stride=stride, dilation=dilation, pad=pad,
+    )  # fmt: skip
+    return layer, (shape[0], made)
+
+
+def _adaptive(kind: type[nn.Module]) -> Callable[[Any, str, Shape], Made]:
+    def make(m: Any, name: str, shape: Shape) -> Made:
+        made = m.output_size[0] if isinstance(m.output_size, tuple) else m.output_size
+        if len(shape) != 2 or not isinstance(made, int) or made < 1 or shape[1] % made:
+            raise NotAChain(f"{name} makes {made} positions of rows of shape {shape}")
+        return _pool(kind(shape[1] // made), name, shape)
+
+    return make
+
+
 def _given(m: Any, name: str) -> dict[str, Any]:
     return {k: f"{name}.{k}" for k in ("weight", "bias") if getattr(m, k) is not None}
 
@@ -121,6 +151,10 @@ def _given(m: Any, name: str) -> dict[str, Any]:
 MODULES: dict[type[nn.Module], Callable[[Any, str, Shape], Made]] = {
     nn.Linear: _linear,
     nn.Conv1d: _conv,
+    nn.AvgPool1d: _pool,
+    nn.MaxPool1d: _pool,
+    nn.AdaptiveAvgPool1d: _adaptive(nn.AvgPool1d),
+    nn.AdaptiveMaxPool1d: _adaptive(nn.MaxPool1d),
     nn.LayerNorm: _layer_norm,
     nn.BatchNorm1d: _batch_norm,
     nn.Dropout: _dropout,
@@ -133,3 +167,6 @@ MODULES: dict[type[nn.Module], Callable[[Any, str, Shape], Made]] = {
     nn.Tanh: _act("tanh"),
     nn.GELU: _gelu,
 }
+POOLS: dict[str, Callable[..., nn.Module]] = {
+    "max_pool1d": nn.MaxPool1d, "avg_pool1d": nn.AvgPool1d, "adaptive_avg_pool1d": nn.AdaptiveAvgPool1d,
+}  # fmt: skip

@@ -12,11 +12,24 @@ from torch import fx, nn
 from torch.nn import functional
 
 from hasten.fleet.naive import Residual
-from hasten.fleet.native.chain import ACTIVATION, ACTS, CONV, LINEAR, NAMES, RECURRENT, Chain, Layer, fused, laid_out
-from hasten.fleet.native.layers import MODULES, Shape, recurrent
+from hasten.fleet.native.chain import (
+    ACTIVATION,
+    ACTS,
+    ADD,
+    AVERAGE,
+    CONV,
+    LINEAR,
+    NAMES,
+    PICK,
+    RECURRENT,
+    Chain,
+    Layer,
+    fused,
+    laid_out,
+)
+from hasten.fleet.native.layers import MODULES, POOLS, Shape, recurrent
 from hasten.fleet.native.layers import NotAChain as NotAChain
-
-BATCH = -2  # stands for the number of rows where a forward asks for sizes
+from hasten.fleet.native.sizes import BATCH, Sizes
 
 
 def chain_of(module: nn.Module, row: Shape) -> Chain:
@@ -51,85 +64,97 @@ def chain_of(module: nn.Module, row: Shape) -> Chain:
     return Chain(tuple(laid_out(fused(reader.layers), inputs)), inputs, math.prod(reader.shape))
 
 
-class _Reader:
+class _Reader(Sizes):
     """Follows the graph of a forward, node by node.
 
     Attributes:
-        shape: of a row behind the last node that gave a tensor.
-        sizes: what nodes that ask for sizes gave: a number, or a whole shape with ``BATCH`` in front.
-        noughts: shapes of tensors of noughts, which recurrent layers may be given to start from.
-        parts: what nodes hold that are no tensor of rows: ``"both"``, a recurrent layer's states at all positions and
-            its last ones; ``"last"``, its last ones, (layers, rows, units); ``"pair"``, an LSTM's last ones and cells.
+        layers: read so far, in the order in which they are computed.
+        layer, shape: which layer gave what is read now (None: it is the model's input), and the shape of a row of it.
+        parts: what nodes hold that are no tensor of rows, and layers that it is of: ``"both"``, a recurrent module's
+            states at all positions and its last ones; ``"last"``, its last ones; ``"pair"``, an LSTM's and its cells.
     """
 
     def __init__(self, graph: fx.GraphModule, row: Shape) -> None:
+        super().__init__()
         self.graph, self.shape = graph, row
+        self.layer: Layer | None = None
         self.layers: list[Layer] = []
-        self.last: fx.Node | None = None
         self.seen: set[str] = set()
-        self.shapes: dict[fx.Node, Shape] = {}
-        self.sizes: dict[fx.Node, Any] = {}
-        self.noughts: dict[fx.Node, Any] = {}
-        self.parts: dict[fx.Node, str] = {}
+        self.parts: dict[Any, tuple[str, list[Layer]]] = {}
 
     def read(self, node: fx.Node) -> None:
         """Append what one node of the graph does."""
-        if node.op == "output":
-            if node.args[0] is not self.last:
-                raise NotAChain("it returns more than one tensor")
-            return
+        first = node.args[0] if node.args and isinstance(node.args[0], fx.Node) else None
         if node.op == "placeholder":
-            if self.last is not None:
+            if self.values:
                 raise NotAChain("its forward takes more than one argument")
-        elif self._asks_for_sizes(node) or self._is_nought(node) or (not node.users and node.args[0] in self.parts):
+            self.values[node] = None, self.shape
+        elif node.op == "output":
+            self._output(first)
+        elif self.asks_for_sizes(node) or self.is_nought(node):
             return
-        elif [n for n in node.all_input_nodes if n not in self.sizes and n not in self.noughts] != [self.last]:
+        elif first in self.parts:
+            self._part(node, *self.parts[first])
+        elif first not in self.values:
+            raise NotAChain(f"`{node.name}` takes something that the kernel does not know")
+        else:
+            self._rows(node, first)
+
+    def _rows(self, node: fx.Node, first: Any) -> None:
+        self.layer, self.shape = self.values[first]
+        added = self._added(node)
+        taken = [n for n in node.all_input_nodes if n not in self.sizes and n not in self.noughts]
+        if taken != ([first, added] if added not in (None, first) else [first]):
             raise NotAChain(f"`{node.name}` takes something else than the layer before it")
-        elif node.args[0] in self.parts:
-            self._part(node, self.parts[node.args[0]])
-        elif node.op == "call_module" and type(self.graph.get_submodule(str(node.target))) in (nn.GRU, nn.LSTM):
+        if node.op == "call_module" and type(self.graph.get_submodule(str(node.target))) in (nn.GRU, nn.LSTM):
             self._recurrent(node)
+            return
+        if added is not None:
+            self._add(node, added)
         elif node.op == "call_module":
-            self._module(str(node.target))
-        elif node.op in ("call_function", "call_method"):
+            self._module(node)
+        else:
             self._function(node)
-        else:
-            raise NotAChain(f"`{node.name}` reads an attribute")
-        self.last = node
-        self.shapes[node] = self.shape
+        self.values[node] = self.layer, self.shape
 
-    def _asks_for_sizes(self, node: fx.Node) -> bool:
-        of, rest = (node.args[0] if node.args else None), node.args[1:]
-        if not isinstance(of, fx.Node) or node.kwargs:
-            return False
-        if of in self.sizes and node.target is operator.getitem:
-            found = self.sizes[of]
-            if not isinstance(found, tuple) or not isinstance(rest[0], int):
-                return False
-            self.sizes[node] = found[rest[0]]
-        elif of in self.shapes and node.op == "call_function" and node.target is getattr:
-            if rest not in (("shape",), ("device",), ("dtype",)):
-                return False
-            self.sizes[node] = (BATCH, *self.shapes[of]) if rest == ("shape",) else rest[0]
-        elif of in self.shapes and node.op == "call_method" and node.target == "size":
-            found = (BATCH, *self.shapes[of])
-            self.sizes[node] = found[rest[0]] if rest and isinstance(rest[0], int) else found
-        else:
-            return False
-        return True
+    def _output(self, of: fx.Node | None) -> None:
+        if of not in self.values:
+            raise NotAChain("it returns more than one tensor")
+        self.layer, self.shape = self.values[of]
+        reached: list[Layer | None] = [self.layer]
+        for layer in reached:
+            reached += [source for source in (layer.sources if layer else ()) if source not in reached]
+        if any(layer not in reached for layer in self.layers):
+            raise NotAChain("it computes something that it does not return")
 
-    def _is_nought(self, node: fx.Node) -> bool:
-        of = node.args[0] if node.args else None
-        if node.op == "call_method" and of in self.noughts and node.target in ("to", "requires_grad_", "float"):
-            self.noughts[node] = self.noughts[of]
-            return True
-        makes = node.op == "call_function" and node.target is torch.zeros
-        if not (makes or (node.op == "call_method" and node.target == "new_zeros" and of in self.shapes)):
-            return False
-        given: Any = node.args if makes else node.args[1:]
-        given = given[0] if len(given) == 1 and isinstance(given[0], (tuple, list)) else given
-        self.noughts[node] = tuple(self.sizes.get(n) if isinstance(n, fx.Node) else n for n in given)
-        return True
+    def _emit(self, layer: Layer, *more: Layer | None) -> None:
+        layer.sources = (self.layer, *more)
+        self.layers.append(layer)
+        self.layer = layer
+
+    def _in_place(self, node: fx.Node) -> None:
+        """What changes its input must be the only one that takes it.
+
+        Raises:
+            NotAChain: it is not.
+        """
+        same = [n for n, (layer, _) in self.values.items() if layer is self.layer]
+        if any(user is not node and user not in same and user not in self.sizes for n in same for user in n.users):
+            raise NotAChain(f"`{node.name}` changes in place what others take")
+
+    def _added(self, node: fx.Node) -> Any:
+        """The second of two nodes that are added, or None."""
+        known = node.target in (operator.add, operator.iadd, torch.add) if node.op == "call_function" else (
+            node.op == "call_method" and node.target in ("add", "add_"))  # fmt: skip
+        return node.args[1] if known and len(node.args) == 2 and not node.kwargs else None
+
+    def _add(self, node: fx.Node, other: Any) -> None:
+        if other not in self.values or self.values[other][1] != self.shape:
+            raise NotAChain(f"`{node.name}` adds rows of another shape")
+        if node.target in (operator.iadd, "add_"):
+            self._in_place(node)
+        width = math.prod(self.shape)
+        self._emit(Layer(ADD, width, width), self.values[other][0])
 
     def _submodule(self, name: str) -> nn.Module:
         part = self.graph.get_submodule(name)
@@ -145,53 +170,63 @@ class _Reader:
         start = given[0] if len(given) == 1 and isinstance(given[0], (tuple, list)) else given
         if any(self.noughts.get(n) != (part.num_layers, BATCH, part.hidden_size) for n in start if n is not None):
             raise NotAChain(f"{name} is given a first state that is not nought")
-        self.layers += made
-        self.parts[node] = "both"
-        self.shape = (made[-1].steps, made[-1].units)
+        for layer in made:
+            self._emit(layer)
+        self.parts[node] = "both", made
 
-    def _part(self, node: fx.Node, of: str) -> None:
-        """A part of what a recurrent layer gave: all states, or the last one of its last layer."""
-        at, last = node.args[1] if len(node.args) == 2 else None, self.layers[-1]
-        index = at[0] if isinstance(at, tuple) and at and all(part == slice(None) for part in at[1:]) else at
-        taken = node.op == "call_function" and node.target is operator.getitem
-        if taken and of == "both" and at in (0, 1):
-            if at == 1:
-                self.parts[node] = "last" if last.gates == 3 else "pair"
-        elif taken and of == "pair" and at == 0:
-            self.parts[node] = "last"
-        elif of == "last" and (index in (-1, self._stacked - 1) if taken else self._squeezes(node)):
-            last.outputs = last.units
-            self.shape = (last.units,)
+    def _part(self, node: fx.Node, of: str, layers: list[Layer]) -> None:
+        """A part of what a recurrent module gave."""
+        self.layer = layers[-1]
+        steps, units = self.layer.steps, self.layer.units
+        at = node.args[1] if len(node.args) == 2 and node.target is operator.getitem else None
+        if of == "both" and at == 0:
+            self.values[node] = self.layer, (steps, units)
+        elif (of, at) in (("both", 1), ("pair", 0)):
+            self.parts[node] = "pair" if of == "both" and self.layer.gates == 4 else "last", layers
+        elif (of, at) == ("pair", 1) and not node.users:
+            return
+        elif of == "last":
+            at = at[0] if isinstance(at, tuple) and at and all(part == slice(None) for part in at[1:]) else at
+            at = 0 if len(layers) == 1 and _squeezes(node) else at
+            if not isinstance(at, int) or not -len(layers) <= at < len(layers):
+                raise NotAChain(f"`{node.name}` takes something else than a recurrent layer's last state")
+            self.layer, self.shape = layers[at], (steps, units)
+            self._pick([(steps - 1, 1, 1), (0, 1, units)], (units,))
+            self.values[node] = self.layer, self.shape
         else:
-            raise NotAChain(f"`{node.name}` takes something else than a recurrent layer's states or its last one")
+            raise NotAChain(f"`{node.name}` takes something else than a recurrent layer's states")
 
-    @property
-    def _stacked(self) -> int:
-        """Layers of the recurrent module that was read last."""
-        of = self.layers[-1].weight.rpartition("_l")
-        return int(of[2]) + 1
+    def _pick(self, taken: list[tuple[int, int, int]], shape: Shape) -> None:
+        """Of each dimension the first, how far apart, how many."""
+        if len(taken) == 1:
+            taken = [(0, 1, 1), *taken]
+        (first, apart, count), (first1, apart1, count1) = taken
+        width = self.shape[-1]
+        self._emit(
+            Layer(
+                PICK, math.prod(self.shape), count * count1, channels=count, filters=count1,
+                taps=first * width + first1, stride=apart * width, dilation=apart1,
+            )
+        )  # fmt: skip
+        self.shape = shape
 
-    def _is_last_state(self, index: tuple[Any, ...]) -> bool:
-        """Whether this is ``[:, -1]`` or ``[:, -1, :]`` of a recurrent layer's states."""
-        last, whole = self.layers[-1] if self.layers else None, slice(None)
-        if last is None or last.kind != RECURRENT or self.shape != (last.steps, last.units):
-            return False
-        return index in [(whole, at, *rest) for at in (-1, last.steps - 1) for rest in ((), (whole,))]
-
-    def _squeezes(self, node: fx.Node) -> bool:
-        named = node.target in ("squeeze", torch.squeeze)
-        return named and self._stacked == 1 and (*node.args[1:], *node.kwargs.values()) == (0,)
-
-    def _module(self, name: str) -> None:
+    def _module(self, node: fx.Node) -> None:
+        name = str(node.target)
         part = self._submodule(name)
+        if getattr(part, "inplace", False):
+            self._in_place(node)
+        self._apply(part, name)
+
+    def _apply(self, part: nn.Module, name: str) -> None:
         if isinstance(part, nn.Flatten):
             self._flatten(name, (part.start_dim, part.end_dim))
         elif isinstance(part, nn.Unflatten):
             self._unflatten(part, name)
-        elif type(part) in MODULES:
-            layer, self.shape = MODULES[type(part)](part, name, self.shape)
-            self.layers.append(layer)
-        elif type(part) is not nn.Identity:
+        elif type(part) in MODULES and not (type(part) is nn.Dropout and part.p == 0):
+            layer, shape = MODULES[type(part)](part, name, self.shape)
+            self._emit(layer)
+            self.shape = shape
+        elif type(part) not in (nn.Identity, nn.Dropout):
             raise NotAChain(f"{name} is a {type(part).__name__}")
 
     def _function(self, node: fx.Node) -> None:
@@ -205,10 +240,18 @@ class _Reader:
             self._dimension(node.name, rest[0], name == "unsqueeze")
         elif name == "getitem":
             self._index(node.name, rest[0])
-        elif name in ACTS and rest in ((), (False,), (True,)):  # computed in place or not
+        elif name in ("transpose", "permute"):
+            self._transpose(node.name, name, rest)
+        elif name == "mean" and not set(node.kwargs) - {"dim", "keepdim"}:
+            self._mean(node.name, **dict(zip(("dim", "keepdim"), node.args[1:], strict=False)), **node.kwargs)
+        elif name in POOLS:
+            self._apply(POOLS[name](*node.args[1:], **node.kwargs), f"`{node.name}`")
+        elif name in ACTS and rest in ((), (False,), (True,)):
+            if rest == (True,):
+                self._in_place(node)
             width = math.prod(self.shape)
-            self.layers.append(Layer(ACTIVATION, width, width, ACTS.index(name), 1.0))
-        else:
+            self._emit(Layer(ACTIVATION, width, width, ACTS.index(name), 1.0))
+        elif name != "contiguous" or rest:
             raise NotAChain(f"`{node.name}` is no layer the kernel knows")
 
     def _flatten(self, name: str, dims: tuple[Any, ...]) -> None:
@@ -244,26 +287,83 @@ class _Reader:
             self.shape = (*self.shape[: at - 1], *self.shape[at:])
 
     def _index(self, name: str, index: Any) -> None:
-        """``x[:, None]`` and the like; the last position of a recurrent layer's states."""
+        """``x[:, None]`` and the like; a part of a row's one or two dimensions."""
         index, whole = index if isinstance(index, tuple) else (index,), slice(None)
         if ... in index:
             at, taken = index.index(...), sum(part is not None for part in index) - 1
             index = (*index[:at], *[whole] * (1 + len(self.shape) - taken), *index[at + 1 :])
-        if self._is_last_state(index):
-            last = self.layers[-1]
-            last.outputs, self.shape = last.units, (last.units,)
-            return
-        if index[0] != whole or any(part is not None and part != whole for part in index):
-            raise NotAChain(f"`{name}` takes a part of a row")
-        old = iter(self.shape)
-        new = [1 if part is None else next(old, 0) for part in index[1:]]
-        self.shape = (*new, *old)
+        given = [part for part in index[1:] if part is not None]
+        given += [whole] * (len(self.shape) - len(given))
+        if index[0] != whole or len(given) != len(self.shape):
+            raise NotAChain(f"`{name}` takes a part of the rows")
+        parts = [_part_of(name, part, size) for part, size in zip(given, self.shape, strict=True)]
+        old = iter(zip(given, parts, strict=True))
+        shape: list[int] = []
+        for part in index[1:]:
+            shape += [1] if part is None else [p[2] for g, p in [next(old)] if not isinstance(g, int)]
+        made = (*shape, *(p[2] for _, p in old))
+        if all(part == whole for part in given):
+            self.shape = made
+        elif len(self.shape) > 2:
+            raise NotAChain(f"`{name}` takes a part of rows of more than two dimensions")
+        else:
+            self._pick(parts, made)
+
+    def _transpose(self, node: str, name: str, dims: tuple[Any, ...]) -> None:
+        dims = tuple(dims[0]) if len(dims) == 1 and isinstance(dims[0], (tuple, list)) else dims
+        at = [dim + 3 if isinstance(dim, int) and dim < 0 else dim for dim in dims]
+        if len(self.shape) != 2 or (sorted(at) != [1, 2] if name == "transpose" else at != [0, 2, 1]):
+            raise NotAChain(f"`{node}` exchanges other dimensions than channels and positions")
+        a, b = self.shape
+        if min(a, b) > 1:
+            self._emit(Layer(PICK, a * b, a * b, channels=b, filters=a, taps=0, dilation=b))
+        self.shape = b, a
+
+    def _mean(self, name: str, dim: Any = None, keepdim: Any = False) -> None:
+        dims = dim if isinstance(dim, (tuple, list)) else (dim,)
+        count = len(self.shape)
+        if count > 2 or not isinstance(keepdim, bool) or any(not isinstance(n, int) for n in dims):
+            raise NotAChain(f"`{name}` is no mean over positions or channels")
+        over = sorted(n if n >= 0 else n + count + 1 for n in dims)
+        if over not in ([1], [2], [1, 2]) or over[-1] > count:
+            raise NotAChain(f"`{name}` is no mean over positions or channels")
+        a, b = self.shape if count == 2 else (1, *self.shape)
+        if over == [1] and count == 2:
+            of: dict[str, Any] = {"channels": b, "steps": a, "filters": 1, "span": b}
+        else:
+            of = {"channels": a, "steps": b, "filters": b} if over == [2] else {"steps": a * b}
+        made = of.get("channels", 1)
+        self._emit(Layer(AVERAGE, a * b, made, **{"taps": of["steps"], "lanes": True, **of}))
+        self.shape = tuple(1 if k + 1 in over else n for k, n in enumerate(self.shape) if keepdim or k + 1 not in over)
+
+
+def _part_of(name: str, part: Any, size: int) -> tuple[int, int, int]:
+    """Of one dimension the first, how far apart, how many."""
+    if isinstance(part, int) and -size <= part < size:
+        return part % size, 1, 1
+    if isinstance(part, slice) and all(n is None or isinstance(n, int) for n in (part.start, part.stop, part.step)):
+        found = range(*part.indices(size))
+        if len(found):
+            return found[0], found.step, len(found)
+    raise NotAChain(f"`{name}` takes something else than positions known beforehand")
+
+
+def _squeezes(node: fx.Node) -> bool:
+    return node.target in ("squeeze", torch.squeeze) and (*node.args[1:], *node.kwargs.values()) == (0,)
 
 
 _FUNCTIONS: dict[Any, str] = {
     functional.relu: "relu", torch.relu: "relu", torch.tanh: "tanh", functional.tanh: "tanh", torch.sigmoid: "sigmoid",
     functional.sigmoid: "sigmoid", functional.silu: "silu", functional.gelu: "gelu", functional.selu: "selu",
     torch.selu: "selu", torch.flatten: "flatten", torch.squeeze: "squeeze", torch.unsqueeze: "unsqueeze",
-    torch.reshape: "reshape", operator.getitem: "getitem",
+    torch.reshape: "reshape", operator.getitem: "getitem", torch.transpose: "transpose", torch.permute: "permute",
+    torch.mean: "mean", functional.max_pool1d: "max_pool1d", functional.avg_pool1d: "avg_pool1d",
+    functional.adaptive_avg_pool1d: "adaptive_avg_pool1d",
 }  # fmt: skip
-_METHODS = {n: n for n in ("relu", "tanh", "sigmoid", "flatten", "squeeze", "unsqueeze", "view", "reshape")}
+_METHODS = {
+    n: n
+    for n in (
+        "relu", "tanh", "sigmoid", "flatten", "squeeze", "unsqueeze", "view", "reshape", "transpose", "permute", "mean",
+        "contiguous",
+    )
+}  # fmt: skip
