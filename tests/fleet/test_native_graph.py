@@ -17,6 +17,7 @@ from torch.nn import functional
 from hasten import fleet
 from hasten.fleet.loop import drive, fresh
 from hasten.fleet.native.chain import ADD, AVERAGE, CONV, LINEAR, MAXIMUM, PICK, RECURRENT, TURN
+from hasten.fleet.native.engine import NativeTrainer
 from hasten.fleet.native.reader import NotAChain, chain_of
 from hasten.fleet.recipe import EarlyStop, Recipe
 from tests.fleet.common import weights
@@ -244,6 +245,7 @@ def test_what_is_read() -> None:
     lambda m, x: m.last(torch.cat([m.flat(x)])),
     lambda m, x: m.last(torch.ones(3, LENGTH)),
     lambda m, x: m.last(input=x),
+    lambda m, x: m.last(torch.relu(m.flat(x)) if m.training else m.flat(x)),
 ])  # fmt: skip
 def test_what_is_refused(forward: Callable[..., torch.Tensor]) -> None:
     with pytest.raises(NotAChain):
@@ -312,6 +314,43 @@ def test_a_gradient_depends_on_nothing_that_was_there_before() -> None:
         native.load(state)
         after, _ = native.gradient(np.arange(9))
         assert np.isfinite(before).all() and before.tobytes() == after.tobytes()
+
+
+def aliased(m: Any, x: torch.Tensor) -> torch.Tensor:
+    h = before = m.flat(x)
+    h += x  # torch.fx writes h + x, and does not see that `before` is changed
+    made: torch.Tensor = m.last(torch.tanh(before) + h)
+    return made
+
+
+def test_what_the_reader_takes_for_something_else_is_found_by_the_gradient() -> None:
+    random = np.random.default_rng(0)
+    X = random.normal(size=(30, LENGTH)).astype(np.float32)
+    chain_of(Own(aliased), (LENGTH,))
+    trained = fleet.fit(lambda: Own(aliased), {"a": (X, X[:, :2])}, epochs=1, batch_size=16)
+    assert "not native: its gradient differs" in next(iter(trained.summary().engines.values()))
+
+
+def test_gradients_are_compared_where_they_are_not_nought(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last layer of a residual begins at nought, and no gradient passes it."""
+    random = np.random.default_rng(0)
+    tasks = {"a": (random.normal(size=(40, LENGTH)).astype(np.float32), random.normal(size=(40, 2)).astype(np.float32))}
+
+    def make() -> nn.Module:
+        return fleet.Residual(nn.Sequential(nn.Linear(LENGTH, 8), nn.Tanh(), nn.Linear(8, 2)), 1)
+
+    sound = fleet.fit(make, tasks, epochs=1).summary().engines
+    assert all(said.startswith("native") for said in sound.values())
+    right = NativeTrainer.gradient
+
+    def wrong(self: NativeTrainer, *given: Any) -> Any:
+        flat, loss = right(self, *given)
+        flat[: 8 * LENGTH] = 0
+        return flat, loss
+
+    monkeypatch.setattr(NativeTrainer, "gradient", wrong)
+    found = fleet.fit(make, tasks, epochs=1).summary().engines
+    assert all("not native: its gradient differs" in said for said in found.values())
 
 
 def test_the_planner_takes_the_kernel_and_the_plain_loop_proves_it() -> None:

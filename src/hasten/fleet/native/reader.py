@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import operator
 from dataclasses import replace
@@ -51,8 +52,11 @@ def chain_of(module: nn.Module, row: Shape) -> Chain:
         raise NotAChain("some parameters are frozen")
     try:
         graph = fx.symbolic_trace(module)
+        evaluated = fx.symbolic_trace(copy.deepcopy(module).eval())
     except Exception as error:
         raise NotAChain(f"its forward cannot be traced ({type(error).__name__})") from None
+    if str(evaluated.graph) != str(graph.graph):
+        raise NotAChain("its forward is another one in training than in evaluation")
     reader = _Reader(graph, row)
     for node in graph.graph.nodes:
         reader.read(node)
