@@ -92,11 +92,12 @@ def run(
         "skip": _remedies(skip),
         "script": os.fspath(script),
         "script_sha256": identity,
+        "folder": os.getcwd() if module else os.path.dirname(os.path.abspath(script)),
     }
     environment: dict[str, str] = {}
     if plan is not None:
         loaded = plan if isinstance(plan, Plan) else Plan.load(plan)
-        loaded.check(identity, machine.versions(), machine.machine())
+        loaded.check(identity, machine.versions(), machine.machine(), config["folder"])
         from hasten.core.codec import encode
 
         config["plan"] = encode(loaded)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -61,18 +62,22 @@ class Made(Dataset[Any]):
         return self.make(index)
 
 
-class Noted(Made):
-    """The same, and `calls` holds the indices asked for."""
+_noted: dict[str, list[Any]] = {}
 
-    def __init__(self, length: int, make: Callable[[int], Any]) -> None:
-        super().__init__(length, make)
-        self.calls = [-1] * 100  # so long that a fingerprint does not look into it, and of one length
+
+def note(name: str, value: Any) -> None:
+    """Remember in a way that no reader of code can see; a dataset that is seen to change is not kept."""
+    getattr(sys.modules[__name__], "_noted").setdefault(name, []).append(value)  # noqa: B009
+
+
+def noted(name: str) -> list[Any]:
+    """What was remembered since the last time."""
+    return _noted.pop(name, [])
+
+
+class Noted(Made):
+    """The same, and `asked` gives the indices asked for."""
 
     def __getitem__(self, index: int) -> Any:
-        self.calls.pop(0)
-        self.calls.append(int(index))
+        note("asked", int(index))
         return super().__getitem__(index)
-
-    @property
-    def asked(self) -> list[int]:
-        return [i for i in self.calls if i >= 0]

@@ -31,7 +31,11 @@ class Step:
 
 @dataclass(frozen=True)
 class Plan:
-    """Remedies to replay without trials. Refused when the script, versions or machine changed."""
+    """Remedies to replay without trials. Refused when the script, its own modules, versions or machine changed.
+
+    Attributes:
+        sources: sha256 of each module of the user's that the script had imported, by its path from the script's folder.
+    """
 
     script: str
     script_sha256: str
@@ -41,6 +45,7 @@ class Plan:
     created: str = ""
     schema: int = PLAN_SCHEMA
     notes: tuple[str, ...] = field(default=())
+    sources: dict[str, str] = field(default_factory=dict)
 
     def refusals(self, script_sha256: str, versions: dict[str, str], machine: dict[str, Any]) -> list[str]:
         """Reasons why this plan does not fit here; empty when it does."""
@@ -53,13 +58,23 @@ class Plan:
                     reasons.append(f"the {kind} {key} changed: {then.get(key)} when planned, {now.get(key)} now")
         return reasons
 
-    def check(self, script_sha256: str, versions: dict[str, str], machine: dict[str, Any]) -> None:
-        """Raises PlanRefused when this plan does not fit here."""
+    def changed_sources(self, folder: str) -> list[str]:
+        """Reasons by the modules that the script imports; ``folder`` is the script's."""
+        now = {path: sha256_of_file(os.path.join(folder, path)) for path in self.sources}
+        return [
+            f"{path} {'changed' if now[path] else 'is gone'}" for path in sorted(now) if now[path] != self.sources[path]
+        ]
+
+    def check(
+        self, script_sha256: str, versions: dict[str, str], machine: dict[str, Any], folder: str | None = None
+    ) -> None:
+        """Raises PlanRefused when this plan does not fit here; ``folder`` is the script's."""
         reasons = self.refusals(script_sha256, versions, machine)
+        reasons += self.changed_sources(folder) if folder is not None else []
         if reasons:
             raise PlanRefused(
                 "the plan no longer applies: " + "; ".join(reasons),
-                "what was measured holds only for the same script, versions and machine",
+                "what was measured holds only for the same script and its modules, versions and machine",
                 "run `hasten run` again without --plan to make a new one",
             )
 

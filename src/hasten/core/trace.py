@@ -116,7 +116,8 @@ class Probe:
 
     Attributes:
         deterministic: the same bytes both times.
-        random_free: the Python, NumPy and torch random states were untouched.
+        random_free: the Python, NumPy and torch random states were untouched, the dataset has no generator of its own,
+            and asking had no other effect.
         sample_bytes: bytes of one sample's tensors.
         seconds: median seconds to make one sample.
         stages: names of the transform chain's stages, if one was found.

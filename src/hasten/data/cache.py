@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from hasten.data.effects import Effects
 from hasten.data.fingerprint import fingerprint
 from hasten.data.store import NoRoom, RowStore
 from hasten.data.structure import (
@@ -25,6 +26,7 @@ from hasten.measure.digest import random_states, restore, same_states
 
 OFF, BROKEN, RANDOM, FULL = 0, 1, 2, 3  # bytes of RowStore.signals
 AUDIT_EVERY = 64  # batches served from the cache between two comparisons with a sample made anew
+AUDIT_SHARE, MOST_AUDITED = 1 / 200, 32  # of all samples, compared at a new iterator
 MOST_LARGER = 1.5  # slots of varying samples have room for this many times the first batch's largest
 _HEAD = struct.Struct("<II")
 
@@ -33,9 +35,10 @@ class SampleCache:
     """Serves batches of a map-style dataset, making every sample at most once.
 
     What is trusted is checked while it runs: that making a sample leaves the random states alone (each time samples
-    are made), that the dataset's settings stay the same (at every new iterator), and that a sample made anew is the
-    same bytes (one in every :data:`AUDIT_EVERY` batches). A failed check switches the cache off for good: from then
-    on the dataset is asked as before.
+    are made) and prints nothing (else they are made every time), that the dataset's settings, what its code reads
+    besides, and the files it reads stay the same (at every new iterator), and that samples made anew are the same bytes
+    (some at every new iterator, then one in every :data:`AUDIT_EVERY` batches). A failed check switches the cache off
+    for good: from then on the dataset is asked as before.
 
     Args:
         dataset: map-style, with a length.
@@ -58,6 +61,8 @@ class SampleCache:
         self.fixed = False
         self.off = ""
         self.mark = fingerprint(dataset)
+        self.effects = Effects()
+        self.turns = 0  # new iterators so far
 
     # -- the door ------------------------------------------------------------------------------------------------
 
@@ -93,12 +98,29 @@ class SampleCache:
             restore(states)
 
     def new_iterator(self) -> None:
-        """Forget everything if the dataset's settings have changed."""
+        """A pass over the dataset begins: look whether it is still the same, and compare some samples with new ones."""
+        if self.is_same() and self.store is not None and not self.off:
+            self._compare_some()
+
+    def is_same(self) -> bool:
+        """Whether the dataset's settings, and the files that it reads, are as they were; if not, forget everything."""
         mark = fingerprint(self.dataset)
-        if mark != self.mark:
-            self.mark = mark
-            if self.store is not None:
-                self.store.forget()
+        if mark == self.mark and not self.effects.changed():
+            return True
+        self.mark = mark
+        self.effects.forget()
+        if self.store is not None:
+            self.store.forget()
+        return False
+
+    def _compare_some(self) -> None:
+        assert self.store is not None
+        count = min(MOST_AUDITED, max(1, round(self.length * AUDIT_SHARE)))
+        self.turns += 1
+        for n in range(count):  # others every time, all over the dataset
+            row = (n * self.length // count + self.turns * 7919) % self.length
+            if self.store.written[row] and not self._audit(row):
+                return
 
     def ready(self, indices: Sequence[Any]) -> bool:
         """Whether these would be served without asking the dataset."""
@@ -138,13 +160,14 @@ class SampleCache:
 
     def _make(self, indices: Sequence[Any]) -> list[Any]:
         before = random_states()
-        made = self.ask(indices)
+        with self.effects:
+            made = self.ask(indices)
         if not same_states(before, random_states()):
             self._switch_off(RANDOM, "the dataset drew random numbers")
         return made
 
     def _keep(self, rows: np.ndarray, samples: list[Any], collated: Any) -> None:
-        if self.off:
+        if self.off or self.effects.acted:
             return
         try:
             if self.store is None:

@@ -12,6 +12,8 @@ from typing import Any
 
 from hasten.core.trace import Probe
 from hasten.data.chain import Split, cacheable_stages, find_chain, plain
+from hasten.data.effects import Effects
+from hasten.data.fingerprint import draws_by_itself, fingerprint
 from hasten.data.gather import NotGatherable, gather_of
 from hasten.measure.digest import random_digest, random_states, restore, sha256
 
@@ -37,17 +39,21 @@ def _asked(dataset: Any) -> Probe:
         indices = sorted({i * (length - 1) // max(1, ITEMS - 1) for i in range(ITEMS)}) if length else []
         if not indices:
             return Probe(why_not="the dataset is empty")
-        same, untouched, size, times = True, True, 0, []
+        same, untouched, size, times = True, not draws_by_itself(dataset), 0, []
+        settings, effects = fingerprint(dataset), Effects()
         for i in indices:
             before = random_digest()
             start = time.perf_counter()
-            first = dataset[i]
+            with effects:
+                first = dataset[i]
             times.append(time.perf_counter() - start)
-            untouched &= random_digest() == before
+            untouched &= random_digest() == before and not effects.acted
             same &= sha256(plain(first)) == sha256(plain(dataset[i]))
             size = max(size, _bytes(first))
     except Exception as error:
         return Probe(why_not=f"the dataset raised {type(error).__name__}")
+    if fingerprint(dataset) != settings:
+        return Probe(sample_bytes=size, seconds=statistics.median(times), why_not="being asked changes the dataset")
     seconds = statistics.median(times)
     base = Probe(same and untouched, untouched, size, seconds)
     return base if base.deterministic else _with_stages(base, dataset, indices)

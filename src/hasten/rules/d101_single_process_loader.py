@@ -84,7 +84,7 @@ def detect(trace: Trace) -> Iterator[Finding]:
     loader, cost = trace.loader, trace.phase("fetch")
     if loader is None or not loader.map_style or not trace.step_seconds > 0:
         return
-    if loader.probe is not None and not loader.probe.random_free:
+    if loader.probe is not None and not (loader.probe.random_free and loader.probe.deterministic):
         return
     cores = trace.process.cores
     if loader.num_workers == 0 and cost >= LEAST_SHARE * trace.step_seconds and cores > 1:

@@ -60,7 +60,7 @@ class CacheSamples(Remedy):
 
         def batch(indices: Sequence[Any]) -> Any:
             if ask():
-                cache.new_iterator()
+                cache.is_same()
             return cache.batch(indices)
 
         return put(target, batch)

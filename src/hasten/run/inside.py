@@ -26,7 +26,7 @@ from hasten.run.fidelity import Judge
 from hasten.run.processes import ProcessJudge, ProcessRoom
 from hasten.run.search import Search, budget_of, payback, postponed, remedies_of
 from hasten.run.trial import TrialRoom
-from hasten.seams import fork, schedule
+from hasten.seams import fork, schedule, sources
 from hasten.seams.ask import probe_loaders
 from hasten.seams.child import exchange_folder
 from hasten.seams.collect import collect
@@ -214,6 +214,7 @@ class Runner:
             versions=machine.versions(),
             machine=machine.machine(),
             steps=steps,
+            sources=sources.own_modules(self.config.get("folder") or self.session.cwd),
             created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         )
 

@@ -1,0 +1,129 @@
+"""Changes that the results of a dataset may follow are seen, wherever the dataset's code finds them."""
+
+from __future__ import annotations
+
+import random
+import textwrap
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from hasten.data.effects import Effects
+from hasten.data.fingerprint import draws_by_itself, fingerprint
+
+MODULE = """
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+LEVEL, TABLE, LABELS, UNUSED = 1.0, {"hard": set()}, list(range(100)), 0
+ARRAY = np.zeros(8)
+settings = type("Settings", (), {})()
+settings.scale = 1.0
+
+def helper(x):
+    return x * LEVEL
+
+class Transform:
+    strength = 0.5
+    def __call__(self, x):
+        return helper(x) * self.strength + settings.scale
+
+class Data(Dataset):
+    shift = 0
+    def __init__(self):
+        self.transform = Transform()
+        self.x = torch.zeros(10)
+    def __len__(self):
+        return 10
+    def label(self, i):
+        return LABELS[i] + (i in TABLE["hard"]) + ARRAY[i % 8]
+    def __getitem__(self, i):
+        return self.transform(self.x[i]) + self.shift, self.label(i)
+"""
+
+
+@pytest.fixture
+def module(tmp_path: Path) -> Any:
+    path = tmp_path / "data.py"
+    path.write_text(textwrap.dedent(MODULE), encoding="utf-8")
+    made = types.ModuleType("data")
+    exec(compile(path.read_text(encoding="utf-8"), str(path), "exec"), vars(made))
+    return made
+
+
+CHANGES: dict[str, Callable[[Any, Any], object]] = {
+    "a number of the module, read by a function that a transform calls": lambda m, d: setattr(m, "LEVEL", 2.0),
+    "a set inside a dict of the module": lambda m, d: m.TABLE["hard"].add(3),
+    "a label in a long list of the module": lambda m, d: m.LABELS.__setitem__(70, -1),
+    "an array of the module": lambda m, d: m.ARRAY.__setitem__(3, 1.0),
+    "an object of the module": lambda m, d: setattr(m.settings, "scale", 3.0),
+    "an attribute of the dataset's class": lambda m, d: setattr(m.Data, "shift", 1),
+    "an attribute of a transform's class": lambda m, d: setattr(m.Transform, "strength", 1.0),
+    "a setting of the transform": lambda m, d: setattr(d.transform, "strength", 0.1),
+    "a tensor, written to": lambda m, d: d.x.add_(1),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_change_is_seen(name: str, module: Any) -> None:
+    dataset = module.Data()
+    before = fingerprint(dataset)
+    assert fingerprint(dataset) == before
+    CHANGES[name](module, dataset)
+    assert fingerprint(dataset) != before
+
+
+def test_what_the_code_does_not_read_is_not_looked_at(module: Any) -> None:
+    dataset = module.Data()
+    before = fingerprint(dataset)
+    module.UNUSED = 1
+    dataset[0]
+    assert fingerprint(dataset) == before
+
+
+@pytest.mark.parametrize(
+    "generator",
+    [
+        random.Random(0),
+        np.random.default_rng(0),
+        np.random.RandomState(0),
+        torch.Generator(),
+        iter([1]),
+        (n for n in "a"),
+    ],
+)
+@pytest.mark.parametrize("where", ["dataset", "transform", "module"])
+def test_generators_of_its_own_are_found(generator: Any, where: str, module: Any) -> None:
+    dataset = module.Data()
+    assert not draws_by_itself(dataset)
+    {"dataset": dataset, "transform": dataset.transform, "module": module.settings}[where].source = generator
+    assert draws_by_itself(dataset)
+
+
+def test_words_and_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a").write_text("1")
+    effects = Effects()
+    with effects:
+        assert (tmp_path / "a").read_text() == "1"
+        with open(tmp_path / "a", "rb") as file:
+            assert file.read() == b"1"
+    assert not effects.acted and not effects.changed()
+    (tmp_path / "a").write_text("22")
+    assert effects.changed()
+    with effects:
+        print("said")
+    assert effects.acted
+    with effects:
+        (tmp_path / "b").write_text("written")
+    assert effects.acted
+    with effects:
+        pass
+    assert not effects.acted
+    assert capsys.readouterr().out == "said\n"
+    assert open.__module__ in ("io", "_io") and "write" not in vars(effects)

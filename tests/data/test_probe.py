@@ -1,0 +1,61 @@
+"""What asking a dataset twice tells: is it the same every time, and does nothing else happen?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import Dataset
+
+from hasten.data.probe import probe
+
+COUNTED = {"asked": 0}
+
+
+class Own(Dataset[Any]):
+    """Samples of one kind each."""
+
+    shown = 0
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self.random = np.random.default_rng(0) if kind == "its own generator" else None
+        self.asked = 0
+
+    def __len__(self) -> int:
+        return 20
+
+    def __getitem__(self, index: int) -> Any:
+        x = torch.tensor(float(index))
+        if self.random is not None and self.random.random() < 0.01:  # so rarely that six items do not show it
+            x = x + 1
+        if self.kind == "a counter":
+            self.asked += 1
+        if self.kind == "a counter of the class":
+            Own.shown += 1
+        if self.kind == "a counter of the module":
+            COUNTED["asked"] += 1
+        if self.kind == "words":
+            print("asked")
+        if self.kind == "torch's generator":
+            x = x + torch.rand(())
+        return x
+
+
+def test_a_plain_dataset_is_the_same_every_time() -> None:
+    found = probe(Own("nothing"))
+    assert found.deterministic and found.random_free and not found.why_not
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "its own generator", "a counter", "a counter of the class", "a counter of the module", "words",
+        "torch's generator",
+    ],
+)  # fmt: skip
+def test_a_dataset_that_something_happens_in_is_neither_kept_nor_given_to_workers(kind: str) -> None:
+    found = probe(Own(kind))
+    assert not found.deterministic and not found.random_free
