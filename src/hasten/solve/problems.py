@@ -16,6 +16,18 @@ class MissingExtra(UsageError, ImportError):
     """A package of the extra ``solve`` is not installed."""
 
 
+def no_rows() -> BadData:
+    """The error where nothing is left to learn from."""
+    return BadData(
+        "there are no rows", "an empty file, loader or selection, or all weights are 0", "data of one row at least"
+    )
+
+
+def no_target() -> BadData:
+    """The error where only X was given."""
+    return BadData("there is no target", "y was not given", 'y=…; y="column" (or target=) for a file or a table')
+
+
 def need(module: str, what: str) -> Any:
     """Import an optional module.
 

@@ -1,22 +1,27 @@
 """Models that follow a stream: add a row, drop the oldest, always exact, with the drift of rounding measured.
 
 The inverse of the normal matrix is changed by the new row and the row that leaves together (a rank-2 change: Woodbury
-1950), the window itself is kept, and every so often the inverse is probed against it; past a bound it is solved anew.
-Recursive least squares: Haykin, Adaptive Filter Theory, 4th ed. 2002, p. 436-459.
+1950), the window itself is kept, and every so often inverse and coefficients are probed against it; past a bound they
+are solved anew. They also are when a row leaves whose rounding would stay: what is taken away again leaves behind its
+own size times the unit of rounding. Recursive least squares: Haykin, Adaptive Filter Theory, 4th ed. 2002, p. 436-459.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
 from hasten.solve.kernel import Array, Floats
-from hasten.solve.linear import Factor
+from hasten.solve.linear import EPS, Factor
 from hasten.solve.problems import BadData, need
 
 INFINITY = float("inf")
+TINY = 1e-300
+LARGEST = 1e150  # what can be squared
 BATCH_BYTES = 1 << 20  # inverses changed at a time stay in the second-level cache
+FADED = 1e-14  # of the largest target that counts as usual is left after a window's rows
 GROWTH = 1000.0  # by which an antisymmetric error may grow before an inverse is made symmetric again
 
 
@@ -31,6 +36,8 @@ class Window:
         alpha: ridge penalty, or (features,) penalties; positive: they keep the inverse finite while the window fills.
         check: slides between two measurements of the drift.
         bound: relative drift past which the model is solved anew from the window.
+
+    Rows that hold NaN or infinity are refused by ``BadData``, and the window is as it was.
     """
 
     def __init__(
@@ -47,6 +54,8 @@ class Window:
         self.rows = np.zeros((size, features + targets))
         self.filled = self.at = self.slides = self.healed = 0
         self.drift = 0.0
+        self._left = self._usual = 0.0  # rounding that rows left behind since the last measurement; size of targets
+        self._fade = min(FADED ** (1 / size), 0.9)
         self._inverse = np.asfortranarray(np.diag(1 / penalty))
         self._coef = np.zeros((features, targets))
         self._pair = np.zeros((features, 2), order="F")
@@ -66,6 +75,20 @@ class Window:
         """(p, q) of the rows in the window."""
         return self._coef
 
+    def coef_without(self, column: int) -> Floats:
+        """(p, q) as if the one ``column`` were not penalised: exact, by Sherman and Morrison's formula."""
+        penalty, turned = self.penalty[column], self._inverse[:, column]
+        found: Floats = self._coef + np.outer(turned, penalty * self._coef[column] / (1 - penalty * turned[column]))
+        return found
+
+    @property
+    def held(self) -> Floats:
+        """(filled, p + q) the rows in the window."""
+        first = (self.at - self.filled) % self.size
+        if self.filled in (0, self.size) or first < self.at:
+            return self.rows[first : self.at] if self.filled < self.size else self.rows
+        return self.rows[(first + np.arange(self.filled)) % self.size]
+
     def slide(self, x: Array, y: Any) -> None:
         """Add a row; the oldest one leaves when the window is full.
 
@@ -73,21 +96,44 @@ class Window:
             x: (features,). y: a number, or (targets,).
         """
         at, p = self.at, self.p
-        row, pair = self.rows[at], self._pair
-        pair[:, 0] = x
+        row, pair, both = self.rows[at], self._pair, self._targets
+        if len(x) != p:
+            raise _shape(np.shape(x), p)
+        pair[:, 0], both[0] = x, y
         if self.filled == self.size:
-            pair[:, 1] = row[:p]
-            both = self._targets
-            both[0], both[1] = y, row[p:]
+            pair[:, 1], both[1] = row[:p], row[p:]
             self._change(pair, both)
         else:
-            self._add(pair[:, :1], np.reshape(y, (1, -1)))
+            self._add(pair[:, :1], both[:1])
             self.filled += 1
-        row[:p], row[p:] = x, y
+        row[:p], row[p:] = pair[:, 0], both[0]
         self.at = at + 1 if at + 1 < self.size else 0
         self.slides += 1
-        if self.slides % self.check == 0:
+        if self.slides % self.check == 0 or self._left > self.bound * self._usual:
             self.measure()
+
+    def add(self, x: Array, y: Any) -> None:
+        """Add a row (features,) or a block (block, features): as ``slide`` or ``extend``."""
+        self.slide(x, y) if np.ndim(x) == 1 else self.extend(x, y)
+
+    def drop(self, rows: int = 1) -> None:
+        """Take the oldest rows away; others can take their place later.
+
+        Raises:
+            BadData: there are not so many.
+        """
+        if not 0 <= rows <= self.filled:
+            raise BadData(f"{rows} rows cannot leave a window of {self.filled}", "they have left", "window.filled")
+        if rows == 0:
+            return
+        first = (self.at - self.filled) % self.size
+        old = self.rows[(first + np.arange(rows)) % self.size]
+        self.filled -= rows
+        if rows > self.p:  # cheaper solved anew
+            self._solve()
+        elif not self._add(old[:, : self.p].T, old[:, self.p :], -1.0):
+            self._heal()
+        self._count(rows)
 
     def _change(self, pair: Floats, y: Floats) -> None:
         """P -= (P U) (C⁻¹ + U'P U)⁻¹ (P U)' with U = [new, old], C = diag(1, -1)."""
@@ -96,24 +142,59 @@ class Window:
         g = gemm(1.0, pair, k, trans_a=1).tolist()
         a, b, d = 1.0 + g[0][0], g[0][1], g[1][1] - 1.0
         det = a * d - b * b
-        if not -INFINITY < det < 0:
-            raise BadData("a row holds NaN, or the window lost all its digits", "bad input", "rows of finite numbers")
+        error = y - pair.T @ self._coef
+        new, old = _sizes(error)
+        if not (-INFINITY < a < INFINITY and new < LARGEST):
+            raise _not_finite()
+        if not -INFINITY < det < 0:  # the row that leaves was so large that no digit of the others is left
+            self.rows[self.at, : self.p], self.rows[self.at, self.p :] = pair[:, 0], y[0]
+            self._heal()
+            return
         core = self._core
         core[0, 0], core[1, 1] = d / det, a / det
         core[0, 1] = core[1, 0] = -b / det
         turned = gemm(1.0, k, core)
         self._inverse = gemm(-1.0, turned, k, 1.0, self._inverse, 0, 1, 1)
-        self._coef += turned @ (y - pair.T @ self._coef)
+        self._coef += turned @ error
+        self._remember(old, abs(float(y[0, 0])) if self.q == 1 else math.sqrt(_square(y[0])))
 
-    def _add(self, rows: Floats, y: Floats, sign: float = 1.0) -> None:
-        """Add (or drop) a block: rows (features, block), y (block, targets)."""
-        k = self._inverse @ rows
-        middle = np.eye(rows.shape[1]) * sign + rows.T @ k
-        turned = np.linalg.solve(middle, k.T).T
-        if not np.isfinite(turned).all():
-            raise BadData("a row holds NaN or infinity", "missing values in the stream", "skip or fill such rows")
+    def _add(self, rows: Floats, y: Floats, sign: float = 1.0) -> bool:
+        """Add (or drop) a block: rows (features, block), y (block, targets).
+
+        Returns:
+            False where no digit would be left; nothing was changed.
+        """
+        with np.errstate(over="ignore", invalid="ignore"):
+            k = self._inverse @ rows
+            middle = np.eye(rows.shape[1]) * sign + rows.T @ k
+            error = y - rows.T @ self._coef
+        size = math.sqrt(_square(error))
+        if not (size < LARGEST and math.isfinite(float(middle.sum()))):
+            raise _not_finite()
+        try:
+            np.linalg.cholesky(sign * middle)
+            turned = np.linalg.solve(middle, k.T).T
+        except np.linalg.LinAlgError:
+            return False
         self._inverse = np.asfortranarray(self._inverse - turned @ k.T)
-        self._coef = self._coef + turned @ (y - rows.T @ self._coef)
+        self._coef = self._coef + turned @ error
+        if sign < 0:
+            self._remember(size, self._usual)
+        else:
+            self._remember(0.0, math.sqrt(_square(y)), self._fade ** len(y))
+        return True
+
+    def _remember(self, left: float, usual: float, fade: float = 0.0) -> None:
+        """How large was what left, and what is usual of those that came."""
+        if EPS * left > self._left:
+            self._left = EPS * left
+        faded = (fade or self._fade) * self._usual
+        self._usual = usual if usual > faded else faded
+
+    def _count(self, rows: int) -> None:
+        before, self.slides = self.slides, self.slides + rows
+        if before // self.check != self.slides // self.check or self._left > self.bound * self._usual:
+            self.measure()
 
     def extend(self, x: Array, y: Array) -> None:
         """Add a block of rows, oldest first; as many of the oldest leave as do not fit.
@@ -122,19 +203,22 @@ class Window:
             x: (block, features). y: (block,) or (block, targets).
         """
         x = np.asarray(x, dtype=np.float64)
-        y = np.asarray(y, dtype=np.float64).reshape(len(x), -1)
+        if x.ndim != 2 or x.shape[1] != self.p:
+            raise _shape(x.shape, self.p)
+        y = np.asarray(y, dtype=np.float64).reshape(len(x), self.q)
+        if not (math.isfinite(_square(x)) and math.isfinite(_square(y))):
+            raise _not_finite()
         if len(x) >= self.size or len(x) > self.p:
             self._refill(x, y)
             return
-        leaving = (self.at + np.arange(len(x)))[max(self.size - self.filled, 0) :] % self.size
+        leaving = (self.at + np.arange(len(x)))[self.size - self.filled :] % self.size
         old = self.rows[leaving].copy()
         self._add(x.T, y)
-        if len(old):
-            self._add(old[:, : self.p].T, old[:, self.p :], -1.0)
+        kept = not len(old) or self._add(old[:, : self.p].T, old[:, self.p :], -1.0)
         self._store(x, y)
-        before, self.slides = self.slides, self.slides + len(x)
-        if before // self.check != self.slides // self.check:
-            self.measure()
+        if not kept:
+            self._heal()
+        self._count(len(x))
 
     def _store(self, x: Array, y: Array) -> None:
         where = (self.at + np.arange(len(x))) % self.size
@@ -149,21 +233,36 @@ class Window:
         self._solve()
 
     def measure(self) -> float:
-        """The relative drift of the inverse, by a probe through the window; past ``bound`` all is solved anew."""
-        x = self.rows[: self.filled, : self.p] if self.filled < self.size else self.rows[:, : self.p]
+        """The relative drift of inverse and coefficients against the window; past ``bound`` all is solved anew.
+
+        The inverse is probed by one vector; of the coefficients it is the Newton step that is left to the minimum.
+        """
+        x, y = self.held[:, : self.p], self.held[:, self.p :]
         image = x.T @ (x @ self._probe) + self.penalty * self._probe
-        self.drift = float(np.linalg.norm(self._inverse @ image - self._probe) / np.linalg.norm(self._probe))
+        inverse = float(np.linalg.norm(self._inverse @ image - self._probe) / np.linalg.norm(self._probe))
+        step = self._inverse @ (x.T @ (y - x @ self._coef) - self.penalty[:, None] * self._coef)
+        self.drift = max(inverse, float(np.linalg.norm(step)) / max(float(np.linalg.norm(self._coef)), TINY))
+        self._left = 0.0
         if not self.drift <= self.bound:
-            self.healed += 1
-            self._solve()
+            self._heal()
         return self.drift
 
+    def _heal(self) -> None:
+        self.healed += 1
+        self._solve()
+
+    def move(self, by: Array) -> None:
+        """Subtract ``by`` (features + targets,) from all rows in the window, and solve anew."""
+        self.rows -= by
+        self._solve()
+
     def _solve(self) -> None:
-        rows = self.rows[: self.filled]
+        rows = self.held
         x, y = rows[:, : self.p], rows[:, self.p :]
         factor = Factor(x.T @ x + np.diag(self.penalty))
         self._inverse = np.asfortranarray(factor.inverse())
         self._coef = factor.solve(x.T @ y)
+        self._left = 0.0
 
 
 class Recursive:
@@ -205,8 +304,18 @@ class Recursive:
 
         Returns:
             (models,) what each model predicted before it saw its row.
+
+        Raises:
+            BadData: another shape, NaN or infinity; no model has taken the step.
         """
         x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
+        if x.shape != self.coef.shape or y.shape != (len(x),):
+            raise BadData(
+                f"X has the shape {x.shape}, y {y.shape}", "rows of other models",
+                f"X {self.coef.shape}: a row a model, y ({len(self.coef)},)",
+            )  # fmt: skip
+        if not (math.isfinite(_square(x)) and math.isfinite(_square(y))):
+            raise _not_finite("fill its row: all models step together")
         predicted: Floats = np.einsum("mp,mp->m", x, self.coef)
         for i in range(0, len(x), self._batch):  # in pieces that stay in cache
             part = slice(i, i + self._batch)
@@ -242,7 +351,7 @@ class Recursive:
             self._inverse[at] = 0.5 * (inverse + np.swapaxes(inverse, 1, 2))
 
     def measure(self) -> float:
-        """The largest relative drift of a model's inverse; past ``bound`` all models are solved anew.
+        """The largest relative drift of a model's inverse and coefficients; past ``bound`` all are solved anew.
 
         Raises:
             BadData: sums were not kept.
@@ -251,12 +360,38 @@ class Recursive:
             raise BadData("drift cannot be measured", "heal=False keeps no sums", "Recursive(…, heal=True)")
         probe = np.random.default_rng(0).standard_normal(self.coef.shape[1])
         back = np.matmul(self._inverse, np.matmul(self._sums, probe)[:, :, None])[:, :, 0]
-        self.drift = float(np.max(np.linalg.norm(back - probe, axis=1)) / np.linalg.norm(probe))
+        inverse = float(np.max(np.linalg.norm(back - probe, axis=1)) / np.linalg.norm(probe))
+        rest = self._right - np.matmul(self._sums, self.coef[:, :, None])[:, :, 0]
+        step = np.linalg.norm(np.matmul(self._inverse, rest[:, :, None])[:, :, 0], axis=1)
+        self.drift = max(inverse, float(np.max(step / np.maximum(np.linalg.norm(self.coef, axis=1), TINY))))
         if not self.drift <= self.bound:
             self.healed += 1
             self._inverse = np.linalg.inv(self._sums)
             self.coef = np.linalg.solve(self._sums, self._right[:, :, None])[:, :, 0]
         return self.drift
+
+
+def _square(x: Floats) -> float:
+    """Sum of squares: finite where all numbers are, and can be squared."""
+    flat = x.ravel()
+    with np.errstate(over="ignore", invalid="ignore"):
+        return float(flat @ flat)
+
+
+def _sizes(errors: Floats) -> tuple[float, float]:
+    """Lengths of the errors (2, targets) of the row that comes and the one that leaves."""
+    if errors.shape[1] == 1:
+        (new,), (old,) = errors.tolist()
+        return abs(new), abs(old)
+    return math.sqrt(_square(errors[0])), math.sqrt(_square(errors[1]))
+
+
+def _not_finite(change: str = "skip or fill such rows") -> BadData:
+    return BadData("a row holds NaN, infinity or a number too large to be squared", "gaps in the stream", change)
+
+
+def _shape(shape: tuple[int, ...], features: int) -> BadData:
+    return BadData(f"X has the shape {shape} for {features} features", "another X", f"({features},), or a block of it")
 
 
 def _add_outer(matrices: Floats, x: Floats, beta: float, alpha: float) -> None:
