@@ -25,7 +25,7 @@ def no_rows() -> BadData:
 
 def no_target() -> BadData:
     """The error where only X was given."""
-    return BadData("there is no target", "y was not given", 'y=…; y="column" (or target=) for a file or a table')
+    return BadData("there is no target", "y was not given", 'y=…; y="column" for a file or a table')
 
 
 def need(module: str, what: str) -> Any:

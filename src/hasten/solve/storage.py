@@ -28,7 +28,7 @@ def save(moments: Moments, path: str | os.PathLike[str], notes: dict[str, str]) 
     numpy = need("safetensors.numpy", "saving moments")
     tensors: dict[str, Any] = {"fill": moments.fill}
     if moments._base is not None:
-        tensors |= {f"base.{name}": getattr(moments._base, name) for name in _STATS}
+        tensors |= {f"base.{name}": getattr(moments._base, name) for name in (*_STATS, "rest")}
     if moments._sums is not None:
         tensors |= {f"sums.{name}": getattr(moments._sums.sums, name) for name in _STATS}
         tensors["sums.shift"] = moments._sums.shift
@@ -41,7 +41,8 @@ def save(moments: Moments, path: str | os.PathLike[str], notes: dict[str, str]) 
         "columns": list(moments.encoder.columns),
         "targets": moments.target_names,
         "cells": [_plain(label) for label in moments.cells],
-        "shards": sorted(moments.shards),
+        "shards": [_plain(name) for name in sorted(moments.shards, key=str)],
+        "crossed": moments.crossed,
         "rows_seen": moments._rows_seen,
         "notes": notes,
     }
@@ -78,10 +79,11 @@ def _rebuilt(kind: type[M], header: dict[str, Any], tensors: dict[str, Any]) -> 
     out.folds, out.fill = header["folds"], tensors["fill"]
     out.encoder = Encoder(header["numeric"], header["categorical"], header["columns"])
     out.target_names = header["targets"]
-    out.cells = {label: i for i, label in enumerate(header["cells"])}
+    out.crossed = header.get("crossed", False)
+    out.cells = {tuple(label) if out.crossed else label: i for i, label in enumerate(header["cells"])}
     out.shards, out._rows_seen = frozenset(header["shards"]), header["rows_seen"]
     if "base.mean" in tensors:
-        out._base = Stats(*(tensors[f"base.{name}"] for name in _STATS))
+        out._base = Stats(*(tensors.get(f"base.{name}") for name in (*_STATS, "rest")))  # older files have no rest
     if "sums.mean" in tensors:
         out._sums = Sums(len(header["numeric"]), len(header["targets"]), header["precision"])
         out._sums.sums = Stats(*(tensors[f"sums.{name}"] for name in _STATS))
@@ -93,10 +95,12 @@ def _plain(label: Any) -> Any:
     """A label as JSON can hold it."""
     if isinstance(label, str | int | float | bool):
         return label
+    if isinstance(label, tuple):  # of a fold and a group
+        return [_plain(part) for part in label]
     raise BadData(
-        f"the label {label!r} of a group is a {type(label).__name__}, which cannot be saved",
+        f"the label {label!r} of a group, fold or shard is a {type(label).__name__}, which cannot be saved",
         "labels that are neither text nor numbers",
-        "groups.astype(str)",
+        "groups.astype(str), shard=str(…)",
     )
 
 
