@@ -31,7 +31,7 @@ def filled(x: Any) -> Any:
     return masked.filled(np.nan)
 
 
-def _from_torch(x: Any) -> Array:
+def from_torch(x: Any) -> Array:
     """A tensor in the host's memory; bfloat16 and float16 as float32, which NumPy knows."""
     found: Array = x.float().numpy() if x.dtype.itemsize < 4 and x.dtype.is_floating_point else x.numpy()
     return found
@@ -51,7 +51,7 @@ def matrix(x: Any, what: str) -> Any:
             if x.ndim != 2:
                 raise wrong_shape(what, tuple(x.shape))
             return x
-        x = _from_torch(x)
+        x = from_torch(x)
     if is_sparse(x):
         raise BadData(
             f"{what} is a sparse matrix; sparse data was passed, but dense data is required",
@@ -89,7 +89,7 @@ def targets_of(y: Any) -> Any:
         y = y.to_numpy()
     if is_tensor(y) and y.device.type != "cpu":
         return y.detach().reshape(len(y), -1)
-    array = _from_torch(y.detach()) if is_tensor(y) else np.asarray(filled(y))
+    array = from_torch(y.detach()) if is_tensor(y) else np.asarray(filled(y))
     if array.ndim not in (1, 2):
         raise wrong_shape("y", array.shape)
     return _floats(array[:, None] if array.ndim == 1 else array, "y")
@@ -100,7 +100,7 @@ def weights_of(weight: Any) -> Any:
         return None
     if is_tensor(weight) and weight.device.type != "cpu":
         return weight.detach()
-    array = _from_torch(weight.detach()) if is_tensor(weight) else np.asarray(filled(weight))
+    array = from_torch(weight.detach()) if is_tensor(weight) else np.asarray(filled(weight))
     array = _floats(array, "sample_weight").astype(np.float64, copy=False)
     if array.ndim != 1:
         raise BadData(f"sample_weight has the shape {array.shape}", "a column instead of a vector", "(rows,)")

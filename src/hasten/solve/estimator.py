@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from hasten.solve.arrays import filled
+from hasten.solve.arrays import filled, from_torch
 from hasten.solve.kernel import Floats
 from hasten.solve.problems import BadData, need
 from hasten.solve.source import Source, open_source
@@ -37,8 +37,7 @@ def is_stream(X: Any) -> bool:
 def as_numpy(X: T) -> T | Any:
     """A tensor as an array; a masked array with NaN where it is masked; anything else as it is."""
     if type(X).__module__.split(".")[0] == "torch":
-        X = X.detach().cpu()  # type: ignore[attr-defined]
-        return (X.float() if X.dtype.is_floating_point and X.dtype.itemsize < 4 else X).numpy()  # type: ignore[attr-defined]
+        return from_torch(X.detach().cpu())  # type: ignore[attr-defined]
     return filled(X)
 
 

@@ -87,7 +87,8 @@ class Ladder:
 
     Attributes:
         rungs: in order. best: name of the highest rung that paid. model: it, fitted on all rows, predicting y's own
-            labels; None where the budget did not allow that. metric: "R²" or "accuracy". budget, seconds: allowed, and taken in all.
+            labels; None where the budget did not allow that. metric: "R²" or "accuracy". budget, seconds: allowed, and
+            taken in all.
     """
 
     rungs: tuple[Rung, ...]
@@ -151,10 +152,15 @@ def ladder(
             model = worker.run(dict(rungs)[best], "fit")["model"] if best else None
         except (OutOfTime, BadData):
             model = None
-    if model is not None and classes is not None and not np.array_equal(classes, np.arange(len(classes))):
-        model = Labelled(model, classes)
+    if model is not None and classes is not None:
+        model = model if _are_numbers(classes) else Labelled(model, classes)
     metric = "R²" if classes is None else "accuracy"
     return Ladder(tuple(found), best, model, metric, budget, time.monotonic() - start)
+
+
+def _are_numbers(classes: Array) -> bool:
+    """Whether labels are the numbers 0, 1, … of their classes."""
+    return classes.dtype.kind != "b" and np.array_equal(classes, np.arange(len(classes)))
 
 
 def _prepared(X: Any, y: Any, task: str, cv: int, seed: int) -> tuple[Array, Array, str, Array | None, Any]:

@@ -77,9 +77,7 @@ class Block:
             kind = "NaN" if np.isnan(values[row, column]) else "infinity"
             cure = "drop rows without a target"
             if what == "X":
-                cure = (
-                    'drop or fill such rows (sklearn.impute.SimpleImputer); in a pass: Moments(…, missing="mean")'
-                )
+                cure = 'drop or fill such rows (sklearn.impute.SimpleImputer); in a pass: Moments(…, missing="mean")'
             number = self.start + (row if self.numbers is None else self.numbers[row])
             raise BadData(
                 f"Input {what} contains {kind}: row {number}, column {columns[column]!r}",
