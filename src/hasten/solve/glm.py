@@ -92,7 +92,8 @@ def newton(
     point, best, step = np.zeros(p + fit_intercept), np.inf, np.zeros(p + fit_intercept)
     halved, decrement, passes = 0, np.inf, 0
     while passes < max_passes:
-        loss, gradient, hessian = _pass(source, family, point, shift, alpha, fit_intercept)
+        with np.errstate(over="ignore", invalid="ignore"):  # a loss that is no number is looked at below
+            loss, gradient, hessian = _pass(source, family, point, shift, alpha, fit_intercept)
         passes += 1
         if not np.isfinite(loss) and best == np.inf:  # at coefficients of 0: not for too long a step
             _refuse(source)
