@@ -129,6 +129,11 @@ def test_targets_and_weights_beside_batches() -> None:
         Moments(batches(X, Y, W), sample_weight=W)
     with pytest.raises(BadData, match="RandomSampler"):
         Moments(DataLoader(tensors[0], batch_size=32, shuffle=True), Y)
+    with pytest.raises(BadData, match="RandomSampler"):
+        Moments(DataLoader(TensorDataset(*tensors), batch_size=32, shuffle=True), groups=np.arange(300) % 3)
+    for count in (299, 301):
+        with pytest.raises(BadData, match="labels of folds or groups"):
+            Moments(batches(X, Y), groups=np.arange(count))
     with pytest.raises(BadData, match="with the keys x, y"):
         Moments([{"x": X, "y": Y}])
     with pytest.raises(BadData, match="4 parts"):

@@ -66,6 +66,20 @@ def _placed(stats: Stats, own: Moments, out: Moments, cells: int, columns: int) 
     return found
 
 
+def other_columns(here: Sequence[Sequence[str]], before: Sequence[Sequence[str]]) -> BadData:
+    """The error for rows of another table.
+
+    Args:
+        here, before: names of numbers, of categories and of targets.
+    """
+    return BadData(
+        f"these rows have the columns {shortened([*here[0], *here[1]])} and the targets {shortened(here[2])}; "
+        f"earlier ones had {shortened([*before[0], *before[1]])} and {shortened(before[2])}",
+        "a shard of another table, or columns in another order",
+        "select the same columns in the same order from every shard",
+    )
+
+
 def duplicate(names: Iterable[str]) -> BadData:
     """The error for shards that are in already."""
     return BadData(

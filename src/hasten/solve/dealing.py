@@ -9,7 +9,8 @@ import numpy as np
 
 from hasten.solve.kernel import Array, Floats, Stats, two_sum
 from hasten.solve.problems import BadData
-from hasten.solve.source import Block
+from hasten.solve.source import Block, Source
+from hasten.solve.streams import check_order
 
 
 def fold_numbers(rows: int, folds: int) -> Array:
@@ -79,17 +80,18 @@ def _levels(labels: Array) -> tuple[list[Any], Array]:
     return values.tolist(), inverse
 
 
-def as_labels(given: Any, what: str) -> Array | None:
+def as_labels(given: Any, what: str, source: Source) -> Array | None:
     """(rows,) labels.
 
     Args:
-        what: folds or groups, for the error.
+        what: folds or groups, for the error. source: of the rows.
 
     Raises:
-        BadData: another shape, or one is missing.
+        BadData: another shape, one is missing, or the rows come in an order of their own.
     """
     if given is None:
         return None
+    check_order(source)
     given = given.detach().cpu().numpy() if hasattr(given, "detach") else given
     labels = np.asarray(given)
     if labels.ndim != 1:
@@ -154,11 +156,15 @@ def labels_of(
 
 
 def _given(labels: Array, block: Block, rows: int | None) -> Array:
-    found = labels[block.start : block.start + len(block.x)]
-    if len(found) != len(block.x) or (rows is not None and len(labels) != rows):
-        raise BadData(
-            f"{len(labels)} labels of folds or groups for {rows or 'more'} rows",
-            "labels of another table",
-            "one label a row",
-        )
-    return found
+    end = block.start + len(block.x)
+    check_labels(max(end, len(labels)) if rows is None else rows, labels)
+    return labels[block.start : end]
+
+
+def check_labels(rows: int, *labels: Array | None) -> None:
+    """Raises: BadData: there are not as many labels as rows."""
+    for given in labels:
+        if given is not None and len(given) != rows:
+            raise BadData(
+                f"{len(given)} labels of folds or groups for {rows} rows", "labels of another table", "one label a row"
+            )

@@ -11,8 +11,8 @@ from typing import Any, Self
 import numpy as np
 
 from hasten.solve import device, storage
-from hasten.solve.combine import combined, duplicate, shortened
-from hasten.solve.dealing import along, as_labels, imputed_fills, labels_of, means_of, parts_of, refilled
+from hasten.solve.combine import combined, duplicate, other_columns, shortened
+from hasten.solve.dealing import along, as_labels, check_labels, imputed_fills, labels_of, means_of, parts_of, refilled
 from hasten.solve.encode import Encoder
 from hasten.solve.kernel import Floats, Stats, Sums, merge, piece_rows
 from hasten.solve.problems import BadData
@@ -45,18 +45,10 @@ class Moments:
     """
 
     def __init__(
-        self,
-        X: Any = None,
-        y: Any = None,
-        *,
-        sample_weight: Any = None,
-        target: str | Sequence[str] | None = None,
-        folds: int | Any = None,
-        groups: Any = None,
-        missing: str = "error",
-        precision: str = "float64",
+        self, X: Any = None, y: Any = None, *, sample_weight: Any = None, target: str | Sequence[str] | None = None,
+        folds: int | Any = None, groups: Any = None, missing: str = "error", precision: str = "float64",
         shard: str | None = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         if missing not in ("error", "mean") or precision not in ("float64", "float32"):
             raise BadData(
                 f"missing={missing!r}, precision={precision!r}",
@@ -82,16 +74,9 @@ class Moments:
     # -- adding --------------------------------------------------------------------------------------------------------
 
     def update(
-        self,
-        X: Any,
-        y: Any = None,
-        sample_weight: Any = None,
-        *,
-        target: str | Sequence[str] | None = None,
-        fold: Any = None,
-        groups: Any = None,
-        shard: str | None = None,
-    ) -> Self:
+        self, X: Any, y: Any = None, sample_weight: Any = None, *, target: str | Sequence[str] | None = None,
+        fold: Any = None, groups: Any = None, shard: str | None = None,
+    ) -> Self:  # fmt: skip
         """Add rows, in place.
 
         Args:
@@ -113,11 +98,12 @@ class Moments:
         source = open_source(X, y, sample_weight, target=target)
         if shard is not None and shard in self.shards:
             raise duplicate({shard})
-        fold, groups = as_labels(fold, "folds"), as_labels(groups, "groups")
-        before = self._state() if source.rows is not None else None
+        fold, groups = as_labels(fold, "folds", source), as_labels(groups, "groups", source)
+        before, seen = self._state() if source.rows is not None else None, self._rows_seen
         try:
             for block in source.blocks():
                 self._add_block(block, fold, groups, source.rows)
+            check_labels(self._rows_seen - seen, fold, groups)
         except BaseException:
             if before is not None:
                 self.__dict__.update(before)
@@ -208,14 +194,9 @@ class Moments:
             self.fill = np.zeros(len(block.names))
             return
         here = (block.names, block.category_names, block.targets)
-        if here != (self.encoder.numeric, self.encoder.categorical, self.target_names):
-            raise BadData(
-                f"these rows have the columns {shortened([*block.names, *block.category_names])} and the targets "
-                f"{shortened(block.targets)}; earlier ones had "
-                f"{shortened([*self.encoder.numeric, *self.encoder.categorical])} and {shortened(self.target_names)}",
-                "a shard of another table, or columns in another order",
-                "select the same columns in the same order from every shard",
-            )
+        before = (self.encoder.numeric, self.encoder.categorical, self.target_names)
+        if here != before:
+            raise other_columns(here, before)
 
     def _cell(self, label: Hashable) -> int:
         return self.cells.setdefault(label, len(self.cells))

@@ -3,7 +3,7 @@
 The inverse of the normal matrix is changed by the new row and the row that leaves together (a rank-2 change: Woodbury
 1950), the window itself is kept, and every so often inverse and coefficients are probed against it; past a bound they
 are solved anew. They also are when a row leaves whose rounding would stay: what is taken away again leaves behind its
-own size times the unit of rounding. Recursive least squares: Haykin, Adaptive Filter Theory, 4th ed. 2002, p. 436-459.
+own size times the unit of rounding.
 """
 
 from __future__ import annotations
@@ -20,9 +20,7 @@ from hasten.solve.problems import BadData, need
 INFINITY = float("inf")
 TINY = 1e-300
 LARGEST = 1e150  # what can be squared
-BATCH_BYTES = 1 << 20  # inverses changed at a time stay in the second-level cache
 FADED = 1e-14  # of the largest target that counts as usual is left after a window's rows
-GROWTH = 1000.0  # by which an antisymmetric error may grow before an inverse is made symmetric again
 
 
 class Window:
@@ -145,7 +143,7 @@ class Window:
         error = y - pair.T @ self._coef
         new, old = _sizes(error)
         if not (-INFINITY < a < INFINITY and new < LARGEST):
-            raise _not_finite()
+            raise not_finite()
         if not -INFINITY < det < 0:  # the row that leaves was so large that no digit of the others is left
             self.rows[self.at, : self.p], self.rows[self.at, self.p :] = pair[:, 0], y[0]
             self._heal()
@@ -156,7 +154,7 @@ class Window:
         turned = gemm(1.0, k, core)
         self._inverse = gemm(-1.0, turned, k, 1.0, self._inverse, 0, 1, 1)
         self._coef += turned @ error
-        self._remember(old, abs(float(y[0, 0])) if self.q == 1 else math.sqrt(_square(y[0])))
+        self._remember(old, abs(float(y[0, 0])) if self.q == 1 else math.sqrt(square(y[0])))
 
     def _add(self, rows: Floats, y: Floats, sign: float = 1.0) -> bool:
         """Add (or drop) a block: rows (features, block), y (block, targets).
@@ -168,9 +166,9 @@ class Window:
             k = self._inverse @ rows
             middle = np.eye(rows.shape[1]) * sign + rows.T @ k
             error = y - rows.T @ self._coef
-        size = math.sqrt(_square(error))
+        size = math.sqrt(square(error))
         if not (size < LARGEST and math.isfinite(float(middle.sum()))):
-            raise _not_finite()
+            raise not_finite()
         try:
             np.linalg.cholesky(sign * middle)
             turned = np.linalg.solve(middle, k.T).T
@@ -181,7 +179,7 @@ class Window:
         if sign < 0:
             self._remember(size, self._usual)
         else:
-            self._remember(0.0, math.sqrt(_square(y)), self._fade ** len(y))
+            self._remember(0.0, math.sqrt(square(y)), self._fade ** len(y))
         return True
 
     def _remember(self, left: float, usual: float, fade: float = 0.0) -> None:
@@ -206,8 +204,8 @@ class Window:
         if x.ndim != 2 or x.shape[1] != self.p:
             raise _shape(x.shape, self.p)
         y = np.asarray(y, dtype=np.float64).reshape(len(x), self.q)
-        if not (math.isfinite(_square(x)) and math.isfinite(_square(y))):
-            raise _not_finite()
+        if not (math.isfinite(square(x)) and math.isfinite(square(y))):
+            raise not_finite()
         if len(x) >= self.size or len(x) > self.p:
             self._refill(x, y)
             return
@@ -265,113 +263,7 @@ class Window:
         self._left = 0.0
 
 
-class Recursive:
-    """Many models that forget exponentially, stepped together: one row each a step.
-
-    Minimises ``sum of forgetting^age * error² + forgetting^steps * alpha * |coef|²`` for every model.
-
-    Args:
-        models, features: how many, and of how many columns.
-        forgetting: weight of a row after one step more, at most 1.
-        alpha: initial ridge penalty, positive.
-        check: steps between two measurements of the drift; the statistics are kept only if ``heal``.
-        heal: keep sums of products, too (twice the memory), to measure drift and to solve anew past ``bound``.
-        bound: relative drift past which all models are solved anew.
-    """
-
-    def __init__(
-        self, models: int, features: int, *, forgetting: float = 1.0, alpha: float = 1.0, check: int = 1000,
-        heal: bool = False, bound: float = 1e-8,
-    ) -> None:  # fmt: skip
-        if not 0 < forgetting <= 1 or not alpha > 0:
-            raise BadData(f"forgetting={forgetting}, alpha={alpha}", "out of range", "forgetting=0.99, alpha=1.0")
-        self.forgetting, self.check, self.bound = forgetting, check, bound
-        self.steps = self.healed = 0
-        self.drift = 0.0
-        self._inverse: Any = np.tile(np.eye(features) / alpha, (models, 1, 1))
-        self.coef: Any = np.zeros((models, features))
-        turn = np.log(GROWTH) / -np.log(forgetting) if forgetting < 1 else np.inf
-        self._evened = 0 if np.isinf(turn) else int(np.ceil(models / max(turn, 1.0)))
-        self._sums = np.tile(np.eye(features) * alpha, (models, 1, 1)) if heal else None
-        self._right = np.zeros((models, features))
-        self._batch = max(1, BATCH_BYTES // (8 * features * features))
-
-    def step(self, x: Array, y: Array) -> Floats:
-        """One row for every model.
-
-        Args:
-            x: (models, features). y: (models,).
-
-        Returns:
-            (models,) what each model predicted before it saw its row.
-
-        Raises:
-            BadData: another shape, NaN or infinity; no model has taken the step.
-        """
-        x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
-        if x.shape != self.coef.shape or y.shape != (len(x),):
-            raise BadData(
-                f"X has the shape {x.shape}, y {y.shape}", "rows of other models",
-                f"X {self.coef.shape}: a row a model, y ({len(self.coef)},)",
-            )  # fmt: skip
-        if not (math.isfinite(_square(x)) and math.isfinite(_square(y))):
-            raise _not_finite("fill its row: all models step together")
-        predicted: Floats = np.einsum("mp,mp->m", x, self.coef)
-        for i in range(0, len(x), self._batch):  # in pieces that stay in cache
-            part = slice(i, i + self._batch)
-            self._part(part, x[part], y[part] - predicted[part])
-        self._even()
-        if self._sums is not None:
-            _add_outer(self._sums, x.copy(), self.forgetting, 1.0)  # torch warns of memory that must not be written
-            self._right = self._right * self.forgetting + x * y[:, None]
-        self.steps += 1
-        if self._sums is not None and self.steps % self.check == 0:
-            self.measure()
-        return predicted
-
-    def _part(self, part: slice, x: Array, error: Array) -> None:
-        """P = (P - k k' / bottom) / forgetting with k = P x, for some of the models."""
-        inverse = self._inverse[part]
-        k = np.matmul(inverse, x[:, :, None])[:, :, 0]
-        bottom = self.forgetting + np.einsum("mp,mp->m", x, k)
-        self.coef[part] += k * (error / bottom)[:, None]
-        k /= np.sqrt(self.forgetting * bottom)[:, None]  # both factors alike, so that P stays symmetric to the bit
-        _add_outer(inverse, k, 1 / self.forgetting, -1.0)
-
-    def _even(self) -> None:
-        """Take the mean of some inverses with their transposes; all of them in turns.
-
-        ``P x`` sees an antisymmetric error, but ``k k'`` never takes it away, and every step divides it by
-        ``forgetting``: from rounding alone it passes 1 after 3700 steps at 0.99. None arises where BLAS rounds both
-        triangles alike; here it cannot grow where one does not, or where healing left one.
-        """
-        if self._evened:
-            at = (self.steps * self._evened + np.arange(self._evened)) % len(self._inverse)
-            inverse = self._inverse[at]
-            self._inverse[at] = 0.5 * (inverse + np.swapaxes(inverse, 1, 2))
-
-    def measure(self) -> float:
-        """The largest relative drift of a model's inverse and coefficients; past ``bound`` all are solved anew.
-
-        Raises:
-            BadData: sums were not kept.
-        """
-        if self._sums is None:
-            raise BadData("drift cannot be measured", "heal=False keeps no sums", "Recursive(…, heal=True)")
-        probe = np.random.default_rng(0).standard_normal(self.coef.shape[1])
-        back = np.matmul(self._inverse, np.matmul(self._sums, probe)[:, :, None])[:, :, 0]
-        inverse = float(np.max(np.linalg.norm(back - probe, axis=1)) / np.linalg.norm(probe))
-        rest = self._right - np.matmul(self._sums, self.coef[:, :, None])[:, :, 0]
-        step = np.linalg.norm(np.matmul(self._inverse, rest[:, :, None])[:, :, 0], axis=1)
-        self.drift = max(inverse, float(np.max(step / np.maximum(np.linalg.norm(self.coef, axis=1), TINY))))
-        if not self.drift <= self.bound:
-            self.healed += 1
-            self._inverse = np.linalg.inv(self._sums)
-            self.coef = np.linalg.solve(self._sums, self._right[:, :, None])[:, :, 0]
-        return self.drift
-
-
-def _square(x: Floats) -> float:
+def square(x: Floats) -> float:
     """Sum of squares: finite where all numbers are, and can be squared."""
     flat = x.ravel()
     with np.errstate(over="ignore", invalid="ignore"):
@@ -383,24 +275,12 @@ def _sizes(errors: Floats) -> tuple[float, float]:
     if errors.shape[1] == 1:
         (new,), (old,) = errors.tolist()
         return abs(new), abs(old)
-    return math.sqrt(_square(errors[0])), math.sqrt(_square(errors[1]))
+    return math.sqrt(square(errors[0])), math.sqrt(square(errors[1]))
 
 
-def _not_finite(change: str = "skip or fill such rows") -> BadData:
+def not_finite(change: str = "skip or fill such rows") -> BadData:
     return BadData("a row holds NaN, infinity or a number too large to be squared", "gaps in the stream", change)
 
 
 def _shape(shape: tuple[int, ...], features: int) -> BadData:
     return BadData(f"X has the shape {shape} for {features} features", "another X", f"({features},), or a block of it")
-
-
-def _add_outer(matrices: Floats, x: Floats, beta: float, alpha: float) -> None:
-    """``matrices = beta * matrices + alpha * x x'`` in place and in one pass: NumPy needs three.
-
-    Args:
-        matrices: (models, p, p). x: (models, p).
-    """
-    import torch
-
-    rows = torch.from_numpy(x)
-    torch.from_numpy(matrices).baddbmm_(rows[:, :, None], rows[:, None, :], beta=beta, alpha=alpha)

@@ -114,11 +114,16 @@ def beside(source: Source, y: Any, weight: Any) -> Source:
     """
     if y is None and weight is None:
         return source
+    check_order(source)
+    return Beside(source, y, weight)
+
+
+def check_order(source: Source) -> None:
+    """Raises: BadData: rows come in an order of their own, as those of a loader that shuffles: nothing lies beside."""
     sampler = getattr(getattr(source, "batches", None), "sampler", None)
     if sampler is not None and type(sampler).__name__ != "SequentialSampler":
         raise BadData(
             f"a loader with a {type(sampler).__name__} gives its rows in an order of its own",
-            "shuffle=True, where y or sample_weight lie beside the loader",
+            "shuffle=True, where y, sample_weight or labels lie beside the loader",
             "shuffle=False, or batches (X, y, weight)",
         )
-    return Beside(source, y, weight)
