@@ -96,6 +96,15 @@ def test_a_file_is_learned_once(data: Path, tmp_path: Path, capsys: pytest.Captu
             assert "learned before" in capsys.readouterr().err and model.read_bytes() == before
 
 
+def test_update_takes_the_same_columns_of_a_npy(tmp_path: Path) -> None:
+    X, y = table(200, 3)
+    for k in range(2):
+        np.save(tmp_path / f"{k}.npy", np.column_stack([X, y])[k::2])
+    solve(tmp_path / "0.npy", "--features", "2,0", "--save", tmp_path / "m", into=tmp_path / "a.json")
+    both = solve(tmp_path / "1.npy", "--update", tmp_path / "m", into=tmp_path / "b.json")
+    assert both["rows"] == 200 and both["features"] == 2
+
+
 @pytest.mark.parametrize("rows", [1, 2, 5, 9])
 def test_few_rows_are_enough(data: Path, tmp_path: Path, rows: int, capsys: pytest.CaptureFixture[str]) -> None:
     few, model = tmp_path / "few.parquet", tmp_path / "m"

@@ -85,7 +85,7 @@ def _floats(array: Array, what: str) -> Array:
 def targets_of(y: Any) -> Any:
     if y is None:
         return None
-    if is_table(y):
+    if is_table(y) and type(y).__module__.split(".")[0] != "pyarrow":  # whose columns are arrays, with NaN for null
         y = y.to_numpy()
     if is_tensor(y) and y.device.type != "cpu":
         return y.detach().reshape(len(y), -1)

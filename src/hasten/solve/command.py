@@ -69,10 +69,11 @@ def solve(
     if not target and not path.endswith(".npy"):
         raise BadData("no target was named", "--target is missing", f"hasten solve {path} --target COLUMN")
     content = _content(path, old, update) if save or update else ""
-    known = notes.get("classes", "").split("\n") if notes.get("classes") else None
-    classes = _classes(path, target, task) if known is None else known
-    if old is not None and not path.endswith(".npy"):
+    classes = notes["classes"].split("\n") if notes.get("classes") else _classes(path, target, task)
+    if old is not None:
         features = [*old.encoder.numeric, *old.encoder.categorical]
+    if old is not None and path.endswith(".npy"):
+        features = [name.removeprefix("x") for name in features]  # the numbers of the columns
     source = open_file(path, [target] if target else [], list(features) or None, None, None, classes)
     reading = _reading_seconds(source)
     folds = FOLDS if source.rows is None or source.rows >= FOLDS else source.rows if source.rows > 1 else 0
@@ -81,19 +82,23 @@ def solve(
     )  # fmt: skip
     m.shards |= {content} - {""}
     m = m if old is None else old + m
-    read = time.perf_counter() - start
-    start = time.perf_counter()
+    read, start = time.perf_counter() - start, time.perf_counter()
     rows = None if old is not None or not source.again else Encoded(source, m)
     found, answer, score, metric = _fitted(m, rows, classes)
-    seconds = (read, time.perf_counter() - start)
-    saved, failure = save or update, None
-    if saved:
-        try:
-            m.save(saved, target=target, classes="\n".join(classes))
-        except CannotWrite as error:
-            saved, failure = "", error
+    seconds = (reading, read, time.perf_counter() - start)
+    saved, failure = _saved(m, save or update, target, classes)
     about = (path, target or m.targets[0], "classification" if classes else "regression", saved)
-    return _described(about, m, found, answer, (score, metric), (reading, *seconds), rows is not None), failure
+    return _described(about, m, found, answer, (score, metric), seconds, rows is not None), failure
+
+
+def _saved(m: Moments, path: str, target: str, classes: list[str]) -> tuple[str, CannotWrite | None]:
+    """Where the moments were written, or why they were not."""
+    try:
+        if path:
+            m.save(path, target=target, classes="\n".join(classes))
+    except CannotWrite as error:
+        return "", error
+    return path, None
 
 
 def _content(path: str, old: Moments | None, update: str) -> str:

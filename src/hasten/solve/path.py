@@ -78,7 +78,10 @@ def as_alphas(alphas: Any) -> Floats:
     Raises:
         BadData: one is negative or no number, or there is none.
     """
-    found = np.atleast_1d(np.asarray(alphas, dtype=np.float64)).ravel()
+    try:
+        found = np.atleast_1d(np.asarray(alphas, dtype=np.float64)).ravel()
+    except (TypeError, ValueError):
+        found = np.array([np.nan])
     if not len(found) or not (np.isfinite(found).all() and (found >= 0).all()):
         raise BadData(f"alphas={alphas!r}", "a negative or missing number, or none", "numpy.logspace(-3, 3, 13)")
     return found

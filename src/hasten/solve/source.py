@@ -219,19 +219,7 @@ def open_source(
     """
     from hasten.solve.streams import BatchSource, beside, is_batches
 
-    if isinstance(y, str) and not y.endswith(".npy"):
-        target, y = _one_target(target, y), None
-    named = [target] if isinstance(target, str) else list(target or [])
-    if named and y is not None:
-        raise BadData("y and a target were both given", f"two names of one thing: y beside {named}", "one of them")
-    if isinstance(X, Mapping):
-        raise BadData("rows cannot be read from a dictionary", "a table kept as one", "pandas.DataFrame(X)")
-    if hasattr(X, "encoder") and hasattr(X, "scatter"):
-        raise BadData(
-            "these are moments, not rows",
-            "rows are read here; what is solved from moments alone has other names",
-            "solve.ridge(m, alpha), solve.summary(m), solve.kfold(m, alphas)",
-        )
+    named, y = _names_of_targets(target, y)
     if isinstance(X, str | os.PathLike):
         from hasten.solve.files import open_file
 
@@ -240,30 +228,46 @@ def open_source(
         X = X.collect()
     if is_table(X):
         return TableSource(X, y, weight, named, features)
-    if isinstance(X, Source) or not is_batches(X):
-        if named or features:
-            raise BadData(
-                f"a {type(X).__name__} has no columns named {[*named, *(features or [])]}",
-                "names are for tables and files", "y=…, and the columns of X that are wanted",
-            )  # fmt: skip
-        if isinstance(X, Source):
-            return beside(X, y, weight)
-        if is_sparse(X):
-            return SparseSource(X, y, weight)
-        if hasattr(X, "__array__") or isinstance(X, list | tuple) or hasattr(X, "__array_interface__"):
-            return ArraySource(X, y, weight)
+    if _is_rows(X) and is_batches(X):
+        return beside(BatchSource(X, named, features), y, weight)
+    if named or features:
+        raise BadData(
+            f"a {type(X).__name__} has no columns named {[*named, *(features or [])]}",
+            "names are for tables and files", "y=…, and the columns of X that are wanted",
+        )  # fmt: skip
+    if isinstance(X, Source):
+        return beside(X, y, weight)
+    return SparseSource(X, y, weight) if is_sparse(X) else ArraySource(X, y, weight)
+
+
+def _names_of_targets(target: Any, y: Any) -> tuple[list[str], Any]:
+    """Names of columns to predict, and targets that lie beside; one of both at most."""
+    named = [target] if isinstance(target, str) else list(target or [])
+    if isinstance(y, str) and not y.endswith(".npy") and named in ([], [y]):
+        return [y], None
+    if named and y is not None:
+        raise BadData("y and a target were both given", f"two names of one thing: y beside {named}", "one of them")
+    return named, y
+
+
+def _is_rows(X: Any) -> bool:
+    """Raises: BadData: X holds no rows."""
+    if isinstance(X, Mapping):
+        raise BadData("rows cannot be read from a dictionary", "a table kept as one", "pandas.DataFrame(X)")
+    if hasattr(X, "encoder") and hasattr(X, "scatter"):
+        raise BadData(
+            "these are moments, not rows",
+            "rows are read here; what is solved from moments alone has other names",
+            "solve.ridge(m, alpha), solve.summary(m), solve.kfold(m, alphas)",
+        )
+    kinds = ("__array__", "__array_interface__", "__iter__")
+    if not (isinstance(X, Source) or is_sparse(X) or any(hasattr(X, kind) for kind in kinds)):
         raise BadData(
             f"rows cannot be read from a {type(X).__name__}",
             "something else than data was given",
             "an array, a tensor, a table, a path, or an iterable of (X, y)",
         )
-    return beside(BatchSource(X, named, features), y, weight)
-
-
-def _one_target(target: Any, y: str) -> Any:
-    if target not in (None, y, [y], []):
-        raise BadData(f"y={y!r} and target={target!r} were both given", "two names of one thing", "one of them")
-    return y
+    return True
 
 
 def first_block(source: Source) -> Block:
