@@ -6,6 +6,7 @@ import errno
 import os
 import pickle
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,7 @@ from hasten.solve import (
     summary,
     whitening,
 )
+from hasten.solve.source import Block
 from tests.solve.data import apart, table
 
 X, Y = table(300, 3)
@@ -113,6 +115,7 @@ def test_targets_and_weights_beside_batches() -> None:
         (batches(X, Y), None),
         (list(batches(X, Y)), None),
         ([list(batch) for batch in batches(X, Y)], None),
+        ([(x.tolist(), y.tolist()) for x, y in batches(X, Y)], None),
         (batches(X), Y),
         (list(batches(X)), Y),
         ([WHOLE[:100], WHOLE[100:]], "y"),
@@ -243,6 +246,31 @@ def test_the_row_that_is_wrong_is_named_by_its_number(tmp_path: Path, options: d
                            (tmp_path / "d.parquet", "y")):  # fmt: skip
         with pytest.raises(BadData, match="row 237"):
             Moments(source, target, **options)
+
+
+def test_rows_of_rows_keep_their_numbers() -> None:
+    rows = Block(X, Y[:, None], None, ["a", "b", "c"], ["y"], start=1000)
+    part = rows.taken(slice(100, 300)).taken(np.arange(5, 200, 10)).taken(slice(3, 12)).taken(slice(4, None))
+    wrong = replace(part, y=np.where(np.arange(len(part.y)) == 1, np.nan, part.y[:, 0])[:, None])
+    with pytest.raises(BadData, match=f"row {1000 + 100 + 5 + 80}"):
+        wrong.raise_where(wrong.names, wrong.targets)
+
+
+def test_a_checkpoint_of_other_weights_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    WHOLE.to_parquet(tmp_path / "d.parquet")
+    real = Moments._release
+
+    def dies(_: Moments) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Moments, "_release", dies)
+    with pytest.raises(KeyboardInterrupt):
+        Moments.scan(tmp_path / "d.parquet", "y", sample_weight=W, checkpoint=tmp_path / "state", every=0)
+    monkeypatch.setattr(Moments, "_release", real)
+    with pytest.raises(BadData, match="another file"):
+        Moments.scan(tmp_path / "d.parquet", "y", sample_weight=W[::-1], checkpoint=tmp_path / "state")
+    found = Moments.scan(tmp_path / "d.parquet", "y", sample_weight=W, checkpoint=tmp_path / "state")
+    assert np.array_equal(found.scatter, Moments.scan(tmp_path / "d.parquet", "y", sample_weight=W).scatter)
 
 
 def test_a_share_of_the_variance_is_scikit_learns() -> None:

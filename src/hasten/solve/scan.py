@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import math
 import os
 import signal
@@ -12,8 +13,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import numpy as np
+
 from hasten.solve import storage
 from hasten.solve.ahead import blocks_ahead
+from hasten.solve.arrays import targets_of
+from hasten.solve.files import fingerprint
 from hasten.solve.problems import BadData
 from hasten.solve.source import Source, open_source
 
@@ -57,10 +62,22 @@ def scan(
         BadData: as ``Moments.update``; or the checkpoint belongs to another file or other settings.
     """
     source = open_source(path, y, sample_weight, target=target, features=features)
+    if checkpoint is not None:
+        source.fingerprint += _beside(y) + _beside(sample_weight)
     return scan_source(
         kind, source, folds=folds, missing=missing, precision=precision, checkpoint=checkpoint, every=every,
         progress=progress,
     )  # fmt: skip
+
+
+def _beside(given: Any) -> str:
+    """A fingerprint of what lies beside a file: another one does not go on from the checkpoint."""
+    if given is None or isinstance(given, str):
+        return "" if given is None else f" {given}"
+    if isinstance(given, os.PathLike):
+        return f" {fingerprint(Path(given))}"
+    values: Any = np.ascontiguousarray(targets_of(given))
+    return f" {hashlib.blake2b(values, digest_size=16).hexdigest()}"
 
 
 def scan_source(

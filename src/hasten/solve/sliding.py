@@ -53,6 +53,7 @@ class Window:
         self.filled = self.at = self.slides = self.healed = 0
         self.drift = 0.0
         self._left = self._usual = 0.0  # rounding that rows left behind since the last measurement; size of targets
+        self._most = max(bound, 1e4 * EPS)  # of what is usual; less is left behind by any row
         self._fade = min(FADED ** (1 / size), 0.9)
         self._inverse = np.asfortranarray(np.diag(1 / penalty))
         self._coef = np.zeros((features, targets))
@@ -107,7 +108,7 @@ class Window:
         row[:p], row[p:] = pair[:, 0], both[0]
         self.at = at + 1 if at + 1 < self.size else 0
         self.slides += 1
-        if self.slides % self.check == 0 or self._left > self.bound * self._usual:
+        if self.slides % self.check == 0 or self._left > self._most * self._usual:
             self.measure()
 
     def add(self, x: Array, y: Any) -> None:
@@ -191,7 +192,7 @@ class Window:
 
     def _count(self, rows: int) -> None:
         before, self.slides = self.slides, self.slides + rows
-        if before // self.check != self.slides // self.check or self._left > self.bound * self._usual:
+        if before // self.check != self.slides // self.check or self._left > self._most * self._usual:
             self.measure()
 
     def extend(self, x: Array, y: Array) -> None:

@@ -52,7 +52,7 @@ class Block:
             y=None if self.y is None else self.y[rows],
             weight=None if self.weight is None else self.weight[rows],
             categories=tuple(c[rows] for c in self.categories),
-            start=self.start + (rows.start or 0 if isinstance(rows, slice) else 0),
+            start=self.start + (rows.start or 0 if isinstance(rows, slice) and self.numbers is None else 0),
             numbers=self.numbers[rows] if self.numbers is not None else None if isinstance(rows, slice) else rows,
             ready=replace(self.ready, rows=self.ready.rows[rows]) if self.ready and isinstance(rows, slice) else None,
         )

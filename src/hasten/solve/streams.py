@@ -20,6 +20,8 @@ def is_batches(X: Any) -> bool:
         first = X[0] if len(X) else None
         if isinstance(first, list | tuple) and len(first):
             first = first[0]
+            if isinstance(first, list | tuple) and len(first) and isinstance(first[0], list | tuple):
+                return True  # lists of rows, too deep for a matrix
         return isinstance(first, Mapping) or is_table(first) or getattr(first, "ndim", 0) > 1
     matrix = any(hasattr(X, name) for name in ("__array__", "__array_interface__", "shape"))
     return hasattr(X, "__iter__") and not matrix
