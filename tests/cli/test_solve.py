@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +17,7 @@ import pytest
 from sklearn.linear_model import RidgeCV
 
 from hasten.cli.main import main
+from hasten.solve import Moments
 from tests.solve.data import table
 
 
@@ -76,6 +83,118 @@ def test_update_adds_rows(data: Path, tmp_path: Path) -> None:
     assert both["score"] == pytest.approx(whole["score"], abs=0.01)
 
 
+def test_a_file_is_learned_once(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = tmp_path / "model.safetensors"
+    solve(data, "--target", "y", "--features", "a", "c", "--save", model, into=tmp_path / "a.json")
+    more = tmp_path / "more.parquet"
+    pd.read_parquet(data).iloc[:100].to_parquet(more)
+    assert solve(more, "--update", model, into=tmp_path / "b.json")["rows"] == 700
+    before = model.read_bytes()
+    for again in (more, data, more.rename(tmp_path / "other-name.parquet")):
+        if again.exists():
+            assert main(["solve", str(again), "--update", str(model), "--quiet"]) == 2
+            assert "learned before" in capsys.readouterr().err and model.read_bytes() == before
+
+
+def test_update_takes_the_same_columns_of_a_npy(tmp_path: Path) -> None:
+    X, y = table(200, 3)
+    for k in range(2):
+        np.save(tmp_path / f"{k}.npy", np.column_stack([X, y])[k::2])
+    solve(tmp_path / "0.npy", "--features", "2,0", "--save", tmp_path / "m", into=tmp_path / "a.json")
+    both = solve(tmp_path / "1.npy", "--update", tmp_path / "m", into=tmp_path / "b.json")
+    assert both["rows"] == 200 and both["features"] == 2
+
+
+@pytest.mark.parametrize("rows", [1, 2, 5, 9])
+def test_few_rows_are_enough(data: Path, tmp_path: Path, rows: int, capsys: pytest.CaptureFixture[str]) -> None:
+    few, model = tmp_path / "few.parquet", tmp_path / "m"
+    pd.read_parquet(data).iloc[-rows:].to_parquet(few)
+    assert main(["solve", str(few), "--target", "y", "--features", "a", "c", "--save", str(model)]) == 0
+    assert "nan" not in capsys.readouterr().err
+    assert solve(data, "--update", model, into=tmp_path / "b.json")["rows"] == 600 + rows
+
+
+def test_no_rows_are_refused(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pd.read_parquet(data).iloc[:0].to_parquet(data)
+    assert main(["solve", str(data), "--target", "y"]) == 2
+    assert "there are no rows" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", ["DATA --features a,c", "--features a c DATA", "--features a, c DATA"])
+def test_features_in_a_list_and_before_the_file(data: Path, tmp_path: Path, words: str) -> None:
+    given = [str(data) if word == "DATA" else word for word in words.split()]
+    assert solve("--target", "y", *given, into=tmp_path / "o.json")["features"] == 2
+
+
+def test_a_full_disk_costs_the_file_and_not_the_answer(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    model = tmp_path / "model"
+    monkeypatch.setattr("hasten.solve.storage._write", full)
+    words = ["solve", str(data), "--target", "y", "--save", str(model), "--json", str(tmp_path / "o.json")]
+    assert main(words) == 1
+    told = capsys.readouterr().err
+    assert "leave-one-out R²" in told and "saved to" not in told
+    assert "No space left on device" in told and "usual cause: the disk is full" in told
+    assert json.loads((tmp_path / "o.json").read_text(encoding="utf-8"))["saved"] == ""
+
+
+@pytest.mark.parametrize("option", ["--save", "--json", "--checkpoint"])
+def test_ways_out_are_those_of_the_command(data: Path, option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["solve", str(data), "--target", "y", option, "/proc/no/x"]) == 2
+    assert main(["solve", str(data), "--target", "y", option, "/proc/x"]) == 2
+    told = capsys.readouterr().err
+    assert told.count("cannot write") == 2 and "plan" not in told
+
+
+SLOW = """
+import time
+from hasten.cli.main import main
+from hasten.solve import Moments
+from hasten.solve import Moments
+real = Moments._add_block
+def slowly(self, *args):
+    time.sleep(0.2)
+    real(self, *args)
+Moments._add_block = slowly
+raise SystemExit(main())
+"""
+
+
+@pytest.mark.parametrize("stop", ["budget", "interrupt"])
+def test_what_was_read_is_kept_when_the_pass_is_stopped(tmp_path: Path, stop: str) -> None:
+    X, y = table(60_000, 3)
+    data, state = tmp_path / "data.parquet", tmp_path / "state"
+    pd.DataFrame(X, columns=list("abc")).assign(y=y).to_parquet(data)
+    (tmp_path / ".state.0a1b2c3d").write_text("of a save that was killed")
+    words = [sys.executable, "-c", SLOW, "solve", str(data), "--target", "y", "--checkpoint", str(state)]
+    more = ["--budget", "0.3"] if stop == "budget" else []
+    child = subprocess.Popen([*words, *more], stderr=subprocess.PIPE, text=True, preexec_fn=_python_hears_interrupts)
+    if stop == "interrupt":
+        while (tmp_path / ".state.0a1b2c3d").exists() and child.poll() is None:
+            time.sleep(0.01)
+        time.sleep(0.2)
+        child.send_signal(signal.SIGINT)
+    told = child.communicate()[1]
+    assert child.returncode == (2 if stop == "budget" else -signal.SIGINT), told
+    assert str(state) in told and state.exists()
+    assert Moments.load(state).n < 60_000
+    assert main(["solve", str(data), "--target", "y", "--checkpoint", str(state), "--save", str(tmp_path / "m")]) == 0
+    assert Moments.load(tmp_path / "m").n == 60_000 and not list(tmp_path.glob("*state*"))
+
+
+def _python_hears_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where pytest runs in the background
+
+
+def test_the_table_and_the_text_tell_the_same_error(data: Path, tmp_path: Path) -> None:
+    found = solve(data, "--target", "y", "--features", "a", "b", "c", into=tmp_path / "o.json")
+    assert found["methods"][0]["error"] == found["error"]  # type: ignore[index]
+
+
 @pytest.mark.parametrize(
     "words",
     [
@@ -85,6 +204,7 @@ def test_update_adds_rows(data: Path, tmp_path: Path) -> None:
         ["--target", "kind", "--task", "regression"],
         ["--update", "no-such-file"],
         ["--target", "y", "--update", "m", "--features", "a"],
+        ["--target", "y", "--features", "a", "y"],
     ],
 )
 def test_refusals_say_what_to_change(data: Path, words: list[str], capsys: pytest.CaptureFixture[str]) -> None:

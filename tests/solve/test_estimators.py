@@ -16,6 +16,7 @@ from sklearn.model_selection import GridSearchCV, KFold, ShuffleSplit
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import PolynomialFeatures
 from sklearn.utils.estimator_checks import parametrize_with_checks
+from torch.utils.data import DataLoader, TensorDataset
 
 from hasten.solve import (
     BadData,
@@ -124,6 +125,31 @@ def test_sliding_ridge_follows_its_window() -> None:
         model.partial_fit(X[i : i + 1], y[i : i + 1])
     theirs = Ridge(0.1).fit(X[350:], y[350:])
     assert apart(model.coef_, theirs.coef_) < 1e-3 and apart(model.predict(X), theirs.predict(X)) < 1e-3
+
+
+@pytest.mark.parametrize("alpha", [1.0, 100.0])
+def test_a_sliding_level_is_scikit_learns_to_the_digits(alpha: float) -> None:
+    """The column of ones was penalised, so that the level lagged behind."""
+    X, noise = table(1500, 2, offset=5.0)
+    X = X + np.arange(1500)[:, None] * [0.0, 1e3]
+    y = noise + np.arange(1500.0)
+    model = SlidingRidge(30, alpha=alpha).fit(X[:10], y[:10])
+    for i in range(10, 1500):
+        model.partial_fit(X[i : i + 1], y[i : i + 1])
+        if i in (15, 50, 1499):
+            part = slice(max(0, i - 29), i + 1)
+            theirs = Ridge(alpha).fit(X[part], y[part])
+            assert apart(model.coef_, theirs.coef_) < 1e-8
+            assert apart(model.predict(X[part]), theirs.predict(X[part])) < 1e-10
+
+
+def test_windows_and_groups_take_loaders() -> None:
+    X, y = table(300, 3)
+    loader = DataLoader(TensorDataset(torch.from_numpy(X), torch.from_numpy(y)), batch_size=32)
+    assert apart(SlidingRidge(100).fit(loader).coef_, Ridge(1.0).fit(X[200:], y[200:]).coef_) < 1e-9
+    assert apart(GroupRidge(1.0).fit(loader).coef_, Ridge(1.0).fit(X, y).coef_) < 1e-9
+    with pytest.raises(BadData, match="no target"):
+        SlidingRidge().fit(DataLoader(torch.from_numpy(X), batch_size=32))
 
 
 def test_groups_predict_by_their_own_model_and_strangers_by_the_common_one() -> None:

@@ -149,8 +149,8 @@ def test_what_a_solution_leaves_over(
     x, y = random.standard_normal((rows, p)).astype(kinds[0]), random.standard_normal((rows, q)).astype(kinds[1])
     mean, coef = random.standard_normal(p + q), random.standard_normal((p, q))
     weight = random.random(rows) if weighted else np.ones(rows)
-    c = x.astype(float) - mean[:p]
-    rest = (y.astype(float) - mean[p:] - c @ coef) * weight[:, None]
+    c = x.astype(np.longdouble) - mean[:p]  # BLAS adds up one after the other, and lost more than is allowed here
+    rest = (y.astype(np.longdouble) - mean[p:] - c @ coef) * weight[:, None]
     found = residual(x, y, weight if weighted else None, mean, coef, 1, isa)
     sizes = np.abs(c).T @ np.abs(rest), np.abs(c).T @ weight, np.abs(rest).sum(axis=0)
     for ours, wanted, size in zip(found, (c.T @ rest, c.T @ weight, rest.sum(axis=0)), sizes, strict=True):

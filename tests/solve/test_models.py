@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import pickle
 import signal
 import time
 from typing import Any
@@ -14,7 +15,19 @@ from sklearn.linear_model import Lasso, LogisticRegression, PoissonRegressor, Ri
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from hasten.solve import BadData, MissingExtra, choose, forecaster, head, ladder, lagged, lasso, newton, seasons
+from hasten.solve import (
+    BadData,
+    MissingExtra,
+    StreamingLogistic,
+    choose,
+    forecaster,
+    head,
+    ladder,
+    lagged,
+    lasso,
+    newton,
+    seasons,
+)
 from tests.solve.data import apart, conditioned, table
 
 
@@ -43,6 +56,24 @@ def test_newton_on_separable_rows_stays_finite() -> None:
 def test_newton_refuses_other_targets(y: Any, family: str) -> None:
     with pytest.raises(BadData, match="target"):
         newton(np.ones((2, 1)), y, family=family)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_newton_says_where_a_number_is_missing(stream: bool) -> None:
+    X, y = table(300, 3)
+    labels: Any = (y > 3).astype(float)
+    for bad in (np.nan, np.inf):
+        holes = X.copy()
+        holes[237, 1] = bad
+        given = ([(holes[:200], labels[:200]), (holes[200:], labels[200:])],) if stream else (holes, labels)
+        for family in ("logistic", "poisson"):
+            with pytest.raises(BadData, match="row 237, column 'x1'"):
+                newton(*given, family=family)
+    with pytest.raises(BadData, match="negative"):
+        newton(X, labels, sample_weight=np.full(300, -1.0))
+    for solver in ("auto", "stream"):
+        with pytest.raises(ValueError, match=r"[Nn]egative"):
+            StreamingLogistic(solver=solver).fit(X, labels, sample_weight=np.full(300, -1.0))
 
 
 def test_the_lasso_says_who_solved_it() -> None:
@@ -104,7 +135,24 @@ def test_the_head_is_ridge_on_frozen_features() -> None:
     assert head(net, DataLoader(TensorDataset(torch.tensor(X).float(), y), batch_size=64)).score > 0.75
 
 
+@pytest.mark.parametrize("layer", [None, "2"])
+def test_a_generator_loses_no_batch_to_the_head(layer: str | None) -> None:
+    torch.manual_seed(0)
+    X = torch.randn(300, 3)
+    labels = X[:, 0] > 0  # of the kind that comparisons give
+    net = nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 2))
+    wanted = head(net, [(X, labels.long())], layer=layer)
+    found = head(net, ((X[i : i + 50], labels[i : i + 50]) for i in range(0, 300, 50)), layer=layer)
+    assert found.rows == 300 and found.score == wanted.score and found.alpha == wanted.alpha
+
+
 def test_heads_that_cannot_be() -> None:
+    with pytest.raises(BadData, match="a batch is a dict"):
+        head(nn.Linear(2, 3), [{"x": torch.ones(8, 2)}])
+    with pytest.raises(BadData, match="empty"):
+        head(nn.Linear(2, 3), [])
+    with pytest.raises(BadData, match="NaN"):
+        head(nn.Linear(2, 3), [(torch.full((8, 2), torch.nan), torch.ones(8, dtype=torch.int64))])
     data = TensorDataset(torch.ones(8, 2), torch.full((8,), 5))
     with pytest.raises(BadData, match="labels"):
         head(nn.Linear(2, 3), DataLoader(data))
@@ -134,6 +182,18 @@ def test_the_ladder_stops_where_nothing_is_gained() -> None:
     assert found.model.predict(X[:3]).shape == (3,)
     assert all(np.isfinite(r.predicted) for r in found.rungs if np.isfinite(r.score))
     assert "linear is the highest rung that pays" in str(found)
+
+
+@pytest.mark.parametrize("labels", [("no", "yes"), (10, 20), (False, True)])
+def test_the_ladders_model_knows_the_labels(labels: tuple[Any, Any]) -> None:
+    X, _ = table(120, 2)
+    y = np.array(labels)[(X[:, 0] > 0).astype(int)]
+    found = ladder(X, y, budget=120)
+    assert found.metric == "accuracy" and found.model is not None
+    model = pickle.loads(pickle.dumps(found.model))
+    assert model.predict(X).dtype.kind == y.dtype.kind and (model.predict(X) == y).mean() > 0.9
+    assert model.classes_.tolist() == list(labels) and model.predict_proba(X).shape == (120, 2)
+    assert model.score(X, y) > 0.9
 
 
 class Sleeper:

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader, TensorDataset
 
 from hasten.core.errors import HastenError
-from hasten.solve import BadData, Moments, device
+from hasten.solve import BadData, Moments, device, discriminant, kfold, solve_groups
+from hasten.solve.elimination import kept_scores
 from hasten.solve.kernel import Sums
 from hasten.solve.source import open_source
 from tests.solve.data import apart, moments_of, table
@@ -81,6 +82,71 @@ def test_folds_are_those_of_kfold_and_groups_are_kept_apart() -> None:
     at = g.cells["b"]
     mean, scatter = moments_of(np.column_stack([X, y])[labels == "b"])
     assert apart(g.parts.mean[at], mean) < 1e-13 and apart(g.parts.scatter[at], scatter) < 1e-12
+
+
+def test_folds_of_groups_are_folds_and_groups(tmp_path: Path) -> None:
+    X, y = table(103, 3)
+    labels = np.array(["a", "b", "c"])[np.arange(103) % 3]
+    both = Moments(X, y, folds=5, groups=labels)
+    assert len(both.labels) == 15 and (0, "a") in both.labels
+    folds, groups = Moments(X, y, folds=5), Moments(X, y, groups=labels)
+    both.save(tmp_path / "m")
+    again = Moments.load(tmp_path / "m")
+    streamed = Moments(folds=5).update([(X[:50], y[:50]), (X[50:], y[50:])], groups=labels)
+    parts = sum(Moments(X[i::2], y[i::2], folds=np.arange(103)[i::2] % 5, groups=labels[i::2]) for i in range(2))
+    for m in (both, again):
+        assert apart(kfold(m, [0.1, 1.0]).mse, kfold(folds, [0.1, 1.0]).mse) < 1e-11
+        assert apart(kept_scores(m)[0], kept_scores(folds)[0]) < 1e-11
+    for m in (both, again, streamed, parts):
+        found, wanted = solve_groups(m, 1.0, 2.0), solve_groups(groups, 1.0, 2.0)
+        order = [found.labels.index(label) for label in wanted.labels]
+        assert apart(found.coef[order], wanted.coef) < 1e-11
+        assert sorted(discriminant(m).classes) == ["a", "b", "c"]
+        assert_moments(m, np.column_stack([X, y]))
+    with pytest.raises(BadData, match="folds and groups"):
+        both + folds
+    with pytest.raises(BadData, match="folds and groups"):
+        both.update(X, y)
+    assert both.n == 103
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e6, 1e8])
+@pytest.mark.parametrize("rows", [1, 2, 10])
+def test_offsets_cost_no_digits_of_shards(offset: float, rows: int) -> None:
+    """Means are as far from nought as the data: rounded, they cost the scatter of shards half of its digits."""
+    X, y = table(200 * rows, 3, offset=offset)
+    shards = [Moments(X[i : i + rows], y[i : i + rows]) for i in range(0, len(X), rows)]
+    random = np.random.default_rng(0)
+    random.shuffle(shards)
+    total = sum(shards)
+    assert_moments(total, np.column_stack([X, y]), most=1e-13)
+    assert_moments(total - shards[3] + shards[3], np.column_stack([X, y]), most=1e-13)
+    assert_moments(Moments(X, y, groups=np.arange(len(X)) // rows), np.column_stack([X, y]), most=1e-13)
+
+
+def test_the_digits_of_shards_are_saved(tmp_path: Path) -> None:
+    X, y = table(60, 2, offset=1e8)
+    a, b = Moments(X[:30], y[:30]) + Moments(X[30:40], y[30:40]), Moments(X[40:], y[40:])
+    a.save(tmp_path / "m")
+    assert np.array_equal((Moments.load(tmp_path / "m") + b).scatter, (a + b).scatter)
+
+
+def test_forgetting_everything_leaves_no_rows() -> None:
+    X, y = table(50)
+    m = Moments(X, y).decay(0)
+    assert m.n == m.weight == 0 and not m.scatter.any()
+    assert_moments(m.update(X, y), np.column_stack([X, y]))
+
+
+def test_shards_are_named_by_anything_that_can_be_saved(tmp_path: Path) -> None:
+    X, y = table(50)
+    m = Moments(X, y, shard=3) + Moments(X, y, shard="a")  # type: ignore[arg-type]
+    m.save(tmp_path / "m")
+    assert Moments.load(tmp_path / "m").shards == {3, "a"}
+    with pytest.raises(BadData, match="added before"):
+        m + m
+    with pytest.raises(BadData, match="cannot be saved"):
+        Moments(X, y, shard=b"a").save(tmp_path / "m")  # type: ignore[arg-type]
 
 
 def test_no_scratch_memory_is_kept_and_pieces_share_theirs() -> None:

@@ -117,3 +117,85 @@ def test_recursive_models_heal() -> None:
     assert apart(models.coef[0], plain(X, y, 1.0)) < 1e-11
     with pytest.raises(BadData, match="keeps no sums"):
         Recursive(2, 3).measure()
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e200])
+def test_numbers_that_are_none_change_nothing(bad: float) -> None:
+    X, y = table(60, 3)
+    for targets in (1, 2):
+        Y = np.column_stack([y] * targets)
+        window = Window(3, targets, 20)
+        for rows in (5, 40):  # while it fills, and full
+            for i in range(rows):
+                window.slide(X[i], Y[i])
+            before = pickle.dumps(window.__getstate__() | {"_pair": 0, "_targets": 0})
+            for x, t in ((X[50], Y[50] * bad), (X[50] * bad, Y[50])):
+                with pytest.raises(BadData, match="NaN, infinity"):
+                    window.slide(x, t)
+                with pytest.raises(BadData, match="NaN, infinity"):
+                    window.extend(x[None], t[None])
+            assert pickle.dumps(window.__getstate__() | {"_pair": 0, "_targets": 0}) == before
+    with pytest.raises(BadData, match="shape"):
+        window.slide(X[0][:2], Y[0])
+
+
+@pytest.mark.parametrize("block", [1, 2, 3])
+def test_a_row_of_another_size_leaves_nothing_behind(block: int) -> None:
+    """Its rounding stayed in the coefficients, where a probe of the inverse does not see it."""
+    X, y = table(400, 3)
+    y[100] = 1e12
+    window = Window(3, 1, 50)  # whose drift is measured every 10,000 slides
+    for i in range(0, 399, block):
+        window.add(X[i], y[i]) if block == 1 else window.add(X[i : i + block], y[i : i + block])
+        if i > 150 + block:
+            at = i + block
+            assert apart(window.coef[:, 0], plain(X[at - 50 : at], y[at - 50 : at], 1.0)) < 1e-9
+    assert 1 <= window.healed <= 2
+
+
+def test_drift_of_the_coefficients_alone_is_seen() -> None:
+    X, y = table(100, 3)
+    window = Window(3, 1, 50)
+    window.extend(X, y)
+    window._coef *= 1 + 1e-6
+    assert window.measure() > 1e-7 and window.healed == 1
+    assert apart(window.coef[:, 0], plain(X[50:], y[50:], 1.0)) < 1e-12
+    models = Recursive(2, 3, heal=True)
+    for i in range(50):
+        models.step(np.tile(X[i], (2, 1)), np.full(2, y[i]))
+    models.coef = models.coef * (1 + 1e-6)
+    assert models.measure() > 1e-7 and models.healed == 1 and models.measure() < 1e-12
+
+
+@settings(max_examples=25)
+@given(st.lists(st.integers(-6, 6), min_size=1, max_size=25), st.integers(1, 12), st.integers(0, 99))
+def test_rows_come_and_go(changes: list[int], size: int, seed: int) -> None:
+    X, y = table(200, 3, seed)
+    window, at, held = Window(3, 1, size, alpha=0.5), 0, 0
+    for change in changes:
+        if change < 0:
+            rows = min(-change, held)
+            window.drop(rows)
+            held -= rows
+        else:
+            window.add(X[at : at + change], y[at : at + change])
+            at, held = at + change, min(held + change, size)
+        wanted = plain(X[at - held : at], y[at - held : at], 0.5)
+        assert window.filled == held and np.abs(window.coef[:, 0] - wanted).max() < 1e-8
+    with pytest.raises(BadData, match="cannot leave"):
+        window.drop(held + 1)
+
+
+@pytest.mark.parametrize("heal", [True, False])
+def test_one_bad_row_stops_no_model_for_good(heal: bool) -> None:
+    X, y = table(40, 3)
+    models = Recursive(3, 3, heal=heal, check=5)
+    for i in range(20):
+        models.step(X[i : i + 3], y[i : i + 3])
+    before = pickle.dumps(models.__dict__)
+    for x, t in ((X[:3] * [1, np.nan, 1], y[:3]), (X[:3], [0, np.inf, 0])):
+        with pytest.raises(BadData, match="NaN"):
+            models.step(x, t)
+    with pytest.raises(BadData, match="shape"):
+        models.step(X[:2], y[:2])
+    assert pickle.dumps(models.__dict__) == before

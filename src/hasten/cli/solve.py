@@ -5,9 +5,14 @@ from __future__ import annotations
 import json
 import math
 import sys
+from typing import TYPE_CHECKING
 
 from hasten.cli import output
 from hasten.cli.arguments import Asked
+from hasten.core.errors import HastenError, UsageError
+
+if TYPE_CHECKING:
+    from hasten.core.solution import Solution
 
 NOT_WRITTEN = 1
 
@@ -16,15 +21,36 @@ def run(asked: Asked) -> int:
     """Do it.
 
     Returns:
-        0, or 1 where the JSON could not be written. Wrong usage and bad data raise, and leave with 2.
+        0, or 1 where the moments or the JSON could not be written. Wrong usage and bad data raise, and leave with 2.
     """
-    for path in (asked.json, asked.save):
+    for path in (asked.json, asked.save, asked.checkpoint, asked.update):
         if path and path != output.STDOUT:
-            output.check(path)
+            _check(path)
     from hasten.core.codec import encode
+
+    try:
+        found, failure = _solved(asked)
+    except KeyboardInterrupt as stop:
+        if stop.args:
+            sys.stderr.write(f"hasten: {stop}\n")
+        raise
+    if not asked.quiet:
+        from hasten.report.solution import render
+
+        sys.stderr.write(render(found))
+    if failure is not None:
+        sys.stderr.write(f"hasten: {failure}\n")
+    written = failure is None
+    if asked.json:
+        text = json.dumps(encode(found), indent=1, ensure_ascii=False) + "\n"
+        written &= output.attempt(asked.json, lambda: output.write(asked.json, text))
+    return 0 if written else NOT_WRITTEN
+
+
+def _solved(asked: Asked) -> tuple[Solution, HastenError | None]:
     from hasten.solve.command import solve
 
-    found = solve(
+    return solve(
         asked.data,
         asked.target,
         features=asked.features,
@@ -35,11 +61,11 @@ def run(asked: Asked) -> int:
         checkpoint=asked.checkpoint,
         progress=not asked.quiet and sys.stderr.isatty(),
     )
-    if not asked.quiet:
-        from hasten.report.solution import render
 
-        sys.stderr.write(render(found))
-    if asked.json:
-        text = json.dumps(encode(found), indent=1, ensure_ascii=False) + "\n"
-        return 0 if output.attempt(asked.json, lambda: output.write(asked.json, text)) else NOT_WRITTEN
-    return 0
+
+def _check(path: str) -> None:
+    try:
+        output.check(path)
+    except UsageError as error:
+        change = error.change if "plan" not in error.change else "a path in another folder"
+        raise UsageError(error.what, error.cause, change) from None

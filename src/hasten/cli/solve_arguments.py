@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from hasten.cli.arguments import Asked, Parser
 
 
+ENDINGS = tuple(kind + packed for kind in (".parquet", ".pq", ".csv", ".tsv", ".npy") for packed in ("", ".gz", ".zst"))
+
+
 def add(commands: argparse._SubParsersAction[Parser], kind: type[Parser], seconds: Callable[[str], float]) -> None:
     """Add the command to the others."""
     parser = commands.add_parser(
@@ -22,9 +25,9 @@ def add(commands: argparse._SubParsersAction[Parser], kind: type[Parser], second
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("data", help="a .parquet, .csv (also .gz) or .npy file")
+    add("data", nargs="?", help="a .parquet, .csv (also .gz) or .npy file")
     add("--target", metavar="COLUMN", help="column to predict; the last one of a .npy")
-    add("--features", metavar="COLUMN", nargs="+", help="columns to predict from; all others unless given")
+    add("--features", metavar="COLUMN", nargs="+", help="columns to predict from, also a,b,c; all others unless given")
     add("--task", choices=("regression", "classification"), help="texts are classes, numbers are not, unless given")
     add("--budget", metavar="SECONDS", type=seconds, help="give up reading after so many seconds")
     add("--save", metavar="FILE", help="write the moments, so that rows can be added later")
@@ -44,7 +47,12 @@ def asked(options: argparse.Namespace) -> Asked:
 
     if options.update and options.features:
         raise UsageError("--update takes the columns of the saved moments", "--features was given, too", "leave it out")
-    given: dict[str, Any] = {
-        k: tuple(v) if isinstance(v, list) else v for k, v in vars(options).items() if v is not None
-    }
+    words = list(options.features or [])
+    if options.data is None and len(words) > 1 and words[-1].endswith(ENDINGS):
+        options.data = words.pop()  # --features takes all words that follow it
+    if options.data is None:
+        raise UsageError("no file was named", "", "hasten solve DATA.parquet --target COLUMN")
+    given: dict[str, Any] = {k: v for k, v in vars(options).items() if v is not None}
+    if words:
+        given["features"] = tuple(name for word in words for name in word.split(",") if name)
     return Asked(**given)

@@ -44,7 +44,8 @@ def _alphas(s: Solution) -> list[Line]:
     first = min(max(best - SHOWN // 2, 0), max(len(s.alphas) - SHOWN, 0))
     rows: list[Line] = [[("alpha", ""), (f"{s.validation} error", ""), ("", "")]]
     for a in s.alphas[first : first + SHOWN]:
-        rows.append([(f"{a.alpha:.3g}", ""), (f"{a.error:.6g}", ""), ("← chosen" if a.chosen else "", "")])
+        error = f"{a.error:.6g}" if math.isfinite(a.error) else UNKNOWN
+        rows.append([(f"{a.alpha:.3g}", ""), (error, ""), ("← chosen" if a.chosen else "", "")])
     return rows
 
 

@@ -24,7 +24,7 @@ _HOMES = {
     "eliminate": "hasten.solve.elimination",
     "solve_groups": "hasten.solve.grouped",
     "Window": "hasten.solve.sliding",
-    "Recursive": "hasten.solve.sliding",
+    "Recursive": "hasten.solve.recursive",
     "newton": "hasten.solve.glm",
     "StreamingRidge": "hasten.solve.regress",
     "SlidingRidge": "hasten.solve.regress",

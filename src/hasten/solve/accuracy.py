@@ -25,7 +25,7 @@ from hasten.solve.kernel import Array, Floats, block_rows, piece_rows
 from hasten.solve.linear import EPS, Factor, Normal
 from hasten.solve.moments import Moments
 from hasten.solve.problems import BadData
-from hasten.solve.source import Block, Source, open_source
+from hasten.solve.source import Block, Source, first_block, open_source
 
 METHODS = ("gram32", "gram64", "refined", "tsqr")
 NAMES = {
@@ -217,6 +217,7 @@ def centred(source: Source, x_mean: Floats, y_mean: Floats) -> Iterator[tuple[Fl
     buffer = np.empty((0, len(x_mean)))
     for block in source.blocks():
         block = host(block)
+        block.check_weight()
         step = block_rows(len(x_mean))
         for i in range(0, len(block.x), step):
             x = block.x[i : i + step]
@@ -232,7 +233,7 @@ def host(block: Block) -> Block:
         raise BadData(
             f"the column {block.category_names[0]!r} holds texts",
             "a table with categories; several passes need numbers",
-            "StreamingRidge on Moments of the table, which encode categories, or encode them before",
+            "solve.ridge(solve.Moments(table, y), alpha), which encodes them, or pandas.get_dummies(table) before",
         )
     if hasattr(block.x, "cpu"):
         from dataclasses import replace
@@ -258,7 +259,7 @@ def _single_suits(source: Source) -> bool:
     """Whether the first rows look well conditioned enough for float32 products, and wide enough to gain by them."""
     if not source.again or source.rows is None:
         return False
-    block = host(next(iter(source.blocks())))
+    block = host(first_block(source))
     p = block.x.shape[1]
     rows = block.x[: max(4 * p, 2048)]
     if p < SINGLE_COLUMNS or len(rows) < 4 * p or source.rows < 20 * p:

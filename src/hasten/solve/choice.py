@@ -15,8 +15,8 @@ from hasten.solve.accuracy import HOPELESS, SINGLE_COLUMNS, SINGLE_CONDITION, WE
 from hasten.solve.kernel import Array
 from hasten.solve.linear import EPS, Factor
 from hasten.solve.moments import Moments
-from hasten.solve.problems import BadData
-from hasten.solve.source import Source, open_source
+from hasten.solve.problems import BadData, no_target
+from hasten.solve.source import first_block, open_source
 
 PILOT_ROWS = 8192
 
@@ -86,11 +86,10 @@ def choose(X: Any, y: Any = None, *, alpha: float = 0.0, target: str | None = No
     """
     if accuracy != "qr":
         raise BadData(f"accuracy={accuracy!r}", "a typing error", 'accuracy="qr"')
-    source = X if isinstance(X, Source) else open_source(X, y, target=target)
-    block = next(iter(source.blocks()), None)
-    if block is None or block.y is None:
-        raise BadData("there are no rows, or no target", "an empty file, or y was not given", "choose(X, y)")
-    block = host(block)
+    source = open_source(X, y, target=target)
+    block = host(first_block(source))
+    if block.y is None:
+        raise no_target()
     p, q = block.x.shape[1], block.y.shape[1]
     pilot = Moments(block.x[: max(PILOT_ROWS, 4 * p)], missing="mean")
     share = pilot.n / max(source.rows or pilot.n, 1)

@@ -80,7 +80,7 @@ class StreamingLogistic(Scored):
         if len(self.classes_) < 2:
             raise ValueError(f"y holds one class only ({self.classes_[0]!r}); 1 class leaves nothing to learn")
         if sample_weight is not None:
-            sample_weight = _check_sample_weight(as_numpy(sample_weight), X, dtype=np.float64)
+            sample_weight = _check_sample_weight(as_numpy(sample_weight), X, dtype=np.float64, ensure_non_negative=True)
         if self.solver == "stream":
             if len(self.classes_) > 2:
                 raise BadData("more than two classes", "the stream's solver is binary", 'solver="sklearn"')
@@ -138,7 +138,7 @@ class Prototypes(Scored):
         X, y = validate_data(self, as_numpy(X), as_numpy(y), dtype=[np.float64, np.float32], reset=first)
         check_classification_targets(y)
         if sample_weight is not None:
-            sample_weight = _check_sample_weight(as_numpy(sample_weight), X, dtype=np.float64)
+            sample_weight = _check_sample_weight(as_numpy(sample_weight), X, dtype=np.float64, ensure_non_negative=True)
         if first and len(np.unique(y)) < 2:
             raise ValueError("y holds one class only; 1 class leaves nothing to learn")
         if first:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hasten.solve.dealing import refilled
+from hasten.solve.encode import Encoder
 from hasten.solve.kernel import Stats, merge
 from hasten.solve.problems import BadData
 
@@ -33,7 +34,14 @@ def combined(a: Moments, b: Moments, sign: float) -> Moments:
             "shards of different tables, or columns in another order",
             "select the same columns in the same order from every shard",
         )
-    out = a._like(a)
+    if a.cells and b.cells and a.crossed != b.crossed:
+        raise BadData(
+            "moments with folds and groups, and moments without one of them", "shards that were made differently",
+            "the same folds= and groups= for every shard",
+        )  # fmt: skip
+    out = a._like(a if a.cells else b)
+    out.encoder, out.fill = Encoder(*ours[:2], list(a.encoder.columns)), a.fill.copy()
+    out.cells = dict(a.cells)
     out.folds, out._rows_seen = a.folds or b.folds, a._rows_seen + int(sign) * b._rows_seen
     for name in b.encoder.columns:
         out.encoder.place(name)
@@ -53,15 +61,29 @@ def _placed(stats: Stats, own: Moments, out: Moments, cells: int, columns: int) 
     at = np.array([out.cells[label] for label in own.cells] or [0])
     found = Stats.zeros(cells, columns)
     found.rows[at], found.weight[at] = stats.rows, stats.weight
-    found.mean[np.ix_(at, to)] = stats.mean
+    found.mean[np.ix_(at, to)], found.rest[np.ix_(at, to)] = stats.mean, stats.rest
     found.scatter[np.ix_(at, to, to)] = stats.scatter
     return found
+
+
+def other_columns(here: Sequence[Sequence[str]], before: Sequence[Sequence[str]]) -> BadData:
+    """The error for rows of another table.
+
+    Args:
+        here, before: names of numbers, of categories and of targets.
+    """
+    return BadData(
+        f"these rows have the columns {shortened([*here[0], *here[1]])} and the targets {shortened(here[2])}; "
+        f"earlier ones had {shortened([*before[0], *before[1]])} and {shortened(before[2])}",
+        "a shard of another table, or columns in another order",
+        "select the same columns in the same order from every shard",
+    )
 
 
 def duplicate(names: Iterable[str]) -> BadData:
     """The error for shards that are in already."""
     return BadData(
-        f"the shards {shortened(sorted(names))} were added before",
+        f"the shards {shortened(sorted(names, key=str))} were added before",
         "a job was retried after its first attempt had been counted",
         "drop the second copy; m.shards says what is in",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import time
 from collections.abc import Iterator, Sequence
@@ -20,9 +21,9 @@ from hasten.solve.files import open_file
 from hasten.solve.kernel import Floats
 from hasten.solve.linear import EPS, Factor, Normal
 from hasten.solve.moments import Moments
-from hasten.solve.problems import BadData
+from hasten.solve.problems import BadData, CannotWrite
 from hasten.solve.scan import scan_source
-from hasten.solve.source import Block, Source
+from hasten.solve.source import Block, Source, first_block
 
 FOLDS = 10  # kept apart, so that later updates can choose alpha without the rows
 ALPHAS = np.logspace(-8, 2, 31)  # times the number of rows, for columns of unit variance
@@ -45,7 +46,7 @@ class Encoded(Source):
 def solve(
     path: str, target: str, *, features: Sequence[str] = (), task: str = "auto", budget: float = math.inf,
     update: str = "", save: str = "", checkpoint: str = "", progress: bool = False,
-) -> Solution:  # fmt: skip
+) -> tuple[Solution, CannotWrite | None]:  # fmt: skip
     """Fit a file.
 
     Args:
@@ -56,34 +57,68 @@ def solve(
         update: moments that an earlier call saved: the new rows are added to them, and they are saved there again.
         save: where to write the moments. checkpoint: see ``scan``.
 
+    Returns:
+        the solution; and why it could not be saved, or None.
+
     Raises:
-        BadData: the data, the columns or the options do not fit.
+        BadData: the data, the columns or the options do not fit; or the file was learned before.
     """
     start = time.perf_counter()
     old, notes = storage.load(Moments, update) if update else (None, {})
     target = target or notes.get("target", "")
     if not target and not path.endswith(".npy"):
         raise BadData("no target was named", "--target is missing", f"hasten solve {path} --target COLUMN")
-    known = notes.get("classes", "").split("\n") if notes.get("classes") else None
-    classes = _classes(path, target, task) if known is None else known
-    if old is not None and not path.endswith(".npy"):
+    content = _content(path, old, update) if save or update else ""
+    classes = notes["classes"].split("\n") if notes.get("classes") else _classes(path, target, task)
+    if old is not None:
         features = [*old.encoder.numeric, *old.encoder.categorical]
+    if old is not None and path.endswith(".npy"):
+        features = [name.removeprefix("x") for name in features]  # the numbers of the columns
     source = open_file(path, [target] if target else [], list(features) or None, None, None, classes)
     reading = _reading_seconds(source)
+    folds = FOLDS if source.rows is None or source.rows >= FOLDS else source.rows if source.rows > 1 else 0
     m = scan_source(
-        Moments, source, folds=FOLDS, checkpoint=checkpoint or None, progress=progress, budget=budget
+        Moments, source, folds=folds, checkpoint=checkpoint or None, progress=progress, budget=budget
     )  # fmt: skip
+    m.shards |= {content} - {""}
     m = m if old is None else old + m
-    read = time.perf_counter() - start
-    start = time.perf_counter()
+    read, start = time.perf_counter() - start, time.perf_counter()
     rows = None if old is not None or not source.again else Encoded(source, m)
     found, answer, score, metric = _fitted(m, rows, classes)
-    seconds = (read, time.perf_counter() - start)
-    saved = save or update
-    if saved:
-        m.save(saved, target=target, classes="\n".join(classes))
+    seconds = (reading, read, time.perf_counter() - start)
+    saved, failure = _saved(m, save or update, target, classes)
     about = (path, target or m.targets[0], "classification" if classes else "regression", saved)
-    return _described(about, m, found, answer, (score, metric), (reading, *seconds), rows is not None)
+    return _described(about, m, found, answer, (score, metric), seconds, rows is not None), failure
+
+
+def _saved(m: Moments, path: str, target: str, classes: list[str]) -> tuple[str, CannotWrite | None]:
+    """Where the moments were written, or why they were not."""
+    try:
+        if path:
+            m.save(path, target=target, classes="\n".join(classes))
+    except CannotWrite as error:
+        return "", error
+    return path, None
+
+
+def _content(path: str, old: Moments | None, update: str) -> str:
+    """A digest of the file, by which moments know what they were made of.
+
+    Raises:
+        BadData: the rows are in ``old`` already, or there is no such file.
+    """
+    try:
+        with open(path, "rb") as file:
+            digest = f"content {hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()}"
+    except OSError as error:
+        raise BadData(f"cannot read {path}: {error.strerror or error}", "a typing error", f"ls -l {path}") from None
+    if old is not None and digest in old.shards:
+        raise BadData(
+            f"the rows of {path} were learned before; {update} is as it was",
+            "the command was run twice",
+            "a file of new rows",
+        )
+    return digest
 
 
 def _fitted(m: Moments, rows: Source | None, classes: list[str]) -> tuple[paths.Path, Answer, float, str]:
@@ -155,16 +190,15 @@ def _method(c: Candidate, answer: Answer, seconds: tuple[float, float, float]) -
     done = c.name == answer.method_
     actual = seconds[1] + seconds[2] if done else math.nan
     reason = c.reason if c.chosen == done else "what was done" if done else ""
-    return Method(c.name, c.passes, c.flops, c.seconds + seconds[0] * c.passes, actual, c.error, done, reason)
+    error = answer.error_bound_ if done else c.error
+    return Method(c.name, c.passes, c.flops, c.seconds + seconds[0] * c.passes, actual, error, done, reason)
 
 
 def _reading_seconds(source: Source) -> float:
     """Predicted seconds of reading all rows once, from the first block."""
     start = time.perf_counter()
-    block = next(iter(source.blocks()), None)
+    block = first_block(source)
     seconds = time.perf_counter() - start
-    if block is None:
-        raise BadData("there are no rows", "an empty file", "a file with rows")
     return seconds * (source.rows or len(block.x)) / len(block.x)
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
-from hasten.solve.kernel import Array, Floats, Stats
+from hasten.solve.kernel import Array, Floats, Stats, two_sum
 from hasten.solve.problems import BadData
-from hasten.solve.source import Block
+from hasten.solve.source import Block, Source
+from hasten.solve.streams import check_order
 
 
 def fold_numbers(rows: int, folds: int) -> Array:
@@ -39,23 +40,87 @@ def refilled(stats: Stats, pairs: Iterable[tuple[int, int]], dense: int, change:
     pairs = [(j, dense + i) for j, i in pairs if change[j]]
     if not pairs:
         return stats
-    mean, scatter = stats.mean.copy(), stats.scatter.copy()
+    mean, scatter, rest = stats.mean.copy(), stats.scatter.copy(), stats.rest.copy()
     for j, i in pairs:
-        mean[:, j] += change[j] * mean[:, i]
+        mean[:, j], lost = two_sum(mean[:, j], change[j] * mean[:, i])
+        rest[:, j] += change[j] * rest[:, i] + lost
         scatter[:, j, :] += change[j] * scatter[:, i, :]
         scatter[:, :, j] += change[j] * scatter[:, :, i]
-    return Stats(stats.rows, stats.weight, mean, scatter)
+    return Stats(stats.rows, stats.weight, mean, scatter, rest)
 
 
-def parts_of(labels: Array) -> Iterable[tuple[Hashable, Any]]:
-    """Labels with the rows that bear them; a slice where these are neighbours, which copies nothing."""
-    values, inverse, counts = np.unique(labels, return_inverse=True, return_counts=True)
+def parts_of(labels: Sequence[Array]) -> Iterable[tuple[Hashable, Any]]:
+    """Labels with the rows that bear them; a slice where these are neighbours, which copies nothing.
+
+    Args:
+        labels: (rows,) each; of two, the label is the pair.
+    """
+    values, inverse = _levels(labels[0])
+    for more in labels[1:]:
+        inner, codes = _levels(more)
+        crossed, inverse = np.unique(inverse * len(inner) + codes, return_inverse=True)
+        values = [(values[c // len(inner)], inner[c % len(inner)]) for c in crossed.tolist()]
+    counts = np.bincount(inverse, minlength=len(values))
     order = np.argsort(inverse, kind="stable")
     ends = np.cumsum(counts)
-    for value, end, count in zip(values.tolist(), ends, counts, strict=True):
+    for value, end, count in zip(values, ends, counts, strict=True):
         rows = order[end - count : end]
         neighbours = rows[-1] - rows[0] + 1 == count
         yield value, slice(int(rows[0]), int(rows[-1]) + 1) if neighbours else rows
+
+
+def _levels(labels: Array) -> tuple[list[Any], Array]:
+    """Different labels, and each row's number among them."""
+    try:
+        values, inverse = np.unique(labels, return_inverse=True)
+    except TypeError:  # of several kinds, which cannot be sorted
+        place: dict[Any, int] = {}
+        codes = [place.setdefault(label, len(place)) for label in labels.tolist()]
+        return list(place), np.array(codes)
+    return values.tolist(), inverse
+
+
+def as_labels(given: Any, what: str, source: Source) -> Array | None:
+    """(rows,) labels.
+
+    Args:
+        what: folds or groups, for the error. source: of the rows.
+
+    Raises:
+        BadData: another shape, one is missing, or the rows come in an order of their own.
+    """
+    if given is None:
+        return None
+    check_order(source)
+    given = given.detach().cpu().numpy() if hasattr(given, "detach") else given
+    labels = np.asarray(given)
+    if labels.ndim != 1:
+        raise BadData(f"{what} has the shape {labels.shape}", "labels of several columns", "one label a row, as text")
+    missing = np.zeros(len(labels), bool)
+    if labels.dtype == object:
+        missing[:] = [v is None or type(v).__name__ in ("NAType", "NaTType") or v != v for v in labels]
+    elif labels.dtype.kind in "fM":
+        missing = np.isnan(labels)
+    if missing.any():
+        raise BadData(
+            f"{what} holds no label for row {int(np.argmax(missing))}", "a missing value among the keys",
+            'a label of their own for such rows, as by fillna("none"), or drop them',
+        )  # fmt: skip
+    return labels
+
+
+def along(stats: Stats, labels: Sequence[Any], which: int) -> tuple[list[Hashable], Stats]:
+    """Cells that share their fold (``which`` 0) or their group (1) as one, and what they share.
+
+    Args:
+        labels: (fold, group) of each cell.
+    """
+    cells: dict[Hashable, list[int]] = {}
+    for i, label in enumerate(labels):
+        cells.setdefault(label[which], []).append(i)
+    pooled = [stats.some(at).pooled() for at in cells.values()]
+    parts = ([getattr(s, name) for s in pooled] for name in ("rows", "weight", "mean", "scatter", "rest"))
+    return list(cells), Stats(*(np.concatenate(part) for part in parts))
 
 
 def means_of(x: Array) -> Floats:
@@ -70,28 +135,36 @@ def means_of(x: Array) -> Floats:
     return found
 
 
-def labels_of(block: Block, fold: Any, groups: Any, rows: int | None, folds: int, seen: int) -> Array | None:
-    """(rows,) the fold or group of each row of a block; None where all belong together.
+def labels_of(
+    block: Block, fold: Array | None, groups: Array | None, rows: int | None, folds: int, seen: int
+) -> list[Array]:
+    """(rows,) the fold and the group of each row of a block, as far as these are kept apart.
 
     Args:
         fold, groups: (all rows,) labels, or None. rows: of the block's source; None where unknown.
         folds: how many to deal rows to, 0 for none. seen: rows of earlier blocks.
     """
-    given = fold if fold is not None else groups
-    if fold is not None and groups is not None:
-        raise BadData("folds and groups were both given", "", "keep one Moments of each")
     n = len(block.x)
-    if given is not None:
-        labels = np.asarray(given)[block.start : block.start + n]
-        if len(labels) != n or (rows is not None and len(np.asarray(given)) != rows):
+    found = []
+    if fold is not None:
+        found.append(_given(fold, block, rows))
+    elif folds and rows is not None:
+        found.append(fold_numbers(rows, folds)[block.start : block.start + n])
+    elif folds:
+        found.append(np.arange(seen, seen + n) % folds)
+    return found if groups is None else [*found, _given(groups, block, rows)]
+
+
+def _given(labels: Array, block: Block, rows: int | None) -> Array:
+    end = block.start + len(block.x)
+    check_labels(max(end, len(labels)) if rows is None else rows, labels)
+    return labels[block.start : end]
+
+
+def check_labels(rows: int, *labels: Array | None) -> None:
+    """Raises: BadData: there are not as many labels as rows."""
+    for given in labels:
+        if given is not None and len(given) != rows:
             raise BadData(
-                f"{len(np.asarray(given))} labels of folds or groups for {rows or 'more'} rows",
-                "labels of another table",
-                "one label a row",
+                f"{len(given)} labels of folds or groups for {rows} rows", "labels of another table", "one label a row"
             )
-        return labels
-    if folds:
-        if rows is not None:
-            return fold_numbers(rows, folds)[block.start : block.start + n]
-        return np.arange(seen, seen + n) % folds
-    return None

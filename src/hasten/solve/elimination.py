@@ -15,7 +15,7 @@ import numpy as np
 from hasten.solve.kernel import Array, Floats, Stats
 from hasten.solve.linear import EPS, Factor, Normal
 from hasten.solve.moments import Moments
-from hasten.solve.problems import BadData
+from hasten.solve.problems import BadData, no_rows
 
 REFRESH = 64  # columns dropped before the inverse is made anew, so that rounding cannot pile up
 
@@ -36,10 +36,11 @@ class Elimination:
     coefs: list[tuple[Array, Floats]]
 
 
-def eliminate(normal: Normal, alpha: float = 0.0, by: str = "coef", keep_coefs: bool = False) -> Elimination:
+def eliminate(normal: Normal | Moments, alpha: float = 0.0, by: str = "coef", keep_coefs: bool = False) -> Elimination:
     """Drop the least column until one is left.
 
     Args:
+        normal: equations, or the moments they are made of.
         alpha: of the ridge model whose coefficients are compared.
         by: "coef" as scikit-learn's ``RFE`` does (least sum of squared coefficients, over targets), or "f": least rise
             of the residual sum of squares, the partial F test of stepwise regression.
@@ -50,6 +51,7 @@ def eliminate(normal: Normal, alpha: float = 0.0, by: str = "coef", keep_coefs: 
     """
     if by not in ("coef", "f"):
         raise BadData(f"by={by!r}", "a typing error", '"coef" or "f"')
+    normal = normal if isinstance(normal, Normal) else Normal.from_moments(normal)
     p = len(normal.xx)
     matrix = normal.xx + alpha * np.eye(p)
     left = np.arange(p)
@@ -89,14 +91,16 @@ def kept_scores(m: Moments, alpha: float = 0.0, fit_intercept: bool = True) -> t
     Returns:
         (folds, p) R² on the fold left out, mean over targets, for 1 … p columns; the elimination on all rows.
     """
-    parts, p = m.parts, m.p
+    parts, p = m.by_fold[1], m.p
     cells = np.flatnonzero(parts.weight > 0)
     if len(cells) < 2:
+        if m.n == 0:
+            raise no_rows()
         raise BadData(f"there are {len(cells)} folds", "moments without folds", "Moments(X, y, folds=5)")
     scores = np.empty((len(cells), p))
     for i, k in enumerate(cells):
         others = cells[cells != k]
-        train = Stats(parts.rows[others], parts.weight[others], parts.mean[others], parts.scatter[others]).pooled()
+        train = parts.some(others).pooled()
         normal = Normal.of(train, p, fit_intercept)
         found = eliminate(normal, alpha, keep_coefs=True)
         scores[i] = _r2(normal, found.coefs, parts, int(k), p)

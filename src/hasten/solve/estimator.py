@@ -6,9 +6,11 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from hasten.solve.arrays import filled, from_torch
 from hasten.solve.kernel import Floats
 from hasten.solve.problems import BadData, need
 from hasten.solve.source import Source, open_source
+from hasten.solve.streams import is_batches
 
 need("sklearn", "an estimator")
 
@@ -20,21 +22,23 @@ T = TypeVar("T")
 
 
 def is_stream(X: Any) -> bool:
-    """Whether X is read in blocks: a path, a ``Source``, a loader, an iterator."""
+    """Whether X is read in blocks: a path, a ``Source``, a loader, an iterator, a list of batches."""
     import os
 
     if isinstance(X, Source | str | os.PathLike):
         return True
     if hasattr(X, "__array__"):
         return False
+    if isinstance(X, list | tuple):
+        return is_batches(X)
     return (not hasattr(X, "shape") and not hasattr(X, "__len__")) or hasattr(X, "batch_size")
 
 
 def as_numpy(X: T) -> T | Any:
-    """A tensor as an array; anything else as it is."""
+    """A tensor as an array; a masked array with NaN where it is masked; anything else as it is."""
     if type(X).__module__.split(".")[0] == "torch":
-        return X.detach().cpu().numpy()  # type: ignore[attr-defined]
-    return X
+        return from_torch(X.detach().cpu())  # type: ignore[attr-defined]
+    return filled(X)
 
 
 class Streaming(BaseEstimator):  # type: ignore[misc]

@@ -15,7 +15,7 @@ from hasten.solve.accuracy import host
 from hasten.solve.estimator import Streaming, as_numpy
 from hasten.solve.kernel import Floats
 from hasten.solve.problems import BadData
-from hasten.solve.source import Block, Source, open_source
+from hasten.solve.source import Block, Source, first_block, open_source
 
 
 class Hinges(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Streaming):  # type: ignore[misc]
@@ -37,7 +37,7 @@ class Hinges(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Streaming):  # t
     def fit(self, X: Any, y: Any = None) -> Self:
         """Quantiles of at most 100,000 rows."""
         source = self._rows(X, None)
-        rows = next(iter(source.blocks())).x[:100_000]
+        rows = first_block(source).x[:100_000]
         self.mean_ = rows.mean(axis=0, dtype=np.float64)
         spread = rows.std(axis=0, dtype=np.float64)
         self.scale_ = np.where(spread > 0, spread, 1.0)
@@ -69,7 +69,7 @@ class RandomFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Streamin
 
     def fit(self, X: Any, y: Any = None) -> Self:
         """Draw W for X's columns."""
-        rows = next(iter(self._rows(as_numpy(X), None).blocks())).x
+        rows = first_block(self._rows(as_numpy(X), None)).x
         self.mean_ = rows.mean(axis=0, dtype=np.float64)
         spread = rows.std(axis=0, dtype=np.float64)
         self.scale_ = np.where(spread > 0, spread, 1.0)
@@ -115,10 +115,7 @@ def expanded(X: Any, transformer: Any, y: Any = None, sample_weight: Any = None,
         BadData: no rows, or texts among the columns.
     """
     source = open_source(X, y, sample_weight, target=target)
-    first = next(iter(source.blocks()), None)
-    if first is None:
-        raise BadData("there are no rows", "an empty file or loader", "rows")
     if not source.again:
         raise BadData("these rows can be read once", "a generator was given", "a path, a loader, or a list of batches")
-    transformer.fit(host(first).x)
+    transformer.fit(host(first_block(source)).x)
     return Expanded(source, transformer)

@@ -15,7 +15,7 @@ import numpy as np
 from hasten.solve.kernel import UNIT_ROWS
 from hasten.solve.problems import BadData, need
 from hasten.solve.reading import PAGE, Reader, aligned
-from hasten.solve.source import ArraySource, Block, Source, TableSource, no_column
+from hasten.solve.source import ArraySource, Block, Source, TableSource, check_names
 
 READ_BYTES = 12 << 20  # one read: long enough for a disk, and few sums to add up in columns as wide as 200
 AHEAD = 2  # blocks that wait between two threads
@@ -32,16 +32,19 @@ def open_file(
     Raises:
         BadData: there is no such file, or it is of no known kind.
     """
+    from hasten.solve.streams import beside
+
     file = Path(path)
     if not file.is_file():
         raise BadData(f"there is no file {file}", "a typing error", "ls -l " + str(file.parent))
     name = file.name.removesuffix(".gz").removesuffix(".zst")
     if name.endswith(".npy"):
-        return NpySource(file, y, weight, target)
+        return NpySource(file, y, weight, target, features)
     if name.endswith((".parquet", ".pq")):
-        return ParquetSource(file, target, features, classes)
+        return beside(ParquetSource(file, target, features, classes), y, weight)
     if name.endswith((".csv", ".tsv")):
-        return CsvSource(file, target, features, "\t" if name.endswith(".tsv") else ",", classes)
+        separator = "\t" if name.endswith(".tsv") else ","
+        return beside(CsvSource(file, target, features, separator, classes), y, weight)
     raise BadData(
         f"{file.name}: files of this kind cannot be read",
         "another format",
@@ -61,11 +64,12 @@ class NpySource(Source):
     Args:
         y: targets beside the file: an array, or the path of another ``.npy``.
         target: column numbers to predict, as texts; empty for the last one if ``y`` is None.
+        features: column numbers to predict from, as texts; None for all others.
     """
 
     file = True
 
-    def __init__(self, path: Path, y: Any, weight: Any, target: Sequence[str] = ()) -> None:
+    def __init__(self, path: Path, y: Any, weight: Any, target: Sequence[str] = (), features: Any = None) -> None:
         self.path, self.fingerprint = path, fingerprint(path)
         with open(path, "rb") as file:
             try:
@@ -88,12 +92,10 @@ class NpySource(Source):
             y = np.load(y, mmap_mode="r")
         beside = ArraySource(np.zeros((self.rows, 0)), y, weight)
         self.y, self.weight, self.targets = beside.y, beside.weight, beside.targets
-        columns = [str(j) for j in range(self.width)]
-        for name in target:
-            if name not in columns:
-                raise no_column(name, columns)
-        self.at = [] if y is not None else [int(t) for t in target] or [self.width - 1]
-        self.keep = [j for j in range(self.width) if j not in self.at]
+        self.at = [] if y is not None else [int(t) for t in target if t.isdecimal()] or [self.width - 1]
+        chosen = [str(name) for name in features or []]
+        check_names([str(j) for j in range(self.width)], target or [str(j) for j in self.at], chosen)
+        self.keep = [int(j) for j in chosen] or [j for j in range(self.width) if j not in self.at]
         if self.at:
             self.targets = [f"column {j}" for j in self.at]
         self.names = [f"x{j}" for j in self.keep]
@@ -116,7 +118,7 @@ class NpySource(Source):
         for start, part in ahead(read):
             here = slice(start, start + len(part))
             y = self._y(part, here)
-            x = part if not self.at else _without(part, self.at, self.keep)
+            x = part if self.keep == list(range(self.width)) else _without(part, self.at, self.keep)
             yield Block(x, y, None if self.weight is None else self.weight[here], self.names, self.targets, start=start)
 
     def _y(self, part: Any, here: slice) -> Any:
@@ -267,7 +269,7 @@ def _readable(path: Path) -> Iterator[None]:
 
 
 def _without(part: Any, at: list[int], keep: list[int]) -> Any:
-    """The columns that are kept; without a copy where the target is the last or first column."""
-    if at == [part.shape[1] - 1]:
-        return part[:, :-1]
-    return part[:, 1:] if at == [0] else part[:, keep]
+    """The columns that are kept; without a copy where only the last or first one, the target, is not."""
+    if len(keep) == part.shape[1] - 1 and keep == sorted(keep) and at in ([0], [part.shape[1] - 1]):
+        return part[:, 1:] if at == [0] else part[:, :-1]
+    return part[:, keep]

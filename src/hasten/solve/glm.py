@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from hasten.solve.accuracy import centred
+from hasten.solve.accuracy import centred, host
 from hasten.solve.kernel import Array, Floats
 from hasten.solve.linear import Factor
-from hasten.solve.problems import BadData
-from hasten.solve.source import Source, open_source
+from hasten.solve.problems import BadData, no_target
+from hasten.solve.source import Source, first_block, open_source
 
 HALVINGS = 30
 
@@ -82,16 +82,21 @@ def newton(
     source = open_source(X, y, sample_weight, target=target)
     if not source.again:
         raise BadData("several passes are needed", "a generator can be read once", "a path, a loader, or a list")
-    first = next(iter(source.blocks()), None)
-    if first is None or first.y is None or first.y.shape[1] != 1:
-        raise BadData("one target is needed", "no rows, no y, or several targets", "y: (rows,)")
+    first = host(first_block(source))
+    if first.y is None:
+        raise no_target()
+    if first.y.shape[1] != 1:
+        raise BadData("one target is needed", f"{first.y.shape[1]} were given", "y: (rows,)")
     p = first.x.shape[1]
     shift = np.asarray(first.x, dtype=np.float64).mean(axis=0) if fit_intercept else np.zeros(p)
     point, best, step = np.zeros(p + fit_intercept), np.inf, np.zeros(p + fit_intercept)
     halved, decrement, passes = 0, np.inf, 0
     while passes < max_passes:
-        loss, gradient, hessian = _pass(source, family, point, shift, alpha, fit_intercept)
+        with np.errstate(over="ignore", invalid="ignore"):  # a loss that is no number is looked at below
+            loss, gradient, hessian = _pass(source, family, point, shift, alpha, fit_intercept)
         passes += 1
+        if not np.isfinite(loss) and best == np.inf:  # at coefficients of 0: not for too long a step
+            _refuse(source)
         if not loss <= best + 1e-12 * abs(best) and halved < HALVINGS:  # too far: half the way back
             step, halved = step / 2, halved + 1
             point = point - step
@@ -106,6 +111,13 @@ def newton(
     intercept = float(point[p] - shift @ coef) if fit_intercept else 0.0
     done = decrement <= tol * max(abs(best), 1e-300)
     return Glm(coef, intercept, float(best), passes, decrement, done, "hasten, Newton over the stream")
+
+
+def _refuse(source: Source) -> None:
+    """Raises: BadData: naming what is no number in X."""
+    for block in source.blocks():
+        host(block).raise_where(block.names, block.targets)
+    raise BadData("the loss is infinite", "numbers too large to be added up", "other units for these columns")
 
 
 def _pass(

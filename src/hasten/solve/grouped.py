@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hasten.solve.kernel import Floats
-from hasten.solve.linear import Normal, ridge
+from hasten.solve.linear import Normal, check_moments, ridge
 from hasten.solve.moments import Moments
 from hasten.solve.path import as_alphas
 
@@ -41,7 +41,7 @@ def solve_groups(m: Moments, alpha: float = 1.0, toward: float = 0.0, fit_interc
             Analysis Using Regression and Multilevel Models, 2007, p. 252-259), with a known ratio of variances.
     """
     as_alphas([alpha, toward])
-    p, parts = m.p, m.parts
+    p, (labels, parts) = check_moments(m).p, m.by_group
     common = ridge(m, alpha, fit_intercept=fit_intercept)
     mean, scatter = parts.mean, parts.scatter
     if not fit_intercept:
@@ -61,7 +61,7 @@ def solve_groups(m: Moments, alpha: float = 1.0, toward: float = 0.0, fit_interc
         )
     coef = _batched(scatter[:, :p, :p], prior + alpha * np.eye(p), right)
     intercept = mean[:, p:] - np.einsum("gp,gpq->gq", mean[:, :p], coef)
-    return GroupFit(m.labels, coef, intercept if fit_intercept else np.zeros_like(intercept),
+    return GroupFit(labels, coef, intercept if fit_intercept else np.zeros_like(intercept),
                     (common.coef, common.intercept))  # fmt: skip
 
 

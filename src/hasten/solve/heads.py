@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,8 +83,12 @@ def head(
     import torch
 
     start = time.perf_counter()
-    name, module = _layer(model, loader, layer)
-    x, y = features if features is not None else _features(model, loader, module)
+    batches = iter(loader)
+    first = [_pair(batch) for batch in itertools.islice(batches, 0 if layer else 1)]  # a generator gives it once
+    name, module = _layer(model, first, layer)
+    if features is None:
+        features = _features(model, itertools.chain(first, map(_pair, batches)), module)
+    x, y = features
     forward = time.perf_counter() - start
     start = time.perf_counter()
     coded, labels = _coded(y, classes or module.out_features)
@@ -106,6 +111,21 @@ def head(
             module.bias.copy_(torch.as_tensor(bias * temperature).to(module.bias))
     seconds = (forward, time.perf_counter() - start)
     return Head(name, path.alpha, score, loss, temperature, len(x), x.shape[1], seconds, (x, y))
+
+
+def _pair(batch: Any) -> Any:
+    """A batch of (input, target, …).
+
+    Raises:
+        BadData: it is none.
+    """
+    if isinstance(batch, Mapping) or not isinstance(batch, tuple | list) or len(batch) < 2:
+        raise BadData(
+            f"a batch is a {type(batch).__name__}, not a pair of input and target",
+            "a data set of dictionaries, or one without targets",
+            '((batch["x"], batch["y"]) for batch in loader)',
+        )
+    return batch
 
 
 def _layer(model: Any, loader: Any, wanted: str | None) -> tuple[str, Any]:
@@ -167,6 +187,7 @@ def _forward(model: Any, inputs: Any) -> None:
 
 def _coded(y: Array, classes: int) -> tuple[Floats, Array | None]:
     """(rows, outputs) targets as numbers, and labels where they are classes."""
+    y = y.astype(np.int64) if y.dtype.kind == "b" else y
     if y.dtype.kind == "f":
         return y.reshape(len(y), -1).astype(np.float64), None
     if y.ndim != 1 or y.min() < 0 or y.max() >= classes:

@@ -54,12 +54,19 @@ class Stats:
         weight: (cells,) sums of weights.
         mean: (cells, columns).
         scatter: (cells, columns, columns) sums of weighted products of deviations from the cell's mean.
+        rest: (cells, columns) what rounding took from the means: at an offset of 1e8 that is 1e-8, which would cost
+            the scatter of merged cells, a sum over differences of means, half of its digits.
     """
 
     rows: Floats
     weight: Floats
     mean: Floats
     scatter: Floats
+    rest: Any = None
+
+    def __post_init__(self) -> None:
+        if self.rest is None:
+            self.rest = np.zeros_like(self.mean)
 
     @classmethod
     def zeros(cls, cells: int, columns: int) -> Stats:
@@ -73,12 +80,17 @@ class Stats:
             return self
         out = Stats.zeros(cells, columns)
         out.rows[:k], out.weight[:k] = self.rows, self.weight
-        out.mean[:k, :d], out.scatter[:k, :d, :d] = self.mean, self.scatter
+        out.mean[:k, :d], out.scatter[:k, :d, :d], out.rest[:k, :d] = self.mean, self.scatter, self.rest
         return out
+
+    def some(self, cells: Any) -> Stats:
+        """Some of the cells."""
+        return Stats(self.rows[cells], self.weight[cells], self.mean[cells], self.scatter[cells], self.rest[cells])
 
     def taken(self, order: Array) -> Stats:
         """The same with its columns in another order."""
-        return Stats(self.rows, self.weight, self.mean[:, order], self.scatter[:, order][:, :, order])
+        scatter = self.scatter[:, order][:, :, order]
+        return Stats(self.rows, self.weight, self.mean[:, order], scatter, self.rest[:, order])
 
     def pooled(self) -> Stats:
         """All cells as one.
@@ -88,10 +100,20 @@ class Stats:
         if len(self.weight) == 1:
             return self
         weight = self.weight.sum()
-        mean = (self.weight @ self.mean) / weight if weight > 0 else self.mean[0]
-        away = (self.mean - mean) * np.sqrt(np.maximum(self.weight, 0.0))[:, None]
+        first = self.mean[int(np.argmax(self.weight))]
+        off = (self.mean - first) + self.rest
+        middle = (self.weight @ off) / weight if weight > 0 else off[0]
+        mean, rest = two_sum(first, middle)
+        away = (off - middle) * np.sqrt(np.maximum(self.weight, 0.0))[:, None]
         scatter = self.scatter.sum(axis=0) + away.T @ away
-        return Stats(self.rows.sum(keepdims=True), np.array([weight]), mean[None], scatter[None])
+        return Stats(self.rows.sum(keepdims=True), np.array([weight]), mean[None], scatter[None], rest[None])
+
+
+def two_sum(a: Floats, b: Floats) -> tuple[Floats, Floats]:
+    """The rounded sum, and what rounding took from it (Knuth, The Art of Computer Programming 2, 4.2.2)."""
+    total = a + b
+    part = total - a
+    return total, (a - (total - part)) + (b - part)
 
 
 def merge(a: Stats, b: Stats, sign: float = 1.0) -> Stats:
@@ -104,15 +126,15 @@ def merge(a: Stats, b: Stats, sign: float = 1.0) -> Stats:
     if sign < 0:  # what remains after the last row is removed is rounding, not data
         weight = np.where(weight > 1e-12 * np.maximum(a.weight, 1e-300), weight, 0.0)
     safe = np.where(weight > 0, weight, 1.0)
-    away = b.mean - a.mean
-    mean = a.mean + away * (sign * b.weight / safe)[:, None]
+    away = (b.mean - a.mean) + (b.rest - a.rest)
+    mean, rest = two_sum(a.mean, a.rest + away * (sign * b.weight / safe)[:, None])
     factor = sign * a.weight * b.weight / safe
     scatter = a.scatter + sign * b.scatter
     for k in np.flatnonzero(factor):
         scatter[k] += (factor[k] * away[k])[:, None] * away[k]
     empty = weight <= 0
-    mean[empty], scatter[empty] = 0.0, 0.0
-    return Stats(a.rows + sign * b.rows, weight, mean, scatter)
+    mean[empty], scatter[empty], rest[empty] = 0.0, 0.0, 0.0
+    return Stats(a.rows + sign * b.rows, weight, mean, scatter, rest)
 
 
 class Sums:
@@ -156,13 +178,13 @@ class Sums:
         shift = np.zeros((k, d))
         shift[:, : self.dense] = np.where(np.isnan(self.shift), 0.0, self.shift)
         off = sums.mean / np.where(sums.weight > 0, sums.weight, 1.0)[:, None]
-        mean = np.where(sums.weight[:, None] > 0, shift + off, 0.0)
+        mean, rest = (np.where(sums.weight[:, None] > 0, part, 0.0) for part in two_sum(shift, off))
         scatter = np.triu(sums.scatter)
         scatter += np.swapaxes(np.triu(sums.scatter, 1), 1, 2)
         scatter -= sums.mean[:, :, None] * off[:, None, :]
         diagonal = np.arange(d)
         scatter[:, diagonal, diagonal] = np.maximum(scatter[:, diagonal, diagonal], 0.0)
-        return Stats(sums.rows.copy(), sums.weight.copy(), mean, scatter)
+        return Stats(sums.rows.copy(), sums.weight.copy(), mean, scatter, rest)
 
     def add(
         self, x: Array, y: Array | None, weight: Array | None = None, cell: int = 0, sparse: Any = None,

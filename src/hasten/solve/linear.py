@@ -10,7 +10,7 @@ import numpy as np
 
 from hasten.solve.kernel import Array, Floats, Stats
 from hasten.solve.moments import Moments
-from hasten.solve.problems import BadData
+from hasten.solve.problems import BadData, no_rows, no_target
 
 EPS = float(np.finfo(np.float64).eps)
 
@@ -44,10 +44,10 @@ class Normal:
             BadData: there are no rows, or no targets.
         """
         if stats.weight[0] <= 0:
-            raise BadData("there are no rows", "an empty file or selection, or all weights are 0", "one row at least")
+            raise no_rows()
         mean, scatter = stats.mean[0], stats.scatter[0]
         if p == len(mean):
-            raise BadData("there is no target", "y was not given", "Moments(X, y), or target=")
+            raise no_target()
         if not intercept:
             scatter = scatter + stats.weight[0] * np.outer(mean, mean)
             mean = np.zeros_like(mean)
@@ -59,14 +59,10 @@ class Normal:
     @classmethod
     def from_moments(cls, m: Moments, intercept: bool = True, cell: Hashable = None) -> Normal:
         """From all of ``m``, or from one of its cells."""
+        check_moments(m)
         if cell is None:
             return cls.of(m.total, m.p, intercept)
-        k = m.cells[cell]
-        parts = m.parts
-        one = slice(k, k + 1)
-        return cls.of(
-            Stats(parts.rows[one], parts.weight[one], parts.mean[one], parts.scatter[one]), m.p, intercept
-        )  # fmt: skip
+        return cls.of(m.parts.some([m.cells[cell]]), m.p, intercept)
 
     def intercept_of(self, coef: Floats) -> Floats:
         """(q,) for coefficients (p, q)."""
@@ -81,6 +77,17 @@ class Normal:
         inner = np.diagonal(self.yy) - 2 * np.sum(coef * self.xy, axis=0) + np.sum(coef * (self.xx @ coef), axis=0)
         found: Floats = np.maximum(inner, 0.0)
         return found
+
+
+def check_moments(m: Any) -> Moments:
+    """Raises: BadData: these are rows, not moments."""
+    if isinstance(m, Moments):
+        return m
+    raise BadData(
+        f"a {type(m).__name__} is no Moments",
+        "rows where their moments are wanted",
+        "Moments(X, y) first, as in solve.ridge(solve.Moments(X, y), alpha); or solve.lstsq(X, y, alpha=alpha)",
+    )
 
 
 @dataclass(frozen=True)
@@ -257,7 +264,7 @@ def whitening(m: Moments, regularise: float = 0.0) -> tuple[Floats, Any]:
     Args:
         regularise: added to every eigenvalue of the covariance.
     """
-    p = m.p
+    p = check_moments(m).p
     values, vectors = np.linalg.eigh(m.covariance[:p, :p])
     kept = values > EPS * p * max(values[-1], 1e-300)
     root = np.where(kept, 1 / np.sqrt(np.where(kept, values + regularise, 1.0)), 0.0)

@@ -11,12 +11,12 @@ from typing import Any, Self
 import numpy as np
 
 from hasten.solve import device, storage
-from hasten.solve.combine import combined, duplicate, shortened
-from hasten.solve.dealing import imputed_fills, labels_of, means_of, parts_of, refilled
+from hasten.solve.combine import combined, duplicate, other_columns, shortened
+from hasten.solve.dealing import along, as_labels, check_labels, imputed_fills, labels_of, means_of, parts_of, refilled
 from hasten.solve.encode import Encoder
 from hasten.solve.kernel import Floats, Stats, Sums, merge, piece_rows
 from hasten.solve.problems import BadData
-from hasten.solve.source import Block, Source, open_source
+from hasten.solve.source import Block, open_source
 
 
 class Moments:
@@ -27,12 +27,12 @@ class Moments:
 
     Args:
         X: what to begin with; whatever ``update`` takes. None begins empty.
-        y: (rows,) or (rows, targets).
-        sample_weight: (rows,) non-negative.
+        y, sample_weight, target: as ``update`` takes them.
         folds: keep the moments of so many folds apart. Rows of arrays and tables are dealt in contiguous parts, as by
             scikit-learn's ``KFold``; rows of streams by row number modulo ``folds``. An array (rows,) of fold numbers
             deals them as it says.
-        groups: (rows,) labels; the moments of every group are kept apart.
+        groups: (rows,) labels; the moments of every group are kept apart. With folds, those of every fold of every
+            group: ``kfold`` then takes groups together, ``solve_groups`` and ``discriminant`` folds.
         missing: "error", or "mean": NaN in X is replaced by the mean of the column's other values, and a column that
             marks where is added. Texts in tables are turned into one column a category either way.
         precision: "float64", or "float32" for products in float32 (added up in float64).
@@ -45,17 +45,10 @@ class Moments:
     """
 
     def __init__(
-        self,
-        X: Any = None,
-        y: Any = None,
-        *,
-        sample_weight: Any = None,
-        folds: int | Any = None,
-        groups: Any = None,
-        missing: str = "error",
-        precision: str = "float64",
+        self, X: Any = None, y: Any = None, *, sample_weight: Any = None, target: str | Sequence[str] | None = None,
+        folds: int | Any = None, groups: Any = None, missing: str = "error", precision: str = "float64",
         shard: str | None = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         if missing not in ("error", "mean") or precision not in ("float64", "float32"):
             raise BadData(
                 f"missing={missing!r}, precision={precision!r}",
@@ -68,6 +61,7 @@ class Moments:
         self.target_names: list[str] = []
         self.fill: Floats = np.zeros(0)
         self.cells: dict[Hashable, int] = {}
+        self.crossed = False  # whether cells are (fold, group)
         self.shards: frozenset[str] = frozenset()
         self._base: Stats | None = None
         self._sums: Sums | None = None
@@ -75,28 +69,24 @@ class Moments:
         self._rows_seen = 0
         if X is not None:
             fold = None if isinstance(folds, int | np.integer) else folds
-            self.update(X, y, sample_weight, fold=fold, groups=groups, shard=shard)
+            self.update(X, y, sample_weight, target=target, fold=fold, groups=groups, shard=shard)
 
     # -- adding --------------------------------------------------------------------------------------------------------
 
     def update(
-        self,
-        X: Any,
-        y: Any = None,
-        sample_weight: Any = None,
-        *,
-        fold: Any = None,
-        groups: Any = None,
-        shard: str | None = None,
-    ) -> Self:
+        self, X: Any, y: Any = None, sample_weight: Any = None, *, target: str | Sequence[str] | None = None,
+        fold: Any = None, groups: Any = None, shard: str | None = None,
+    ) -> Self:  # fmt: skip
         """Add rows, in place.
 
         Args:
-            X: (rows, features) as NumPy array, memory map, torch tensor on any device, pandas, polars or Arrow table;
-                or an iterable of batches ``(X, y)`` or ``(X, y, weight)``, as a ``DataLoader`` is; or a path (see
-                ``scan``), or a ``Source``.
-            y: (rows,) or (rows, targets); None for none.
+            X: (rows, features) as NumPy array, memory map, torch tensor on any device, SciPy sparse matrix, pandas,
+                polars or Arrow table; or an iterable of batches ``(X, y)`` or ``(X, y, weight)``, as a ``DataLoader``
+                is; or a path (see ``scan``), or a ``Source``.
+            y: (rows,) or (rows, targets), also beside a file or batches without targets; the name of a column of a
+                table or file; None for none.
             sample_weight: (rows,) non-negative.
+            target: names of the columns to predict, in a table or file.
             fold: (rows,) fold numbers.
             groups: (rows,) labels.
             shard: a name for these rows.
@@ -105,13 +95,15 @@ class Moments:
             BadData: shapes or columns do not fit, a value is NaN or infinite, the shard was added before. The moments
                 are as they were, except for batches of a stream that were added before the bad one.
         """
-        source = X if isinstance(X, Source) else open_source(X, y, sample_weight)
+        source = open_source(X, y, sample_weight, target=target)
         if shard is not None and shard in self.shards:
             raise duplicate({shard})
-        before = self._state() if source.rows is not None else None
+        fold, groups = as_labels(fold, "folds", source), as_labels(groups, "groups", source)
+        before, seen = self._state() if source.rows is not None else None, self._rows_seen
         try:
             for block in source.blocks():
                 self._add_block(block, fold, groups, source.rows)
+            check_labels(self._rows_seen - seen, fold, groups)
         except BaseException:
             if before is not None:
                 self.__dict__.update(before)
@@ -138,7 +130,10 @@ class Moments:
         self._view = None
         labels = labels_of(block, fold, groups, rows, self.folds, self._rows_seen)
         self._rows_seen += len(block.x)
-        if labels is None:
+        if self.cells and self.crossed != (len(labels) > 1):
+            raise BadData("rows with folds and groups, and rows without", "folds= or groups= once only", "both or none")
+        self.crossed = len(labels) > 1
+        if not labels:
             self._add_rows(block, 0)
             return
         for label, pick in parts_of(labels):
@@ -199,14 +194,9 @@ class Moments:
             self.fill = np.zeros(len(block.names))
             return
         here = (block.names, block.category_names, block.targets)
-        if here != (self.encoder.numeric, self.encoder.categorical, self.target_names):
-            raise BadData(
-                f"these rows have the columns {shortened([*block.names, *block.category_names])} and the targets "
-                f"{shortened(block.targets)}; earlier ones had "
-                f"{shortened([*self.encoder.numeric, *self.encoder.categorical])} and {shortened(self.target_names)}",
-                "a shard of another table, or columns in another order",
-                "select the same columns in the same order from every shard",
-            )
+        before = (self.encoder.numeric, self.encoder.categorical, self.target_names)
+        if here != before:
+            raise other_columns(here, before)
 
     def _cell(self, label: Hashable) -> int:
         return self.cells.setdefault(label, len(self.cells))
@@ -230,6 +220,10 @@ class Moments:
         out.shards = self.shards | other.shards
         return out
 
+    def __radd__(self, other: object) -> Moments:
+        """For ``sum``, which begins with 0."""
+        return self + Moments() if other == 0 and isinstance(other, int) else NotImplemented
+
     def __sub__(self, other: Moments) -> Moments:
         """The moments without rows that were added before: a customer, a shard, what has left a window.
 
@@ -239,7 +233,7 @@ class Moments:
             return NotImplemented
         if not other.shards <= self.shards:
             raise BadData(
-                f"the shards {shortened(sorted(other.shards - self.shards))} were never added",
+                f"the shards {shortened(sorted(other.shards - self.shards, key=str))} were never added",
                 "they were removed before, or belong to other moments",
                 "remove only what was added",
             )
@@ -258,6 +252,8 @@ class Moments:
         if not 0 <= factor <= 1:
             raise BadData(f"decay({factor})", "forgetting needs a factor between 0 and 1", "decay(0.99)")
         base = self._merged()
+        if factor == 0:
+            base = Stats.zeros(*base.mean.shape)
         base.weight *= factor
         base.scatter *= factor
         self._base, self._sums, self._view = base, None, None
@@ -319,8 +315,18 @@ class Moments:
 
     @property
     def labels(self) -> list[Hashable]:
-        """What the cells of ``parts`` stand for: fold numbers, labels of groups, or 0."""
+        """What the cells of ``parts`` stand for: fold numbers, labels of groups, (fold, group), or 0."""
         return list(self.cells)
+
+    @property
+    def by_fold(self) -> tuple[list[Hashable], Stats]:
+        """Labels and moments of the folds, groups taken together."""
+        return along(self.parts, self.labels, 0) if self.crossed else (self.labels, self.parts)
+
+    @property
+    def by_group(self) -> tuple[list[Hashable], Stats]:
+        """Labels and moments of the groups, folds taken together."""
+        return along(self.parts, self.labels, 1) if self.crossed else (self.labels, self.parts)
 
     @property
     def parts(self) -> Stats:
@@ -358,7 +364,7 @@ class Moments:
     def _like(self, other: Moments) -> Moments:
         """Empty moments of the columns, cells and settings of ``other``."""
         out = Moments(missing=other.missing, precision=other.precision)
-        out.folds = other.folds
+        out.folds, out.crossed = other.folds, other.crossed
         out.encoder = Encoder(other.encoder.numeric, other.encoder.categorical, list(other.encoder.columns))
         out.target_names, out.fill, out.cells = list(other.target_names), other.fill.copy(), dict(other.cells)
         return out

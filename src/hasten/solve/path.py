@@ -7,17 +7,17 @@ and intercept: e_i / (1 - h_i).
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from hasten.solve.accuracy import centred
-from hasten.solve.kernel import Array, Floats, Stats
-from hasten.solve.linear import EPS, Normal
+from hasten.solve.kernel import Floats, Stats
+from hasten.solve.linear import EPS, Normal, check_moments
 from hasten.solve.moments import Moments
-from hasten.solve.problems import BadData
+from hasten.solve.problems import BadData, no_rows
 from hasten.solve.source import Source
 
 
@@ -78,7 +78,10 @@ def as_alphas(alphas: Any) -> Floats:
     Raises:
         BadData: one is negative or no number, or there is none.
     """
-    found = np.atleast_1d(np.asarray(alphas, dtype=np.float64)).ravel()
+    try:
+        found = np.atleast_1d(np.asarray(alphas, dtype=np.float64)).ravel()
+    except (TypeError, ValueError):
+        found = np.array([np.nan])
     if not len(found) or not (np.isfinite(found).all() and (found >= 0).all()):
         raise BadData(f"alphas={alphas!r}", "a negative or missing number, or none", "numpy.logspace(-3, 3, 13)")
     return found
@@ -98,16 +101,18 @@ def kfold(m: Moments, alphas: Any, *, fit_intercept: bool = True, scale: bool = 
     Raises:
         BadData: fewer than two folds.
     """
-    grid, parts = as_alphas(alphas), m.parts
+    grid, parts = as_alphas(alphas), check_moments(m).by_fold[1]
     folds = np.flatnonzero(parts.weight > 0)
     if len(folds) < 2:
+        if m.n == 0:
+            raise no_rows()
         raise BadData(f"there are {len(folds)} folds", "moments without folds", "Moments(X, y, folds=5)")
     spread = np.sqrt(np.diagonal(m.covariance)[: m.p]) if scale else None
     mse = np.empty((len(folds), len(grid), m.q))
     r2 = np.empty_like(mse)
     for i, k in enumerate(folds):
-        train = Normal.of(_cells(parts, folds[folds != k]).pooled(), m.p, fit_intercept)
-        test = _cells(parts, [int(k)])
+        train = Normal.of(parts.some(folds[folds != k]).pooled(), m.p, fit_intercept)
+        test = parts.some([int(k)])
         mse[i] = validation_error(Spectrum(train, spread), test, m.p, grid)
         variance = np.diagonal(test.scatter[0])[m.p :] / test.weight[0]
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -151,6 +156,8 @@ def leave_one_out(
     """
     grid = as_alphas(alphas)
     normal = Normal.from_moments(m, fit_intercept)
+    if not isinstance(source, Source):
+        raise BadData("leave-one-out needs rows and targets", "X without y", "solve.open_source(X, y)")
     spread = np.sqrt(np.diagonal(m.covariance)[: m.p]) if scale else None
     spectrum = Spectrum(normal, spread)
     inverse, coef = spectrum.shrunk(grid), spectrum.rotated(grid)
@@ -176,11 +183,6 @@ def leave_one_out(
     return Path(grid, mse, r2, float(grid[int(np.argmin(errors))]), "leave-one-out"), spectrum
 
 
-def _cells(stats: Stats, which: Sequence[int] | Array) -> Stats:
-    at = np.asarray(which)
-    return Stats(stats.rows[at], stats.weight[at], stats.mean[at], stats.scatter[at])
-
-
 def cell(m: Moments, label: Hashable) -> Stats:
     """Moments of one cell."""
-    return _cells(m.parts, [m.cells[label]])
+    return m.parts.some([m.cells[label]])

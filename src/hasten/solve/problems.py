@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from hasten.core.errors import UsageError
+from hasten.core.errors import HastenError, UsageError
 
 
 class BadData(UsageError, ValueError):
@@ -14,6 +14,40 @@ class BadData(UsageError, ValueError):
 
 class MissingExtra(UsageError, ImportError):
     """A package of the extra ``solve`` is not installed."""
+
+
+class CannotWrite(HastenError, OSError):
+    """A file cannot be written; ``errno`` says why.
+
+    Args:
+        path: of the file. error: what the system said.
+    """
+
+    def __init__(self, path: str, error: OSError) -> None:
+        super().__init__(
+            f"cannot write {path}: {error.strerror or error}",
+            "the disk is full or read-only, or the folder is another user's",
+            "a path on another disk or in another folder",
+        )
+        self.errno, self.strerror, self.filename = error.errno, error.strerror, path
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return CannotWrite, (self.filename, OSError(self.errno, self.strerror))
+
+
+def no_rows() -> BadData:
+    """The error where nothing is left to learn from."""
+    return BadData(
+        "there are no rows", "an empty file, loader or selection, or all weights are 0", "data of one row at least"
+    )
+
+
+def no_target() -> BadData:
+    """The error where only X was given."""
+    return BadData("there is no target", "y was not given", 'y=…; y="column" for a file or a table')
 
 
 def need(module: str, what: str) -> Any:

@@ -8,16 +8,17 @@ import numpy as np
 from sklearn.base import RegressorMixin
 
 from hasten.solve import path
-from hasten.solve.accuracy import climb
+from hasten.solve.accuracy import climb, host
 from hasten.solve.estimator import Streaming, as_numpy, is_stream
 from hasten.solve.grouped import solve_groups
-from hasten.solve.kernel import Array, Floats
+from hasten.solve.kernel import FAR, Array, Floats
 from hasten.solve.linear import EPS, Fit, ridge
 from hasten.solve.moments import Moments
-from hasten.solve.problems import BadData
+from hasten.solve.problems import BadData, no_rows, no_target
 from hasten.solve.sliding import Window
 from hasten.solve.source import Source
 
+INTERCEPT = 1e-3  # penalty of a window's column of ones, in rows: it keeps the inverse finite, and is taken out again
 STREAM_FOLDS = 5  # of a stream that can be read once, where leave-one-out has no second pass
 
 
@@ -143,7 +144,7 @@ class SlidingRidge(Linear):
     Args:
         window: rows.
         alpha: penalty, positive.
-        fit_intercept: by a column of ones, penalised by a ten thousandth of alpha so that the inverse stays finite.
+        fit_intercept: not penalised.
         drift_bound: relative drift past which the model is solved anew.
 
     Attributes:
@@ -158,44 +159,65 @@ class SlidingRidge(Linear):
         self.fit_intercept = fit_intercept
         self.drift_bound = drift_bound
 
-    def fit(self, X: Any, y: Any) -> Self:
-        """Begin anew with these rows; of more than ``window``, the last ones."""
+    def fit(self, X: Any, y: Any = None) -> Self:
+        """Begin anew with these rows; of more than ``window``, the last ones. X as ``StreamingRidge.fit``."""
         self.window_: Window | None = None
         return self.partial_fit(X, y)
 
-    def partial_fit(self, X: Any, y: Any) -> Self:
+    def partial_fit(self, X: Any, y: Any = None) -> Self:
         """Add rows; the oldest ones leave."""
         first = getattr(self, "window_", None) is None
-        source = self._rows(X, y, reset=first, needs_y=True)
+        source = self._rows(X, y, reset=first, needs_y=not is_stream(X))
         for block in source.blocks():
-            if first:
+            if block.y is None:
+                raise no_target()
+            block = host(block)
+            if getattr(self, "window_", None) is None:
                 self._begin(block.x, block.y)
-                first = False
             assert self.window_ is not None
             x, y = self._shifted(block.x), block.y - self.y_shift_
             if len(x) == 1:
                 self.window_.slide(x[0], y[0])
             else:
                 self.window_.extend(x, y)
+            self._centre(len(x))
         self._publish()
         return self
 
     def _begin(self, x: Array, y: Array) -> None:
         p, q = x.shape[1], y.shape[1]
         on = self.fit_intercept
-        self.x_shift_ = x[:1024].mean(axis=0, dtype=np.float64) if on else np.zeros(p)
-        self.y_shift_ = y[:1024].mean(axis=0, dtype=np.float64) if on else np.zeros(q)
-        penalty = np.append(np.full(p, self.alpha), [self.alpha * 1e-4] * on)
+        last = slice(-min(self.window, 1024), None)
+        self.x_shift_ = x[last].mean(axis=0, dtype=np.float64) if on else np.zeros(p)
+        self.y_shift_ = y[last].mean(axis=0, dtype=np.float64) if on else np.zeros(q)
+        penalty = np.append(np.full(p, self.alpha), [INTERCEPT] * on)
         self.window_ = Window(p + on, q, self.window, penalty, bound=self.drift_bound)
+        self.uncentred_ = 0
+
+    def _centre(self, rows: int) -> None:
+        """Once a window: where the level has wandered far from the shift, which costs digits, shift anew."""
+        window = self.window_
+        assert window is not None
+        self.uncentred_ += rows
+        if not self.fit_intercept or self.uncentred_ < self.window:
+            return
+        self.uncentred_ = 0
+        mean, spread = window.held.mean(axis=0), window.held.std(axis=0)
+        p = len(self.x_shift_)
+        mean[p] = 0.0  # the column of ones
+        if (np.abs(mean) > np.sqrt(FAR) * spread).any():
+            window.move(mean)
+            self.x_shift_, self.y_shift_ = self.x_shift_ + mean[:p], self.y_shift_ + mean[p + 1 :]
 
     def _shifted(self, x: Array) -> Floats:
         x = x - self.x_shift_
         return np.column_stack([x, np.ones(len(x))]) if self.fit_intercept else x
 
     def _publish(self) -> None:
-        assert self.window_ is not None
-        coef = self.window_.coef
+        if self.window_ is None:
+            raise no_rows()
         p = len(self.x_shift_)
+        coef = self.window_.coef_without(p) if self.fit_intercept else self.window_.coef
         constant = coef[p] if self.fit_intercept else np.zeros(coef.shape[1])
         self._linear(coef[:p].copy(), self.y_shift_ + constant - self.x_shift_ @ coef[:p])
 
@@ -218,9 +240,9 @@ class GroupRidge(Linear):
         self.toward = toward
         self.fit_intercept = fit_intercept
 
-    def fit(self, X: Any, y: Any, groups: Any = None, sample_weight: Any = None) -> Self:
-        """Args: groups: (rows,) labels; None for one group."""
-        source = self._rows(X, y, sample_weight, needs_y=True)
+    def fit(self, X: Any, y: Any = None, groups: Any = None, sample_weight: Any = None) -> Self:
+        """Args: groups: (rows,) labels; None for one group. X as ``StreamingRidge.fit``."""
+        source = self._rows(X, y, sample_weight, needs_y=not is_stream(X))
         labels = None if groups is None else np.asarray(as_numpy(groups))
         self.moments_ = Moments().update(source, groups=labels)
         found = solve_groups(self.moments_, self.alpha, self.toward, self.fit_intercept)

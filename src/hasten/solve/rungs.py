@@ -56,12 +56,39 @@ class Rung:
 
 
 @dataclass(frozen=True)
+class Labelled:
+    """A classifier that was fitted on numbers of classes, predicting the labels these stand for.
+
+    Attributes:
+        model: the classifier. classes_: (classes,) labels.
+    """
+
+    model: Any
+    classes_: Array
+
+    def predict(self, X: Any) -> Array:
+        """(rows,) labels."""
+        found: Array = self.classes_[np.asarray(self.model.predict(X)).astype(np.int64)]
+        return found
+
+    def predict_proba(self, X: Any) -> Floats:
+        """(rows, classes), as the model has them."""
+        found: Floats = self.model.predict_proba(X)
+        return found
+
+    def score(self, X: Any, y: Any) -> float:
+        """Share of rows whose label is predicted."""
+        return float(np.mean(self.predict(X) == np.asarray(y)))
+
+
+@dataclass(frozen=True)
 class Ladder:
     """The rungs; ``str()`` of it is a table with a plot.
 
     Attributes:
-        rungs: in order. best: name of the highest rung that paid. model: it, fitted on all rows; None where the budget
-            did not allow that. metric: "R²" or "accuracy". budget, seconds: allowed, and taken in all.
+        rungs: in order. best: name of the highest rung that paid. model: it, fitted on all rows, predicting y's own
+            labels; None where the budget did not allow that. metric: "R²" or "accuracy". budget, seconds: allowed, and
+            taken in all.
     """
 
     rungs: tuple[Rung, ...]
@@ -104,7 +131,7 @@ def ladder(
         BadData: NaN, too few rows, or an unknown task.
     """
     start = time.monotonic()
-    X, y, task, metric, folds = _prepared(X, y, task, cv, random_state)
+    X, y, task, classes, folds = _prepared(X, y, task, cv, random_state)
     deadline = start + budget
     found: list[Rung] = []
     scores: dict[str, Floats] = {}
@@ -125,10 +152,19 @@ def ladder(
             model = worker.run(dict(rungs)[best], "fit")["model"] if best else None
         except (OutOfTime, BadData):
             model = None
+    if model is not None and classes is not None:
+        model = model if _are_numbers(classes) else Labelled(model, classes)
+    metric = "R²" if classes is None else "accuracy"
     return Ladder(tuple(found), best, model, metric, budget, time.monotonic() - start)
 
 
-def _prepared(X: Any, y: Any, task: str, cv: int, seed: int) -> tuple[Array, Array, str, str, Any]:
+def _are_numbers(classes: Array) -> bool:
+    """Whether labels are the numbers 0, 1, … of their classes."""
+    return classes.dtype.kind != "b" and np.array_equal(classes, np.arange(len(classes)))
+
+
+def _prepared(X: Any, y: Any, task: str, cv: int, seed: int) -> tuple[Array, Array, str, Array | None, Any]:
+    """X, y (numbers of classes for texts), the task, the classes' labels, the folds."""
     selection = need("sklearn.model_selection", "the ladder")
     X = np.ascontiguousarray(np.asarray(X.detach().cpu() if hasattr(X, "detach") else X))
     y = np.asarray(y.detach().cpu() if hasattr(y, "detach") else y)
@@ -145,10 +181,10 @@ def _prepared(X: Any, y: Any, task: str, cv: int, seed: int) -> tuple[Array, Arr
     if task not in ("regression", "classification"):
         raise BadData(f"task={task!r}", "a typing error", "regression, classification or auto")
     if task == "classification":
-        y = np.unique(y, return_inverse=True)[1]
+        classes, y = np.unique(y, return_inverse=True)
         folds = selection.StratifiedKFold(cv, shuffle=True, random_state=seed).split(X, y)
-        return X, y, task, "accuracy", list(folds)
-    return X, y, task, "R²", list(selection.KFold(cv, shuffle=True, random_state=seed).split(X))
+        return X, y, task, classes, list(folds)
+    return X, y, task, None, list(selection.KFold(cv, shuffle=True, random_state=seed).split(X))
 
 
 def _rungs(task: str, network: Any, seed: int) -> list[tuple[str, Any]]:

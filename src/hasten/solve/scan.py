@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import math
 import os
+import signal
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import numpy as np
+
 from hasten.solve import storage
 from hasten.solve.ahead import blocks_ahead
+from hasten.solve.arrays import targets_of
+from hasten.solve.files import fingerprint
 from hasten.solve.problems import BadData
 from hasten.solve.source import Source, open_source
 
@@ -26,6 +34,7 @@ def scan(
     target: str | Sequence[str] | None = None,
     *,
     y: Any = None,
+    sample_weight: Any = None,
     features: Sequence[str] | None = None,
     folds: int = 0,
     missing: str = "mean",
@@ -39,23 +48,36 @@ def scan(
     Args:
         path: ``.parquet``, ``.csv`` (also compressed), or ``.npy`` (rows, columns).
         target: name of the column to predict, or several; a number in a ``.npy``, whose last column it is by default.
-        y: targets beside a ``.npy``: an array, or the path of another ``.npy``.
+        y: targets beside the file: an array, or the path of another ``.npy``.
+        sample_weight: (rows,) beside the file.
         features: columns to predict from; None for all others.
         folds: as in ``Moments``.
         missing: as in ``Moments``.
-        checkpoint: where the state is written every ``every`` seconds. A pass that was killed goes on from there, with
-            the same bits as if it had not been, on a machine of the same kind; when the pass is done the file is
-            removed.
+        checkpoint: where the state is written every ``every`` seconds, and at Ctrl-C. A pass that was killed goes on
+            from there, with the same bits as if it had not been, on a machine of the same kind; when the pass is done
+            the file is removed.
         progress: show a bar on stderr.
 
     Raises:
         BadData: as ``Moments.update``; or the checkpoint belongs to another file or other settings.
     """
-    source = open_source(path, y, target=target, features=features)
+    source = open_source(path, y, sample_weight, target=target, features=features)
+    if checkpoint is not None:
+        source.fingerprint += _beside(y) + _beside(sample_weight)
     return scan_source(
         kind, source, folds=folds, missing=missing, precision=precision, checkpoint=checkpoint, every=every,
         progress=progress,
     )  # fmt: skip
+
+
+def _beside(given: Any) -> str:
+    """A fingerprint of what lies beside a file: another one does not go on from the checkpoint."""
+    if given is None or isinstance(given, str):
+        return "" if given is None else f" {given}"
+    if isinstance(given, os.PathLike):
+        return f" {fingerprint(Path(given))}"
+    values: Any = np.ascontiguousarray(targets_of(given))
+    return f" {hashlib.blake2b(values, digest_size=16).hexdigest()}"
 
 
 def scan_source(
@@ -70,8 +92,10 @@ def scan_source(
     """
     out = kind(folds=folds or None, missing=missing, precision=precision)
     first = 0
-    if checkpoint is not None and Path(checkpoint).exists():
-        out, first = _resume(kind, checkpoint, source, out)
+    if checkpoint is not None:
+        storage.sweep(Path(checkpoint))
+        if Path(checkpoint).exists():
+            out, first = _resume(kind, checkpoint, source, out)
     _run(out, source, first, checkpoint, every, progress, budget)
     if checkpoint is not None:
         Path(checkpoint).unlink(missing_ok=True)
@@ -83,21 +107,53 @@ def _run(
     budget: float,
 ) -> None:  # fmt: skip
     saved = start = time.monotonic()
-    with Bar(source, first, progress) as bar:
+    with Bar(source, first, progress) as bar, _interrupts(checkpoint is not None) as interrupts:
         for block in blocks_ahead(source, first, out):
             out._add_block(block, None, None, source.rows)
             done = block.start + len(block.x)
             bar.at(done)
-            if time.monotonic() - start > budget:
-                raise BadData(
-                    f"{done} of {source.rows or 'unknown'} rows were read when the budget of {budget:g} s was spent",
-                    "a large file, or a busy machine",
-                    "a larger --budget; with --checkpoint FILE the next run goes on from here",
-                )
-            if checkpoint is not None and time.monotonic() - saved >= every:
+            spent = time.monotonic() - start > budget
+            stopped = spent or bool(interrupts)
+            if checkpoint is not None and (stopped or time.monotonic() - saved >= every):
                 out.save(checkpoint, fingerprint=source.fingerprint, next_row=str(done))
                 saved = time.monotonic()
+            if interrupts:
+                raise KeyboardInterrupt(f"{done} rows are kept in {os.fspath(checkpoint or '')}: run it again to go on")
+            if spent:
+                raise _over(done, source.rows, budget, checkpoint)
     out._release()
+
+
+def _over(done: int, rows: int | None, budget: float, checkpoint: str | os.PathLike[str] | None) -> BadData:
+    kept = "--checkpoint FILE, which keeps what was read for the next run"
+    if checkpoint is not None:
+        kept = f"the same again: what was read is kept in {os.fspath(checkpoint)}, and the next run goes on from there"
+    return BadData(
+        f"{done}{f' of {rows}' if rows else ''} rows were read when the budget of {budget:g} s was spent",
+        "a large file, or a busy machine",
+        f"a larger --budget, or {kept}",
+    )
+
+
+@contextlib.contextmanager
+def _interrupts(wanted: bool) -> Iterator[list[int]]:
+    """The Ctrl-C so far: the first one waits for the rows that are being added, so that the state can be kept; a second
+    one does not wait. Outside the main thread, and where Ctrl-C means something else already, all is as it was."""
+    got: list[int] = []
+    here = threading.current_thread() is threading.main_thread()
+    if not (wanted and here and signal.getsignal(signal.SIGINT) is signal.default_int_handler):
+        yield got
+        return
+
+    def note(number: int, _: object) -> None:
+        got.append(number)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield got
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _resume(kind: type[M], checkpoint: str | os.PathLike[str], source: Source, fresh: M) -> tuple[M, int]:

@@ -96,7 +96,7 @@ class StreamingPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Streaming)
     In memory, call scikit-learn's ``PCA``: it is as fast, and its SVD resolves variances below 1e-16 of the largest.
 
     Args:
-        n_components: how many; None for all that carry variance.
+        n_components: how many; None for all that carry variance; below 1 the share of it to explain.
         whiten: scale the scores to unit variance.
         precision: "float64", or "float32" for products in float32 (about twice as fast; variances to about 1e-6).
 
@@ -105,7 +105,7 @@ class StreamingPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Streaming)
         n_samples_seen_: as scikit-learn's ``IncrementalPCA``. moments_: of the data.
     """
 
-    def __init__(self, n_components: int | None = None, *, whiten: bool = False, precision: str = "float64") -> None:
+    def __init__(self, n_components: float | None = None, *, whiten: bool = False, precision: str = "float64") -> None:
         self.n_components = n_components
         self.whiten = whiten
         self.precision = precision

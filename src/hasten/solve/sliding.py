@@ -1,23 +1,26 @@
 """Models that follow a stream: add a row, drop the oldest, always exact, with the drift of rounding measured.
 
 The inverse of the normal matrix is changed by the new row and the row that leaves together (a rank-2 change: Woodbury
-1950), the window itself is kept, and every so often the inverse is probed against it; past a bound it is solved anew.
-Recursive least squares: Haykin, Adaptive Filter Theory, 4th ed. 2002, p. 436-459.
+1950), the window itself is kept, and every so often inverse and coefficients are probed against it; past a bound they
+are solved anew. They also are when a row leaves whose rounding would stay: what is taken away again leaves behind its
+own size times the unit of rounding.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
 from hasten.solve.kernel import Array, Floats
-from hasten.solve.linear import Factor
+from hasten.solve.linear import EPS, Factor
 from hasten.solve.problems import BadData, need
 
 INFINITY = float("inf")
-BATCH_BYTES = 1 << 20  # inverses changed at a time stay in the second-level cache
-GROWTH = 1000.0  # by which an antisymmetric error may grow before an inverse is made symmetric again
+TINY = 1e-300
+LARGEST = 1e150  # what can be squared
+FADED = 1e-14  # of the largest target that counts as usual is left after a window's rows
 
 
 class Window:
@@ -31,6 +34,8 @@ class Window:
         alpha: ridge penalty, or (features,) penalties; positive: they keep the inverse finite while the window fills.
         check: slides between two measurements of the drift.
         bound: relative drift past which the model is solved anew from the window.
+
+    Rows that hold NaN or infinity are refused by ``BadData``, and the window is as it was.
     """
 
     def __init__(
@@ -47,6 +52,9 @@ class Window:
         self.rows = np.zeros((size, features + targets))
         self.filled = self.at = self.slides = self.healed = 0
         self.drift = 0.0
+        self._left = self._usual = 0.0  # rounding that rows left behind since the last measurement; size of targets
+        self._most = max(bound, 1e4 * EPS)  # of what is usual; less is left behind by any row
+        self._fade = min(FADED ** (1 / size), 0.9)
         self._inverse = np.asfortranarray(np.diag(1 / penalty))
         self._coef = np.zeros((features, targets))
         self._pair = np.zeros((features, 2), order="F")
@@ -66,6 +74,20 @@ class Window:
         """(p, q) of the rows in the window."""
         return self._coef
 
+    def coef_without(self, column: int) -> Floats:
+        """(p, q) as if the one ``column`` were not penalised: exact, by Sherman and Morrison's formula."""
+        penalty, turned = self.penalty[column], self._inverse[:, column]
+        found: Floats = self._coef + np.outer(turned, penalty * self._coef[column] / (1 - penalty * turned[column]))
+        return found
+
+    @property
+    def held(self) -> Floats:
+        """(filled, p + q) the rows in the window."""
+        first = (self.at - self.filled) % self.size
+        if self.filled in (0, self.size) or first < self.at:
+            return self.rows[first : self.at] if self.filled < self.size else self.rows
+        return self.rows[(first + np.arange(self.filled)) % self.size]
+
     def slide(self, x: Array, y: Any) -> None:
         """Add a row; the oldest one leaves when the window is full.
 
@@ -73,21 +95,44 @@ class Window:
             x: (features,). y: a number, or (targets,).
         """
         at, p = self.at, self.p
-        row, pair = self.rows[at], self._pair
-        pair[:, 0] = x
+        row, pair, both = self.rows[at], self._pair, self._targets
+        if len(x) != p:
+            raise _shape(np.shape(x), p)
+        pair[:, 0], both[0] = x, y
         if self.filled == self.size:
-            pair[:, 1] = row[:p]
-            both = self._targets
-            both[0], both[1] = y, row[p:]
+            pair[:, 1], both[1] = row[:p], row[p:]
             self._change(pair, both)
         else:
-            self._add(pair[:, :1], np.reshape(y, (1, -1)))
+            self._add(pair[:, :1], both[:1])
             self.filled += 1
-        row[:p], row[p:] = x, y
+        row[:p], row[p:] = pair[:, 0], both[0]
         self.at = at + 1 if at + 1 < self.size else 0
         self.slides += 1
-        if self.slides % self.check == 0:
+        if self.slides % self.check == 0 or self._left > self._most * self._usual:
             self.measure()
+
+    def add(self, x: Array, y: Any) -> None:
+        """Add a row (features,) or a block (block, features): as ``slide`` or ``extend``."""
+        self.slide(x, y) if np.ndim(x) == 1 else self.extend(x, y)
+
+    def drop(self, rows: int = 1) -> None:
+        """Take the oldest rows away; others can take their place later.
+
+        Raises:
+            BadData: there are not so many.
+        """
+        if not 0 <= rows <= self.filled:
+            raise BadData(f"{rows} rows cannot leave a window of {self.filled}", "they have left", "window.filled")
+        if rows == 0:
+            return
+        first = (self.at - self.filled) % self.size
+        old = self.rows[(first + np.arange(rows)) % self.size]
+        self.filled -= rows
+        if rows > self.p:  # cheaper solved anew
+            self._solve()
+        elif not self._add(old[:, : self.p].T, old[:, self.p :], -1.0):
+            self._heal()
+        self._count(rows)
 
     def _change(self, pair: Floats, y: Floats) -> None:
         """P -= (P U) (C⁻¹ + U'P U)⁻¹ (P U)' with U = [new, old], C = diag(1, -1)."""
@@ -96,24 +141,59 @@ class Window:
         g = gemm(1.0, pair, k, trans_a=1).tolist()
         a, b, d = 1.0 + g[0][0], g[0][1], g[1][1] - 1.0
         det = a * d - b * b
-        if not -INFINITY < det < 0:
-            raise BadData("a row holds NaN, or the window lost all its digits", "bad input", "rows of finite numbers")
+        error = y - pair.T @ self._coef
+        new, old = _sizes(error)
+        if not (-INFINITY < a < INFINITY and new < LARGEST):
+            raise not_finite()
+        if not -INFINITY < det < 0:  # the row that leaves was so large that no digit of the others is left
+            self.rows[self.at, : self.p], self.rows[self.at, self.p :] = pair[:, 0], y[0]
+            self._heal()
+            return
         core = self._core
         core[0, 0], core[1, 1] = d / det, a / det
         core[0, 1] = core[1, 0] = -b / det
         turned = gemm(1.0, k, core)
         self._inverse = gemm(-1.0, turned, k, 1.0, self._inverse, 0, 1, 1)
-        self._coef += turned @ (y - pair.T @ self._coef)
+        self._coef += turned @ error
+        self._remember(old, abs(float(y[0, 0])) if self.q == 1 else math.sqrt(square(y[0])))
 
-    def _add(self, rows: Floats, y: Floats, sign: float = 1.0) -> None:
-        """Add (or drop) a block: rows (features, block), y (block, targets)."""
-        k = self._inverse @ rows
-        middle = np.eye(rows.shape[1]) * sign + rows.T @ k
-        turned = np.linalg.solve(middle, k.T).T
-        if not np.isfinite(turned).all():
-            raise BadData("a row holds NaN or infinity", "missing values in the stream", "skip or fill such rows")
+    def _add(self, rows: Floats, y: Floats, sign: float = 1.0) -> bool:
+        """Add (or drop) a block: rows (features, block), y (block, targets).
+
+        Returns:
+            False where no digit would be left; nothing was changed.
+        """
+        with np.errstate(over="ignore", invalid="ignore"):
+            k = self._inverse @ rows
+            middle = np.eye(rows.shape[1]) * sign + rows.T @ k
+            error = y - rows.T @ self._coef
+        size = math.sqrt(square(error))
+        if not (size < LARGEST and math.isfinite(float(middle.sum()))):
+            raise not_finite()
+        try:
+            np.linalg.cholesky(sign * middle)
+            turned = np.linalg.solve(middle, k.T).T
+        except np.linalg.LinAlgError:
+            return False
         self._inverse = np.asfortranarray(self._inverse - turned @ k.T)
-        self._coef = self._coef + turned @ (y - rows.T @ self._coef)
+        self._coef = self._coef + turned @ error
+        if sign < 0:
+            self._remember(size, self._usual)
+        else:
+            self._remember(0.0, math.sqrt(square(y)), self._fade ** len(y))
+        return True
+
+    def _remember(self, left: float, usual: float, fade: float = 0.0) -> None:
+        """How large was what left, and what is usual of those that came."""
+        if EPS * left > self._left:
+            self._left = EPS * left
+        faded = (fade or self._fade) * self._usual
+        self._usual = usual if usual > faded else faded
+
+    def _count(self, rows: int) -> None:
+        before, self.slides = self.slides, self.slides + rows
+        if before // self.check != self.slides // self.check or self._left > self._most * self._usual:
+            self.measure()
 
     def extend(self, x: Array, y: Array) -> None:
         """Add a block of rows, oldest first; as many of the oldest leave as do not fit.
@@ -122,19 +202,22 @@ class Window:
             x: (block, features). y: (block,) or (block, targets).
         """
         x = np.asarray(x, dtype=np.float64)
-        y = np.asarray(y, dtype=np.float64).reshape(len(x), -1)
+        if x.ndim != 2 or x.shape[1] != self.p:
+            raise _shape(x.shape, self.p)
+        y = np.asarray(y, dtype=np.float64).reshape(len(x), self.q)
+        if not (math.isfinite(square(x)) and math.isfinite(square(y))):
+            raise not_finite()
         if len(x) >= self.size or len(x) > self.p:
             self._refill(x, y)
             return
-        leaving = (self.at + np.arange(len(x)))[max(self.size - self.filled, 0) :] % self.size
+        leaving = (self.at + np.arange(len(x)))[self.size - self.filled :] % self.size
         old = self.rows[leaving].copy()
         self._add(x.T, y)
-        if len(old):
-            self._add(old[:, : self.p].T, old[:, self.p :], -1.0)
+        kept = not len(old) or self._add(old[:, : self.p].T, old[:, self.p :], -1.0)
         self._store(x, y)
-        before, self.slides = self.slides, self.slides + len(x)
-        if before // self.check != self.slides // self.check:
-            self.measure()
+        if not kept:
+            self._heal()
+        self._count(len(x))
 
     def _store(self, x: Array, y: Array) -> None:
         where = (self.at + np.arange(len(x))) % self.size
@@ -149,123 +232,56 @@ class Window:
         self._solve()
 
     def measure(self) -> float:
-        """The relative drift of the inverse, by a probe through the window; past ``bound`` all is solved anew."""
-        x = self.rows[: self.filled, : self.p] if self.filled < self.size else self.rows[:, : self.p]
+        """The relative drift of inverse and coefficients against the window; past ``bound`` all is solved anew.
+
+        The inverse is probed by one vector; of the coefficients it is the Newton step that is left to the minimum.
+        """
+        x, y = self.held[:, : self.p], self.held[:, self.p :]
         image = x.T @ (x @ self._probe) + self.penalty * self._probe
-        self.drift = float(np.linalg.norm(self._inverse @ image - self._probe) / np.linalg.norm(self._probe))
+        inverse = float(np.linalg.norm(self._inverse @ image - self._probe) / np.linalg.norm(self._probe))
+        step = self._inverse @ (x.T @ (y - x @ self._coef) - self.penalty[:, None] * self._coef)
+        self.drift = max(inverse, float(np.linalg.norm(step)) / max(float(np.linalg.norm(self._coef)), TINY))
+        self._left = 0.0
         if not self.drift <= self.bound:
-            self.healed += 1
-            self._solve()
+            self._heal()
         return self.drift
 
+    def _heal(self) -> None:
+        self.healed += 1
+        self._solve()
+
+    def move(self, by: Array) -> None:
+        """Subtract ``by`` (features + targets,) from all rows in the window, and solve anew."""
+        self.rows -= by
+        self._solve()
+
     def _solve(self) -> None:
-        rows = self.rows[: self.filled]
+        rows = self.held
         x, y = rows[:, : self.p], rows[:, self.p :]
         factor = Factor(x.T @ x + np.diag(self.penalty))
         self._inverse = np.asfortranarray(factor.inverse())
         self._coef = factor.solve(x.T @ y)
+        self._left = 0.0
 
 
-class Recursive:
-    """Many models that forget exponentially, stepped together: one row each a step.
-
-    Minimises ``sum of forgetting^age * error² + forgetting^steps * alpha * |coef|²`` for every model.
-
-    Args:
-        models, features: how many, and of how many columns.
-        forgetting: weight of a row after one step more, at most 1.
-        alpha: initial ridge penalty, positive.
-        check: steps between two measurements of the drift; the statistics are kept only if ``heal``.
-        heal: keep sums of products, too (twice the memory), to measure drift and to solve anew past ``bound``.
-        bound: relative drift past which all models are solved anew.
-    """
-
-    def __init__(
-        self, models: int, features: int, *, forgetting: float = 1.0, alpha: float = 1.0, check: int = 1000,
-        heal: bool = False, bound: float = 1e-8,
-    ) -> None:  # fmt: skip
-        if not 0 < forgetting <= 1 or not alpha > 0:
-            raise BadData(f"forgetting={forgetting}, alpha={alpha}", "out of range", "forgetting=0.99, alpha=1.0")
-        self.forgetting, self.check, self.bound = forgetting, check, bound
-        self.steps = self.healed = 0
-        self.drift = 0.0
-        self._inverse: Any = np.tile(np.eye(features) / alpha, (models, 1, 1))
-        self.coef: Any = np.zeros((models, features))
-        turn = np.log(GROWTH) / -np.log(forgetting) if forgetting < 1 else np.inf
-        self._evened = 0 if np.isinf(turn) else int(np.ceil(models / max(turn, 1.0)))
-        self._sums = np.tile(np.eye(features) * alpha, (models, 1, 1)) if heal else None
-        self._right = np.zeros((models, features))
-        self._batch = max(1, BATCH_BYTES // (8 * features * features))
-
-    def step(self, x: Array, y: Array) -> Floats:
-        """One row for every model.
-
-        Args:
-            x: (models, features). y: (models,).
-
-        Returns:
-            (models,) what each model predicted before it saw its row.
-        """
-        x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
-        predicted: Floats = np.einsum("mp,mp->m", x, self.coef)
-        for i in range(0, len(x), self._batch):  # in pieces that stay in cache
-            part = slice(i, i + self._batch)
-            self._part(part, x[part], y[part] - predicted[part])
-        self._even()
-        if self._sums is not None:
-            _add_outer(self._sums, x.copy(), self.forgetting, 1.0)  # torch warns of memory that must not be written
-            self._right = self._right * self.forgetting + x * y[:, None]
-        self.steps += 1
-        if self._sums is not None and self.steps % self.check == 0:
-            self.measure()
-        return predicted
-
-    def _part(self, part: slice, x: Array, error: Array) -> None:
-        """P = (P - k k' / bottom) / forgetting with k = P x, for some of the models."""
-        inverse = self._inverse[part]
-        k = np.matmul(inverse, x[:, :, None])[:, :, 0]
-        bottom = self.forgetting + np.einsum("mp,mp->m", x, k)
-        self.coef[part] += k * (error / bottom)[:, None]
-        k /= np.sqrt(self.forgetting * bottom)[:, None]  # both factors alike, so that P stays symmetric to the bit
-        _add_outer(inverse, k, 1 / self.forgetting, -1.0)
-
-    def _even(self) -> None:
-        """Take the mean of some inverses with their transposes; all of them in turns.
-
-        ``P x`` sees an antisymmetric error, but ``k k'`` never takes it away, and every step divides it by
-        ``forgetting``: from rounding alone it passes 1 after 3700 steps at 0.99. None arises where BLAS rounds both
-        triangles alike; here it cannot grow where one does not, or where healing left one.
-        """
-        if self._evened:
-            at = (self.steps * self._evened + np.arange(self._evened)) % len(self._inverse)
-            inverse = self._inverse[at]
-            self._inverse[at] = 0.5 * (inverse + np.swapaxes(inverse, 1, 2))
-
-    def measure(self) -> float:
-        """The largest relative drift of a model's inverse; past ``bound`` all models are solved anew.
-
-        Raises:
-            BadData: sums were not kept.
-        """
-        if self._sums is None:
-            raise BadData("drift cannot be measured", "heal=False keeps no sums", "Recursive(…, heal=True)")
-        probe = np.random.default_rng(0).standard_normal(self.coef.shape[1])
-        back = np.matmul(self._inverse, np.matmul(self._sums, probe)[:, :, None])[:, :, 0]
-        self.drift = float(np.max(np.linalg.norm(back - probe, axis=1)) / np.linalg.norm(probe))
-        if not self.drift <= self.bound:
-            self.healed += 1
-            self._inverse = np.linalg.inv(self._sums)
-            self.coef = np.linalg.solve(self._sums, self._right[:, :, None])[:, :, 0]
-        return self.drift
+def square(x: Floats) -> float:
+    """Sum of squares: finite where all numbers are, and can be squared."""
+    flat = x.ravel()
+    with np.errstate(over="ignore", invalid="ignore"):
+        return float(flat @ flat)
 
 
-def _add_outer(matrices: Floats, x: Floats, beta: float, alpha: float) -> None:
-    """``matrices = beta * matrices + alpha * x x'`` in place and in one pass: NumPy needs three.
+def _sizes(errors: Floats) -> tuple[float, float]:
+    """Lengths of the errors (2, targets) of the row that comes and the one that leaves."""
+    if errors.shape[1] == 1:
+        (new,), (old,) = errors.tolist()
+        return abs(new), abs(old)
+    return math.sqrt(square(errors[0])), math.sqrt(square(errors[1]))
 
-    Args:
-        matrices: (models, p, p). x: (models, p).
-    """
-    import torch
 
-    rows = torch.from_numpy(x)
-    torch.from_numpy(matrices).baddbmm_(rows[:, :, None], rows[:, None, :], beta=beta, alpha=alpha)
+def not_finite(change: str = "skip or fill such rows") -> BadData:
+    return BadData("a row holds NaN, infinity or a number too large to be squared", "gaps in the stream", change)
+
+
+def _shape(shape: tuple[int, ...], features: int) -> BadData:
+    return BadData(f"X has the shape {shape} for {features} features", "another X", f"({features},), or a block of it")

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from hasten.solve.kernel import Array
-from hasten.solve.problems import BadData, need
+from hasten.solve.arrays import is_sparse, is_table, matrix, target_names, targets_of, weights_of, wrong_shape
+from hasten.solve.kernel import Array, piece_rows
+from hasten.solve.problems import BadData, need, no_rows
 from hasten.solve.products import Ready
 
 TABLE_ROWS = 8192  # rows of a table that are made dense at a time
@@ -27,7 +28,8 @@ class Block:
         weight: (rows,) or None.
         names, targets: names of the columns.
         categories: one (rows,) array of texts a categorical column; ``category_names`` names them.
-        start: number of the first row in its source.
+        start: number of the first row in its source. numbers: (rows,) of all of them from there, where they are no
+            neighbours.
         ready: the rows as the kernel wants them, where they were shifted ahead.
     """
 
@@ -39,6 +41,7 @@ class Block:
     categories: tuple[Array, ...] = ()
     category_names: list[str] = field(default_factory=list)
     start: int = 0
+    numbers: Array | None = None
     ready: Ready | None = None
 
     def taken(self, rows: Any) -> Block:
@@ -49,7 +52,8 @@ class Block:
             y=None if self.y is None else self.y[rows],
             weight=None if self.weight is None else self.weight[rows],
             categories=tuple(c[rows] for c in self.categories),
-            start=self.start + (rows.start if isinstance(rows, slice) else 0),
+            start=self.start + (rows.start or 0 if isinstance(rows, slice) and self.numbers is None else 0),
+            numbers=self.numbers[rows] if self.numbers is not None else None if isinstance(rows, slice) else rows,
             ready=replace(self.ready, rows=self.ready.rows[rows]) if self.ready and isinstance(rows, slice) else None,
         )
 
@@ -71,9 +75,12 @@ class Block:
                 continue
             row, column = bad[0]
             kind = "NaN" if np.isnan(values[row, column]) else "infinity"
-            cure = 'missing="mean" (or an imputer), or drop the row' if what == "X" else "drop rows without a target"
+            cure = "drop rows without a target"
+            if what == "X":
+                cure = 'drop or fill such rows (sklearn.impute.SimpleImputer); in a pass: Moments(…, missing="mean")'
+            number = self.start + (row if self.numbers is None else self.numbers[row])
             raise BadData(
-                f"Input {what} contains {kind}: row {self.start + row}, column {columns[column]!r}",
+                f"Input {what} contains {kind}: row {number}, column {columns[column]!r}",
                 "missing values, or a division by zero or log of 0 when the column was made",
                 cure if kind == "NaN" else f"replace infinities, as by numpy.nan_to_num(X[:, {column}])",
             )
@@ -105,16 +112,11 @@ class ArraySource(Source):
     def __init__(
         self, x: Any, y: Any, weight: Any, names: Sequence[str] | None = None, targets: Sequence[str] | None = None
     ) -> None:
-        self.x, self.y, self.weight = _matrix(x, "X"), _targets(y), _weights(weight)
+        self.x, self.y, self.weight = matrix(x, "X"), targets_of(y), weights_of(weight)
         self.rows = len(self.x)
-        for what, other in (("y", self.y), ("sample_weight", self.weight)):
-            if other is not None and len(other) != self.rows:
-                raise BadData(
-                    f"X has {self.rows} rows, {what} has {len(other)}", "rows of different tables", "one each a row"
-                )
-        q = 0 if self.y is None else self.y.shape[1]
+        check_lengths(self.rows, self.y, self.weight)
         self.names = list(names) if names is not None else [f"x{j}" for j in range(self.x.shape[1])]
-        self.targets = list(targets) if targets is not None else ["y"] if q == 1 else [f"y{j}" for j in range(q)]
+        self.targets = list(targets) if targets is not None else target_names(self.y)
 
     def blocks(self, first: int = 0) -> Iterator[Block]:
         whole = Block(self.x, self.y, self.weight, self.names, self.targets)
@@ -138,11 +140,9 @@ class TableSource(Source):
         classes: Sequence[str] = (),
     ) -> None:  # fmt: skip
         nw = need("narwhals", "reading a table")
-        self.frame = nw.from_native(frame, eager_only=True)
-        columns = [str(c) for c in self.frame.columns]
-        missing = [c for c in [*target, *(features or [])] if c not in columns]
-        if missing:
-            raise no_column(missing[0], columns)
+        self.frame = nw.from_native(with_texts_as_names(frame), eager_only=True)
+        columns = list(self.frame.columns)
+        check_names(columns, target, features or [])
         chosen = list(features) if features else [c for c in columns if c not in target]
         self.numeric, self.texts = split_columns(nw, self.frame, chosen)
         self.target = list(target)
@@ -154,7 +154,10 @@ class TableSource(Source):
         if self.target and not classes:
             texts = split_columns(nw, self.frame, self.target)[1]
             if texts:
-                raise BadData(f"the target {texts[0]!r} holds texts", "classes", "--task classification, or numbers")
+                raise BadData(
+                    f"the target {texts[0]!r} holds texts", "classes, where numbers are wanted",
+                    "--task classification; in Python StreamingLogistic, or a column of numbers",
+                )  # fmt: skip
 
     def blocks(self, first: int = 0) -> Iterator[Block]:
         assert self.rows is not None
@@ -182,29 +185,22 @@ class TableSource(Source):
         return np.where(np.array(codes)[:, None] < 0, np.nan, np.eye(len(place))[codes])
 
 
-class BatchSource(Source):
-    """Batches of an iterable: ``(X, y)``, ``(X, y, weight)`` or ``X`` alone; a ``DataLoader``, a generator."""
+class SparseSource(Source):
+    """Rows of a SciPy sparse matrix, made dense block by block."""
 
-    def __init__(self, batches: Any) -> None:
-        self.batches = batches
-        self.again = iter(batches) is not batches
-        self._begun = False
+    def __init__(self, x: Any, y: Any, weight: Any) -> None:
+        self.x, self.y, self.weight = x.tocsr(), targets_of(y), weights_of(weight)
+        self.rows = int(x.shape[0])
+        check_lengths(self.rows, self.y, self.weight)
+        self.names, self.targets = [f"x{j}" for j in range(x.shape[1])], target_names(self.y)
 
     def blocks(self, first: int = 0) -> Iterator[Block]:
-        if self._begun and not self.again:
-            raise BadData(
-                "this iterator was read once and cannot be read again",
-                "a generator was given where more than one pass is needed",
-                "give an object whose __iter__ starts anew (a DataLoader, a list of batches), or save it to a file",
-            )
-        self._begun = True
-        start = 0
-        for batch in self.batches:
-            x, y, weight = (*batch, None, None)[:3] if isinstance(batch, tuple | list) else (batch, None, None)
-            for block in open_source(x, y, weight).blocks():
-                if start >= first:
-                    yield replace(block, start=start)
-                start += len(block.x)
+        assert self.rows is not None
+        step = piece_rows(len(self.names))
+        for start in range(first, self.rows, step):
+            here = slice(start, start + step)
+            y, weight = (None if v is None else v[here] for v in (self.y, self.weight))
+            yield Block(matrix(self.x[here].toarray(), "X"), y, weight, self.names, self.targets, start=start)
 
 
 def open_source(
@@ -214,32 +210,83 @@ def open_source(
 
     Args:
         X: see ``Moments.update``.
-        y, weight: beside X.
+        y, weight: beside X, one a row; rows of files and streams are counted as they pass. A text as y is ``target``
+            (the path of a file if it ends with .npy).
         target, features: names of columns of a table or file.
 
     Raises:
         BadData: X is of no kind that is known, or the shapes do not fit.
     """
-    named = [target] if isinstance(target, str) else list(target or [])
-    if isinstance(X, Source):
-        return X
+    from hasten.solve.streams import BatchSource, beside, is_batches
+
+    named, y = _names_of_targets(target, y)
     if isinstance(X, str | os.PathLike):
         from hasten.solve.files import open_file
 
         return open_file(X, named, features, y, weight)
-    if _is_table(X):
+    if type(X).__name__ == "LazyFrame":
+        X = X.collect()
+    if is_table(X):
         return TableSource(X, y, weight, named, features)
-    if hasattr(X, "__array__") or isinstance(X, list) or hasattr(X, "__array_interface__"):
-        if isinstance(X, list) and X and isinstance(X[0], tuple):
-            return BatchSource(X)
-        return ArraySource(X, y, weight)
-    if hasattr(X, "__iter__"):
-        return BatchSource(X)
-    raise BadData(
-        f"rows cannot be read from a {type(X).__name__}",
-        "something else than data was given",
-        "an array, a tensor, a table, a path, or an iterable of (X, y)",
-    )
+    if _is_rows(X) and is_batches(X):
+        return beside(BatchSource(X, named, features), y, weight)
+    if named or features:
+        raise BadData(
+            f"a {type(X).__name__} has no columns named {[*named, *(features or [])]}",
+            "names are for tables and files", "y=…, and the columns of X that are wanted",
+        )  # fmt: skip
+    if isinstance(X, Source):
+        return beside(X, y, weight)
+    return SparseSource(X, y, weight) if is_sparse(X) else ArraySource(X, y, weight)
+
+
+def _names_of_targets(target: Any, y: Any) -> tuple[list[str], Any]:
+    """Names of columns to predict, and targets that lie beside; one of both at most."""
+    named = [target] if isinstance(target, str) else list(target or [])
+    if isinstance(y, str) and not y.endswith(".npy") and named in ([], [y]):
+        return [y], None
+    if named and y is not None:
+        raise BadData("y and a target were both given", f"two names of one thing: y beside {named}", "one of them")
+    return named, y
+
+
+def _is_rows(X: Any) -> bool:
+    """Raises: BadData: X holds no rows."""
+    if isinstance(X, Mapping):
+        raise BadData("rows cannot be read from a dictionary", "a table kept as one", "pandas.DataFrame(X)")
+    if hasattr(X, "encoder") and hasattr(X, "scatter"):
+        raise BadData(
+            "these are moments, not rows",
+            "rows are read here; what is solved from moments alone has other names",
+            "solve.ridge(m, alpha), solve.summary(m), solve.kfold(m, alphas)",
+        )
+    kinds = ("__array__", "__array_interface__", "__iter__")
+    if not (isinstance(X, Source) or is_sparse(X) or any(hasattr(X, kind) for kind in kinds)):
+        raise BadData(
+            f"rows cannot be read from a {type(X).__name__}",
+            "something else than data was given",
+            "an array, a tensor, a table, a path, or an iterable of (X, y)",
+        )
+    return True
+
+
+def first_block(source: Source) -> Block:
+    """The first rows.
+
+    Raises:
+        BadData: there are none.
+    """
+    for block in source.blocks():
+        if len(block.x):
+            return block
+    raise no_rows()
+
+
+def check_lengths(rows: int, y: Any, weight: Any) -> None:
+    """Raises: BadData: y or weights are not one a row."""
+    for what, other in (("y", y), ("sample_weight", weight)):
+        if other is not None and len(other) != rows:
+            raise BadData(f"X has {rows} rows, {what} has {len(other)}", "rows of different tables", "one each a row")
 
 
 def _label(value: Any) -> str:
@@ -248,6 +295,42 @@ def _label(value: Any) -> str:
 
 
 # -- helpers -----------------------------------------------------------------------------------------------------------
+
+
+def with_texts_as_names(frame: Any) -> Any:
+    """The table with texts for the names of its columns, as narwhals wants them.
+
+    Raises:
+        BadData: it is no table, or a name occurs twice.
+    """
+    found = getattr(frame, "column_names", None)
+    found = getattr(frame, "columns", None) if found is None else found
+    if found is None:
+        raise wrong_shape("X", tuple(getattr(frame, "shape", (len(frame),))))
+    names = [str(name) for name in found]
+    twice = [name for name in dict.fromkeys(names) if names.count(name) > 1] if len(set(names)) < len(names) else []
+    if twice:
+        raise BadData(
+            f"{names.count(twice[0])} columns are called {twice[0]!r}", "a join, or a header written twice",
+            "another name for one of them",
+        )  # fmt: skip
+    if all(isinstance(name, str) for name in found):
+        return frame
+    frame = frame.copy(deep=False)
+    frame.columns = names
+    return frame
+
+
+def check_names(columns: Sequence[str], target: Sequence[str], features: Sequence[str]) -> None:
+    """Raises: BadData: a column is not there, or is to be predicted from itself."""
+    missing = [c for c in [*target, *features] if c not in columns]
+    if missing:
+        raise no_column(missing[0], columns)
+    both = [c for c in target if c in features]
+    if both:
+        raise BadData(
+            f"{both[0]!r} is to be predicted, and is among the features", "a list of all columns", "leave it out there"
+        )
 
 
 def no_column(name: str, columns: Sequence[str]) -> BadData:
@@ -295,80 +378,3 @@ def dense(frame: Any, names: Sequence[str]) -> Array:
         else:
             out[:, j] = array
     return np.ascontiguousarray(out)
-
-
-def _is_table(x: Any) -> bool:
-    return type(x).__module__.split(".")[0] in ("pandas", "polars", "pyarrow", "narwhals", "modin", "cudf")
-
-
-def _is_tensor(x: Any) -> bool:
-    return type(x).__module__.split(".")[0] == "torch" or hasattr(x, "detach")
-
-
-def _matrix(x: Any, what: str) -> Any:
-    """As (rows, columns) of float32 or float64, without a copy where that is possible."""
-    if _is_tensor(x):
-        x = x.detach()
-        if x.device.type != "cpu":
-            if x.ndim != 2:
-                raise _shape(what, tuple(x.shape))
-            return x
-        x = x.float().numpy() if x.dtype.itemsize < 4 and x.dtype.is_floating_point else x.numpy()
-    if type(x).__module__.startswith("scipy.sparse"):
-        raise BadData(
-            f"{what} is a sparse matrix; sparse data was passed, but dense data is required",
-            "a text or one-hot encoder made it",
-            f"{what}.toarray(), or let a table's text columns be encoded here",
-        )
-    try:
-        array = np.asarray(x)
-    except ValueError as error:
-        raise BadData(f"{what} is no table of numbers: {error}", "rows of different lengths", "equal rows") from None
-    if array.ndim != 2:
-        raise _shape(what, array.shape)
-    return _floats(array, what)
-
-
-def _floats(array: Array, what: str) -> Array:
-    if array.dtype in (np.float32, np.float64):
-        return array
-    if array.dtype.kind == "c":
-        raise BadData(f"Complex data not supported: {what} is {array.dtype}", "a Fourier transform", f"abs({what})")
-    try:
-        return array.astype(np.float32 if array.dtype == np.float16 else np.float64)
-    except (TypeError, ValueError) as error:
-        raise BadData(
-            f"{what} is {array.dtype} and cannot be taken for numbers: {error}",
-            "texts or mixed kinds in an array",
-            "a pandas or polars table, whose text columns are encoded here; or X.astype(float)",
-        ) from None
-
-
-def _targets(y: Any) -> Any:
-    if y is None:
-        return None
-    if _is_table(y):
-        y = y.to_numpy()
-    if _is_tensor(y) and y.device.type != "cpu":
-        return y.detach().reshape(len(y), -1)
-    array = y.detach().numpy() if _is_tensor(y) else np.asarray(y)
-    if array.ndim not in (1, 2):
-        raise _shape("y", array.shape)
-    return _floats(array[:, None] if array.ndim == 1 else array, "y")
-
-
-def _weights(weight: Any) -> Any:
-    if weight is None:
-        return None
-    if _is_tensor(weight) and weight.device.type != "cpu":
-        return weight.detach()
-    array = np.asarray(weight.detach() if _is_tensor(weight) else weight, dtype=np.float64)
-    if array.ndim != 1:
-        raise BadData(f"sample_weight has the shape {array.shape}", "a column instead of a vector", "(rows,)")
-    return array
-
-
-def _shape(what: str, shape: tuple[int, ...]) -> BadData:
-    wanted = "(rows, features)" if what == "X" else "(rows,) or (rows, targets)"
-    cure = f"{what}.reshape(-1, 1) for one feature, {what}.reshape(1, -1) for one row" if len(shape) == 1 else "a table"
-    return BadData(f"{what} has the shape {shape}, not {wanted}; Reshape your data", "a row or column too few", cure)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from hasten.solve.kernel import Floats
-from hasten.solve.linear import EPS, Factor
+from hasten.solve.linear import EPS, Factor, check_moments
 from hasten.solve.moments import Moments
 from hasten.solve.problems import BadData
 
@@ -32,8 +32,9 @@ class Components:
     left: float
 
 
-def components(m: Moments, k: int | None = None) -> Components:
-    """The exact principal components, from the eigenvectors of the covariance; all that carry variance for None.
+def components(m: Moments, k: float | None = None) -> Components:
+    """The exact principal components, from the eigenvectors of the covariance; all that carry variance for None, as
+    many as explain the share ``k`` of it for a number between 0 and 1.
 
     Variances below ``EPS`` of the largest one are rounding (a Gram matrix squares X's condition); sklearn's SVD in
     memory resolves them down to ``EPS²``. Source: Jolliffe, Principal Component Analysis, 2nd ed. 2002, p. 29-31.
@@ -41,11 +42,11 @@ def components(m: Moments, k: int | None = None) -> Components:
     Raises:
         BadData: k is larger than the number of columns, or there are fewer than two rows.
     """
-    p = m.p
-    if m.n < 2 or not (k is None or 0 < k <= p):
+    p = check_moments(m).p
+    if m.n < 2 or not (k is None or 0 < k <= p) or not (k is None or k < 1 or k == int(k)):
         raise BadData(
             f"{k} components of {p} columns and {m.n:.0f} rows; n_samples = 1 has no variance",
-            "too few rows", f"at least two rows, and n_components between 1 and {p}",
+            "too few rows", f"at least two rows, and n_components between 1 and {p}, or a share below 1",
         )  # fmt: skip
     covariance = m.covariance[:p, :p]
     values, vectors = np.linalg.eigh(covariance)
@@ -56,6 +57,8 @@ def components(m: Moments, k: int | None = None) -> Components:
     rows = rows * np.where(rows[np.arange(p), largest] < 0, -1.0, 1.0)[:, None]
     total = values.sum()
     ratio = values / total if total > 0 else np.zeros(p)
+    if not isinstance(k, int | np.integer):
+        k = int(k) if k >= 1 else min(int(np.searchsorted(np.cumsum(ratio), k, side="right")) + 1, p)
     return Components(m.mean[:p], rows[:k].copy(), values[:k], ratio[:k], float(values[k:].mean()) if k < p else 0.0)
 
 
@@ -89,7 +92,7 @@ def discriminant(m: Moments, shrinkage: float = 0.0, priors: Any = None) -> Disc
     Raises:
         BadData: fewer than two classes.
     """
-    parts, p = m.parts, m.p
+    (labels, parts), p = check_moments(m).by_group, m.p
     if len(parts.weight) < 2:
         raise BadData("fewer than two classes", "moments without groups", "Moments(X, groups=labels)")
     means = parts.mean[:, :p]
@@ -98,4 +101,4 @@ def discriminant(m: Moments, shrinkage: float = 0.0, priors: Any = None) -> Disc
     coef = Factor(covariance).solve(means.T)
     share = parts.weight / parts.weight.sum() if priors is None else np.asarray(priors, dtype=np.float64)
     intercept = -0.5 * np.sum(means.T * coef, axis=0) + np.log(np.maximum(share, EPS))
-    return Discriminant(m.labels, coef, intercept, means, covariance)
+    return Discriminant(labels, coef, intercept, means, covariance)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
-import tempfile
+import re
+import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -12,7 +14,7 @@ import numpy as np
 
 from hasten.solve.encode import Encoder
 from hasten.solve.kernel import Stats, Sums
-from hasten.solve.problems import BadData, need
+from hasten.solve.problems import BadData, CannotWrite, need
 
 if TYPE_CHECKING:
     from hasten.solve.moments import Moments
@@ -28,7 +30,7 @@ def save(moments: Moments, path: str | os.PathLike[str], notes: dict[str, str]) 
     numpy = need("safetensors.numpy", "saving moments")
     tensors: dict[str, Any] = {"fill": moments.fill}
     if moments._base is not None:
-        tensors |= {f"base.{name}": getattr(moments._base, name) for name in _STATS}
+        tensors |= {f"base.{name}": getattr(moments._base, name) for name in (*_STATS, "rest")}
     if moments._sums is not None:
         tensors |= {f"sums.{name}": getattr(moments._sums.sums, name) for name in _STATS}
         tensors["sums.shift"] = moments._sums.shift
@@ -41,7 +43,8 @@ def save(moments: Moments, path: str | os.PathLike[str], notes: dict[str, str]) 
         "columns": list(moments.encoder.columns),
         "targets": moments.target_names,
         "cells": [_plain(label) for label in moments.cells],
-        "shards": sorted(moments.shards),
+        "shards": [_plain(name) for name in sorted(moments.shards, key=str)],
+        "crossed": moments.crossed,
         "rows_seen": moments._rows_seen,
         "notes": notes,
     }
@@ -78,10 +81,12 @@ def _rebuilt(kind: type[M], header: dict[str, Any], tensors: dict[str, Any]) -> 
     out.folds, out.fill = header["folds"], tensors["fill"]
     out.encoder = Encoder(header["numeric"], header["categorical"], header["columns"])
     out.target_names = header["targets"]
-    out.cells = {label: i for i, label in enumerate(header["cells"])}
+    out.crossed = header.get("crossed", False)
+    out.cells = {tuple(label) if out.crossed else label: i for i, label in enumerate(header["cells"])}
     out.shards, out._rows_seen = frozenset(header["shards"]), header["rows_seen"]
     if "base.mean" in tensors:
         out._base = Stats(*(tensors[f"base.{name}"] for name in _STATS))
+        out._base.rest = tensors.get("base.rest", out._base.rest)  # older files have none
     if "sums.mean" in tensors:
         out._sums = Sums(len(header["numeric"]), len(header["targets"]), header["precision"])
         out._sums.sums = Stats(*(tensors[f"sums.{name}"] for name in _STATS))
@@ -93,23 +98,35 @@ def _plain(label: Any) -> Any:
     """A label as JSON can hold it."""
     if isinstance(label, str | int | float | bool):
         return label
+    if isinstance(label, tuple):  # of a fold and a group
+        return [_plain(part) for part in label]
     raise BadData(
-        f"the label {label!r} of a group is a {type(label).__name__}, which cannot be saved",
+        f"the label {label!r} of a group, fold or shard is a {type(label).__name__}, which cannot be saved",
         "labels that are neither text nor numbers",
-        "groups.astype(str)",
+        "groups.astype(str), shard=str(…)",
     )
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write to a temporary name beside ``path``, fsync, rename: never torn, even by kill -9."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    """Write to a temporary name beside ``path``, fsync, rename: never torn, even by kill -9.
+
+    Raises:
+        CannotWrite: the disk is full, or the folder may not be written.
+    """
     try:
-        with os.fdopen(handle, "wb") as file:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write(path, content)
+    except OSError as error:
+        raise CannotWrite(os.fspath(path), error) from None
+
+
+def _write(path: Path, content: bytes) -> None:
+    name = path.parent / f".{path.name}.{secrets.token_hex(4)}"
+    try:
+        with open(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb") as file:  # less the umask
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(name, 0o644)
         os.replace(name, path)
         folder = os.open(path.parent, os.O_RDONLY)
         try:
@@ -117,6 +134,13 @@ def write_bytes(path: Path, content: bytes) -> None:
         finally:
             os.close(folder)
     except BaseException:
-        if os.path.exists(name):
-            os.unlink(name)
+        name.unlink(missing_ok=True)
         raise
+
+
+def sweep(path: Path) -> None:
+    """Remove what saves of ``path`` that were killed have left beside it."""
+    left = re.compile(rf"\.{re.escape(path.name)}\.[a-z0-9_]{{8}}")
+    for file in path.parent.glob(f".{glob.escape(path.name)}.*"):
+        if left.fullmatch(file.name):
+            file.unlink(missing_ok=True)

@@ -9,7 +9,7 @@ import numpy as np
 
 from hasten.solve.kernel import Floats, shift_of
 from hasten.solve.linear import EPS
-from hasten.solve.problems import BadData
+from hasten.solve.problems import no_rows, no_target
 from hasten.solve.source import Source
 
 LEAST_BLOCK = 2048  # rows; and at least four times the columns, so that carrying the triangle costs little
@@ -123,7 +123,7 @@ def decompose(source: Source, intercept: bool = True) -> Triangle:
         block = host(block)
         block.check_weight()
         if block.y is None:
-            raise BadData("there is no target", "y was not given", "lstsq(X, y)")
+            raise no_target()
         if r is None:
             p, names = block.x.shape[1], block.names
             wide = 1 + p + block.y.shape[1]
@@ -145,5 +145,5 @@ def decompose(source: Source, intercept: bool = True) -> Triangle:
                 piece.raise_where(names, piece.targets)
             r = np.linalg.qr(rows, mode="r")
     if r is None or (intercept and r[0, 0] == 0):
-        raise BadData("there are no rows", "an empty file or selection, or all weights are 0", "one row at least")
+        raise no_rows()
     return Triangle(r, shift, p, names, intercept)

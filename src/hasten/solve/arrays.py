@@ -1,0 +1,113 @@
+"""What users give as X, y and weights, as arrays of numbers; in words what cannot be taken for them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from hasten.solve.kernel import Array
+from hasten.solve.problems import BadData
+
+
+def is_table(x: Any) -> bool:
+    return type(x).__module__.split(".")[0] in ("pandas", "polars", "pyarrow", "narwhals", "modin", "cudf")
+
+
+def is_tensor(x: Any) -> bool:
+    return type(x).__module__.split(".")[0] == "torch" or hasattr(x, "detach")
+
+
+def is_sparse(x: Any) -> bool:
+    """Whether ``x`` is one of SciPy's sparse matrices or arrays."""
+    return type(x).__module__.startswith("scipy.sparse")
+
+
+def filled(x: Any) -> Any:
+    """A masked array with NaN, a missing value, in its masked places; anything else as it is."""
+    if not isinstance(x, np.ma.MaskedArray):
+        return x
+    masked: Any = x.astype(x.dtype if x.dtype.kind == "f" else np.float64)
+    return masked.filled(np.nan)
+
+
+def from_torch(x: Any) -> Array:
+    """A tensor in the host's memory; bfloat16 and float16 as float32, which NumPy knows."""
+    found: Array = x.float().numpy() if x.dtype.itemsize < 4 and x.dtype.is_floating_point else x.numpy()
+    return found
+
+
+def target_names(y: Any) -> list[str]:
+    """Names of the columns of y (rows, targets) that has none."""
+    q = 0 if y is None else y.shape[1]
+    return ["y"] if q == 1 else [f"y{j}" for j in range(q)]
+
+
+def matrix(x: Any, what: str) -> Any:
+    """As (rows, columns) of float32 or float64, without a copy where that is possible."""
+    if is_tensor(x):
+        x = x.detach()
+        if x.device.type != "cpu":
+            if x.ndim != 2:
+                raise wrong_shape(what, tuple(x.shape))
+            return x
+        x = from_torch(x)
+    if is_sparse(x):
+        raise BadData(
+            f"{what} is a sparse matrix; sparse data was passed, but dense data is required",
+            "a text or one-hot encoder made it",
+            f"{what}.toarray(), or let a table's text columns be encoded here",
+        )
+    try:
+        array = np.asarray(filled(x))
+    except ValueError as error:
+        raise BadData(f"{what} is no table of numbers: {error}", "rows of different lengths", "equal rows") from None
+    if array.ndim != 2:
+        raise wrong_shape(what, array.shape)
+    return _floats(array, what)
+
+
+def _floats(array: Array, what: str) -> Array:
+    if array.dtype in (np.float32, np.float64):
+        return array
+    if array.dtype.kind == "c":
+        raise BadData(f"Complex data not supported: {what} is {array.dtype}", "a Fourier transform", f"abs({what})")
+    try:
+        return array.astype(np.float32 if array.dtype == np.float16 else np.float64)
+    except (TypeError, ValueError) as error:
+        raise BadData(
+            f"{what} is {array.dtype} and cannot be taken for numbers: {error}",
+            "texts or mixed kinds in an array",
+            "a pandas or polars table, whose text columns are encoded here; or X.astype(float)",
+        ) from None
+
+
+def targets_of(y: Any) -> Any:
+    if y is None:
+        return None
+    if is_table(y) and type(y).__module__.split(".")[0] != "pyarrow":  # whose columns are arrays, with NaN for null
+        y = y.to_numpy()
+    if is_tensor(y) and y.device.type != "cpu":
+        return y.detach().reshape(len(y), -1)
+    array = from_torch(y.detach()) if is_tensor(y) else np.asarray(filled(y))
+    if array.ndim not in (1, 2):
+        raise wrong_shape("y", array.shape)
+    return _floats(array[:, None] if array.ndim == 1 else array, "y")
+
+
+def weights_of(weight: Any) -> Any:
+    if weight is None:
+        return None
+    if is_tensor(weight) and weight.device.type != "cpu":
+        return weight.detach()
+    array = from_torch(weight.detach()) if is_tensor(weight) else np.asarray(filled(weight))
+    array = _floats(array, "sample_weight").astype(np.float64, copy=False)
+    if array.ndim != 1:
+        raise BadData(f"sample_weight has the shape {array.shape}", "a column instead of a vector", "(rows,)")
+    return array
+
+
+def wrong_shape(what: str, shape: tuple[int, ...]) -> BadData:
+    wanted = "(rows, features)" if what == "X" else "(rows,) or (rows, targets)"
+    cure = f"{what}.reshape(-1, 1) for one feature, {what}.reshape(1, -1) for one row" if len(shape) == 1 else "a table"
+    return BadData(f"{what} has the shape {shape}, not {wanted}; Reshape your data", "a row or column too few", cure)

@@ -1,0 +1,131 @@
+"""Batches of loaders and generators as a ``Source``; targets and weights that lie beside rows read in blocks."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from hasten.solve.arrays import is_table, target_names, targets_of, weights_of
+from hasten.solve.problems import BadData
+from hasten.solve.source import Block, Source, check_lengths, open_source
+
+
+def is_batches(X: Any) -> bool:
+    """Whether X holds batches of rows: a loader, an iterator, a list of ``(X, y)`` or of tables and matrices."""
+    if isinstance(X, list | tuple):
+        first = X[0] if len(X) else None
+        if isinstance(first, list | tuple) and len(first):
+            first = first[0]
+            if isinstance(first, list | tuple) and len(first) and isinstance(first[0], list | tuple):
+                return True  # lists of rows, too deep for a matrix
+        return isinstance(first, Mapping) or is_table(first) or getattr(first, "ndim", 0) > 1
+    matrix = any(hasattr(X, name) for name in ("__array__", "__array_interface__", "shape"))
+    return hasattr(X, "__iter__") and not matrix
+
+
+class BatchSource(Source):
+    """Batches of an iterable: ``(X, y)``, ``(X, y, weight)`` or ``X`` alone; a ``DataLoader``, a generator.
+
+    Args:
+        target, features: names of columns, where batches are tables.
+    """
+
+    def __init__(self, batches: Any, target: Sequence[str] = (), features: Any = None) -> None:
+        self.batches, self.target, self.features = batches, list(target), features
+        self.again = iter(batches) is not batches
+        self._begun = False
+
+    def blocks(self, first: int = 0) -> Iterator[Block]:
+        if self._begun and not self.again:
+            raise BadData(
+                "this iterator was read once and cannot be read again",
+                "a generator was given where more than one pass is needed",
+                "give an object whose __iter__ starts anew (a DataLoader, a list of batches), or save it to a file",
+            )
+        self._begun = True
+        start = 0
+        for batch in self.batches:
+            x, y, weight = _parts(batch)
+            for block in open_source(x, y, weight, target=self.target, features=self.features).blocks():
+                if start >= first:
+                    yield replace(block, start=start)
+                start += len(block.x)
+
+
+def _parts(batch: Any) -> tuple[Any, Any, Any]:
+    if isinstance(batch, Mapping):
+        names = ", ".join(map(str, batch))
+        raise BadData(
+            f"a batch is a {type(batch).__name__} with the keys {names}",
+            "a data set that gives its items as dictionaries",
+            '((batch["x"], batch["y"]) for batch in loader), or an object whose __iter__ does so',
+        )
+    if not isinstance(batch, tuple | list):
+        return batch, None, None
+    if not 1 <= len(batch) <= 3:
+        raise BadData(f"a batch has {len(batch)} parts", "more than one input", "(X, y) or (X, y, weight)")
+    x, y, weight = (*batch, None, None)[:3]
+    return x, y, weight
+
+
+class Beside(Source):
+    """The rows of a source with targets or weights that lie beside it, one a row in the order of its rows."""
+
+    def __init__(self, source: Source, y: Any, weight: Any) -> None:
+        self.source, self.rows, self.again, self.file = source, source.rows, source.again, source.file
+        self.fingerprint = source.fingerprint
+        if isinstance(y, str | os.PathLike):
+            y = np.load(y, mmap_mode="r")
+        self.y, self.weight = targets_of(y), weights_of(weight)
+        self.targets = target_names(self.y)
+        if self.rows is not None:
+            check_lengths(self.rows, self.y, self.weight)
+
+    def blocks(self, first: int = 0) -> Iterator[Block]:
+        done = first
+        for block in self.source.blocks(first):
+            done = block.start + len(block.x)
+            yield self._joined(block, slice(block.start, done))
+        check_lengths(done, self.y, self.weight)
+
+    def _joined(self, block: Block, here: slice) -> Block:
+        for what, inside, given in (("y", block.y, self.y), ("sample_weight", block.weight, self.weight)):
+            if inside is not None and given is not None:
+                raise BadData(
+                    f"{what} was given, and these rows bring their own", "batches (X, y), or a file with a target",
+                    f"one of them: leave {what} out, or give rows without it",
+                )  # fmt: skip
+            if given is not None and len(given) < here.stop:
+                raise BadData(
+                    f"X has {here.stop} rows or more, {what} has {len(given)}", "rows of other data", "one each a row"
+                )
+        if self.y is not None:
+            block = replace(block, y=self.y[here], targets=self.targets)
+        return block if self.weight is None else replace(block, weight=self.weight[here])
+
+
+def beside(source: Source, y: Any, weight: Any) -> Source:
+    """The source itself where nothing lies beside it.
+
+    Raises:
+        BadData: other lengths; or rows that come in another order each time, as those of a loader that shuffles.
+    """
+    if y is None and weight is None:
+        return source
+    check_order(source)
+    return Beside(source, y, weight)
+
+
+def check_order(source: Source) -> None:
+    """Raises: BadData: rows come in an order of their own, as those of a loader that shuffles: nothing lies beside."""
+    sampler = getattr(getattr(source, "batches", None), "sampler", None)
+    if sampler is not None and type(sampler).__name__ != "SequentialSampler":
+        raise BadData(
+            f"a loader with a {type(sampler).__name__} gives its rows in an order of its own",
+            "shuffle=True, where y, sample_weight or labels lie beside the loader",
+            "shuffle=False, or batches (X, y, weight)",
+        )
