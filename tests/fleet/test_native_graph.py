@@ -72,7 +72,7 @@ class Own(nn.Module):
         self.flat, self.same, self.last, self.four = nn.Linear(n, n), nn.Linear(n, n), nn.Linear(n, 2), nn.Linear(4, 2)
         self.all, self.halves, self.norm = nn.Linear(4 * n, 2), nn.Linear(2 * n, 2), nn.LayerNorm(n)
         self.gru, self.wide, self.drop = nn.GRU(4, 4, batch_first=True), nn.Conv1d(3, 4, 2), nn.Dropout(0.3)
-        self.single = nn.Linear(1, 2)
+        self.single, self.each, self.half_of = nn.Linear(1, 2), nn.Linear(1, 4), nn.Linear(4, 2)
         self.own = forward
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -131,6 +131,10 @@ READ = {
     "convolution, then gru": lambda m, x: m.four(m.gru(m.conv(x[:, None]).permute(0, 2, 1))[0][:, -1]),
     "gru, then convolution": lambda m, x: m.all(m.more(_gru_over_positions(m, x).transpose(1, -1)).flatten(1)),
     "gru beside": lambda m, x: m.four(_over_positions(m.gru, m.conv(x[:, None]).transpose(1, 2))),
+    "each position": lambda m, x: m.four(m.each(x[..., None]).mean(1)),
+    "each position, then gru": lambda m, x: m.four(m.gru(torch.relu(m.each(x[..., None])))[0][:, -1]),
+    "gru, then each position": lambda m, x: m.half_of(m.gru(m.each(x[..., None]))[0]).flatten(1)[:, :2],
+    "one position": lambda m, x: torch.tanh(m.last(torch.tanh(m.flat(x[:, None])))).squeeze(1),
     "features first": lambda m, x: m.four(m.wide(x.view(-1, 4, 3).transpose(1, 2)).mean(dim=2)),
 }  # fmt: skip
 

@@ -154,7 +154,7 @@ struct Op {  // offsets count floats in the flat row, -1 where there is none
     int32_t lanes;  // whether it sees rows side by side (lanes.inc); of TURN: whether it makes them so
     int32_t channels, filters, taps, stride, dilation, pad, groups;  // of a convolution; of others, see graph_passes.inc
     int32_t gates, steps, units;  // of a recurrent layer, see steps.inc
-    int32_t source, other;        // layers whose output it takes, -1 for the model's input; the second one of an addition
+    int32_t source, other;        // layers whose output it takes, -1 for the model's input; `other` of an addition
 };
 
 struct Config {

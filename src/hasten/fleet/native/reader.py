@@ -226,6 +226,8 @@ class _Reader(Sizes):
             self._flatten(name, (part.start_dim, part.end_dim))
         elif isinstance(part, nn.Unflatten):
             self._unflatten(part, name)
+        elif type(part) is nn.Linear and len(self.shape) == 2:
+            self._over_positions(part, name)
         elif type(part) in MODULES and not (type(part) is nn.Dropout and part.p == 0):
             layer, shape = MODULES[type(part)](part, name, self.shape)
             self._emit(layer)
@@ -262,6 +264,25 @@ class _Reader(Sizes):
         if dims not in ((1,), (1, -1), (1, len(self.shape))):
             raise NotAChain(f"{name} flattens only some dimensions")
         self.shape = (math.prod(self.shape),)
+
+    def _over_positions(self, part: nn.Linear, name: str) -> None:
+        """A linear layer on each position: a convolution of one tap, whose channels are the last dimension."""
+        if self.shape[1] != part.in_features:
+            raise NotAChain(f"{name} wants {part.in_features} inputs and gets rows of shape {self.shape}")
+        if self.shape[0] == 1:
+            self.shape = self.shape[1:]
+            self._apply(part, name)
+            self.shape = (1, *self.shape)
+            return
+        self._transpose(name, "transpose", (1, 2))
+        positions = self.shape[1]
+        of = {"channels": part.in_features, "filters": part.out_features, "weight": f"{name}.weight"}
+        if part.bias is not None:
+            of["bias"] = f"{name}.bias"
+        width = part.out_features * positions
+        self._emit(Layer(CONV, part.in_features * positions, width, lanes=True, **of))
+        self.shape = (part.out_features, positions)
+        self._transpose(name, "transpose", (1, 2))
 
     def _unflatten(self, part: nn.Unflatten, name: str) -> None:
         sizes = tuple(part.unflattened_size)
