@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from hasten.core.errors import UsageError
-from hasten.fleet import engines, planner
-from hasten.fleet.files import recipe_json, repr_of
+from hasten.fleet import engines, identity, planner
+from hasten.fleet.files import recipe_json
 from hasten.fleet.fleet import Fleet
 from hasten.fleet.frames import raw, tasks_of
 from hasten.fleet.modules import Factory
@@ -193,16 +193,10 @@ class Session:
             self.choices[name] = planner.choose(kind, mine, self.factory, self.recipe, asked)
 
     def _store(self, journal: Path | None) -> Store:
-        identity = {
-            "keys": [[job.key, job.rows, len(job.held)] for job in self.jobs],
-            "recipe": recipe_json(self.recipe),
-            "model": repr_of(self.factory.make_model),
-            "settings": {k: {n: repr(v) for n, v in own.items()} for k, own in self.settings.items()},
-            "engines": {name: choice.engine for name, choice in self.choices.items()},
-        }
+        known = identity.of(self) if journal is not None else {}
         wide = any(choice.engine == "stacked" for choice in self.choices.values())
         slots = max(self.workers, 4) * (WIDTH if wide else 1)
-        return Store([kind.layout.total for kind in self.kinds], self.recipe.epochs, slots, journal, identity)
+        return Store([kind.layout.total for kind in self.kinds], self.recipe.epochs, slots, journal, known)
 
     # -- training ------------------------------------------------------------------------------------------------------
 

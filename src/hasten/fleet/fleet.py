@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +13,7 @@ import torch
 from torch import nn
 
 from hasten.core.errors import UsageError
+from hasten.fleet.modules import copied
 from hasten.fleet.naive import SeasonalNaive
 from hasten.fleet.recipe import Recipe
 from hasten.fleet.state import Floats, Layout
@@ -64,7 +64,7 @@ class Fleet(Mapping[str, nn.Module]):
 
     def __getitem__(self, key: Any) -> nn.Module:
         kind, row = self._place(key)
-        module = copy.deepcopy(self.kinds[kind].prototype)
+        module = copied(self.kinds[kind].prototype)
         self.kinds[kind].layout.write(self.weights[kind][row], module)
         return module.eval()
 

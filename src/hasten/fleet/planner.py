@@ -8,19 +8,22 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import torch
 
 from hasten.core.errors import UsageError
 from hasten.fleet import stacked
+from hasten.fleet.described import own_ways, signature
 from hasten.fleet.engines import ENGINES
-from hasten.fleet.loop import LoopTrainer, fresh
+from hasten.fleet.loop import LoopTrainer, batch_of, fresh
 from hasten.fleet.losses import Loss
-from hasten.fleet.modules import Factory, signature
+from hasten.fleet.modules import Factory
 from hasten.fleet.native.build import NoCompiler, kernel
 from hasten.fleet.native.chain import Chain
 from hasten.fleet.native.engine import NativeTrainer
 from hasten.fleet.native.reader import NotAChain, chain_of
 from hasten.fleet.recipe import Recipe
-from hasten.fleet.state import Layout
+from hasten.fleet.stackable import stackable
+from hasten.fleet.state import Layout, tensors_of
 from hasten.fleet.tasks import Job
 from hasten.fleet.workers import Kind
 
@@ -80,6 +83,8 @@ def read_chain(kind: Kind, recipe: Recipe) -> tuple[Chain | None, str]:
     if not recipe.plain:
         what = "optimizer" if isinstance(recipe.loss, Loss) else "loss"
         return None, f"the {what} is a callable"
+    if why := own_ways(kind.prototype):
+        return None, why
     try:
         chain = chain_of(kind.prototype, kind.row)
         kernel()
@@ -151,8 +156,6 @@ def _probe_native(kind: Kind, job: Job, factory: Factory, recipe: Recipe) -> flo
 
 
 def _probe_loop(kind: Kind, job: Job, factory: Factory, recipe: Recipe) -> float:
-    import torch
-
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -168,9 +171,47 @@ def _probe_loop(kind: Kind, job: Job, factory: Factory, recipe: Recipe) -> float
 
 def _probe_stacked(kind: Kind, jobs: Sequence[Job], factory: Factory, recipe: Recipe) -> float:
     try:
-        return stacked.probe(kind, jobs, factory, recipe, PROBE)
+        seconds = stacked.probe(kind, jobs, factory, recipe, PROBE)
     except stacked.CannotStack as why:
         raise Unfit(str(why)) from None
+    try:
+        wrong = _apart(kind, max(jobs, key=lambda j: j.rows), factory, recipe)
+    except Exception as error:
+        raise Unfit(str(error).splitlines()[0]) from None
+    for what, by in wrong.items():
+        if not by < GRADIENT:
+            raise Unfit(f"its {what} differs from torch's by {by:.1e}")
+    return seconds
+
+
+def _apart(kind: Kind, job: Job, factory: Factory, recipe: Recipe) -> dict[str, float]:
+    """How far a stack is from the plain loop on a real batch: gradient, what modules keep, predictions."""
+    rows, layout = job.epoch_order(0)[: recipe.batch_size], kind.layout
+    module = factory(job)
+    reference = LoopTrainer(module, layout, job, recipe)
+    state = fresh(module, layout, recipe)
+    ours = stacked.gradient(kind, job, recipe, state)
+    X, _ = batch_of(job, rows)
+    with torch.no_grad():
+        idle = torch.func.functional_call(stackable(kind.prototype).eval(), layout.views(state.flat[0]), (X,))
+        asked = module.eval()(X)
+    module.train()
+    reference.gradient(rows)
+    kept = tensors_of(module)
+    apart = {"gradient": difference(ours, flat_gradient(reference), layout), "prediction": _relative(idle, asked)}
+    for e in layout.entries:
+        if not e.trains and e.dtype == torch.float32:
+            found = torch.from_numpy(ours[e.start : e.start + e.size]).reshape(e.shape)
+            apart[e.name] = _relative(found, kept[e.name].detach())
+    return apart
+
+
+def _relative(a: torch.Tensor, b: torch.Tensor) -> float:
+    """Largest difference in units of the largest entry; infinite where one is NaN or shapes differ."""
+    if a.shape != b.shape:
+        return float("inf")
+    apart = float((a - b).abs().max()) / max(float(b.abs().max()), EPS32) if a.numel() else 0.0
+    return apart if apart == apart else float("inf")
 
 
 def _timed(call: Callable[[int], Any], steps: int, seconds: float = PROBE) -> float:

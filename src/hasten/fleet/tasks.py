@@ -222,11 +222,11 @@ def _why_not(task: Task, recipe: Recipe) -> str:
 
 def _finite(array: Array) -> bool:
     """Whether all values are finite; strided windows are looked at through the series they share."""
-    base = _shared(array)
+    base = shared(array)
     return bool(np.isfinite(base.min()) and np.isfinite(base.max())) if base.size else True
 
 
-def _shared(array: Array) -> Array:
+def shared(array: Array) -> Array:
     """The memory behind overlapping windows, as one row; the array itself where rows do not overlap."""
     if array.ndim == 2 and array.strides[0] == array.strides[1] == array.itemsize:
         count = array.shape[0] + array.shape[1] - 1
