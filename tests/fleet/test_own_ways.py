@@ -235,4 +235,4 @@ def test_kinds_are_told_apart_by_functions_and_hooks() -> None:
     assert trained.predict("s0", ragged(1)["s0"][0]).min() > 0
     assert signature(hooked()) == signature(hooked()) != signature(Gated())
     assert described(lambda: 1) != described(lambda: 2) and own_ways(Gated()) == ""
-    assert planner.kinds_of([], Factory(Gated)) == []
+    assert planner.kinds_of([], Factory(Gated)) == ([], {})

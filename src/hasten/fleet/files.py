@@ -186,10 +186,14 @@ def repr_of(function: Any) -> str:
 
 
 def _whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Write to a name beside ``path``, then rename: whole or not at all."""
+    """Write to a name beside ``path``, then rename: whole or not at all. An older file's mode is kept."""
     beside = path.with_name(f".{path.name}.part")  # one name: what a killed process leaves is written over
     try:
+        beside.unlink(missing_ok=True)
+        beside.touch()
+        mode = (path if path.exists() else beside).stat().st_mode  # of a new file: what the umask leaves
         write(beside)
+        os.chmod(beside, mode & 0o777)  # safetensors writes files that only their owner may read
         with open(beside, "rb") as file:
             os.fsync(file.fileno())
         os.replace(beside, path)

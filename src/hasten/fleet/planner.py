@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -60,22 +60,53 @@ class Choice:
         return "; ".join(parts)
 
 
-def kinds_of(jobs: Sequence[Job], factory: Factory) -> list[Kind]:
-    """The kind of each job. Keys with the same settings and row shape are taken to have one module; workers check."""
+def kinds_of(jobs: Sequence[Job], factory: Factory) -> tuple[list[Kind], dict[str, str]]:
+    """The kind of each job whose module can be made, and the cause of each key whose module cannot.
+
+    Keys with the same settings and row shape are taken to have one module; workers check.
+
+    Raises:
+        UsageError: no key's module can be made.
+    """
     known: dict[Any, Kind] = {}
     by_signature: dict[Any, Kind] = {}
-    found = []
+    found: list[Kind] = []
+    refused: dict[str, Exception] = {}
     for job in jobs:
         row = job.task.row
         own = job.key if factory.wants_key else repr(sorted(job.settings.items(), key=lambda item: item[0]))
-        if (own, row) not in known:
-            module = factory(job)
-            form = (signature(module), row)
-            if form not in by_signature:
-                by_signature[form] = Kind(f"k{len(by_signature)}", module, Layout.of(module), row)
-            known[own, row] = by_signature[form]
+        try:
+            if (own, row) not in known:
+                known[own, row] = _kind_of(factory(job), row, by_signature)
+        except Exception as error:
+            refused[job.key] = error
+            continue
         found.append(known[own, row])
-    return found
+    if refused and not found:
+        _none_made(refused)
+    return found, {key: f"{type(error).__name__}: {_line(error)}" for key, error in refused.items()}
+
+
+def _kind_of(module: torch.nn.Module, row: tuple[int, ...], by_signature: dict[Any, Kind]) -> Kind:
+    form = (signature(module), row)
+    if form not in by_signature:
+        by_signature[form] = Kind(f"k{len(by_signature)}", module, Layout.of(module), row)
+    return by_signature[form]
+
+
+def _none_made(refused: Mapping[str, Exception]) -> NoReturn:
+    key, error = next(iter(refused.items()))
+    if isinstance(error, UsageError):
+        raise error
+    raise UsageError(
+        f"make_model failed for every key; for {key!r} with {type(error).__name__}: {_line(error)}",
+        "an argument it does not take (settings= and a parameter `key` are passed on), or an error of its own",
+        "make_model() by itself shows where",
+    ) from error
+
+
+def _line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), "")
 
 
 def read_chain(kind: Kind, recipe: Recipe) -> tuple[Chain | None, str]:
@@ -145,7 +176,7 @@ def _probe_native(kind: Kind, job: Job, factory: Factory, recipe: Recipe) -> flo
         trainer = NativeTrainer(kind.chain, kind.layout, recipe).take(job)
         reference.gradient(rows)
     except Exception as error:
-        raise Unfit(str(error).splitlines()[0]) from None
+        raise Unfit(_line(error) or type(error).__name__) from None
     trainer.load(state)
     ours, _ = trainer.gradient(rows)
     wrong = difference(ours, flat_gradient(reference), kind.layout)
@@ -164,7 +195,7 @@ def _probe_loop(kind: Kind, job: Job, factory: Factory, recipe: Recipe) -> float
         trainer.step(rows)
         return _timed(lambda e: trainer.step(rows), 1, 0.2)
     except Exception as error:
-        raise Unfit(f"{type(error).__name__}: {str(error).splitlines()[0]}") from None
+        raise Unfit(f"{type(error).__name__}: {_line(error)}") from None
     finally:
         torch.set_num_threads(threads)
 
@@ -177,7 +208,7 @@ def _probe_stacked(kind: Kind, jobs: Sequence[Job], factory: Factory, recipe: Re
     try:
         wrong = _apart(kind, max(jobs, key=lambda j: j.rows), factory, recipe)
     except Exception as error:
-        raise Unfit(str(error).splitlines()[0]) from None
+        raise Unfit(_line(error) or type(error).__name__) from None
     for what, by in wrong.items():
         if not by < GRADIENT:
             raise Unfit(f"its {what} differs from torch's by {by:.1e}")

@@ -26,6 +26,10 @@ from hasten.fleet.store import Store, failed_state
 from hasten.fleet.tasks import Job
 
 
+class Interrupted(BaseException):
+    """Training ends here, and what is in flight stays so."""
+
+
 @dataclass(frozen=True)
 class Kind:
     """Models that differ only in their numbers.
@@ -69,6 +73,16 @@ class Run:
         reserved = {slot for slot, _ in self.resumed.values()}
         self.free = [slot for slot in range(self.store.slots) if slot not in reserved]
         self.lock = threading.Lock()
+        self.interrupted = threading.Event()
+
+    def go_on(self) -> None:
+        """Ends a thread's work where the run was interrupted: its model is neither finished nor failed.
+
+        Raises:
+            Interrupted: it was.
+        """
+        if self.interrupted.is_set():
+            raise Interrupted
 
     def slot_for(self, index: int) -> int:
         """The slot of the store in which a job is kept while in flight; -1 where nothing is kept."""
@@ -130,7 +144,7 @@ def in_threads(run: Run, work: Callable[[], Callable[[Job, int], State]]) -> Non
         work: makes a thread's own worker, which trains one job (given the slot it is kept in).
     """
     errors: list[BaseException] = []
-    stop = threading.Event()
+    stop = run.interrupted
 
     def loop() -> None:
         try:
