@@ -63,8 +63,6 @@ def saved(trained: Any, path: str) -> bool:
     """Write the fleet; where that fails, the report is still to come, and hours of training are not lost without it."""
     try:
         trained.save(path)
-    except UsageError:
-        raise
     except HastenError as error:
         print(f"hasten: {error.what}", file=sys.stderr)
         print("  the weights are lost with this process; an older file is untouched", file=sys.stderr)

@@ -23,7 +23,7 @@ from hasten.fleet.naive import SeasonalNaive
 from hasten.fleet.recipe import OPTIMIZERS, EarlyStop, Recipe
 from hasten.fleet.state import Layout, settings_json
 from hasten.fleet.summary import Row, Summary
-from hasten.fleet.tasks import Job, Task
+from hasten.fleet.tasks import OWN, Job, Task
 from hasten.fleet.workers import Kind
 
 FORMAT = "hasten fleet 1"
@@ -117,7 +117,8 @@ def _kind(name: str, saved: dict[str, Any], factory: Factory) -> Kind:
         naive = SeasonalNaive(*saved["naive"]).eval()
         return Kind(name, naive, Layout.of(naive), tuple(saved["row"]))
     empty = np.zeros((0, *saved["row"]), np.float32)
-    job = Job(saved["example"], 0, 0, Task(empty, empty), 0, 0.0, 0.0, settings=saved["settings"])
+    settings = {k: v for k, v in saved["settings"].items() if k not in OWN}
+    job = Job(saved["example"], 0, 0, Task(empty, empty), 0, 0.0, 0.0, settings=settings)
     module = factory(job).eval()
     return Kind(name, module, Layout.of(module), tuple(saved["row"]))
 

@@ -229,7 +229,7 @@ class Fleet(Mapping[str, nn.Module]):
         self._reopen(self)
 
     def prove(self, count: int = 8) -> tuple[Mapping[str, Any], ...]:
-        """Train ``count`` sampled keys again by the plain loop and compare; see ``prove.prove``. The summary holds it, too.
+        """Train ``count`` sampled keys again by the plain loop and compare; see ``prove.prove``. The summary tells it.
 
         Raises:
             UsageError: the fleet is no longer what ``fit`` has trained: it was loaded from a file, or has learned more.

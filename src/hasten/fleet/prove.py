@@ -51,7 +51,8 @@ def _compared(key: str, fleet: Fleet, reference: Fleet, session: Session, job: J
     engine = session.choices[session.kinds[job.index].name].engine
     if key not in reference:
         return {"key": key, "engine": engine, "holds": False, "cause": reference.failed[key]}
-    ours, theirs = fleet.weights_of(key), reference.weights_of(key)
+    kind, row = fleet.places[key]  # its own weights, also where a baseline predicts for it
+    ours, theirs = fleet.weights[kind][row], reference.weights_of(key)
     rows = {row.key: row for row in (*fleet.summary().rows, *reference.summary().rows)}
     loss = next(row.loss for row in fleet.summary().rows if row.key == key)
     same = bool(np.array_equal(ours, theirs))
