@@ -84,6 +84,8 @@ def train(options: argparse.Namespace) -> Any:
             "rows need the column of their keys and the column to learn", "--by or --target is missing",
             "hasten fleet sales.parquet --by store --target sales --window 96 --horizon 24",
         )  # fmt: skip
+    if options.prove < 0:
+        raise UsageError(f"--prove {options.prove}", "it counts keys", "--prove 8")
     frame = read(Path(options.file), options.by)
     notes = {
         "model": options.model or MODELS[0],
