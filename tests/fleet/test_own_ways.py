@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -88,6 +89,13 @@ def own_forward() -> nn.Module:
     return made  # type: ignore[no-any-return]
 
 
+def own_forward_alone() -> nn.Module:
+    made = Gated()
+    inside = made.first.forward
+    made.first.forward = lambda x: inside(x) * 2
+    return made
+
+
 def norm(name: str) -> Callable[[], nn.Module]:
     def make() -> nn.Module:
         made = Gated()
@@ -140,8 +148,10 @@ def test_what_only_python_sees_is_trained_by_the_loop(make: Callable[[], nn.Modu
             fleet.fit(make, ragged(3), engine=engine, **OPTIONS)
 
 
-@pytest.mark.parametrize("make", [hooked, pre_hooked, frozen_norm, norm("weight_norm"), norm("spectral_norm")])
-def test_the_loop_is_the_one_that_people_write(make: Callable[[], nn.Module]) -> None:
+@pytest.mark.parametrize(
+    "make", [hooked, pre_hooked, frozen_norm, own_forward_alone, norm("weight_norm"), norm("spectral_norm")]
+)
+def test_the_loop_is_the_one_that_people_write(make: Callable[[], nn.Module], tmp_path: Path) -> None:
     trained, written, X = fleet.fit(make, ragged(3), engine="loop", **OPTIONS), by_hand(make, "s2"), ragged(3)["s2"][0]
     mine, theirs = trained["s2"].state_dict(), written.state_dict()
     assert all(torch.equal(mine[name], theirs[name]) for name in theirs)
@@ -149,6 +159,10 @@ def test_the_loop_is_the_one_that_people_write(make: Callable[[], nn.Module]) ->
         expected = written(torch.from_numpy(X)).numpy()
         assert np.allclose(trained["s2"](torch.from_numpy(X)).numpy(), expected, atol=1e-6)
     assert np.allclose(trained.predict("s2", X), expected, atol=1e-6)
+    trained.save(tmp_path / "f.safetensors")
+    again = fleet.Fleet.load(tmp_path / "f.safetensors", make)
+    with torch.no_grad():
+        assert np.allclose(again["s2"](torch.from_numpy(X)).numpy(), expected, atol=1e-6)
 
 
 def test_a_weight_frozen_by_a_hook_does_not_move() -> None:
@@ -167,6 +181,38 @@ def test_one_network_for_all_keys_is_copied_for_each() -> None:
     assert weights(fleet.fit(lambda: copy.deepcopy(whole), ragged(3), engine="loop", **OPTIONS)) == shared
     with pytest.raises(UsageError, match=r"copy\.deepcopy"):
         fleet.fit(whole, ragged(3), **OPTIONS)
+
+
+def test_one_hooked_network_for_all_keys_is_refused() -> None:
+    whole = own_forward()
+    trained = fleet.fit(lambda: whole, ragged(3), engine="loop", workers=1, **OPTIONS)
+    assert len(trained) == 0 and all("the same module twice" in cause for cause in trained.failed.values())
+
+
+class Loose(nn.Module):
+    """Random features, kept where no file and no engine looks for them."""
+
+    def __init__(self, where: str) -> None:
+        super().__init__()
+        self.last = nn.Linear(9, 1)
+        features = torch.randn(6, 9)
+        if where == "attribute":
+            self.features = features
+        else:
+            self.register_buffer("features", features, persistent=where == "state")
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.last(torch.cos(x @ self.features))
+        return out
+
+
+@pytest.mark.parametrize("where", ["attribute", "aside", "state"])
+def test_numbers_outside_of_a_modules_state_are_found(where: str) -> None:
+    trained = fleet.fit(lambda: Loose(where), ragged(3), **OPTIONS)
+    if where == "state":
+        assert not torch.equal(trained["s1"].features, trained["s2"].features) and len(trained) == 3  # type: ignore[arg-type]
+        return
+    assert list(trained) == ["s0"] and all("outside of its state" in cause for cause in trained.failed.values())
 
 
 class Strange(nn.Module):

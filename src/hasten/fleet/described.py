@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import hashlib
 import types
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -36,6 +37,24 @@ def own_ways(module: nn.Module) -> str:
         if any(getattr(tensor, held, None) for held in _OF_TENSORS):
             return f"its parameter {name!r} has hooks"
     return ""
+
+
+def loose_numbers(module: nn.Module) -> tuple[tuple[str, str], ...]:
+    """Tensors and arrays that a module keeps outside of its state: names, and digests of what they hold.
+
+    No file holds them and no engine hands them from key to key, so they must be the same for all keys. Those that
+    ``nn.utils.spectral_norm`` and the like compute whenever they are called do not count.
+    """
+    found = []
+    for name, part in module.named_modules():
+        unsaved = {k: part._buffers[k] for k in part._non_persistent_buffers_set}
+        for key, value in {**part.__dict__, **unsaved}.items():
+            if isinstance(value, torch.Tensor) and value.is_leaf and f"{key}_orig" not in part._parameters:
+                value = value.detach().cpu().numpy()
+            if isinstance(value, np.ndarray):
+                digest = hashlib.blake2b(np.ascontiguousarray(value).tobytes(), digest_size=8)
+                found.append((f"{name}.{key}".lstrip("."), digest.hexdigest()))
+    return tuple(found)
 
 
 def signature(module: nn.Module) -> tuple[Any, ...]:

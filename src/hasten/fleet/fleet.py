@@ -13,7 +13,8 @@ import torch
 from torch import nn
 
 from hasten.core.errors import UsageError
-from hasten.fleet.modules import copied
+from hasten.fleet.described import own_ways
+from hasten.fleet.modules import Factory, blank, copied
 from hasten.fleet.naive import SeasonalNaive
 from hasten.fleet.recipe import Recipe
 from hasten.fleet.state import Floats, Layout
@@ -39,6 +40,7 @@ class Fleet(Mapping[str, nn.Module]):
         settings: a key's own settings, as given.
         session: the call of ``fit`` it came from, with its data; None in a loaded fleet that was not updated yet.
         notes: plain values that a file keeps.
+        factory: what makes its modules.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class Fleet(Mapping[str, nn.Module]):
         self.scales, self.settings, self.session = dict(scales), dict(settings), session
         self.stand_ins: dict[str, tuple[str, int]] = {}
         self.notes: dict[str, Any] = {}
+        self.factory: Factory | None = session.factory if session is not None else None
         self._summary = summary
         self._growing: Any = None
         self._reopen: Callable[[Fleet], None] | None = None
@@ -64,7 +67,11 @@ class Fleet(Mapping[str, nn.Module]):
 
     def __getitem__(self, key: Any) -> nn.Module:
         kind, row = self._place(key)
-        module = copied(self.kinds[kind].prototype)
+        held = self.kinds[kind]
+        if self.factory is not None and own_ways(held.prototype):  # what hangs on the prototype may hold on to it
+            module = blank(self.factory, str(key), held.row, self.settings.get(str(key), {}))
+        else:
+            module = copied(held.prototype)
         self.kinds[kind].layout.write(self.weights[kind][row], module)
         return module.eval()
 

@@ -6,7 +6,7 @@ import copy
 import inspect
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,8 @@ from torch import nn
 
 from hasten.core.errors import UsageError
 from hasten.fleet import streams
-from hasten.fleet.tasks import Job
+from hasten.fleet.described import own_ways
+from hasten.fleet.tasks import OWN, Job, Task
 
 _BUILDING = threading.Lock()  # torch has one generator; two models being initialised at once would share its numbers
 
@@ -71,9 +72,19 @@ class Factory:
             )
         with _BUILDING:
             if module in self.given:  # one object for all keys, which the loop must not train in place
-                module = copied(module)
+                module = _again(module)
             self.given.add(module)
         return module.train()
+
+
+def _again(module: nn.Module) -> nn.Module:
+    if why := own_ways(module):
+        raise UsageError(
+            f"make_model returned the same module twice, and it cannot be copied: {why}",
+            "it is made outside of the factory, and hooks may hold on to the one they were made for",
+            "a factory that makes the module, with its hooks",
+        )
+    return copied(module)
 
 
 @dataclass
@@ -145,6 +156,13 @@ def key_dropout(module: nn.Module, moment: Moment) -> None:
         if type(part) in (nn.Dropout, KeyedDropout) and "forward" not in part.__dict__:
             part.__class__ = KeyedDropout
             part.moment = moment
+
+
+def blank(factory: Factory, key: str, row: tuple[int, ...], settings: Mapping[str, Any]) -> nn.Module:
+    """A key's module, whose numbers are still to come."""
+    empty = np.zeros((0, *row), np.float32)
+    own = {name: value for name, value in settings.items() if name not in OWN}
+    return factory(Job(key, 0, 0, Task(empty, empty), 0, 0.0, 0.0, settings=own)).eval()
 
 
 def copied(module: nn.Module) -> nn.Module:

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from hasten.core.errors import HastenError
+from hasten.fleet.described import loose_numbers
 from hasten.fleet.modules import Factory
 from hasten.fleet.recipe import Recipe
 from hasten.fleet.schedule import Queue
@@ -116,6 +117,12 @@ class Run:
                 "make_model returned another module for this key than for keys with the same settings",
                 "the factory counts its calls or draws its widths at random",
                 'widths by settings={key: {"width": 32}} and make_model(width)',
+            )
+        if loose_numbers(module) != loose_numbers(self.kinds[job.index].prototype):
+            raise HastenError(
+                "make_model returned a module whose tensors outside of its state are not those of other keys",
+                "random numbers kept as a plain attribute, or in a buffer with persistent=False",
+                'self.register_buffer("features", torch.randn(8, 4))',
             )
         return module
 
