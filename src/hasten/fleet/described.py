@@ -30,7 +30,7 @@ def own_ways(module: nn.Module) -> str:
         called = f"its {type(part).__name__}{f' {name!r}' if name else ''}"
         if any(getattr(part, held, None) for held in _HOOKS):
             return f"{called} has hooks"
-        for attribute in part.__dict__:
+        for attribute in part.__dict__.keys() - _EVERY:
             if isinstance(getattr(type(part), attribute, None), types.FunctionType):
                 return f"{called} has a {attribute} of its own, set on the instance"
     for name, tensor in module.named_parameters():
@@ -47,8 +47,9 @@ def loose_numbers(module: nn.Module) -> tuple[tuple[str, str], ...]:
     """
     found = []
     for name, part in module.named_modules():
-        unsaved = {k: part._buffers[k] for k in part._non_persistent_buffers_set}
-        for key, value in {**part.__dict__, **unsaved}.items():
+        values = [(k, v) for k, v in part.__dict__.items() if k not in _EVERY]
+        values += [(k, part._buffers[k]) for k in sorted(part._non_persistent_buffers_set)]
+        for key, value in values:
             if isinstance(value, torch.Tensor) and value.is_leaf and f"{key}_orig" not in part._parameters:
                 value = value.detach().cpu().numpy()
             if isinstance(value, np.ndarray):
@@ -63,14 +64,20 @@ def signature(module: nn.Module) -> tuple[Any, ...]:
         (
             name,
             f"{type(part).__module__}.{type(part).__qualname__}",
-            tuple((k, described(v)) for k, v in sorted(part.__dict__.items()) if k not in _ELSEWHERE),
+            tuple((k, described(v)) for k, v in _said(part)),
             tuple((k, _tensor(p)) for k, p in part._parameters.items() if p is not None),
         )
         for name, part in module.named_modules()
     )
 
 
-_ELSEWHERE = {"training", "_parameters", "_modules"}  # of a module's own dictionary, told by other means
+_EVERY = frozenset(nn.Module().__dict__)  # what every module has: hooks and the like, most of them empty
+_ELSEWHERE = {"training", "_parameters", "_modules"}  # of these, told by other means
+
+
+def _said(part: nn.Module) -> list[tuple[str, Any]]:
+    found = [(k, v) for k, v in part.__dict__.items() if k not in _EVERY or (v and k not in _ELSEWHERE)]
+    return sorted(found, key=lambda pair: pair[0])
 
 
 def _tensor(p: torch.Tensor) -> Any:
