@@ -27,6 +27,7 @@ CLAIM = "A module with convolution, norm and dropout, its code unchanged (goal: 
 NAME = "fleet-module"
 WINDOW, ROWS, BATCH = 48, 512, 64
 ENGINES = ("native", "stacked")
+Make = Callable[[], nn.Module]
 LOOP_EPOCHS = 10  # of one model, timed in each round
 
 
@@ -52,24 +53,24 @@ def data(models: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     return {str(k): (X[k], X[k, :, :3].mean(1)) for k in range(models)}
 
 
-def trained(tasks: dict[str, Any], epochs: int, **options: Any) -> fleet.Fleet:
+def trained(make: Make, tasks: dict[str, Any], epochs: int, **options: Any) -> fleet.Fleet:
     """A fleet of the bench's networks."""
-    return fleet.fit(Net, tasks, epochs=epochs, batch_size=BATCH, **options)
+    return fleet.fit(make, tasks, epochs=epochs, batch_size=BATCH, **options)
 
 
-def arms(tasks: dict[str, Any], epochs: int) -> dict[str, Callable[[], float]]:
+def arms(make: Make, tasks: dict[str, Any], epochs: int) -> dict[str, Callable[[], float]]:
     """What takes turns: name -> seconds a step of one model."""
     first, steps, cores = next(iter(tasks.values())), len(tasks) * epochs * -(-ROWS // BATCH), machine.cores()
 
     def loop(threads: int) -> float:
         torch.set_num_threads(threads)
         try:
-            return loader_loop(Net, first, BATCH, LOOP_EPOCHS)
+            return loader_loop(make, first, BATCH, LOOP_EPOCHS)
         finally:
             torch.set_num_threads(1)
 
     def engine(name: str, workers: int) -> float:
-        return trained(tasks, epochs, engine=name, workers=workers).summary().seconds / steps
+        return trained(make, tasks, epochs, engine=name, workers=workers).summary().seconds / steps
 
     made: dict[str, Callable[[], float]] = {}
     for count in dict.fromkeys((1, cores)):
@@ -79,10 +80,10 @@ def arms(tasks: dict[str, Any], epochs: int) -> dict[str, Callable[[], float]]:
     return made
 
 
-def proofs(tasks: dict[str, Any], epochs: int) -> list[Any]:
+def proofs(make: Make, tasks: dict[str, Any], epochs: int) -> list[Any]:
     """Two keys of each engine beside the plain loop with the same random numbers."""
     two = dict(list(tasks.items())[:2])
-    found = [p for name in ENGINES for p in trained(two, epochs, engine=name, prove=2).summary().proof]
+    found = [p for name in ENGINES for p in trained(make, two, epochs, engine=name, prove=2).summary().proof]
     for p in found:
         say(
             f"{p['engine']:7} {p['key']}: last loss {p['loss']:.6f}, the plain loop's {p['loop_loss']:.6f}; "
@@ -92,37 +93,40 @@ def proofs(tasks: dict[str, Any], epochs: int) -> list[Any]:
     return found
 
 
-def main() -> None:
+def main(
+    make: Make = Net, name: str = NAME, what: str = "networks with convolution, norm and dropout", models: int = 64
+) -> None:
+    """The bench; ``fleet_gru`` calls it with another network."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", type=int, default=64)
+    parser.add_argument("--models", type=int, default=models)
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=8)
     args = parser.parse_args()
-    head(f"{args.models} networks with convolution, norm and dropout: fleets against the DataLoader loop")
+    head(f"{args.models} {what}: fleets against the DataLoader loop")
     torch.set_num_threads(1)
     tasks, cores = data(args.models), machine.cores()
-    chosen = trained(tasks, 1).summary().engines
+    chosen = trained(make, tasks, 1).summary().engines
     say(f"the planner's choice: {'; '.join(chosen.values())}\n")
-    turns = arms(tasks, args.epochs)
+    turns = arms(make, tasks, args.epochs)
     rounds = []
     for _ in range(args.rounds):
-        rounds.append({name: take() for name, take in turns.items()})
-        say("  ".join(f"{name} {1e6 * seconds:.0f} µs" for name, seconds in rounds[-1].items()))
+        rounds.append({arm: take() for arm, take in turns.items()})
+        say("  ".join(f"{arm} {1e6 * seconds:.0f} µs" for arm, seconds in rounds[-1].items()))
     say()
     figures: dict[str, Any] = {}
     for count in dict.fromkeys((1, cores)):
-        for name in ENGINES:
-            loop, own = f"DataLoader loop, {count} threads", f"{name}, {count} workers"
+        for engine in ENGINES:
+            loop, own = f"DataLoader loop, {count} threads", f"{engine}, {count} workers"
             figures[own] = ratio([math.log(each[loop] / each[own]) for each in rounds])
             say(f"{own}: {figures[own].value:5.1f}× ({span(figures[own], 1)}) the {loop}")
-    proof = proofs(tasks, args.epochs)
-    one, all_ = ([figures[f"{name}, {count} workers"] for name in ENGINES] for count in (1, cores))
+    proof = proofs(make, tasks, args.epochs)
+    one, all_ = ([figures[f"{engine}, {count} workers"] for engine in ENGINES] for count in (1, cores))
     summary = (
         f"native engine {one[0].value:.0f}× ({span(one[0], 0)}) on one core, {all_[0].value:.0f}× ({span(all_[0], 0)}) "
         f"on {cores}; stacked engine {one[1].value:.1f}× and {all_[1].value:.1f}×; {args.models} models"
     )
     say(summary)
-    save(NAME, summary, {**figures, "planner": dict(chosen), "proof": proof}, rounds)
+    save(name, summary, {**figures, "planner": dict(chosen), "proof": proof}, rounds)
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ class Convolution(nn.Module):
 
 
 class Branched(nn.Module):
-    """What the kernel does not know: two ways from input to output."""
+    """What the kernel does not know: two ways from input to output, multiplied."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ class Branched(nn.Module):
         self.past = nn.Linear(FEATURES, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        out: torch.Tensor = self.conv(x) + self.past(x)
+        out: torch.Tensor = self.conv(x) * self.past(x)
         return out
 
 

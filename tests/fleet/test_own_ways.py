@@ -29,7 +29,7 @@ def _one_thread() -> None:
 
 
 class Gated(nn.Module):
-    """Two ways, which the kernel does not read, so that the stack would be tried."""
+    """Two ways that meet."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -225,7 +225,7 @@ class Strange(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         odd = type(self.linear) is not nn.Linear
-        h = self.linear(x) + x
+        h = torch.cos(self.linear(x)) + x  # which the kernel does not read
         if self.what == "gradient" and odd and self.training:
             h = h * 1.01
         if self.what == "prediction" and odd and not self.training:
@@ -242,6 +242,11 @@ def test_a_stack_that_differs_from_torch_is_refused(what: str) -> None:
     assert {row.engine for row in trained.summary().rows} == {"loop"}
     assert f"its {what} differs from torch's" in next(iter(trained.summary().engines.values()))
     assert len(fleet.fit(lambda: Strange(""), ragged(3), engine="stacked", **OPTIONS)) == 3
+
+
+def test_what_lies_behind_a_layer_of_noughts_is_compared_too() -> None:
+    trained = fleet.fit(lambda: fleet.Residual(Strange("gradient")), ragged(3), **OPTIONS)
+    assert "its gradient differs from torch's" in next(iter(trained.summary().engines.values()))
 
 
 class Dropouts(nn.Module):

@@ -58,7 +58,7 @@ def test_relu_joins_the_convolution_and_dropout_stays_on_its_side() -> None:
 @pytest.mark.parametrize("forward", [
     lambda m, x: m.flat(x) + x.sum(),
     lambda m, x: m.lin(m.conv(x.unsqueeze(1)).flatten(1)) + m.lin(m.flat(x)),
-    lambda m, x: m.lin(m.conv(x.unsqueeze(1)).transpose(1, 2).flatten(1)),
+    lambda m, x: m.lin(m.conv(x.unsqueeze(1)).transpose(0, 1).flatten(1)),
     lambda m, x: m.conv(x.unsqueeze(1)),
     lambda m, x: m.lin(m.conv(x.unsqueeze(0)).flatten(1)),
     lambda m, x: m.lin(m.conv(x.unsqueeze(1)).flatten()),
@@ -84,7 +84,10 @@ def test_a_forward_that_is_no_chain_is_refused(forward: Callable[..., torch.Tens
     (nn.Sequential(nn.Conv1d(3, 1, 3), nn.Flatten()), (2, 6)),
     (nn.Sequential(nn.Conv1d(2, 1, 3), nn.Flatten(0)), (2, 6)),
     (nn.Sequential(nn.BatchNorm1d(6), nn.Flatten(), nn.Linear(12, 1)), (2, 6)),
-    (nn.Sequential(nn.MaxPool1d(2), nn.Flatten(), nn.Linear(6, 1)), (2, 6)),
+    (nn.Sequential(nn.MaxPool1d(4, ceil_mode=True), nn.Flatten(), nn.Linear(4, 1)), (2, 6)),
+    (nn.Sequential(nn.AvgPool1d(2, padding=1, count_include_pad=False), nn.Flatten(), nn.Linear(8, 1)), (2, 6)),
+    (nn.Sequential(nn.AdaptiveAvgPool1d(4), nn.Flatten(), nn.Linear(8, 1)), (2, 6)),
+    (nn.Sequential(nn.Conv1d(2, 3, 1), nn.MaxPool1d(2, return_indices=True)), (2, 6)),
     (nn.Sequential(nn.Dropout1d(), nn.Flatten(), nn.Linear(12, 1)), (2, 6)),
 ], ids=lambda m: repr(m).replace("\n", "")[:60])  # fmt: skip
 def test_what_is_no_chain_is_refused(module: nn.Module, row: tuple[int, ...]) -> None:

@@ -70,8 +70,8 @@ class Session:
         What the plan needs stays: new loaders, fetchers and optimizers get their remedies, and so do models where a
         remedy is theirs or is entered around their calls.
         """
-        if self.watch.clock_name == "backward" or self.forward.without_graph:
-            return  # the wrappers tell where a step ends, or where an evaluation begins
+        if self.watch.clock_name == "backward":
+            return  # the wrappers tell where a step ends
         self.close.undo()
         if not any(r.seam is Seam.MODEL for r in self.switchboard.active) and not self.forward.around:
             self.forward.release()

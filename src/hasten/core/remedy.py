@@ -39,6 +39,7 @@ class Grain(StrEnum):
     """How finely a trial may alternate between with and without."""
 
     STEP = "step"  # on and off between two steps of one process
+    CALL = "call"  # calls of a module in one child, by turns
     CHILD = "child"  # one forked child with, one without
     JOB = "job"  # one process of the whole script with, one without
 
@@ -57,9 +58,9 @@ class Remedy(ABC):
     settle: ClassVar[int] = 0  # steps after a switch that a trial does not time
     conflicts: ClassVar[tuple[str, ...]] = ()
     parallel: ClassVar[bool] = False  # may trade CPU time for wall time
-    by_hand: ClassVar[bool] = False  # only: no trial could show that it keeps its promise
     later_passes: ClassVar[bool] = False  # gains only from the second pass over the data on
-    one_off_seconds: ClassVar[float] = 0.0  # set-up cost that the remaining steps must pay back
+    one_off_seconds: ClassVar[float] = 0.0  # set-up cost of the first time, which a trial pays
+    start_seconds: ClassVar[float] = 0.0  # set-up cost of every later start, which the remaining steps must pay back
 
     @abstractmethod
     def on(self, target: Any = None) -> Undo:

@@ -106,12 +106,14 @@ class Pairs:
     least: ClassVar[int] = 6  # pairs below which no ratio is told
     faster_at_look: ClassVar[float] = FASTER_AT_LOOK
     slower_at_look: ClassVar[float] = SLOWER_AT_LOOK
+    mean_without: float = 0.0  # wall seconds
     _looked: int = 0
     outcome: Outcome = Outcome.OPEN
 
     def add(self, without: float, with_: float, cpu_without: float = 0.0, cpu_with: float = 0.0) -> None:
         """One pair of times (seconds, both > 0)."""
         self.wall.append(math.log(without / with_))
+        self.mean_without += (without - self.mean_without) / len(self.wall)
         if cpu_without > 0 and cpu_with > 0:
             self.cpu.append(math.log(cpu_without / cpu_with))
 

@@ -31,7 +31,7 @@ FIELDS: dict[str, dict[str, str]] = {
         "dataset": "its dataset's class",
         "place": "the line that iterates it",
         "length": "samples; -1 where unknown",
-        "batch_size": "samples per batch; -1 where the loader does not batch",
+        "batch_size": "samples per batch; -1 where the loader does not batch, or does not say",
         "num_workers": "its worker processes",
         "persistent_workers": "whether workers outlive an epoch",
         "pin_memory": "whether batches are put into pinned memory",

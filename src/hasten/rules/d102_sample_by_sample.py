@@ -86,8 +86,9 @@ def detect(trace: Trace) -> Iterator[Finding]:
     if not cost >= LEAST_SHARE * trace.step_seconds:
         return
     least, most = SAVED if _known(loader) else SAVED_READ
+    rows = f"{loader.batch_size} rows" if loader.batch_size > 0 else "rows"
     yield RULE.finding(
-        f"{loader.dataset} is asked for {loader.batch_size} rows one by one, {1000 * cost:.1f} ms a step",
+        f"{loader.dataset} is asked for {rows} one by one, {1000 * cost:.1f} ms a step",
         loader.place,
         (trace.amdahl(least * cost), trace.amdahl(most * cost)),
         label="stacks rows that were one tensor before",

@@ -46,6 +46,7 @@ class Compile(Remedy):
     grain: ClassVar[Grain] = Grain.CHILD
     settle: ClassVar[int] = 6
     one_off_seconds: ClassVar[float] = COMPILE_SECONDS
+    start_seconds: ClassVar[float] = START_SECONDS
 
     def on(self, target: Any = None) -> Undo:
         from hasten.measure.machine import has_compiler

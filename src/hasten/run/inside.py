@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import math
 import os
 import shutil
 import time
@@ -23,7 +24,7 @@ from hasten.rules import remedy_types
 from hasten.run import compiled
 from hasten.run.fidelity import Judge
 from hasten.run.processes import ProcessJudge, ProcessRoom
-from hasten.run.search import Search, budget_of, payback, remedies_of
+from hasten.run.search import Search, budget_of, payback, postponed, remedies_of
 from hasten.run.trial import TrialRoom
 from hasten.seams import fork, schedule
 from hasten.seams.ask import probe_loaders
@@ -50,6 +51,7 @@ class Runner:
         self.applied_at = 0
         self.applied: list[Any] = []
         session.finish = self._finish
+        session.forward.keeps_calls = not self.config.get("plan")
         self.window = Window(self.watch, session.forward, self._after, sample=not self.config.get("plan"))
         if self.config.get("plan"):
             self._replay()
@@ -83,9 +85,15 @@ class Runner:
             self.trace = self._trace("")
             if not self.config.get("plan"):
                 self._search()
+                self._forget_calls()
             self.session.lighten()
         self._write("")
         rest(self.window)
+
+    def _forget_calls(self) -> None:
+        self.session.forward.keeps_calls = False
+        for record in self.watch.models.values():
+            record.evaluation_call = None
 
     def _trace(self, ended: str) -> Trace:
         trace = collect(self.watch, self.window, ended=ended)
@@ -170,13 +178,13 @@ class Runner:
         overall = search.overall(max(2.0, budget * OVERALL_SHARE))
         proof = search.prove()
         cost = time.monotonic() - start
-        steps = tuple(k.step() for k in search.kept)
-        later = tuple(k.step() for k in search.launched)
         ratio = overall.ratio if overall is not None and search.kept else None
+        before = Interval.of_median([r[0] / 1e9 for r in self.watch.recent(MOST_RECORDS)])
+        late = postponed(search.kept, self._left(before.value / (ratio.value if ratio is not None else 1)))
         self.outcome = Outcome(
             trials=tuple(search.trials),
-            plan=self._plan(steps + later),
-            before=Interval.of_median([r[0] / 1e9 for r in self.watch.recent(MOST_RECORDS)]),
+            plan=self._plan(tuple(k.step() for k in (*search.kept, *search.launched))),
+            before=before,
             overall=ratio,
             cost_seconds=cost,
             budget_seconds=budget,
@@ -184,10 +192,20 @@ class Runner:
             proof=proof,
             broken=tuple(search.broken),
         )
-        self._apply(steps)
-        kept = ", ".join(str(k.remedy) for k in search.kept) or "nothing"
+        now = [k for k in search.kept if k not in late]
+        self._apply(tuple(k.step() for k in now))
+        if late:  # what trials have compiled is there for the next run all the same
+            self._code()
+        kept = ", ".join(str(k.remedy) for k in now) or "nothing"
+        ends = "".join(f"; {k.remedy} takes hold with the plan, this run ends too soon" for k in late)
         next_time = "".join(f"; {k.remedy} takes hold with the plan" for k in search.launched)
-        say(f"trials took {cost:.0f} s; kept: {kept}{next_time}")
+        say(f"trials took {cost:.0f} s; kept: {kept}{ends}{next_time}")
+
+    def _left(self, step_seconds: float) -> float:
+        """Seconds that the rest of the job takes; infinite where its length is unknown."""
+        assert self.trace is not None
+        predicted = self.trace.predicted_steps
+        return max(0, predicted - self.watch.steps) * step_seconds if predicted > 0 else math.inf
 
     def _plan(self, steps: tuple[Step, ...]) -> Plan:
         return Plan(

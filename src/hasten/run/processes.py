@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from hasten.core.interval import Interval, student_t
-from hasten.core.remedy import Fidelity, Remedy, Seam
+from hasten.core.remedy import Fidelity, Grain, Remedy, Seam
 from hasten.core.trace import Trace
 from hasten.measure.interleave import REPORT_LEVEL, Outcome, Pairs, coin_flips
 from hasten.run.fidelity import LEAST_JUDGED, Finding, compare, weights
@@ -90,6 +90,8 @@ class ProcessRoom:
 
     def unsuited(self, remedy: Remedy, base: list[Remedy]) -> str:
         """Nothing else can be asked beforehand; a process in which it cannot be applied says so by its result."""
+        if remedy.grain is Grain.CALL:
+            return "evaluations are repeated in forked copies only"
         compiles = remedy.seam is Seam.LAUNCH and any(r.one_off_seconds for r in base)
         return "every process would compile anew" if compiles else ""
 

@@ -11,7 +11,7 @@ from typing import Any
 from hasten.core.finding import Finding
 from hasten.core.interval import Interval
 from hasten.core.plan import Step
-from hasten.core.remedy import Fidelity, Remedy, Seam
+from hasten.core.remedy import Fidelity, Grain, Remedy, Seam
 from hasten.core.report import Trial
 from hasten.core.trace import Trace
 from hasten.measure.interleave import Outcome
@@ -24,6 +24,7 @@ MOST_SECONDS = 120.0  # default budget: the smaller of this …
 SHARE_OF_JOB = 0.05  # … and this part of the predicted job,
 UNKNOWN_SECONDS = 30.0  # or this where the job's length cannot be predicted
 NEXT_START = "takes hold when the plan is replayed; not among all kept together below"
+SAME_OUTPUTS = "outputs of the evaluation identical, to the bit"
 SLACK = 1.3  # times the shortest trial, where steps are long
 LONG_STEPS = "steps are so long that the budget holds only trials of what promises more"
 LEAST_TRIAL = 2.0  # seconds; a trial that would get less is not begun
@@ -170,8 +171,6 @@ class Search:
             return "skipped as asked"
         if remedy.fidelity.rank > self.allow.rank:
             return f"ask: --allow {remedy.fidelity.value}"
-        if remedy.by_hand:
-            return f"by hand only: `hasten rule {finding.code}` says why"
         if finding.predicted.high < LEAST_GAIN and not self.only:
             return "predicted to gain nothing"
         if any(k.remedy.name == remedy.name for k in (*self.kept, *self.launched)):
@@ -204,7 +203,7 @@ class Search:
             return replace(trial, why=unsuited)
         measured = self.room.compare(base, with_, seconds)
         trial = self._judged(trial, measured, remedy, with_, self.judge)
-        if trial.fidelity_found:
+        if trial.fidelity_found and remedy.grain is not Grain.CALL:
             self._proved = ({str(r) for r in with_}, trial.fidelity_found)
         if trial.verdict == "kept":
             self.kept = [k for k in self.kept if not remedy.replaces(k.remedy)]
@@ -217,7 +216,9 @@ class Search:
         """The trial with its verdict; what is faster must keep its promise, too."""
         verdict, why = _verdict(measured, remedy)
         proof = ""
-        if verdict == "kept":
+        if verdict == "kept" and remedy.grain is Grain.CALL:
+            proof = SAME_OUTPUTS  # asked before the trial, see TrialRoom.unsuited
+        elif verdict == "kept":
             found = judge.judge(with_)
             proof = found.words
             if found.kept is None:
@@ -306,6 +307,19 @@ def budget_of(trace: Trace, asked: float | None) -> float:
     if trace.predicted_steps > 0 and trace.step_seconds > 0:
         return min(MOST_SECONDS, SHARE_OF_JOB * trace.predicted_steps * trace.step_seconds)
     return UNKNOWN_SECONDS
+
+
+def postponed(kept: list[Kept], seconds: float) -> list[Kept]:
+    """Those of ``kept`` whose start costs more than they would still gain.
+
+    Args:
+        seconds: what the rest of this job takes with everything on; infinite where unknown.
+    """
+    return [
+        k
+        for k in kept
+        if k.measured.ratio is not None and seconds * (k.measured.ratio.value - 1) < k.remedy.start_seconds
+    ]
 
 
 def payback(cost: float, overall: Interval | None) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import random
 import time
@@ -23,7 +24,7 @@ from hasten.measure.interleave import (
     TurnPairs,
     coin_flips,
 )
-from hasten.run import compiled
+from hasten.run import calls, compiled
 from hasten.run.again import Looking, seen_again
 from hasten.seams import fork
 from hasten.seams.apply import Switchboard
@@ -34,6 +35,7 @@ from hasten.seams.watch import Watch
 
 FORKED_STEPWISE = "fork, step by step"
 FORKED_IN_TURNS = "fork, two children in turns"
+FORKED_CALLS = "fork, calls of an evaluation by turns"
 UNIT_SECONDS = 0.02  # a turn lasts at least this long …
 WORKER_UNIT = 4  # … and this many steps where workers deliver in bursts
 FIRST_SHARE = 0.6  # of a trial's time may pass until two children make a claim; the rest is for the two that confirm it
@@ -44,12 +46,17 @@ SILENT_SECONDS = 20.0  # a child that says nothing for so long (beyond its steps
 
 @dataclass
 class Measured:
-    """What a trial found."""
+    """What a trial found.
+
+    Attributes:
+        share: of a step, what was timed; ratios are those of the whole step.
+    """
 
     pairs: Pairs
     method: str
     seconds: float
     why: str = ""
+    share: float = 1.0
     losses: dict[int, list[float]] = field(default_factory=dict)
 
     @property
@@ -58,11 +65,17 @@ class Measured:
 
     @property
     def ratio(self) -> Interval | None:
-        return self.pairs.ratio() if len(self.pairs.wall) >= self.pairs.least else None
+        return self._of_step(self.pairs.ratio()) if len(self.pairs.wall) >= self.pairs.least else None
 
     @property
     def cpu_ratio(self) -> Interval | None:
-        return self.pairs.cpu_ratio() if len(self.pairs.cpu) >= self.pairs.least else None
+        return self._of_step(self.pairs.cpu_ratio()) if len(self.pairs.cpu) >= self.pairs.least else None
+
+    def _of_step(self, ratio: Interval | None) -> Interval | None:
+        if ratio is None or self.share >= 1:
+            return ratio
+        value, low, high = (1 / (1 - self.share + self.share / r) for r in (ratio.value, ratio.low, ratio.high))
+        return dataclasses.replace(ratio, value=value, low=low, high=high)
 
 
 class TrialRoom:
@@ -87,6 +100,8 @@ class TrialRoom:
     def least_seconds(self, remedy: Remedy) -> float:
         """What the shortest trial that can end in a claim takes."""
         warm, settle = warm_steps(self.step_seconds), self._settle([remedy])
+        if remedy.grain is Grain.CALL:
+            return 2 * LOOKS[0] * max(calls.UNIT_SECONDS, self.step_seconds)
         if remedy.grain is Grain.STEP:
             steps = warm + 2 * LOOKS[0] * (1 + settle)
         else:
@@ -108,7 +123,9 @@ class TrialRoom:
         """Steps with ``with_`` against steps with ``without``, for at most ``seconds``."""
         start = time.monotonic()
         changed = [r for r in (*without, *with_) if (r in without) != (r in with_)]
-        stepwise = all(r.grain is Grain.STEP for r in changed)
+        if all(r.grain is Grain.CALL for r in changed):
+            return self._by_calls([r for r in without if r in with_], seconds)
+        stepwise = all(r.grain in (Grain.STEP, Grain.CALL) for r in changed)
         pairs = Pairs() if stepwise else TurnPairs(looks=self._turn_looks)
         if stepwise:
             why = self._stepwise(without, with_, pairs, seconds)
@@ -116,6 +133,24 @@ class TrialRoom:
             why = self._in_turns(without, with_, pairs, seconds)
         method = FORKED_STEPWISE if stepwise else FORKED_IN_TURNS
         return Measured(pairs, method, time.monotonic() - start, why)
+
+    def _by_calls(self, common: list[Remedy], seconds: float) -> Measured:
+        """An evaluation's calls without a graph against the same calls with one; what share of a step they are is
+        taken from how often the script makes them."""
+        start, pairs = time.monotonic(), Pairs()
+        record = calls.evaluated(self.watch)
+        if record is None:
+            return Measured(pairs, FORKED_CALLS, 0.0, calls.NO_CALL)
+
+        def driver(sender: fork.Sender) -> None:
+            self.arrange(common, fresh=False)
+            calls.Calls(sender, self.watch, self.switchboard.forward).run()
+
+        child = fork.go(self.watch, driver, allowed=self.allowed, processes=False)
+        why = self._listen(child, pairs, seconds)
+        often = record.evaluations_with_graph / max(1, self.watch.steps)
+        share = min(1.0, often * pairs.mean_without / max(self.step_seconds, 1e-9))
+        return Measured(pairs, FORKED_CALLS, time.monotonic() - start, why, share)
 
     def _stepwise(self, without: list[Remedy], with_: list[Remedy], pairs: Pairs, seconds: float) -> str:
         common = [r for r in without if r in with_]
@@ -282,6 +317,7 @@ class TrialRoom:
             self.arrange(base, fresh=False)
             try:
                 self.switchboard.on(remedy)
+                words = calls.unsuited(self.watch, self.switchboard.forward) if remedy.grain is Grain.CALL else ""
             except Unsuited as error:
                 words = str(error)
             with open(path, "w", encoding="utf-8") as file:

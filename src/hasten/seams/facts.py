@@ -64,7 +64,7 @@ def _loader_settings(loader: Any) -> LoaderFacts:
         role="unknown",
         dataset=type(dataset).__qualname__,
         length=length,
-        batch_size=loader.batch_size if isinstance(loader.batch_size, int) else -1,
+        batch_size=_batch_size(loader),
         num_workers=loader.num_workers,
         persistent_workers=loader.persistent_workers,
         pin_memory=bool(loader.pin_memory),
@@ -72,6 +72,15 @@ def _loader_settings(loader: Any) -> LoaderFacts:
         default_collate=loader.collate_fn is default_collate,
         tensor_backed=isinstance(inner, TensorDataset),
     )
+
+
+def _batch_size(loader: Any) -> int:
+    """Samples per batch, where the loader or a batch sampler of torch's kind says so; else -1."""
+    from torch.utils.data import BatchSampler
+
+    owner = loader.batch_sampler if isinstance(loader.batch_sampler, BatchSampler) else loader
+    size = getattr(owner, "batch_size", None)
+    return size if type(size) is int and size > 0 else -1
 
 
 def optimizer_facts(record: Any) -> OptimizerFacts | None:

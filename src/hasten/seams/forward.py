@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from hasten.measure.clock import INDEX, PYTHON
+from hasten.seams.on_demand import OnDemand
 from hasten.seams.patch import Patches
 from hasten.seams.watch import Watch
 
@@ -27,7 +28,8 @@ class ForwardSeam:
 
     Attributes:
         around: context managers entered around every root call, for remedies that need one (autocast).
-        without_graph: run evaluations under ``torch.no_grad``.
+        on_demand: how calls in eval mode are made that would record a graph; None for as the script makes them.
+        keeps_calls: whether the arguments of such a call are kept, so that it can be made again.
     """
 
     def __init__(self, watch: Watch, patches: Patches) -> None:
@@ -37,11 +39,11 @@ class ForwardSeam:
         self.patches = patches
         self.module_type = torch.nn.Module
         self.grad_enabled = torch.is_grad_enabled
-        self.no_grad = torch.no_grad
         self.autocast_enabled = torch.is_autocast_enabled
         self.original = torch.nn.Module.__call__
         self.around: list[Callable[[], Any]] = []
-        self.without_graph = False
+        self.on_demand: OnDemand | None = None
+        self.keeps_calls = False
         self.discovering = False
         self._global = Patches()
         self._classes: dict[type, Patches] = {}
@@ -97,8 +99,10 @@ class ForwardSeam:
             clock.enter(FORWARD)
             start = clock.last
             try:
-                if around or (self.without_graph and grad and clock.evaluating):
-                    return self._inside(call, module, args, kwargs)
+                if self.on_demand is not None and grad and not module.training:
+                    return self.on_demand(self._inside(call), module, args, kwargs)
+                if around:
+                    return self._inside(call)(module, *args, **kwargs)
                 return call(module, *args, **kwargs)
             finally:
                 clock.leave()
@@ -107,12 +111,12 @@ class ForwardSeam:
                     clock.evaluated()
                 if clock.locate is not None:
                     frame = clock.locate(_get_frame(1))
-                    self._book(module, frame, clock.last - start)
+                    self._book(module, frame, clock.last - start, (args, kwargs) if grad else None)
 
         __call__.__wrapped__ = call  # type: ignore[attr-defined]
         return __call__
 
-    def _book(self, module: Any, frame: Any, nanoseconds: int) -> None:
+    def _book(self, module: Any, frame: Any, nanoseconds: int, arguments: Any) -> None:
         clock = self.watch.clock
         phase = EVALUATION if clock.evaluating else FORWARD
         if not self.watch.autocast:
@@ -124,19 +128,23 @@ class ForwardSeam:
                 record.place = (frame.f_code, frame.f_lasti)
             elif phase == EVALUATION and record.evaluation_place is None:
                 record.evaluation_place = (frame.f_code, frame.f_lasti)
+            if self.keeps_calls and phase == EVALUATION and arguments is not None and not module.training:
+                record.evaluation_call = arguments
 
-    def _inside(self, call: Callable[..., Any], module: Any, args: Any, kwargs: Any) -> Any:
+    def _inside(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        """``call`` inside the contexts that stand around every root call."""
+        if not self.around:
+            return call
         import contextlib
 
-        with contextlib.ExitStack() as stack:
-            for make in self.around:
-                stack.enter_context(make())
-            if self.without_graph and self.watch.clock.evaluating:
-                stack.enter_context(self.no_grad())
-            out = call(module, *args, **kwargs)
-        if self.around:
-            out = to_float32(out)
-        return out
+        def inside(module: Any, *args: Any, **kwargs: Any) -> Any:
+            with contextlib.ExitStack() as stack:
+                for make in self.around:
+                    stack.enter_context(make())
+                out = call(module, *args, **kwargs)
+            return to_float32(out)
+
+        return inside
 
 
 def to_float32(value: Any) -> Any:

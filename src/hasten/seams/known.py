@@ -60,6 +60,7 @@ class ModelRecord:
     evaluations_with_graph: int = 0
     place: Any = None
     evaluation_place: Any = None
+    evaluation_call: Any = None  # (args, kwargs) of an evaluation that recorded a graph, where they are kept
     channels: bool = False
     facts: Any = None  # as last read while the module was alive
 

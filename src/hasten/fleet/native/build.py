@@ -11,8 +11,11 @@ from hasten.native.compiled import Library
 from hasten.native.compiled import NoCompiler as NoCompiler
 
 SOURCES = (
-    "kernel.cpp", "lanes.inc", "workspace.inc", "rows.inc", "lane_passes.inc", "model.inc", "door.inc",
+    "kernel.cpp", "lanes.inc", "steps.inc", "workspace.inc", "rows.inc", "lane_passes.inc", "step_passes.inc",
+    "graph_passes.inc", "model.inc", "door.inc",
 )  # fmt: skip
+NAMES = ("weight", "bias", "mean", "var", "counter", "state_weight", "state_bias")  # of a layer's tensors
+SHAPE = ("lanes", "channels", "filters", "taps", "stride", "dilation", "pad", "groups", "gates", "steps", "units")
 LIBRARY = Library("fleet", Path(__file__).parent, SOURCES)
 
 
@@ -36,11 +39,9 @@ class Op(ctypes.Structure):
         *((name, ctypes.c_int32) for name in ("kind", "inputs", "outputs", "act")),
         *((name, ctypes.c_float) for name in ("p", "eps", "momentum")),
         ("span", ctypes.c_int32),
-        *((name, ctypes.c_int64) for name in ("weight", "bias", "mean", "var", "counter")),
-        *(
-            (name, ctypes.c_int32)
-            for name in ("lanes", "channels", "filters", "taps", "stride", "dilation", "pad", "groups")
-        ),
+        *((name, ctypes.c_int64) for name in NAMES),
+        *((name, ctypes.c_int32) for name in SHAPE),
+        *((name, ctypes.c_int32) for name in ("source", "other")),
     )
 
 

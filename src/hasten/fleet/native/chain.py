@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
+import collections
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from hasten.fleet.losses import KINDS, Loss
-from hasten.fleet.native.build import Config, Op
+from hasten.fleet.native.build import NAMES as NAMES
+from hasten.fleet.native.build import SHAPE, Config, Op
 from hasten.fleet.recipe import OPTIMIZERS, Recipe
 from hasten.fleet.state import Layout
 
-LINEAR, ACTIVATION, DROPOUT, LAYERNORM, BATCHNORM, CONV, TURN = range(7)
-NAMES = ("weight", "bias", "mean", "var", "counter")
-SHAPE = ("lanes", "channels", "filters", "taps", "stride", "dilation", "pad", "groups")
+LINEAR, ACTIVATION, DROPOUT, LAYERNORM, BATCHNORM, CONV, TURN, RECURRENT, ADD, PICK, AVERAGE, MAXIMUM = range(12)
+NOTHING = -2  # in place of a second layer's number
 ACTS = ("none", "relu", "leaky", "elu", "selu", "gelu", "gelu_tanh", "silu", "sigmoid", "tanh")
 
 
-@dataclass
+@dataclass(eq=False)
 class Layer:
-    """One layer: what ``Op`` holds, with names of tensors in place of offsets.
+    """One layer: what ``Op`` holds, with names of tensors in place of offsets, and layers in place of their numbers.
 
     Attributes:
         inputs, outputs: numbers of a row.
         span: numbers that a layer norm takes together, or that a channel of a batch norm has.
         lanes: whether it works on rows that lie side by side (``lanes.inc``); of a ``TURN``: whether it makes them so.
-        channels, filters, taps, stride, dilation, pad, groups: of a convolution.
+        channels, filters, taps, stride, dilation, pad, groups: of a convolution. Of a ``PICK``: it takes `channels` by
+            `filters` numbers, the first at `taps`, `stride` and `dilation` apart. Of a pool: `channels` of `steps`
+            positions; channels lie `filters` apart, and positions `span`.
+        sources: the layers that it takes the output of, two of an ``ADD``; None for the model's input.
+        gates, steps, units: of a recurrent layer: gates that have weights, positions, width of its state.
     """
 
     kind: int
@@ -50,11 +55,17 @@ class Layer:
     dilation: int = 1
     pad: int = 0
     groups: int = 1
+    state_weight: str = ""
+    state_bias: str = ""
+    gates: int = 0
+    steps: int = 0
+    units: int = 0
+    sources: tuple[Layer | None, ...] = (None,)
 
 
 @dataclass(frozen=True)
 class Chain:
-    """A module as layers one after the other.
+    """A module as layers, each behind those that it takes from. The last one's output is the model's.
 
     Attributes:
         inputs, outputs: numbers in a row of X (flattened) and of the prediction.
@@ -68,16 +79,32 @@ class Chain:
 
 
 def fused(layers: Sequence[Layer]) -> list[Layer]:
-    """ReLU behind a linear layer or a convolution becomes part of it."""
+    """Joins layers with the only one that takes from them: ReLU behind a linear layer or a convolution, and the choice
+    of its last state behind a recurrent layer."""
+    takers = collections.Counter(id(source) for layer in layers for source in layer.sources)
     out: list[Layer] = []
+    joined: dict[int, Layer] = {}
     for layer in layers:
-        last = out[-1] if out else None
-        relu = layer.kind == ACTIVATION and ACTS[layer.act] == "relu"
-        if relu and last and last.kind in (LINEAR, CONV) and not last.act:
-            last.act = layer.act
+        layer.sources = tuple(joined.get(id(source), source) for source in layer.sources)
+        last = layer.sources[0]
+        if last is not None and takers[id(last)] == 1 and _joins(layer, last):
+            joined[id(layer)] = last
+            takers[id(last)] = takers[id(layer)]
         else:
             out.append(layer)
     return out
+
+
+def _joins(layer: Layer, last: Layer) -> bool:
+    if layer.kind == ACTIVATION and ACTS[layer.act] == "relu" and last.kind in (LINEAR, CONV) and not last.act:
+        last.act = layer.act
+        return True
+    if layer.kind == PICK and last.kind == RECURRENT and last.outputs == last.steps * last.units:
+        whole = layer.channels == 1 and layer.filters == last.units and layer.dilation == 1
+        if whole and layer.taps == (last.steps - 1) * last.units:
+            last.outputs = last.units
+            return True
+    return False
 
 
 def laid_out(layers: Sequence[Layer], inputs: int) -> list[Layer]:
@@ -85,35 +112,40 @@ def laid_out(layers: Sequence[Layer], inputs: int) -> list[Layer]:
 
     Args:
         layers: those that work on channels and positions say so by ``lanes``. What follows stays as it is up to the
-            next linear layer.
+            next layer that works on whole rows.
         inputs: numbers in a row of X.
     """
     out: list[Layer] = []
-    lanes, width = False, inputs
+    turned: dict[tuple[int, bool], Layer] = {}
 
-    def turn(to: bool) -> None:
-        nonlocal lanes
-        if lanes != to:
-            out.append(Layer(TURN, width, width, lanes=to))
-            lanes = to
+    def turn(of: Layer | None, lanes: bool) -> Layer | None:
+        if (of is not None and of.lanes) == lanes:
+            return of
+        if (id(of), lanes) not in turned:
+            width = inputs if of is None else of.outputs
+            turned[id(of), lanes] = Layer(TURN, width, width, lanes=lanes, sources=(of,))
+            out.append(turned[id(of), lanes])
+        return turned[id(of), lanes]
 
     for layer in layers:
-        if layer.lanes or layer.kind == LINEAR:
-            turn(layer.lanes)
-        layer.lanes = lanes
+        if not layer.lanes and layer.kind not in (LINEAR, RECURRENT):
+            first = layer.sources[0]
+            layer.lanes = first is not None and first.lanes
+        layer.sources = tuple(turn(source, layer.lanes) for source in layer.sources)
         out.append(layer)
-        width = layer.outputs
-    turn(False)
+    turn(out[-1], False)
     return out
 
 
 def compiled(chain: Chain, layout: Layout, recipe: Recipe) -> tuple[Any, Config]:
     """The chain as the kernel's structures. Layers' tensors are named as ``layout`` names them."""
     at = {e.name: e.start for e in layout.entries} | {"": -1}
+    number = {id(layer): k for k, layer in enumerate(chain.layers)} | {id(None): -1}
     ops = [
         Op(
             a.kind, a.inputs, a.outputs, a.act, a.p, a.eps, a.momentum, a.span,
             *(at[getattr(a, name)] for name in NAMES), *(int(getattr(a, name)) for name in SHAPE),
+            number[id(a.sources[0])], number[id(a.sources[1])] if a.kind == ADD else NOTHING,
         )
         for a in chain.layers
     ]  # fmt: skip

@@ -139,7 +139,7 @@ struct Flushed {
 
 // -- what Python hands over -------------------------------------------------------------------------------------------
 
-enum Kind : int32_t { LINEAR, ACTIVATION, DROPOUT, LAYERNORM, BATCHNORM, CONV, TURN };
+enum Kind : int32_t { LINEAR, ACTIVATION, DROPOUT, LAYERNORM, BATCHNORM, CONV, TURN, RECURRENT, ADD, PICK, AVERAGE, MAXIMUM };
 enum Act : int32_t { NONE, RELU, LEAKY, ELU, SELU, GELU, GELU_TANH, SILU, SIGMOID, TANH };
 enum LossKind : int32_t { MSE, MAE, HUBER, QUANTILE, CROSS_ENTROPY, BCE };
 enum Optimizer : int32_t { SGD, ADAM, ADAMW };
@@ -150,8 +150,11 @@ struct Op {  // offsets count floats in the flat row, -1 where there is none
     int32_t span;  // of a norm: features it takes together (a layer norm), features of a channel (a batch norm)
     int64_t weight, bias, mean, var;  // running mean and variance of a batch norm
     int64_t counter;
+    int64_t state_weight, state_bias;  // of a recurrent layer
     int32_t lanes;  // whether it sees rows side by side (lanes.inc); of TURN: whether it makes them so
-    int32_t channels, filters, taps, stride, dilation, pad, groups;  // of a convolution
+    int32_t channels, filters, taps, stride, dilation, pad, groups;  // of a convolution; of others, see graph_passes.inc
+    int32_t gates, steps, units;  // of a recurrent layer, see steps.inc
+    int32_t source, other;        // layers whose output it takes, -1 for the model's input; the second one of an addition
 };
 
 struct Config {
@@ -420,8 +423,11 @@ static inline void copy(float* to, const float* from, long n) {
 }
 
 #include "lanes.inc"
+#include "steps.inc"
 #include "workspace.inc"
 #include "rows.inc"
 #include "lane_passes.inc"
+#include "step_passes.inc"
+#include "graph_passes.inc"
 #include "model.inc"
 #include "door.inc"

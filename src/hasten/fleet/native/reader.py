@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import operator
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -16,24 +16,21 @@ from hasten.fleet.naive import Residual
 from hasten.fleet.native.chain import (
     ACTIVATION,
     ACTS,
-    BATCHNORM,
+    ADD,
+    AVERAGE,
     CONV,
-    DROPOUT,
-    LAYERNORM,
     LINEAR,
     NAMES,
+    PICK,
+    RECURRENT,
     Chain,
     Layer,
     fused,
     laid_out,
 )
-
-Shape = tuple[int, ...]
-BATCH = -2  # stands for the number of rows where a forward asks for sizes
-
-
-class NotAChain(Exception):
-    """The kernel cannot train this module; the text says why."""
+from hasten.fleet.native.layers import MODULES, POOLS, Shape, recurrent
+from hasten.fleet.native.layers import NotAChain as NotAChain
+from hasten.fleet.native.sizes import BATCH, Sizes
 
 
 def chain_of(module: nn.Module, row: Shape) -> Chain:
@@ -55,88 +52,185 @@ def chain_of(module: nn.Module, row: Shape) -> Chain:
         raise NotAChain("some parameters are frozen")
     try:
         graph = fx.symbolic_trace(module)
+        evaluated = fx.symbolic_trace(copy.deepcopy(module).eval())
     except Exception as error:
         raise NotAChain(f"its forward cannot be traced ({type(error).__name__})") from None
+    if str(evaluated.graph) != str(graph.graph):
+        raise NotAChain("its forward is another one in training than in evaluation")
     reader = _Reader(graph, row)
     for node in graph.graph.nodes:
         reader.read(node)
     if len(reader.shape) > 1:
         raise NotAChain("it returns rows of more than one dimension")
-    if not any(layer.kind in (LINEAR, CONV) for layer in reader.layers):
-        raise NotAChain("it has no linear layer and no convolution")
+    if not any(layer.kind in (LINEAR, CONV, RECURRENT) for layer in reader.layers):
+        raise NotAChain("it has no linear layer, no convolution and no recurrent layer")
     inputs = math.prod(row)
     return Chain(tuple(laid_out(fused(reader.layers), inputs)), inputs, math.prod(reader.shape))
 
 
-class _Reader:
+class _Reader(Sizes):
     """Follows the graph of a forward, node by node.
 
     Attributes:
-        shape: of a row behind the last node that gave a tensor.
-        sizes: what nodes that ask for sizes gave: a number, or a whole shape with ``BATCH`` in front.
+        layers: read so far, in the order in which they are computed.
+        layer, shape: which layer gave what is read now (None: it is the model's input), and the shape of a row of it.
+        parts: what nodes hold that are no tensor of rows, and layers that it is of: ``"both"``, a recurrent module's
+            states at all positions and its last ones; ``"last"``, its last ones; ``"pair"``, an LSTM's and its cells.
     """
 
     def __init__(self, graph: fx.GraphModule, row: Shape) -> None:
+        super().__init__()
         self.graph, self.shape = graph, row
+        self.layer: Layer | None = None
         self.layers: list[Layer] = []
-        self.last: fx.Node | None = None
         self.seen: set[str] = set()
-        self.shapes: dict[fx.Node, Shape] = {}
-        self.sizes: dict[fx.Node, Any] = {}
+        self.parts: dict[Any, tuple[str, list[Layer]]] = {}
 
     def read(self, node: fx.Node) -> None:
         """Append what one node of the graph does."""
-        if node.op == "output":
-            if node.args[0] is not self.last:
-                raise NotAChain("it returns more than one tensor")
-            return
+        first = node.args[0] if node.args and isinstance(node.args[0], fx.Node) else None
         if node.op == "placeholder":
-            if self.last is not None:
+            if self.values:
                 raise NotAChain("its forward takes more than one argument")
-        elif self._asks_for_sizes(node):
+            self.values[node] = None, self.shape
+        elif node.op == "output":
+            self._output(first)
+        elif self.asks_for_sizes(node) or self.is_nought(node):
             return
-        elif [n for n in node.all_input_nodes if n not in self.sizes] != [self.last]:
+        elif first in self.parts:
+            self._part(node, *self.parts[first])
+        elif first not in self.values:
+            raise NotAChain(f"`{node.name}` takes something that the kernel does not know")
+        else:
+            self._rows(node, first)
+
+    def _rows(self, node: fx.Node, first: Any) -> None:
+        self.layer, self.shape = self.values[first]
+        added = self._added(node)
+        taken = [n for n in node.all_input_nodes if n not in self.sizes and n not in self.noughts]
+        if taken != ([first, added] if added not in (None, first) else [first]):
             raise NotAChain(f"`{node.name}` takes something else than the layer before it")
+        if node.op == "call_module" and type(self.graph.get_submodule(str(node.target))) in (nn.GRU, nn.LSTM):
+            self._recurrent(node)
+            return
+        if added is not None:
+            self._add(node, added)
         elif node.op == "call_module":
-            self._module(str(node.target))
-        elif node.op in ("call_function", "call_method"):
+            self._module(node)
+        else:
             self._function(node)
-        else:
-            raise NotAChain(f"`{node.name}` reads an attribute")
-        self.last = node
-        self.shapes[node] = self.shape
+        self.values[node] = self.layer, self.shape
 
-    def _asks_for_sizes(self, node: fx.Node) -> bool:
-        of, rest = (node.args[0] if node.args else None), node.args[1:]
-        if not isinstance(of, fx.Node) or node.kwargs:
-            return False
-        if of in self.sizes and node.target is operator.getitem:
-            found = self.sizes[of]
-            if not isinstance(found, tuple) or not isinstance(rest[0], int):
-                return False
-            self.sizes[node] = found[rest[0]]
-        elif of in self.shapes and node.op == "call_function" and node.target is getattr and rest == ("shape",):
-            self.sizes[node] = (BATCH, *self.shapes[of])
-        elif of in self.shapes and node.op == "call_method" and node.target == "size":
-            found = (BATCH, *self.shapes[of])
-            self.sizes[node] = found[rest[0]] if rest and isinstance(rest[0], int) else found
-        else:
-            return False
-        return True
+    def _output(self, of: fx.Node | None) -> None:
+        if of not in self.values:
+            raise NotAChain("it returns more than one tensor")
+        self.layer, self.shape = self.values[of]
+        reached: list[Layer | None] = [self.layer]
+        for layer in reached:
+            reached += [source for source in (layer.sources if layer else ()) if source not in reached]
+        if any(layer not in reached for layer in self.layers):
+            raise NotAChain("it computes something that it does not return")
 
-    def _module(self, name: str) -> None:
+    def _emit(self, layer: Layer, *more: Layer | None) -> None:
+        layer.sources = (self.layer, *more)
+        self.layers.append(layer)
+        self.layer = layer
+
+    def _in_place(self, node: fx.Node) -> None:
+        """What changes its input must be the only one that takes it.
+
+        Raises:
+            NotAChain: it is not.
+        """
+        same = [n for n, (layer, _) in self.values.items() if layer is self.layer]
+        if any(user is not node and user not in same and user not in self.sizes for n in same for user in n.users):
+            raise NotAChain(f"`{node.name}` changes in place what others take")
+
+    def _added(self, node: fx.Node) -> Any:
+        """The second of two nodes that are added, or None."""
+        known = node.target in (operator.add, operator.iadd, torch.add) if node.op == "call_function" else (
+            node.op == "call_method" and node.target in ("add", "add_"))  # fmt: skip
+        return node.args[1] if known and len(node.args) == 2 and not node.kwargs else None
+
+    def _add(self, node: fx.Node, other: Any) -> None:
+        if other not in self.values or self.values[other][1] != self.shape:
+            raise NotAChain(f"`{node.name}` adds rows of another shape")
+        if node.target in (operator.iadd, "add_"):
+            self._in_place(node)
+        width = math.prod(self.shape)
+        self._emit(Layer(ADD, width, width), self.values[other][0])
+
+    def _submodule(self, name: str) -> nn.Module:
         part = self.graph.get_submodule(name)
         if name in self.seen and list(part.parameters()):
             raise NotAChain(f"{name} is used twice")
         self.seen.add(name)
+        return part
+
+    def _recurrent(self, node: fx.Node) -> None:
+        name, given = str(node.target), (*node.args[1:], *node.kwargs.values())
+        part: Any = self._submodule(name)
+        made = recurrent(part, name, self.shape)
+        start = given[0] if len(given) == 1 and isinstance(given[0], (tuple, list)) else given
+        if any(self.noughts.get(n) != (part.num_layers, BATCH, part.hidden_size) for n in start if n is not None):
+            raise NotAChain(f"{name} is given a first state that is not nought")
+        for layer in made:
+            self._emit(layer)
+        self.parts[node] = "both", made
+
+    def _part(self, node: fx.Node, of: str, layers: list[Layer]) -> None:
+        """A part of what a recurrent module gave."""
+        self.layer = layers[-1]
+        steps, units = self.layer.steps, self.layer.units
+        at = node.args[1] if len(node.args) == 2 and node.target is operator.getitem else None
+        if of == "both" and at == 0:
+            self.values[node] = self.layer, (steps, units)
+        elif (of, at) in (("both", 1), ("pair", 0)):
+            self.parts[node] = "pair" if of == "both" and self.layer.gates == 4 else "last", layers
+        elif (of, at) == ("pair", 1) and not node.users:
+            return
+        elif of == "last":
+            at = at[0] if isinstance(at, tuple) and at and all(part == slice(None) for part in at[1:]) else at
+            at = 0 if len(layers) == 1 and _squeezes(node) else at
+            if not isinstance(at, int) or not -len(layers) <= at < len(layers):
+                raise NotAChain(f"`{node.name}` takes something else than a recurrent layer's last state")
+            self.layer, self.shape = layers[at], (steps, units)
+            self._pick([(steps - 1, 1, 1), (0, 1, units)], (units,))
+            self.values[node] = self.layer, self.shape
+        else:
+            raise NotAChain(f"`{node.name}` takes something else than a recurrent layer's states")
+
+    def _pick(self, taken: list[tuple[int, int, int]], shape: Shape) -> None:
+        """Of each dimension the first, how far apart, how many."""
+        if len(taken) == 1:
+            taken = [(0, 1, 1), *taken]
+        (first, apart, count), (first1, apart1, count1) = taken
+        width = self.shape[-1]
+        self._emit(
+            Layer(
+                PICK, math.prod(self.shape), count * count1, channels=count, filters=count1,
+                taps=first * width + first1, stride=apart * width, dilation=apart1,
+            )
+        )  # fmt: skip
+        self.shape = shape
+
+    def _module(self, node: fx.Node) -> None:
+        name = str(node.target)
+        part = self._submodule(name)
+        if getattr(part, "inplace", False):
+            self._in_place(node)
+        self._apply(part, name)
+
+    def _apply(self, part: nn.Module, name: str) -> None:
         if isinstance(part, nn.Flatten):
             self._flatten(name, (part.start_dim, part.end_dim))
         elif isinstance(part, nn.Unflatten):
             self._unflatten(part, name)
-        elif type(part) in _MODULES:
-            layer, self.shape = _MODULES[type(part)](part, name, self.shape)
-            self.layers.append(layer)
-        elif type(part) is not nn.Identity:
+        elif type(part) in MODULES and not (type(part) is nn.Dropout and part.p == 0):
+            layer, shape = MODULES[type(part)](part, name, self.shape)
+            self._emit(layer)
+            self.shape = shape
+        elif type(part) not in (nn.Identity, nn.Dropout):
             raise NotAChain(f"{name} is a {type(part).__name__}")
 
     def _function(self, node: fx.Node) -> None:
@@ -150,10 +244,18 @@ class _Reader:
             self._dimension(node.name, rest[0], name == "unsqueeze")
         elif name == "getitem":
             self._index(node.name, rest[0])
-        elif name in ACTS and rest in ((), (False,), (True,)):  # computed in place or not
+        elif name in ("transpose", "permute"):
+            self._transpose(node.name, name, rest)
+        elif name == "mean" and not set(node.kwargs) - {"dim", "keepdim"}:
+            self._mean(node.name, **dict(zip(("dim", "keepdim"), node.args[1:], strict=False)), **node.kwargs)
+        elif name in POOLS:
+            self._apply(POOLS[name](*node.args[1:], **node.kwargs), f"`{node.name}`")
+        elif name in ACTS and rest in ((), (False,), (True,)):
+            if rest == (True,):
+                self._in_place(node)
             width = math.prod(self.shape)
-            self.layers.append(Layer(ACTIVATION, width, width, ACTS.index(name), 1.0))
-        else:
+            self._emit(Layer(ACTIVATION, width, width, ACTS.index(name), 1.0))
+        elif name != "contiguous" or rest:
             raise NotAChain(f"`{node.name}` is no layer the kernel knows")
 
     def _flatten(self, name: str, dims: tuple[Any, ...]) -> None:
@@ -189,104 +291,83 @@ class _Reader:
             self.shape = (*self.shape[: at - 1], *self.shape[at:])
 
     def _index(self, name: str, index: Any) -> None:
-        """``x[:, None]`` and the like."""
-        index = index if isinstance(index, tuple) else (index,)
-        whole = slice(None)
-        if index[0] != whole or any(part is not None and part != whole for part in index):
-            raise NotAChain(f"`{name}` takes a part of a row")
-        old = iter(self.shape)
-        new = [1 if part is None else next(old, 0) for part in index[1:]]
-        self.shape = (*new, *old)
+        """``x[:, None]`` and the like; a part of a row's one or two dimensions."""
+        index, whole = index if isinstance(index, tuple) else (index,), slice(None)
+        if ... in index:
+            at, taken = index.index(...), sum(part is not None for part in index) - 1
+            index = (*index[:at], *[whole] * (1 + len(self.shape) - taken), *index[at + 1 :])
+        given = [part for part in index[1:] if part is not None]
+        given += [whole] * (len(self.shape) - len(given))
+        if index[0] != whole or len(given) != len(self.shape):
+            raise NotAChain(f"`{name}` takes a part of the rows")
+        parts = [_part_of(name, part, size) for part, size in zip(given, self.shape, strict=True)]
+        old = iter(zip(given, parts, strict=True))
+        shape: list[int] = []
+        for part in index[1:]:
+            shape += [1] if part is None else [p[2] for g, p in [next(old)] if not isinstance(g, int)]
+        made = (*shape, *(p[2] for _, p in old))
+        if all(part == whole for part in given):
+            self.shape = made
+        elif len(self.shape) > 2:
+            raise NotAChain(f"`{name}` takes a part of rows of more than two dimensions")
+        else:
+            self._pick(parts, made)
+
+    def _transpose(self, node: str, name: str, dims: tuple[Any, ...]) -> None:
+        dims = tuple(dims[0]) if len(dims) == 1 and isinstance(dims[0], (tuple, list)) else dims
+        at = [dim + 3 if isinstance(dim, int) and dim < 0 else dim for dim in dims]
+        if len(self.shape) != 2 or (sorted(at) != [1, 2] if name == "transpose" else at != [0, 2, 1]):
+            raise NotAChain(f"`{node}` exchanges other dimensions than channels and positions")
+        a, b = self.shape
+        if min(a, b) > 1:
+            self._emit(Layer(PICK, a * b, a * b, channels=b, filters=a, taps=0, dilation=b))
+        self.shape = b, a
+
+    def _mean(self, name: str, dim: Any = None, keepdim: Any = False) -> None:
+        dims = dim if isinstance(dim, (tuple, list)) else (dim,)
+        count = len(self.shape)
+        if count > 2 or not isinstance(keepdim, bool) or any(not isinstance(n, int) for n in dims):
+            raise NotAChain(f"`{name}` is no mean over positions or channels")
+        over = sorted(n if n >= 0 else n + count + 1 for n in dims)
+        if over not in ([1], [2], [1, 2]) or over[-1] > count:
+            raise NotAChain(f"`{name}` is no mean over positions or channels")
+        a, b = self.shape if count == 2 else (1, *self.shape)
+        if over == [1] and count == 2:
+            of: dict[str, Any] = {"channels": b, "steps": a, "filters": 1, "span": b}
+        else:
+            of = {"channels": a, "steps": b, "filters": b} if over == [2] else {"steps": a * b}
+        made = of.get("channels", 1)
+        self._emit(Layer(AVERAGE, a * b, made, **{"taps": of["steps"], "lanes": True, **of}))
+        self.shape = tuple(1 if k + 1 in over else n for k, n in enumerate(self.shape) if keepdim or k + 1 not in over)
+
+
+def _part_of(name: str, part: Any, size: int) -> tuple[int, int, int]:
+    """Of one dimension the first, how far apart, how many."""
+    if isinstance(part, int) and -size <= part < size:
+        return part % size, 1, 1
+    if isinstance(part, slice) and all(n is None or isinstance(n, int) for n in (part.start, part.stop, part.step)):
+        found = range(*part.indices(size))
+        if len(found):
+            return found[0], found.step, len(found)
+    raise NotAChain(f"`{name}` takes something else than positions known beforehand")
+
+
+def _squeezes(node: fx.Node) -> bool:
+    return node.target in ("squeeze", torch.squeeze) and (*node.args[1:], *node.kwargs.values()) == (0,)
 
 
 _FUNCTIONS: dict[Any, str] = {
     functional.relu: "relu", torch.relu: "relu", torch.tanh: "tanh", functional.tanh: "tanh", torch.sigmoid: "sigmoid",
     functional.sigmoid: "sigmoid", functional.silu: "silu", functional.gelu: "gelu", functional.selu: "selu",
     torch.selu: "selu", torch.flatten: "flatten", torch.squeeze: "squeeze", torch.unsqueeze: "unsqueeze",
-    torch.reshape: "reshape", operator.getitem: "getitem",
+    torch.reshape: "reshape", operator.getitem: "getitem", torch.transpose: "transpose", torch.permute: "permute",
+    torch.mean: "mean", functional.max_pool1d: "max_pool1d", functional.avg_pool1d: "avg_pool1d",
+    functional.adaptive_avg_pool1d: "adaptive_avg_pool1d",
 }  # fmt: skip
-_METHODS = {n: n for n in ("relu", "tanh", "sigmoid", "flatten", "squeeze", "unsqueeze", "view", "reshape")}
-
-Made = tuple[Layer, Shape]
-
-
-def _act(kind: str, p: Callable[[Any], float] = lambda m: 1.0) -> Callable[[Any, str, Shape], Made]:
-    def make(m: Any, name: str, shape: Shape) -> Made:
-        width = math.prod(shape)
-        return Layer(ACTIVATION, width, width, ACTS.index(kind), p(m)), shape
-
-    return make
-
-
-def _gelu(m: nn.GELU, name: str, shape: Shape) -> Made:
-    return _act("gelu" if m.approximate == "none" else "gelu_tanh")(m, name, shape)
-
-
-def _dropout(m: nn.Dropout, name: str, shape: Shape) -> Made:
-    return Layer(DROPOUT, math.prod(shape), math.prod(shape), p=m.p), shape
-
-
-def _linear(m: nn.Linear, name: str, shape: Shape) -> Made:
-    if shape != (m.in_features,):
-        raise NotAChain(f"{name} wants {m.in_features} inputs and gets rows of shape {shape}")
-    return Layer(LINEAR, m.in_features, m.out_features, **_given(m, name)), (m.out_features,)
-
-
-def _conv(m: nn.Conv1d, name: str, shape: Shape) -> Made:
-    if len(shape) != 2 or shape[0] != m.in_channels:
-        raise NotAChain(f"{name} wants {m.in_channels} channels and gets rows of shape {shape}")
-    if m.padding_mode != "zeros":
-        raise NotAChain(f"{name} pads by something else than noughts")
-    (taps,), (stride,), (dilation,), length = m.kernel_size, m.stride, m.dilation, shape[1]
-    reach = dilation * (taps - 1)
-    both = {"same": reach, "valid": 0}[m.padding] if isinstance(m.padding, str) else 2 * m.padding[0]
-    made = (length + both - reach - 1) // stride + 1
-    if made < 1:
-        raise NotAChain(f"{name} is longer than its input")
-    layer = Layer(
-        CONV, m.in_channels * length, m.out_channels * made, **_given(m, name), lanes=True, channels=m.in_channels,
-        filters=m.out_channels, taps=taps, stride=stride, dilation=dilation, pad=both // 2, groups=m.groups,
-    )  # fmt: skip
-    return layer, (m.out_channels, made)
-
-
-def _layer_norm(m: nn.LayerNorm, name: str, shape: Shape) -> Made:
-    own = tuple(m.normalized_shape)
-    if not shape or shape[-len(own) :] != own:
-        raise NotAChain(f"{name} normalises {own} and gets rows of shape {shape}")
-    width = math.prod(shape)
-    lanes = own != shape or len(shape) > 1
-    return Layer(LAYERNORM, width, width, eps=m.eps, span=math.prod(own), lanes=lanes, **_given(m, name)), shape
-
-
-def _batch_norm(m: nn.BatchNorm1d, name: str, shape: Shape) -> Made:
-    if not m.track_running_stats or m.momentum is None:
-        raise NotAChain(f"{name} keeps no running statistics by momentum")
-    if len(shape) not in (1, 2) or shape[0] != m.num_features:
-        raise NotAChain(f"{name} wants {m.num_features} channels and gets rows of shape {shape}")
-    kept = {"mean": "running_mean", "var": "running_var", "counter": "num_batches_tracked"}
-    given = _given(m, name) | {k: f"{name}.{v}" for k, v in kept.items()}
-    width, lanes = math.prod(shape), len(shape) == 2
-    span = width // shape[0]
-    return Layer(BATCHNORM, width, width, eps=m.eps, momentum=m.momentum, span=span, lanes=lanes, **given), shape
-
-
-def _given(m: Any, name: str) -> dict[str, Any]:
-    return {k: f"{name}.{k}" for k in ("weight", "bias") if getattr(m, k) is not None}
-
-
-_MODULES: dict[type[nn.Module], Callable[[Any, str, Shape], Made]] = {
-    nn.Linear: _linear,
-    nn.Conv1d: _conv,
-    nn.LayerNorm: _layer_norm,
-    nn.BatchNorm1d: _batch_norm,
-    nn.Dropout: _dropout,
-    nn.ReLU: _act("relu"),
-    nn.LeakyReLU: _act("leaky", lambda m: m.negative_slope),
-    nn.ELU: _act("elu", lambda m: m.alpha),
-    nn.SELU: _act("selu"),
-    nn.SiLU: _act("silu"),
-    nn.Sigmoid: _act("sigmoid"),
-    nn.Tanh: _act("tanh"),
-    nn.GELU: _gelu,
-}
+_METHODS = {
+    n: n
+    for n in (
+        "relu", "tanh", "sigmoid", "flatten", "squeeze", "unsqueeze", "view", "reshape", "transpose", "permute", "mean",
+        "contiguous",
+    )
+}  # fmt: skip

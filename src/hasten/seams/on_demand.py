@@ -1,0 +1,186 @@
+"""Calls of a module that record no graph, and can be differentiated all the same.
+
+An evaluation that forgets ``torch.no_grad`` saves the inputs of every operation for a backward pass that never comes.
+Here such a call runs without recording; its outputs carry one node instead of a graph. Should the script differentiate
+them after all (a saliency map, an attack), the node runs the call again, with a graph, from the same random state:
+the idea of activation checkpointing (Chen et al., arXiv 1604.06174). From then on that module's calls are left alone.
+
+The first call of each module is left alone, too, and looked at: what depends on other leaves than its parameters and
+arguments, returns views of them, or is no plain tensor, tuple, list or dict, is never touched.
+"""
+
+from __future__ import annotations
+
+import functools
+import weakref
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+Call = Callable[..., Any]
+
+
+class OnDemand:
+    """Runs calls without a graph, and knows the modules for which that cannot be done."""
+
+    def __init__(self) -> None:
+        self._known: weakref.WeakKeyDictionary[Any, tuple[bool, ...]] = weakref.WeakKeyDictionary()
+
+    def __call__(self, call: Call, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """``call(module, *args, **kwargs)``, with outputs of the same bits."""
+        import torch
+
+        if _traced():
+            return call(module, *args, **kwargs)
+        known = self._known.get(module)
+        if known is None:
+            out = call(module, *args, **kwargs)
+            self._known[module] = _differentiable(out, _inputs(module, args, kwargs), (args, kwargs))
+            return out
+        inputs = _inputs(module, args, kwargs) if known else []
+        if not inputs:
+            return call(module, *args, **kwargs)
+        job = _Job(lambda: call(module, *args, **kwargs), torch.get_rng_state(), lambda: self._leave_alone(module))
+        with torch.no_grad():
+            out = job.call()
+        job.tensors = tuple(_tensors(out))
+        if len(job.tensors) != len(known):  # another form than the first call's: as if nothing had happened
+            self._leave_alone(module)
+            return job.again()
+        job.differentiable = known
+        carrying = iter(_node().apply(job, *inputs))
+        return _replaced(out, carrying)
+
+    def _leave_alone(self, module: Any) -> None:
+        self._known[module] = ()
+
+
+@dataclass
+class _Job:
+    """A call that was made without a graph, and how to make it again with one."""
+
+    call: Callable[[], Any]
+    random_state: Any
+    differentiated: Callable[[], None]
+    tensors: tuple[Any, ...] = ()
+    differentiable: tuple[bool, ...] = ()
+
+    def again(self) -> Any:
+        import torch
+
+        with torch.random.fork_rng(devices=()), torch.enable_grad():
+            torch.set_rng_state(self.random_state)
+            return self.call()
+
+
+@functools.cache
+def _node() -> Any:
+    """The node that stands for a call's graph; made once torch is there."""
+    import torch
+
+    class Again(torch.autograd.Function):  # type: ignore[misc]
+        @staticmethod
+        def forward(ctx: Any, job: _Job, *inputs: Any) -> tuple[Any, ...]:
+            ctx.job = job
+            ctx.save_for_backward(*inputs)
+            ctx.mark_non_differentiable(*(t for t, d in zip(job.tensors, job.differentiable, strict=True) if not d))
+            ctx.set_materialize_grads(False)
+            tensors, job.tensors = job.tensors, ()
+            return tensors
+
+        @staticmethod
+        def backward(ctx: Any, *gradients: Any) -> tuple[Any, ...]:
+            inputs = ctx.saved_tensors  # torch's own error where one was written to since
+            ctx.job.differentiated()
+            made = list(_tensors(ctx.job.again()))
+            pairs = [(t, g) for t, g in zip(made, gradients, strict=True) if g is not None and t.requires_grad]
+            if not pairs:
+                return (None,) * (1 + len(inputs))
+            tensors, given = zip(*pairs, strict=True)
+            found = torch.autograd.grad(tensors, inputs, given, create_graph=torch.is_grad_enabled(), allow_unused=True)
+            return (None, *found)
+
+    return Again
+
+
+def _traced() -> bool:
+    import torch
+
+    transformed = getattr(torch._C, "_are_functorch_transforms_active", lambda: False)
+    return bool(torch.compiler.is_compiling() or torch.jit.is_tracing() or transformed())
+
+
+def _inputs(module: Any, args: Any, kwargs: Any) -> list[Any]:
+    """What gradients of the call can go to: its arguments and the module's parameters, each once."""
+    found = {id(t): t for t in (*_tensors((args, kwargs)), *module.parameters()) if t.requires_grad}
+    return list(found.values())
+
+
+def _differentiable(out: Any, inputs: list[Any], arguments: Any) -> tuple[bool, ...]:
+    """Which of a call's tensors depend on what is trained; empty where such a call must be left alone."""
+    import torch
+
+    tensors = list(_tensors(out))
+    places = [t.untyped_storage().data_ptr() for t in tensors if type(t) is torch.Tensor]
+    given = {t.untyped_storage().data_ptr() for t in (*inputs, *_tensors(arguments)) if t.layout is torch.strided}
+    if len(set(places)) < len(tensors) or given.intersection(places) or not _plain(out) or not _plain(arguments):
+        return ()
+    ends = {id(t) for t in inputs}
+    nodes = {t.grad_fn for t in inputs if t.grad_fn is not None}
+    if any(id(leaf) not in ends for t in tensors if t.requires_grad for leaf in _leaves(t.grad_fn, nodes)):
+        return ()
+    flags = tuple(bool(t.requires_grad) for t in tensors)
+    return flags if any(flags) else ()
+
+
+def _leaves(node: Any, ends: set[Any]) -> Iterator[Any]:
+    """The leaf tensors that a graph reaches without passing one of ``ends``."""
+    seen, waiting = set(ends), [node]
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        leaf = getattr(node, "variable", None)
+        if leaf is not None:
+            yield leaf
+        waiting.extend(following for following, _ in node.next_functions)
+
+
+def _plain(value: Any) -> bool:
+    """Whether a value's tensors are all found by :func:`_tensors`, and are torch's own strided ones."""
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        return type(value) in (torch.Tensor, torch.nn.Parameter) and value.layout is torch.strided
+    if type(value) in (tuple, list):
+        return all(map(_plain, value))
+    if type(value) is dict:
+        return all(map(_plain, value.values()))
+    return value is None or isinstance(value, (bool, int, float, str, torch.device, torch.dtype))
+
+
+def _tensors(value: Any) -> Iterator[Any]:
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif type(value) in (tuple, list):
+        for item in value:
+            yield from _tensors(item)
+    elif type(value) is dict:
+        for item in value.values():
+            yield from _tensors(item)
+
+
+def _replaced(value: Any, tensors: Iterator[Any]) -> Any:
+    """``value`` with its tensors exchanged for the next of ``tensors``."""
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        return next(tensors)
+    if type(value) in (tuple, list):
+        return type(value)(_replaced(item, tensors) for item in value)
+    if type(value) is dict:
+        return {key: _replaced(item, tensors) for key, item in value.items()}
+    return value

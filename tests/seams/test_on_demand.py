@@ -1,0 +1,212 @@
+"""Without a graph, and differentiable all the same: bits and gradients are those of the plain call."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from hasten.seams.on_demand import OnDemand
+
+Make = Callable[[], nn.Module]
+
+
+class Several(nn.Module):
+    """A dict of a list, a number, a detached tensor and one of whole numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(4, 3), nn.Linear(3, 3)
+
+    def forward(self, x: torch.Tensor, scale: float = 1.0) -> dict[str, Any]:
+        h = self.a(x).relu() * scale
+        return {"parts": [h, self.b(h)], "scale": scale, "probabilities": h.softmax(1).detach(), "best": h.argmax(1)}
+
+
+class Draws(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return nn.functional.dropout(self.a(x), 0.5, training=True)
+
+
+class Keeps(nn.Module):
+    """Depends on a leaf that is no parameter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = nn.Linear(4, 4)
+        self.patch = torch.zeros(4, requires_grad=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.a(x + self.patch)  # type: ignore[no-any-return]
+
+
+class View(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.a(x), x[:2]
+
+
+def net() -> nn.Module:
+    return nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.3), nn.Linear(8, 2)).eval()
+
+
+def summed(out: Any) -> torch.Tensor:
+    if isinstance(out, dict):
+        out = out["parts"]
+    if isinstance(out, (tuple, list)):
+        return torch.stack([summed(o) for o in out]).sum()
+    total: torch.Tensor = (out * torch.arange(1.0, out.numel() + 1).view(out.shape)).sum()
+    return total
+
+
+def calls(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+    return module(*args, **kwargs)
+
+
+def third(run: OnDemand, module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+    """A call that is no longer the first."""
+    for _ in range(2):
+        run(calls, module, args, kwargs)
+    return run(calls, module, args, kwargs)
+
+
+def node(tensor: torch.Tensor) -> str:
+    return type(tensor.grad_fn).__name__
+
+
+@pytest.fixture
+def x() -> torch.Tensor:
+    torch.manual_seed(1)
+    return torch.randn(5, 4)
+
+
+@pytest.mark.parametrize("make", [net, Several])
+@pytest.mark.parametrize("of_input", [False, True])
+def test_gradients_are_those_of_the_plain_call(make: Make, of_input: bool, x: torch.Tensor) -> None:
+    module = make().eval()
+    x.requires_grad_(of_input)
+    ends = [*module.parameters(), *([x] if of_input else [])]
+    plain = torch.autograd.grad(summed(module(x)), ends)
+    out = third(OnDemand(), module, x)
+    assert torch.equal(summed(out), summed(module(x)))
+    for found, expected in zip(torch.autograd.grad(summed(out), ends), plain, strict=True):
+        assert torch.equal(found, expected)
+
+
+def test_backward_accumulates(x: torch.Tensor) -> None:
+    module = net()
+    twin = copy.deepcopy(module)
+    summed(third(OnDemand(), module, x)).backward()
+    summed(twin(x)).backward()
+    for a, b in zip(module.parameters(), twin.parameters(), strict=True):
+        assert a.grad is not None and b.grad is not None
+        assert torch.equal(a.grad, b.grad)
+
+
+def test_no_graph_is_recorded(x: torch.Tensor) -> None:
+    out = third(OnDemand(), net(), x)
+    assert node(out) == "AgainBackward"
+    assert {type(n).__name__ for n, _ in out.grad_fn.next_functions} == {"AccumulateGrad"}
+
+
+def test_what_is_not_differentiable_stays_so(x: torch.Tensor) -> None:
+    out = third(OnDemand(), Several().eval(), x, scale=2.0)
+    assert not out["probabilities"].requires_grad and not out["best"].requires_grad
+    assert out["probabilities"].numpy().shape == (5, 3)
+    assert (out["scale"], [p.requires_grad for p in out["parts"]]) == (2.0, [True, True])
+
+
+def test_random_numbers_are_the_same_when_it_runs_again(x: torch.Tensor) -> None:
+    module = Draws().eval()
+    run = OnDemand()
+    run(calls, module, (x,), {})
+    torch.manual_seed(3)
+    out = run(calls, module, (x,), {})
+    after = torch.get_rng_state()
+    found = torch.autograd.grad(summed(out), module.a.weight)[0]  # type: ignore[arg-type]
+    assert torch.equal(torch.get_rng_state(), after)
+    torch.manual_seed(3)
+    plain = module(x)
+    assert torch.equal(out, plain)
+    assert torch.equal(found, torch.autograd.grad(summed(plain), module.a.weight)[0])  # type: ignore[arg-type]
+
+
+def test_second_derivatives(x: torch.Tensor) -> None:
+    module = nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 1)).eval()
+
+    def penalty(out: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        (slope,) = torch.autograd.grad(out.sum(), x, create_graph=True)
+        return slope.square().sum()
+
+    x.requires_grad_()
+    plain = torch.autograd.grad(penalty(module(x), x), list(module.parameters()), allow_unused=True)
+    found = torch.autograd.grad(penalty(third(OnDemand(), module, x), x), list(module.parameters()), allow_unused=True)
+    for a, b in zip(found, plain, strict=True):
+        assert (a is None) == (b is None)
+        assert a is None or torch.allclose(a, b)
+
+
+def test_a_module_that_is_differentiated_is_left_alone(x: torch.Tensor) -> None:
+    module, run = net(), OnDemand()
+    summed(third(run, module, x)).backward()
+    assert node(run(calls, module, (x,), {})) != "AgainBackward"
+
+
+@pytest.mark.parametrize("make", [Keeps, View])
+def test_what_cannot_be_made_again_is_left_alone(make: Make, x: torch.Tensor) -> None:
+    out = third(OnDemand(), make().eval(), x)
+    assert node(out[0] if isinstance(out, tuple) else out) != "AgainBackward"
+
+
+def test_another_form_of_output_is_left_alone(x: torch.Tensor) -> None:
+    module, run = Several().eval(), OnDemand()
+
+    def some(module: nn.Module, x: torch.Tensor, short: bool) -> Any:
+        out = module(x)
+        return out["parts"][:1] if short else out["parts"]
+
+    for _ in range(2):
+        run(some, module, (x, False), {})
+    out = run(some, module, (x, True), {})
+    assert len(out) == 1 and node(out[0]) != "AgainBackward"
+    assert node(run(some, module, (x, False), {})[0]) != "AgainBackward"
+
+
+def test_weights_that_were_written_to_are_torchs_error(x: torch.Tensor) -> None:
+    module = net()
+    out = third(OnDemand(), module, x)
+    with torch.no_grad():
+        module[0].weight.add_(1)  # type: ignore[index,operator]
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        summed(out).backward()
+
+
+def test_frozen_modules_and_transforms_of_functions(x: torch.Tensor) -> None:
+    module = net().requires_grad_(False)
+    assert not third(OnDemand(), module, x).requires_grad
+    run, trained = OnDemand(), nn.Linear(4, 1).eval()
+    third(run, trained, x)
+    slopes = torch.func.vmap(torch.func.grad(lambda row: run(calls, trained, (row,), {}).sum()))(x)
+    assert torch.equal(slopes, trained.weight.expand(5, 4))
+
+
+def test_nothing_is_kept_alive(x: torch.Tensor) -> None:
+    module, run = net(), OnDemand()
+    out = third(run, module, x)
+    gone = weakref.ref(module)
+    del module, out
+    gc.collect()
+    assert gone() is None
