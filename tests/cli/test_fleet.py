@@ -92,6 +92,49 @@ def test_new_rows_are_learned_once(sales: Path, tmp_path: Path, capsys: pytest.C
     load = lambda path: fleet.Fleet.load(path, factory(files.notes(path)))  # noqa: E731
     assert weights(load(out)) == weights(load(at_once)) == learned
     assert main(["fleet", str(out)]) == 2 and "--update" in capsys.readouterr().err
+    assert main(["fleet", str(out), "--update", str(new), "--prove", "2"]) == 2
+    assert "--prove" in capsys.readouterr().err
+
+
+def test_keys_of_csv_are_text(sales: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    frame = pd.read_parquet(sales)
+    frame["store"] = frame["store"].map("{:04d}".format)
+    csv, new, parquet = tmp_path / "sales.csv", tmp_path / "new.csv", tmp_path / "s.parquet"
+    frame[frame["day"] < 90].to_csv(csv, index=False)
+    frame[frame["day"] < 90].to_parquet(parquet)
+    frame[frame["day"] >= 90].to_csv(new, index=False)
+    for number, file in enumerate((csv, parquet)):
+        out = tmp_path / f"{number}.safetensors"
+        assert main(["fleet", str(file), *WORDS, *SERIES, "--out", str(out), "--quiet"]) == 0
+        assert set(bits(out)) == {"0001", "0002"}
+        assert main(["fleet", str(out), "--update", str(new)]) == 0
+        assert "60 new rows learned" in capsys.readouterr().out
+
+
+def test_a_full_disk_loses_no_report(
+    sales: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:  # fmt: skip
+    calls = itertools.count()
+
+    def full(*_: object) -> None:
+        if not next(calls):  # the weights; there is room for the report
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files.os, "fsync", full)
+    out, figures = tmp_path / "f.safetensors", tmp_path / "f.json"
+    words = ["fleet", str(sales), *WORDS, *SERIES, "--out", str(out), "--json", str(figures)]
+    assert main(words) == 1
+    said = capsys.readouterr()
+    assert "2 of 3 models trained" in said.out and json.loads(figures.read_text())["trained"] == 2
+    assert "No space left" in said.err and "lost with this process" in said.err and "in memory" not in said.err
+    assert not out.exists()
+
+
+def test_a_proof_beside_json_on_stdout(sales: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--prove", "1", "--baseline", "keep", "--json", "-"]
+    assert main(["fleet", str(sales), *WORDS, *SERIES, *words]) == 0
+    (found,) = json.loads(capsys.readouterr().out)["proof"]
+    assert found["holds"]
 
 
 class Killed(BaseException):
@@ -189,6 +232,8 @@ def test_models_that_are_stacked(sales: Path, model: str) -> None:
     ["nowhere.parquet", *WORDS, *SERIES], ["FILE", "--by", "shop", "--target", "sales", *SERIES],
     ["FILE", *WORDS], ["FILE", *WORDS, "--window", "3"], ["FILE", *WORDS, *SERIES, "--loss", "hinge"],
     ["FILE", *WORDS, *SERIES, "--html", "nowhere/f.html"], ["FILE", "--by", "store"],
+    ["FILE", *WORDS, *SERIES, "--features", "price"], ["FILE", *WORDS, *SERIES, "--workers", "-1"],
+    ["FILE", *WORDS, *SERIES, "--prove", "-3"],
 ])  # fmt: skip
 def test_wrong_usage_is_two(words: list[str], sales: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["fleet", *(str(sales) if w == "FILE" else w for w in words)]) == 2

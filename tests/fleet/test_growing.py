@@ -13,6 +13,8 @@ from torch import nn
 
 from hasten import fleet
 from hasten.core.errors import UsageError
+from hasten.fleet import growing
+from hasten.fleet.fit import Session
 from hasten.fleet.growing import Growing, _mixed
 from hasten.fleet.history import Rows
 from tests.fleet.common import mlp, ragged, rows, weights
@@ -167,3 +169,84 @@ def test_a_key_keeps_its_weights_where_an_update_fails() -> None:
     after = weights(trained)
     assert after["s0"] == before["s0"] and after["s1"] != before["s1"]
     assert isinstance(trained._growing, Growing)
+
+
+def aligned(trained: fleet.Fleet, key: str) -> bool:
+    task = trained._growing.lines[key].task()
+    return len(task.X) == len(task.y) and np.allclose(task.X[:, 0], task.y)
+
+
+def echo(count: int, seed: int) -> Any:
+    X = rows(count, seed)[0]
+    return X, X[:, 0].copy()
+
+
+def test_rows_that_do_not_fit_leave_every_history_as_it_was() -> None:
+    trained = fleet.fit(mlp, {"a": echo(30, 0), "b": echo(30, 1)}, epochs=1)
+    X, y = echo(9, 3)
+    strange: list[Any] = [
+        (X, y[:8]), (X, np.stack([y, y], 1)), (X[:, :5], y), (X[0], y[0]), X, 3, "xy", (X, ["x"] * 9),
+        (X[None], y[None]),
+    ]  # fmt: skip
+    for given in strange:
+        update = trained.update({"b": echo(7, 4), "a": given})
+        assert list(update.failed) == ["a"] and update.rows == 7, given
+    assert aligned(trained, "a") and aligned(trained, "b")
+    lines = trained._growing.lines
+    assert lines["a"].task().rows == 30 and lines["b"].task().rows == 30 + 7 * len(strange)
+    assert trained.update({"a": (X, y[:, None])}).rows == 9 and aligned(trained, "a")  # one column is one number a row
+    for options in ({"visits": -1}, {"shares": ()}, {"shares": (2.0,)}):
+        with pytest.raises(UsageError):
+            trained.update({"a": (X, y)}, **options)
+    assert lines["a"].task().rows == 39
+
+
+def test_a_series_that_does_not_fit_is_named() -> None:
+    trained = fleet.fit(series_net, waves(2), window=8, horizon=3, epochs=1)
+    update = trained.update({"w0": np.zeros((5, 2)), "w1": np.arange(5.0)})
+    assert "(5, 2)" in update.failed["w0"] and update.rows == 5
+
+
+def test_classes_that_are_none_are_named() -> None:
+    tasks = {key: (X, (y > 0).astype(np.int64)) for key, (X, y) in ragged(2).items()}
+    trained = fleet.fit(lambda: nn.Linear(6, 2), tasks, loss="cross_entropy", epochs=1)
+    X = rows(4, 0)[0]
+    update = trained.update({"s0": (X, [0, 1, 0, 9]), "s1": (X, [0, 1, 0, 0.5])})
+    assert "out of bounds" in update.failed["s0"] and "whole numbers" in update.failed["s1"] and update.rows == 0
+    assert trained._growing.lines["s0"].task().rows == len(tasks["s0"][1])
+
+
+@pytest.mark.parametrize("refit", ["flat", "full"])
+def test_an_update_that_is_interrupted_has_changed_nothing(refit: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, cut = (fleet.fit(mlp, {"a": echo(30, 0), "b": echo(30, 1)}, epochs=1) for _ in range(2))
+    new = {"a": echo(9, 3), "b": echo(5, 4)}
+    for again in range(2):  # before the first update, and behind one
+        calls = iter(range(99))
+
+        def interrupted(*given: Any, right: Any = growing._train, calls: Any = calls) -> Any:
+            if next(calls) == 1:
+                raise KeyboardInterrupt
+            return right(*given)
+
+        def broken(*given: Any) -> Any:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(growing, "_train", interrupted)
+        if refit == "full":
+            monkeypatch.setattr(Session, "train", broken)
+        with pytest.raises(KeyboardInterrupt):
+            cut.update(new, refit=refit)
+        monkeypatch.undo()
+        assert len(cut.summary().updates) == again
+        whole.update(new)
+        cut.update(new)
+        assert weights(cut) == weights(whole) and aligned(cut, "a")
+
+
+def test_what_full_retraining_will_cost_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    trained = fleet.fit(mlp, ragged(2), epochs=1)
+    trained.update({"s0": rows(9, 3)})
+    assert not capsys.readouterr().out
+    trained.update({"s0": rows(9, 3)}, refit="full")
+    said = capsys.readouterr().out
+    assert "the next 100" in said and said.strip() in str(trained.summary())

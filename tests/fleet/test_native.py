@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import ctypes
 import itertools
 import os
@@ -59,7 +60,8 @@ def both(module: nn.Module, task: Job, recipe: Recipe, isa: str = "") -> tuple[N
     torch.set_num_threads(1)
     layout = Layout.of(module)
     chain = chain_of(module, task.task.X.shape[1:])
-    return NativeTrainer(chain, layout, recipe, isa).take(task), LoopTrainer(module, layout, task, recipe), layout
+    loop = LoopTrainer(copy.deepcopy(module), layout, task, recipe)  # it trains the module that it is given
+    return NativeTrainer(chain, layout, recipe, isa).take(task), loop, layout
 
 
 def same_gradient(module: nn.Module, recipe: Recipe, inputs: int, outputs: int, rows: int, isa: str = "") -> None:

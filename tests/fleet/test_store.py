@@ -11,6 +11,7 @@ import time
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -94,6 +95,51 @@ def test_a_finished_journal_trains_nothing_again(tmp_path: Path) -> None:
     assert sorted(told) == [1, 2, 3, 4, 5] and weights(again) == weights(first)
     with pytest.raises(UsageError, match="recipe differ"):
         fleet.fit(mlp, ragged(), epochs=3, journal=tmp_path)
+
+
+def tanh() -> nn.Module:
+    return nn.Sequential(nn.Linear(6, 10), nn.Tanh(), nn.Linear(10, 1))
+
+
+class Scaled(nn.Module):
+    def __init__(self, by: float) -> None:
+        super().__init__()
+        self.linear, self.scale = nn.Linear(6, 1), lambda x: x * by
+
+    def forward(self, x: object) -> object:
+        return self.scale(self.linear(x))
+
+
+def test_a_journal_answers_for_no_other_data_and_no_other_model(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"epochs": 2, "engine": "loop", "workers": 1}
+    tasks = ragged(2)
+    fleet.fit(mlp, tasks, **options, journal=tmp_path / "a")
+    with pytest.raises(UsageError, match="fleet: data differ"):
+        fleet.fit(mlp, {key: (X, -y) for key, (X, y) in tasks.items()}, **options, journal=tmp_path / "a")
+    with pytest.raises(UsageError, match="fleet: data differ"):
+        fleet.fit(mlp, {key: (X[::-1], y) for key, (X, y) in tasks.items()}, **options, journal=tmp_path / "a")
+    relu = lambda: nn.Sequential(nn.Linear(6, 10), nn.ReLU(), nn.Linear(10, 1))  # noqa: E731
+    relu.__qualname__ = "tanh"
+    fleet.fit(relu, tasks, **options, journal=tmp_path / "b")
+    with pytest.raises(UsageError, match="fleet: model differ"):
+        fleet.fit(tanh, tasks, **options, journal=tmp_path / "b")
+    fleet.fit(lambda: Scaled(2.0), tasks, **options, journal=tmp_path / "c")
+    with pytest.raises(UsageError, match="fleet: model differ"):
+        fleet.fit(lambda: Scaled(3.0), tasks, **options, journal=tmp_path / "c")
+    losses = [lambda p, y: (p[:, 0] - y).abs().mean(), lambda p, y: (p[:, 0] - y).square().mean()]
+    fleet.fit(mlp, tasks, **options, loss=losses[0], journal=tmp_path / "d")
+    with pytest.raises(UsageError, match="fleet: model differ"):
+        fleet.fit(mlp, tasks, **options, loss=losses[1], journal=tmp_path / "d")
+
+
+def test_a_series_journal_knows_its_values(tmp_path: Path) -> None:
+    make = lambda: nn.Linear(8, 3)  # noqa: E731
+    series = {"a": np.random.default_rng(0).normal(size=60)}
+    options: dict[str, Any] = {"window": 8, "horizon": 3, "epochs": 1, "journal": tmp_path}
+    first = fleet.fit(make, series, **options)
+    assert weights(fleet.fit(make, {"a": series["a"].copy()}, **options)) == weights(first)
+    with pytest.raises(UsageError, match="data differ"):
+        fleet.fit(make, {"a": series["a"][::-1]}, **options)
 
 
 SCRIPT = """

@@ -16,13 +16,13 @@ from typing import Any
 
 from hasten.cli import output
 from hasten.cli.fleet_arguments import MODELS
-from hasten.core.errors import UsageError
+from hasten.core.errors import HastenError, UsageError
 
 FAILED_ALL = 1
 SAVED = ".safetensors"  # what a fleet's file ends in
 PASSED = (  # options that fit takes by the same name
     "loss", "optimizer", "lr", "epochs", "batch_size", "seed", "by", "features", "target", "window", "horizon",
-    "season", "engine", "workers", "shortest_first", "prove", "journal",
+    "season", "engine", "workers", "shortest_first", "journal",
 )  # fmt: skip
 
 
@@ -44,13 +44,11 @@ def run(options: argparse.Namespace) -> int:
         trained = train(options)
     if options.update:
         learn(trained, Path(options.update))
-    if out:
-        trained.save(out)
+    written = saved(trained, out) if out else True
     document = plain(trained.summary().document())
-    written = True
     if options.json:
         text = json.dumps(document, indent=1) + "\n"
-        written = output.attempt(options.json, lambda: output.write(options.json, text))
+        written = output.attempt(options.json, lambda: output.write(options.json, text)) and written
     if options.html:
         page = report.page(document, forecasts(trained))
         written = output.attempt(options.html, lambda: output.write(options.html, page)) and written
@@ -59,6 +57,18 @@ def run(options: argparse.Namespace) -> int:
     if any(not found["holds"] for found in document["proof"]):
         return 3
     return 0 if written and len(trained) else FAILED_ALL
+
+
+def saved(trained: Any, path: str) -> bool:
+    """Write the fleet; where that fails, the report is still to come, and hours of training are not lost without it."""
+    try:
+        trained.save(path)
+    except HastenError as error:
+        print(f"hasten: {error.what}", file=sys.stderr)
+        print("  the weights are lost with this process; an older file is untouched", file=sys.stderr)
+        print("  try: make room and call it again; --journal FOLDER keeps what was trained", file=sys.stderr)
+        return False
+    return True
 
 
 def train(options: argparse.Namespace) -> Any:
@@ -74,7 +84,9 @@ def train(options: argparse.Namespace) -> Any:
             "rows need the column of their keys and the column to learn", "--by or --target is missing",
             "hasten fleet sales.parquet --by store --target sales --window 96 --horizon 24",
         )  # fmt: skip
-    frame = read(Path(options.file))
+    if options.prove < 0:
+        raise UsageError(f"--prove {options.prove}", "it counts keys", "--prove 8")
+    frame = read(Path(options.file), options.by)
     notes = {
         "model": options.model or MODELS[0],
         "sizes": [options.window or len(options.features), options.horizon or 1],
@@ -92,6 +104,8 @@ def train(options: argparse.Namespace) -> Any:
             baseline=options.baseline if options.baseline != "none" and stop is not None else "",
             progress=progress,
         )
+        if options.prove:
+            trained.prove(options.prove)
     trained.notes = notes
     return trained
 
@@ -107,6 +121,12 @@ def loaded(options: argparse.Namespace) -> Any:
 
     if not options.update:
         raise UsageError(f"{options.file} is trained already", "--update is missing", "--update NEWROWS")
+    if options.prove:
+        raise UsageError(
+            "--prove compares a training with the plain loop, and this fleet is trained already",
+            "--prove stands beside a fleet's file",
+            "--prove where the fleet is trained, without it here",
+        )
     notes = files.notes(Path(options.file))
     if options.model:
         notes["model"] = options.model
@@ -123,7 +143,8 @@ def learn(trained: Any, path: Path) -> None:
     Raises:
         UsageError: the rows cannot be read, or are of other keys.
     """
-    rows = read(path)
+    trained.reopen()
+    rows = read(path, trained.session.columns["by"])
     digest = hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
     if trained.notes.get("learned") == digest:
         print(f"hasten: {path} is what this fleet learned last; nothing was done", file=sys.stderr)
@@ -132,8 +153,11 @@ def learn(trained: Any, path: Path) -> None:
     trained.notes["learned"] = digest
 
 
-def read(path: Path) -> Any:
+def read(path: Path, by: str) -> Any:
     """The rows of a file.
+
+    Args:
+        by: the column of keys, which are text: CSV does not say so, and 0412 would become 412.
 
     Raises:
         UsageError: it cannot be read, or pyarrow is not installed.
@@ -144,7 +168,8 @@ def read(path: Path) -> Any:
     try:
         if path.suffix == ".parquet":
             return need("pyarrow.parquet", "reading a file of rows").read_table(path)
-        return need("pyarrow.csv", "reading a file of rows").read_csv(path)
+        csv = need("pyarrow.csv", "reading a file of rows")
+        return csv.read_csv(path, convert_options=csv.ConvertOptions(column_types={by: "string"}))
     except (OSError, ValueError) as error:
         raise UsageError(
             f"cannot read {path}: {str(error).splitlines()[0]}",

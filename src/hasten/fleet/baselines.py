@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from hasten.core.errors import HastenError
 from hasten.fleet.loop import EVAL_ROWS, batches
 from hasten.fleet.naive import naive_loss
 from hasten.fleet.recipe import Recipe
@@ -79,7 +80,10 @@ def _global(fleet: Fleet, session: Session) -> Floats | None:
     settings = {GLOBAL: dict(next(iter(session.settings.values())))} if session.settings else {}
     task = Task(X, y)
     alone = Session(session.factory, recipe, {GLOBAL: task}, settings, session.engine, 1)
-    trained = alone.train(None, None)
+    try:
+        trained = alone.train(None, None)
+    except HastenError:  # a factory that makes models for its own keys only
+        return None
     return trained.weights_of(GLOBAL) if GLOBAL in trained else None
 
 

@@ -62,6 +62,7 @@ def native(run: Run) -> None:
             kind = run.kinds[job.index]
             if kind.name not in trainers:
                 trainers[kind.name] = NativeTrainer(kind.chain, kind.layout, run.recipe)
+                trainers[kind.name].checked = run.go_on
             trainer = trainers[kind.name].take(job)
             return drive(job, beginnings.of(job), run.recipe, trainer, saver(run, job, slot))
 

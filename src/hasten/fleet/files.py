@@ -18,12 +18,11 @@ from hasten.fleet import keeping
 from hasten.fleet.extras import need
 from hasten.fleet.fleet import Fleet
 from hasten.fleet.losses import Loss
-from hasten.fleet.modules import Factory
+from hasten.fleet.modules import Factory, blank
 from hasten.fleet.naive import SeasonalNaive
 from hasten.fleet.recipe import OPTIMIZERS, EarlyStop, Recipe
 from hasten.fleet.state import Layout, settings_json
 from hasten.fleet.summary import Row, Summary
-from hasten.fleet.tasks import Job, Task
 from hasten.fleet.workers import Kind
 
 FORMAT = "hasten fleet 1"
@@ -79,7 +78,7 @@ def load(path: Path, make_model: Any, loss: Any, optimizer: Any) -> Fleet:
     recipe = recipe_of(head["recipe"], loss, optimizer)
     fleet = Fleet(recipe, kinds, weights, places, summary, scales, settings)
     fleet.stand_ins = {r["key"]: (r["stand_in"], r["stand_in_place"]) for r in rows if r["stand_in"]}
-    fleet.notes = head["notes"]
+    fleet.notes, fleet.factory = head["notes"], factory
     if "history" in head:
         lost = _lost(head["recipe"], loss, optimizer)
         fleet._reopen = functools.partial(keeping.read, saved=head["history"], rows=rows, tensors=tensors,
@@ -116,9 +115,7 @@ def _kind(name: str, saved: dict[str, Any], factory: Factory) -> Kind:
     if "naive" in saved:
         naive = SeasonalNaive(*saved["naive"]).eval()
         return Kind(name, naive, Layout.of(naive), tuple(saved["row"]))
-    empty = np.zeros((0, *saved["row"]), np.float32)
-    job = Job(saved["example"], 0, 0, Task(empty, empty), 0, 0.0, 0.0, settings=saved["settings"])
-    module = factory(job).eval()
+    module = blank(factory, saved["example"], tuple(saved["row"]), saved["settings"])
     return Kind(name, module, Layout.of(module), tuple(saved["row"]))
 
 
@@ -186,10 +183,14 @@ def repr_of(function: Any) -> str:
 
 
 def _whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Write to a name beside ``path``, then rename: whole or not at all."""
+    """Write to a name beside ``path``, then rename: whole or not at all. An older file's mode is kept."""
     beside = path.with_name(f".{path.name}.part")  # one name: what a killed process leaves is written over
     try:
+        beside.unlink(missing_ok=True)
+        beside.touch()
+        mode = (path if path.exists() else beside).stat().st_mode  # of a new file: what the umask leaves
         write(beside)
+        os.chmod(beside, mode & 0o777)  # safetensors writes files that only their owner may read
         with open(beside, "rb") as file:
             os.fsync(file.fileno())
         os.replace(beside, path)

@@ -13,18 +13,18 @@ import numpy as np
 import torch
 
 from hasten.core.errors import UsageError
-from hasten.fleet import engines, planner
-from hasten.fleet.files import recipe_json, repr_of
+from hasten.fleet import engines, identity, planner
+from hasten.fleet.files import recipe_json
 from hasten.fleet.fleet import Fleet
 from hasten.fleet.frames import raw, tasks_of
 from hasten.fleet.modules import Factory
 from hasten.fleet.planner import Choice
-from hasten.fleet.recipe import EarlyStop, Recipe
+from hasten.fleet.recipe import EarlyStop, Recipe, counted, stop_of
 from hasten.fleet.schedule import Queue, lower_bound
 from hasten.fleet.stacked import WIDTH
-from hasten.fleet.state import FAILED, RUNNING, STOPPED, State
+from hasten.fleet.state import FAILED, RUNNING, STOPPED, State, plain_settings
 from hasten.fleet.store import Store, peek
-from hasten.fleet.summary import Progress, Row, Summary
+from hasten.fleet.summary import Progress, Row, Summary, proof_lines
 from hasten.fleet.tasks import Job, Task, jobs_of
 from hasten.fleet.workers import Kind, Run
 from hasten.measure import machine
@@ -41,7 +41,7 @@ def fit(
     lr: float = 1e-3,
     epochs: int = 20,
     batch_size: int = 64,
-    stop: EarlyStop | None = None,
+    stop: EarlyStop | int | None = None,
     seed: int = 0,
     weight_decay: float = 0.0,
     momentum: float = 0.0,
@@ -50,8 +50,8 @@ def fit(
     eps: float = 1e-8,
     clip: float | None = None,
     by: str = "",
-    features: Sequence[str] = (),
-    target: str = "",
+    features: str | Sequence[str] = (),
+    target: str | Sequence[str] = "",
     window: int = 0,
     horizon: int = 0,
     season: int = 0,
@@ -78,16 +78,16 @@ def fit(
         optimizer: ``"sgd"``, ``"adam"``, ``"adamw"``, or a callable ``parameters -> torch.optim.Optimizer``.
         lr, weight_decay, momentum, nesterov, betas, eps: the optimizer's, as in ``torch.optim``.
         epochs, batch_size, seed: as in the plain loop; an epoch's last batch holds what is left.
-        stop: when a model stops early; it keeps its best weights.
+        stop: when a model stops early; it keeps its best weights. A number is a patience.
         clip: largest 2-norm of a model's gradient.
         by, features, target, time_column: columns of a data frame; rows are sorted by ``time_column`` where it is
-        given. window, horizon: rows of a series that are seen and predicted; windows are views and are never copied
-        out. season: rows of one season, for the seasonal-naive baseline.
+        given; several targets are predicted together. window, horizon: rows of a series that are seen and predicted;
+        windows are views and are never copied out. season: rows of one season, for the seasonal-naive baseline.
         settings: a key's own ``lr``, ``weight_decay``, ``seed``; anything else goes to ``make_model``.
         engine: ``"auto"`` tries those that can train these models; or ``"native"``, ``"stacked"``, ``"loop"``.
         workers: models trained side by side; the cores this process may use unless given.
         shortest_first: short jobs first; many keys are done early, the end comes a little later.
-        prove: train so many sampled keys by the plain loop, too, and compare.
+        prove: train so many sampled keys by the plain loop, too, and print the comparison.
         baseline: ``"report"`` compares with the seasonal-naive forecast and one global model; ``"keep"`` also lets
             the global model predict where it is better on the held-out rows.
         journal: a folder; a run that was killed goes on from there when called again, to the same bits.
@@ -101,24 +101,27 @@ def fit(
         HastenError: the journal's disk is full.
     """
     recipe = Recipe(
-        loss, optimizer, lr, epochs, batch_size, seed, weight_decay, momentum, nesterov, betas, eps, clip, stop
-    )
+        loss, optimizer, lr, epochs, batch_size, seed, weight_decay, momentum, nesterov, betas, eps, clip, stop_of(stop)
+    )  # fmt: skip
     if baseline not in ("", "report", "keep"):
         raise UsageError(f"baseline={baseline!r}", "a typing error", 'baseline="report" or baseline="keep"')
     if baseline and stop is None:
         raise UsageError(
             "baselines are compared on held-out rows, and none are held out", "stop is None", "stop=EarlyStop()"
         )
-    columns = {"by": by, "features": tuple(features), "target": target, "time_column": time_column}
-    found = tasks_of(tasks, recipe, **columns, window=window, horizon=horizon, season=season)
-    own = {str(key): dict(value) for key, value in (settings or {}).items()}
-    session = Session(Factory(make_model), recipe, found, own, engine, workers or machine.cores(), shortest_first)
-    session.columns = {**columns, "window": window}
+    features = (features,) if isinstance(features, str) and features else tuple(features)
+    target = target if isinstance(target, str) else list(target)
+    columns: dict[str, Any] = {"by": by, "features": features, "target": target, "time_column": time_column}
+    sizes = {"window": counted("window", window), "horizon": counted("horizon", horizon)}
+    workers, prove = counted("workers", workers), counted("prove", prove)
+    factory = Factory(make_model)
+    found = tasks_of(tasks, recipe, **columns, **sizes, season=counted("season", season))
+    own = {str(key): plain_settings(value) for key, value in (settings or {}).items()}
+    session = Session(factory, recipe, found, own, engine, workers or machine.cores(), shortest_first)
+    session.columns = {**columns, "window": sizes["window"]}
     fleet = session.train(Path(journal) if journal is not None else None, progress)
     if prove:
-        from hasten.fleet import prove as proving
-
-        fleet._summary = replace(fleet._summary, proof=proving.prove(fleet, session, prove))
+        print("\n".join(proof_lines(fleet.prove(prove))))
     if baseline:
         from hasten.fleet import baselines
 
@@ -142,6 +145,7 @@ class Session:
         self.factory, self.recipe, self.tasks, self.settings = factory, recipe, tasks, settings
         self.engine, self.workers, self.shortest_first = engine, workers, shortest_first
         self.jobs = jobs_of(tasks, recipe, settings)
+        self.refused: Mapping[str, str] = {}  # keys whose module could not be made, with the cause
         self.kinds: list[Kind] = []
         self.choices: dict[str, Choice] = {}
         self.store: Store | None = None
@@ -180,7 +184,9 @@ class Session:
     # -- planning ------------------------------------------------------------------------------------------------------
 
     def _plan(self, begun: Mapping[str, str]) -> None:
-        kinds = planner.kinds_of(self.jobs, self.factory)
+        kinds, self.refused = planner.kinds_of(self.jobs, self.factory)
+        self.jobs = [job for job in self.jobs if job.key not in self.refused]
+        self.jobs = [replace(job, index=index) for index, job in enumerate(self.jobs)]
         read: dict[str, Kind] = {}
         for kind in kinds:
             if kind.name not in read:
@@ -193,16 +199,10 @@ class Session:
             self.choices[name] = planner.choose(kind, mine, self.factory, self.recipe, asked)
 
     def _store(self, journal: Path | None) -> Store:
-        identity = {
-            "keys": [[job.key, job.rows, len(job.held)] for job in self.jobs],
-            "recipe": recipe_json(self.recipe),
-            "model": repr_of(self.factory.make_model),
-            "settings": {k: {n: repr(v) for n, v in own.items()} for k, own in self.settings.items()},
-            "engines": {name: choice.engine for name, choice in self.choices.items()},
-        }
+        known = identity.of(self) if journal is not None else {}
         wide = any(choice.engine == "stacked" for choice in self.choices.values())
         slots = max(self.workers, 4) * (WIDTH if wide else 1)
-        return Store([kind.layout.total for kind in self.kinds], self.recipe.epochs, slots, journal, identity)
+        return Store([kind.layout.total for kind in self.kinds], self.recipe.epochs, slots, journal, known)
 
     # -- training ------------------------------------------------------------------------------------------------------
 
@@ -238,7 +238,8 @@ class Session:
         groups: dict[str, list[Any]] = {kind.name: [] for kind in self.kinds}
         for key, task in self.tasks.items():
             if key not in by_key:
-                rows.append(Row(key, task.rows, "", "", np.nan, np.nan, 0, 0, False, 0.0, task.why_not))
+                cause = task.why_not or self.refused[key]
+                rows.append(Row(key, task.rows, "", "", np.nan, np.nan, 0, 0, False, 0.0, cause))
                 continue
             job = by_key[key]
             state = self.store.finished(job.index)  # one at a time: each holds a model's whole state

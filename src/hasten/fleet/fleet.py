@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +13,8 @@ import torch
 from torch import nn
 
 from hasten.core.errors import UsageError
+from hasten.fleet.described import own_ways
+from hasten.fleet.modules import Factory, blank, copied
 from hasten.fleet.naive import SeasonalNaive
 from hasten.fleet.recipe import Recipe
 from hasten.fleet.state import Floats, Layout
@@ -39,6 +40,7 @@ class Fleet(Mapping[str, nn.Module]):
         settings: a key's own settings, as given.
         session: the call of ``fit`` it came from, with its data; None in a loaded fleet that was not updated yet.
         notes: plain values that a file keeps.
+        factory: what makes its modules.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class Fleet(Mapping[str, nn.Module]):
         self.scales, self.settings, self.session = dict(scales), dict(settings), session
         self.stand_ins: dict[str, tuple[str, int]] = {}
         self.notes: dict[str, Any] = {}
+        self.factory: Factory | None = session.factory if session is not None else None
         self._summary = summary
         self._growing: Any = None
         self._reopen: Callable[[Fleet], None] | None = None
@@ -64,7 +67,11 @@ class Fleet(Mapping[str, nn.Module]):
 
     def __getitem__(self, key: Any) -> nn.Module:
         kind, row = self._place(key)
-        module = copy.deepcopy(self.kinds[kind].prototype)
+        held = self.kinds[kind]
+        if self.factory is not None and own_ways(held.prototype):  # what hangs on the prototype may hold on to it
+            module = blank(self.factory, str(key), held.row, self.settings.get(str(key), {}))
+        else:
+            module = copied(held.prototype)
         self.kinds[kind].layout.write(self.weights[kind][row], module)
         return module.eval()
 
@@ -125,7 +132,8 @@ class Fleet(Mapping[str, nn.Module]):
 
         Args:
             keys: one key, or a sequence of them.
-            X: for one key (rows, …); for several (keys, rows, …), or a sequence of one array a key. float32.
+            X: for one key (rows, …); for several (keys, rows, …), a sequence of one array a key, or a mapping of keys
+                to arrays. float32.
 
         Returns:
             for one key (rows, outputs); for several (keys, rows, outputs), or a list where their rows differ. float32.
@@ -133,10 +141,12 @@ class Fleet(Mapping[str, nn.Module]):
 
         Raises:
             KeyError: a key was not trained.
-            UsageError: there are not as many arrays as keys.
+            UsageError: there are not as many arrays as keys, or their rows are not what the models take.
         """
+        if isinstance(X, Mapping):
+            X = _by_key(keys, X)
         if isinstance(keys, str | int | np.integer):
-            return self._predict_one(keys, as_floats(X))
+            return self._predict_one(keys, X)
         keys = list(keys)
         if len(X) != len(keys):
             raise UsageError(
@@ -144,13 +154,14 @@ class Fleet(Mapping[str, nn.Module]):
                 "one X was given for all keys",
                 "predict(keys, [X for key in keys]), or predict(keys, X) with X: (keys, rows, features)",
             )
-        found = [self._predict_one(key, as_floats(x)) for key, x in zip(keys, X, strict=True)]
+        found = [self._predict_one(key, x) for key, x in zip(keys, X, strict=True)]
         alike = len({f.shape for f in found}) == 1
         return np.stack(found) if alike else found
 
-    def _predict_one(self, key: Any, X: Array) -> Floats:
+    def _predict_one(self, key: Any, given: Any) -> Floats:
         kind, row = self._place(key)
         held = self.kinds[kind]
+        X = _rows(key, given, held)
         shift, scale = self.scales.get(str(key), (0.0, 1.0))
         if scale != 1.0 or shift:
             X = (X - np.float32(shift)) / np.float32(scale)
@@ -160,9 +171,19 @@ class Fleet(Mapping[str, nn.Module]):
         with torch.no_grad():
             for start in range(0, len(X), ROWS):
                 rows = torch.from_numpy(np.ascontiguousarray(X[start : start + ROWS]))
-                pieces.append(torch.func.functional_call(module, tensors, (rows,)).numpy())
+                try:
+                    pieces.append(torch.func.functional_call(module, tensors, (rows,)).numpy())
+                except Exception as error:
+                    raise _not_taken(key, held, X, error) from error
         out: npt.NDArray[np.float32] = np.concatenate(pieces) if pieces else np.empty((0,), np.float32)
         return out * np.float32(scale) + np.float32(shift) if scale != 1.0 or shift else out
+
+    def __reduce__(self) -> NoReturn:
+        raise UsageError(
+            "a fleet is not pickled",
+            "pickle, copy or a process pool was given one; its factory is code, which no file of a fleet holds",
+            "fleet.save(path), and Fleet.load(path, make_model) there",
+        )
 
     # -- files ---------------------------------------------------------------------------------------------------------
 
@@ -214,6 +235,21 @@ class Fleet(Mapping[str, nn.Module]):
             )
         self._reopen(self)
 
+    def prove(self, count: int = 8) -> tuple[Mapping[str, Any], ...]:
+        """Train ``count`` sampled keys again by the plain loop and compare; see ``prove.prove``. The summary tells it.
+
+        Raises:
+            UsageError: the fleet is no longer what ``fit`` has trained: it was loaded from a file, or has learned more.
+        """
+        from hasten.fleet import prove as proving
+
+        if self.session is None or self.session.store is None or self._growing is not None:
+            raise UsageError(
+                "this fleet is not as it was trained", "it was loaded from a file, or updated", "fit(…, prove=8)"
+            )
+        self._summary = replace(self._summary, proof=proving.prove(self, self.session, count))
+        return self._summary.proof
+
     # -- growing windows -----------------------------------------------------------------------------------------------
 
     def update(self, new_rows: Any, **options: Any) -> Any:
@@ -221,3 +257,40 @@ class Fleet(Mapping[str, nn.Module]):
         from hasten.fleet import growing
 
         return growing.update(self, new_rows, **options)
+
+
+def _by_key(keys: Any, X: Mapping[Any, Any]) -> Any:
+    """The arrays of a mapping in the order of ``keys``."""
+    named = {str(key): value for key, value in X.items()}
+    one = isinstance(keys, str | int | np.integer)
+    keys = [keys] if one else list(keys)
+    missing = [key for key in keys if str(key) not in named]
+    if missing:
+        raise UsageError(f"X has nothing for key {missing[0]!r}", "a typing error", "X = {key: rows for key in keys}")
+    found = [named[str(key)] for key in keys]
+    return found[0] if one else found
+
+
+def _rows(key: Any, given: Any, kind: Kind) -> Array:
+    try:
+        X = as_floats(given)
+    except (TypeError, ValueError) as error:
+        raise UsageError(
+            f"X of key {key!r} holds what is no number: {error}", "text, or a mapping", "an array"
+        ) from None
+    if X.ndim <= len(kind.row):
+        raise UsageError(
+            f"X of key {key!r} has the shape {X.shape}, and a row is {kind.row}",
+            "one row, without the dimension that counts rows",
+            "X[None] for a single row",
+        )
+    return X
+
+
+def _not_taken(key: Any, kind: Kind, X: Array, error: Exception) -> UsageError:
+    said = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    return UsageError(
+        f"the model of {key!r} does not take rows of shape {X.shape[1:]}: {said}",
+        f"it was trained on rows of shape {kind.row}",
+        f"X: (rows, {', '.join(map(str, kind.row))})",
+    )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -46,6 +47,12 @@ def tasks_of(
         raise UsageError(
             f"window={window} and horizon={horizon}", "series need both, counted in rows", "window=96, horizon=24"
         )
+    if window and len(features):
+        raise UsageError(
+            f"features={list(features)!r} and window={window}",
+            "the windows of a series hold its own past values and no other columns",
+            "leave features out, or make rows yourself: tasks={key: (X, y)} with X: (rows, window, columns)",
+        )
     if isinstance(data, Mapping):
         if not window:
             return from_mapping(data, recipe)
@@ -53,13 +60,39 @@ def tasks_of(
     else:
         frame = Columns(data, by, time_column)
         if not window:
-            return frame.tables(list(features), target, recipe)
+            return frame.tables(features, target, recipe)
         series = frame.series(target)
-    return {str(key): windows(_array(values), window, horizon, season, recipe) for key, values in series.items()}
+    found: dict[str, Task] = {}
+    for key, values in series.items():
+        try:
+            as_series(values)
+        except UsageError as why:
+            raise UsageError(f"the series of {str(key)!r}: {why.what}", why.cause, why.change) from None
+        found[str(key)] = windows(_array(values), window, horizon, season, recipe)
+    return found
 
 
 def _array(values: Any) -> Array:
     return np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)
+
+
+def as_series(values: Any) -> Array:
+    """One column of numbers. (rows,), float64.
+
+    Raises:
+        UsageError: there are several columns, or what is no number.
+    """
+    try:
+        found = np.asarray(_array(values), np.float64)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"it holds what is no number: {error}", "text", "numbers") from None
+    if max(found.shape[1:], default=1) > 1:
+        raise UsageError(
+            f"it has the shape {found.shape}, and a series is one column",
+            "several columns, or several series, under one key",
+            "a key for each column, or rows of your own: tasks={key: (X, y)}",
+        )
+    return found.reshape(-1)
 
 
 def raw(
@@ -68,20 +101,17 @@ def raw(
     *,
     by: str = "",
     features: Sequence[str] = (),
-    target: str = "",
+    target: str | Sequence[str] = "",
     time_column: str = "",
     window: int = 0,
 ) -> dict[str, Any]:
     """Key to (X, y), or to its piece of a series where there is a ``window``; nothing is checked or standardised."""
     if isinstance(data, Mapping):
-        found = {str(key): value for key, value in data.items()}
-        if window:
-            return found
-        return {key: (as_floats(X), as_target(y, recipe)) for key, (X, y) in found.items()}
+        return {str(key): value for key, value in data.items()}
     frame = Columns(data, by, time_column)
     if window:
         return dict(frame.series(target))
-    return {key: (task.X, task.y) for key, task in frame.tables(list(features), target, recipe).items()}
+    return {key: (task.X, task.y) for key, task in frame.tables(features, target, recipe).items()}
 
 
 def windows(series: Array, window: int, horizon: int, season: int, recipe: Recipe) -> Task:
@@ -135,18 +165,18 @@ class Columns:
             ) from None
         if not by:
             raise UsageError("a data frame needs the column of its keys", "by= is missing", 'by="store"')
-        keys = self._column(by)
+        keys = self._whole(by, "key")
         order = np.arange(len(keys))
         if time_column:
-            order = np.argsort(self._column(time_column), kind="stable")
+            order = _sorted(self._whole(time_column, "time"), time_column)
         names, groups = np.unique(keys[order].astype(str), return_inverse=True)
         self.order = order[np.argsort(groups, kind="stable")]
         ends = np.cumsum(np.bincount(groups, minlength=len(names)))
         starts = ends - np.diff(ends, prepend=0)
         self.pieces = {str(n): slice(a, b) for n, a, b in zip(names, starts, ends, strict=True)}
 
-    def tables(self, features: list[str], target: str, recipe: Recipe) -> dict[str, Task]:
-        """Tasks of rows: views of one sorted copy of the columns."""
+    def tables(self, features: Sequence[str], target: str | Sequence[str], recipe: Recipe) -> dict[str, Task]:
+        """Tasks of rows: views of one sorted copy of the columns. Several targets make y (rows, targets)."""
         if not features or not target:
             raise UsageError(
                 "rows need features and a target", "features= or target= is missing",
@@ -154,22 +184,67 @@ class Columns:
             )  # fmt: skip
         X = np.empty((len(self.order), len(features)), np.float32)
         for j, name in enumerate(features):
-            X[:, j] = as_floats(self._column(name))[self.order]
-        y = as_target(self._column(target), recipe)[self.order]
+            X[:, j] = self._numbers(name, as_floats)[self.order]
+        take = functools.partial(as_target, recipe=recipe)
+        if isinstance(target, str):
+            y = self._numbers(target, take)[self.order]
+        else:
+            y = np.stack([self._numbers(name, take) for name in target], axis=1)[self.order]
         return {key: checked(Task(X[piece], y[piece]), recipe) for key, piece in self.pieces.items()}
 
-    def series(self, target: str) -> dict[str, Array]:
+    def series(self, target: Any) -> dict[str, Array]:
         """The target of each key in the order of time."""
-        if not target:
+        if not target or not isinstance(target, str):
             raise UsageError("a series needs the column of its values", "target= is missing", 'target="sales"')
-        values = self._column(target)[self.order]
+        values = self._numbers(target, np.asarray)[self.order]
         return {key: values[piece] for key, piece in self.pieces.items()}
 
     def _column(self, name: str) -> npt.NDArray[Any]:
-        if name not in self.frame.columns:
+        if not isinstance(name, str) or name not in self.frame.columns:
             raise UsageError(
                 f"there is no column {name!r}", f"the frame has {', '.join(map(str, self.frame.columns[:8]))}",
                 "one of these",
             )  # fmt: skip
         found: npt.NDArray[Any] = self.frame[name].to_numpy()
         return found
+
+    def _whole(self, name: str, what: str) -> npt.NDArray[Any]:
+        """A column that no row may lack."""
+        found = self._column(name)
+        lacking = np.asarray(self.frame[name].is_null().to_numpy(), bool)
+        if found.dtype.kind == "f":
+            lacking = lacking | np.isnan(found)
+        elif found.dtype.kind in "OU":
+            lacking = lacking | (found == "")
+        if lacking.any():
+            raise UsageError(
+                f"{lacking.sum()} of {len(lacking)} rows have no {what} in column {name!r}, "
+                f"first row {int(lacking.argmax())}",
+                "missing values",
+                "leave these rows out, or fill them in",
+            )
+        return found
+
+    def _numbers(self, name: str, take: Callable[[Any], Array]) -> Array:
+        column = self._column(name)
+        try:
+            if column.dtype.kind in "MmSU":
+                raise TypeError(f"it holds {column.dtype}")
+            found = take(column)
+            return found if found.dtype.kind != "O" else np.asarray(found, np.float64)
+        except (TypeError, ValueError) as error:
+            raise UsageError(
+                f"column {name!r} holds what is no number: {error}",
+                "text, dates or categories",
+                "numbers; a category as columns of 0 and 1",
+            ) from None
+
+
+def _sorted(times: npt.NDArray[Any], name: str) -> npt.NDArray[np.int64]:
+    try:
+        order: npt.NDArray[np.int64] = np.argsort(times, kind="stable")
+    except TypeError as error:
+        raise UsageError(
+            f"column {name!r} cannot be sorted: {error}", "times of several kinds", "dates or numbers only"
+        ) from None
+    return order

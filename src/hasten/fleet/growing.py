@@ -19,13 +19,15 @@ import numpy.typing as npt
 import torch
 
 from hasten.core.errors import UsageError
-from hasten.fleet import engines, streams
+from hasten.fleet import arrived, engines, streams
 from hasten.fleet.history import Rows, parts_of, task_of
 from hasten.fleet.loop import batch_of
 from hasten.fleet.naive import naive_loss
+from hasten.fleet.recipe import counted
 from hasten.fleet.schedule import Queue
 from hasten.fleet.state import FAILED, Floats, State
 from hasten.fleet.store import Store
+from hasten.fleet.summary import predicted_sentence
 from hasten.fleet.tasks import Array, Job, Task
 from hasten.fleet.workers import Kind, Run
 
@@ -136,21 +138,26 @@ def update(
     """
     if refit not in ("flat", "full"):
         raise UsageError(f"refit={refit!r}", "a typing error", 'refit="flat" or refit="full"')
+    visits = counted("visits", visits)
+    if not shares or not all(0 < share <= 1 for share in shares):
+        raise UsageError(f"shares={shares!r}", "each is a share of the visits", "shares=(0.25, 0.5, 1.0)")
     fleet.reopen()
-    if fleet._growing is None:
-        fleet._growing = Growing.begin(fleet, shares)
-    growing: Growing = fleet._growing
+    growing: Growing = fleet._growing or Growing.begin(fleet, shares)
     start = time.perf_counter()
-    fresh_rows, failed = _new_rows(growing, new_rows)
-    error, firsts = _predict_then_append(growing, fresh_rows)
-    rows = sum(len(growing.lines[key].task().y) - first for key, first in firsts.items())
+    fresh_rows, failed = arrived.of(growing, new_rows)
+    with arrived.undone_by_errors(growing.lines.values()):
+        error, firsts, strange = _predict_then_append(growing, fresh_rows)
+        rows = sum(len(growing.lines[key].task().y) - first for key, first in firsts.items())
+        if refit == "full":
+            done = _full(fleet, growing, rows, error, start)
+        else:
+            done = _flat(fleet, growing, firsts, rows, error, visits or BATCHES * growing.recipe.batch_size, start)
+    fleet._growing = growing
     growing.iteration += 1
-    if refit == "full":
-        done = _full(fleet, growing, rows, error, start)
-    else:
-        done = _flat(fleet, growing, firsts, rows, error, visits or BATCHES * growing.recipe.batch_size, start)
-    done = replace(done, failed={**failed, **done.failed})
+    done = replace(done, failed={**failed, **strange, **done.failed})
     fleet._summary = replace(fleet._summary, updates=(*fleet._summary.updates, asdict(done)))
+    if done.predicted:
+        print(predicted_sentence(asdict(done)))
     return done
 
 
@@ -158,58 +165,50 @@ def _flat(
     fleet: Fleet, growing: Growing, firsts: Mapping[str, int], rows: int, error: float, visits: int, start: float
 ) -> Update:  # fmt: skip
     failed: dict[str, str] = {}
+    learned: list[tuple[State, Floats, int]] = []
     for number, share in enumerate(growing.shares):
-        failed |= _train(growing, number, share, firsts, visits)
+        failed |= _train(growing, number, share, firsts, visits, learned)
+    for state, flat, steps in learned:  # not before all of them are: what is interrupted has changed nothing
+        state.flat[:3], state.numbers[1] = flat, steps
     chosen = _serve(fleet, growing, firsts, failed)
     return Update(rows, visits, time.perf_counter() - start, error, chosen, {}, failed)
 
 
-def _new_rows(growing: Growing, data: Any) -> tuple[dict[str, list[Array]], dict[str, str]]:
-    """New rows by key, standardised where the series were; and causes of keys whose rows cannot be learned."""
-    found = growing.session.read(data)
-    parts: dict[str, list[Array]] = {}
-    failed = {key: "not in the fleet: a new key, or one that failed" for key in found if key not in growing.lines}
-    if found and len(failed) == len(found):
-        raise UsageError(
-            f"{next(iter(found))!r} is not in the fleet, and no other key of these rows is",
-            "new keys, or keys that failed, or the wrong column of keys",
-            "fit a fleet for new keys",
-        )
-    for key in found.keys() - failed.keys():
-        line, given = growing.lines[key], found[key]
-        task = line.job.task
-        if task.series:
-            values = (np.asarray(given, np.float64).reshape(-1) - task.shift) / task.scale
-            parts[key] = [values.astype(np.float32)]
-        else:
-            parts[key] = [np.asarray(a, p.space.dtype) for a, p in zip(given, line.parts, strict=True)]
-        if not all(np.isfinite(a).all() for a in parts[key]):
-            failed[key] = "its new rows hold NaN or infinity"
-            del parts[key]
-    return {key: parts[key] for key in growing.lines if key in parts}, failed
-
-
-def _predict_then_append(growing: Growing, parts: Mapping[str, list[Array]]) -> tuple[float, dict[str, int]]:
-    """Book the prequential error of every share; the first new row of each key."""
-    losses, firsts = [], {}
+def _predict_then_append(
+    growing: Growing, parts: Mapping[str, list[Array]]
+) -> tuple[float, dict[str, int], dict[str, str]]:  # fmt: skip
+    """Book the prequential error of every share; the first new row of each key, and causes where predicting failed."""
+    losses, firsts, failed = [], {}, {}
     for key, given in parts.items():
         line = growing.lines[key]
-        before = len(line.task().y)
-        for part, more in zip(line.parts, given, strict=True):
-            part.add(more)
-        task = line.task()
-        if len(task.y) <= before:
+        before = line.task().rows
+        try:
+            with arrived.undone_by_errors([line]):
+                loss = _booked(growing, line, given, before)
+        except Exception as error:
+            failed[key] = f"{type(error).__name__}: {str(error).splitlines()[0]}"
             continue
-        firsts[key] = before
-        job = replace(line.job, task=task)
-        rows = np.arange(before, len(task.y))
-        each = [_loss(growing, job, state.flat[0], rows) for state in line.states]
-        if len(line.errors) > len(each):
-            each.append(naive_loss(growing.recipe, task, task.X[before:], task.y[before:]))
-        each = [loss if loss < WORST else WORST for loss in each]
-        losses.append(each[len(each) - 1 if not any(line.errors) else line.best])
-        line.errors = [FORGET * old + (1 - FORGET) * new for old, new in zip(line.errors, each, strict=True)]
-    return float(np.mean(losses)) if losses else float("nan"), firsts
+        if line.task().rows > before:
+            firsts[key] = before
+            losses.append(loss)
+    return float(np.mean(losses)) if losses else float("nan"), firsts, failed
+
+
+def _booked(growing: Growing, line: Line, given: Sequence[Array], before: int) -> float:
+    """Append a key's new rows and book every candidate's error on them; the error of the one that predicted so far."""
+    for part, more in zip(line.parts, given, strict=True):
+        part.add(more)
+    task = line.task()
+    if task.rows <= before:
+        return float("nan")
+    job, rows = replace(line.job, task=task), np.arange(before, task.rows)
+    each = [_loss(growing, job, state.flat[0], rows) for state in line.states]
+    if len(line.errors) > len(each):
+        each.append(naive_loss(growing.recipe, task, task.X[before:], task.y[before:]))
+    each = [loss if loss < WORST else WORST for loss in each]
+    served = each[len(each) - 1 if not any(line.errors) else line.best]
+    line.errors = [FORGET * old + (1 - FORGET) * new for old, new in zip(line.errors, each, strict=True)]
+    return served
 
 
 def _loss(growing: Growing, job: Job, row: Floats, rows: npt.NDArray[np.int64]) -> float:
@@ -221,9 +220,14 @@ def _loss(growing: Growing, job: Job, row: Floats, rows: npt.NDArray[np.int64]) 
 
 
 def _train(
-    growing: Growing, number: int, share: float, firsts: Mapping[str, int], visits: int
+    growing: Growing, number: int, share: float, firsts: Mapping[str, int], visits: int,
+    learned: list[tuple[State, Floats, int]],
 ) -> dict[str, str]:  # fmt: skip
-    """One iteration of one share for all keys with new rows; causes of those that failed."""
+    """One iteration of one share for all keys with new rows; causes of those that failed.
+
+    Args:
+        learned: gets each candidate with the weights, moments and steps that it is to take over.
+    """
     session = growing.session
     jobs: list[Job] = []
     kinds: list[Kind] = []
@@ -250,9 +254,7 @@ def _train(
         if ended.status == FAILED:
             failed[job.key] = ended.cause
             continue
-        state = growing.lines[job.key].states[number]
-        state.flat[:3] = store.moments_of(job.index)
-        state.numbers[1] = ended.steps
+        learned.append((growing.lines[job.key].states[number], store.moments_of(job.index), ended.steps))
     return failed
 
 

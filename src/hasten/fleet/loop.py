@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from hasten.fleet import streams
-from hasten.fleet.modules import Moment, with_keyed_dropout
+from hasten.fleet.modules import Moment, key_dropout
 from hasten.fleet.recipe import Recipe
 from hasten.fleet.state import RUNNING, Floats, Layout, State
 from hasten.fleet.tasks import Job
@@ -78,13 +78,17 @@ def fresh(module: nn.Module, layout: Layout, recipe: Recipe) -> State:
 class LoopTrainer:
     """The loop that people write: batch, forward, backward, clip, step.
 
+    Args:
+        module: trained itself, and no copy of it, which would lose what people have hung on its tensors.
+
     Raises:
         whatever the module, the loss or the optimizer raise.
     """
 
     def __init__(self, module: nn.Module, layout: Layout, job: Job, recipe: Recipe) -> None:
         self.moment = Moment(job.stream)
-        self.module = with_keyed_dropout(module, self.moment)
+        self.module = module
+        key_dropout(module, self.moment)
         self.layout, self.job, self.recipe = layout, job, recipe
         self.parameters = [p for p in self.module.parameters() if p.requires_grad]
         self.rows = job.task.X, job.task.y  # held: a series stays standardised while it is learned

@@ -30,6 +30,7 @@ class Loss:
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise UsageError(f"there is no loss {self.kind!r}", "a typing error", f"one of {', '.join(KINDS)}")
+        object.__setattr__(self, "parameter", float(self.parameter))
         if self.kind == "quantile" and not 0 < self.parameter < 1:
             raise UsageError(f"a quantile of {self.parameter}", "it is a share", "fleet.Quantile(0.9)")
         if self.kind == "huber" and not self.parameter > 0:

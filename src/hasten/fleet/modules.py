@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import inspect
 import threading
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,8 @@ from torch import nn
 
 from hasten.core.errors import UsageError
 from hasten.fleet import streams
-from hasten.fleet.tasks import Job
+from hasten.fleet.described import own_ways
+from hasten.fleet.tasks import OWN, Job, Task
 
 _BUILDING = threading.Lock()  # torch has one generator; two models being initialised at once would share its numbers
 
@@ -29,10 +31,20 @@ class Factory:
     Args:
         make_model: returns an ``nn.Module``; gets the settings of its key, and the key where it has a parameter
         ``key``.
+
+    Raises:
+        UsageError: ``make_model`` cannot be called, or is a module.
     """
 
     def __init__(self, make_model: Callable[..., nn.Module]) -> None:
+        if isinstance(make_model, nn.Module) or not callable(make_model):
+            raise UsageError(
+                f"make_model is a {type(make_model).__name__}, and each key needs a network of its own",
+                "a network was given in place of what makes networks",
+                "make_model=lambda: nn.Sequential(nn.Linear(8, 1)), or make_model=lambda: copy.deepcopy(network)",
+            )
         self.make_model = make_model
+        self.given: weakref.WeakSet[nn.Module] = weakref.WeakSet()
         try:
             self.wants_key = "key" in inspect.signature(make_model).parameters
         except (TypeError, ValueError):
@@ -58,24 +70,21 @@ class Factory:
                 "a class or an instance was given in place of a factory, or a return is missing",
                 "make_model=lambda: nn.Sequential(nn.Linear(8, 1))",
             )
+        with _BUILDING:
+            if module in self.given:  # one object for all keys, which the loop must not train in place
+                module = _again(module)
+            self.given.add(module)
         return module.train()
 
 
-def signature(module: nn.Module) -> tuple[Any, ...]:
-    """What makes two modules the same but for their weights: types, plain attributes, shapes."""
-    return tuple(
-        (
-            name,
-            type(part),
-            tuple(sorted((k, repr(v)) for k, v in part.__dict__.items() if _is_plain(k, v))),
-            tuple((k, tuple(p.shape), p.requires_grad) for k, p in part._parameters.items() if p is not None),
+def _again(module: nn.Module) -> nn.Module:
+    if why := own_ways(module):
+        raise UsageError(
+            f"make_model returned the same module twice, and it cannot be copied: {why}",
+            "it is made outside of the factory, and hooks may hold on to the one they were made for",
+            "a factory that makes the module, with its hooks",
         )
-        for name, part in module.named_modules()
-    )
-
-
-def _is_plain(name: str, value: Any) -> bool:
-    return name != "training" and isinstance(value, (bool, int, float, str, tuple, type(None)))
+    return copied(module)
 
 
 @dataclass
@@ -96,12 +105,10 @@ class Moment:
         self.epoch, self.step, self.draws = epoch, step, 0
 
 
-class KeyedDropout(nn.Module):  # type: ignore[misc]
+class KeyedDropout(nn.Dropout):  # type: ignore[misc]
     """``nn.Dropout`` whose mask is a function of key, epoch, step and the order of dropouts within the step."""
 
-    def __init__(self, p: float, moment: Moment) -> None:
-        super().__init__()
-        self.p, self.moment = p, moment
+    moment: Moment
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """x: any shape, float32."""
@@ -110,7 +117,8 @@ class KeyedDropout(nn.Module):  # type: ignore[misc]
         m = self.moment
         kept = streams.keep(m.stream, x.numel(), self.p, m.epoch, m.step, m.draws)
         m.draws += 1
-        return x * torch.from_numpy(kept * dropout_scale(self.p)).reshape(x.shape)
+        mask = torch.from_numpy(kept * dropout_scale(self.p)).reshape(x.shape)
+        return x.mul_(mask) if self.inplace else x * mask
 
 
 def dropout_scale(p: float) -> np.float32:
@@ -138,6 +146,40 @@ def replace(module: nn.Module, kind: type[nn.Module], make: Callable[[Any, int],
     return changed
 
 
-def with_keyed_dropout(module: nn.Module, moment: Moment) -> nn.Module:
-    """A copy of ``module`` whose ``nn.Dropout`` draw from the key's stream."""
-    return replace(module, nn.Dropout, lambda old, _: KeyedDropout(old.p, moment))
+def key_dropout(module: nn.Module, moment: Moment) -> None:
+    """Let a module's ``nn.Dropout`` draw from the key's stream.
+
+    In place, and by their class alone: a copy would lose hooks on tensors, and hooks and forwards that hold on to the
+    module they were made for; another object in a dropout's place would lose its hooks.
+    """
+    for part in module.modules():
+        if type(part) in (nn.Dropout, KeyedDropout) and "forward" not in part.__dict__:
+            part.__class__ = KeyedDropout
+            part.moment = moment
+
+
+def blank(factory: Factory, key: str, row: tuple[int, ...], settings: Mapping[str, Any]) -> nn.Module:
+    """A key's module, whose numbers are still to come."""
+    empty = np.zeros((0, *row), np.float32)
+    own = {name: value for name, value in settings.items() if name not in OWN}
+    return factory(Job(key, 0, 0, Task(empty, empty), 0, 0.0, 0.0, settings=own)).eval()
+
+
+def copied(module: nn.Module) -> nn.Module:
+    """A copy with the hooks on its parameters, which ``copy.deepcopy`` leaves out.
+
+    Tensors that a module computes from its parameters (as ``nn.utils.weight_norm`` does), which it refuses, come as
+    plain numbers: such modules compute them anew whenever they are called.
+    """
+    memo: dict[int, Any] = {}
+    for part in module.modules():
+        for value in part.__dict__.values():
+            if isinstance(value, torch.Tensor) and not value.is_leaf:
+                memo[id(value)] = value.detach().clone()
+    made: nn.Module = copy.deepcopy(module, memo)
+    for old, new in zip(module.parameters(), made.parameters(), strict=True):
+        for hook in (old._backward_hooks or {}).values():
+            new.register_hook(hook)
+        for hook in (old._post_accumulate_grad_hooks or {}).values():
+            new.register_post_accumulate_grad_hook(hook)
+    return made

@@ -6,22 +6,25 @@ import copy
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
+import torch
 
 from hasten.core.errors import UsageError
 from hasten.fleet import stacked
+from hasten.fleet.described import own_ways, signature
 from hasten.fleet.engines import ENGINES
-from hasten.fleet.loop import LoopTrainer, fresh
+from hasten.fleet.loop import LoopTrainer, batch_of, fresh
 from hasten.fleet.losses import Loss
-from hasten.fleet.modules import Factory, signature
+from hasten.fleet.modules import Factory
 from hasten.fleet.native.build import NoCompiler, kernel
 from hasten.fleet.native.chain import Chain
 from hasten.fleet.native.engine import NativeTrainer
 from hasten.fleet.native.reader import NotAChain, chain_of
 from hasten.fleet.recipe import Recipe
-from hasten.fleet.state import Layout, State
+from hasten.fleet.stackable import stackable
+from hasten.fleet.state import Layout, State, tensors_of
 from hasten.fleet.tasks import Job
 from hasten.fleet.workers import Kind
 
@@ -59,22 +62,53 @@ class Choice:
         return "; ".join(parts)
 
 
-def kinds_of(jobs: Sequence[Job], factory: Factory) -> list[Kind]:
-    """The kind of each job. Keys with the same settings and row shape are taken to have one module; workers check."""
+def kinds_of(jobs: Sequence[Job], factory: Factory) -> tuple[list[Kind], dict[str, str]]:
+    """The kind of each job whose module can be made, and the cause of each key whose module cannot.
+
+    Keys with the same settings and row shape are taken to have one module; workers check.
+
+    Raises:
+        UsageError: no key's module can be made.
+    """
     known: dict[Any, Kind] = {}
     by_signature: dict[Any, Kind] = {}
-    found = []
+    found: list[Kind] = []
+    refused: dict[str, Exception] = {}
     for job in jobs:
         row = job.task.row
         own = job.key if factory.wants_key else repr(sorted(job.settings.items(), key=lambda item: item[0]))
-        if (own, row) not in known:
-            module = factory(job)
-            form = (signature(module), row)
-            if form not in by_signature:
-                by_signature[form] = Kind(f"k{len(by_signature)}", module, Layout.of(module), row)
-            known[own, row] = by_signature[form]
+        try:
+            if (own, row) not in known:
+                known[own, row] = _kind_of(factory(job), row, by_signature)
+        except Exception as error:
+            refused[job.key] = error
+            continue
         found.append(known[own, row])
-    return found
+    if refused and not found:
+        _none_made(refused)
+    return found, {key: f"{type(error).__name__}: {_line(error)}" for key, error in refused.items()}
+
+
+def _kind_of(module: torch.nn.Module, row: tuple[int, ...], by_signature: dict[Any, Kind]) -> Kind:
+    form = (signature(module), row)
+    if form not in by_signature:
+        by_signature[form] = Kind(f"k{len(by_signature)}", module, Layout.of(module), row)
+    return by_signature[form]
+
+
+def _none_made(refused: Mapping[str, Exception]) -> NoReturn:
+    key, error = next(iter(refused.items()))
+    if isinstance(error, UsageError):
+        raise error
+    raise UsageError(
+        f"make_model failed for every key; for {key!r} with {type(error).__name__}: {_line(error)}",
+        "an argument it does not take (settings= and a parameter `key` are passed on), or an error of its own",
+        "make_model() by itself shows where",
+    ) from error
+
+
+def _line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), "")
 
 
 def read_chain(kind: Kind, recipe: Recipe) -> tuple[Chain | None, str]:
@@ -82,6 +116,8 @@ def read_chain(kind: Kind, recipe: Recipe) -> tuple[Chain | None, str]:
     if not recipe.plain:
         what = "optimizer" if isinstance(recipe.loss, Loss) else "loss"
         return None, f"the {what} is a callable"
+    if why := own_ways(kind.prototype):
+        return None, why
     try:
         chain = chain_of(kind.prototype, kind.row)
         kernel()
@@ -142,7 +178,7 @@ def _probe_native(kind: Kind, job: Job, factory: Factory, recipe: Recipe) -> flo
         trainer = NativeTrainer(kind.chain, kind.layout, recipe).take(job)
         reference.gradient(rows)
     except Exception as error:
-        raise Unfit(str(error).splitlines()[0]) from None
+        raise Unfit(_line(error) or type(error).__name__) from None
     trainer.load(state)
     ours, _ = trainer.gradient(rows)
     theirs = flat_gradient(reference)
@@ -157,8 +193,7 @@ def _probe_native(kind: Kind, job: Job, factory: Factory, recipe: Recipe) -> flo
 
 def _differs_elsewhere(trainer: NativeTrainer, reference: LoopTrainer, state: State, rows: Any) -> float:
     """The same at weights beside the first ones: no gradient passes a layer that begins at nought."""
-    layout, moved = reference.layout, copy.deepcopy(state)
-    moved.flat[0, : layout.trained] += np.random.default_rng(0).normal(0, NUDGE, layout.trained).astype(np.float32)
+    layout, moved = reference.layout, _moved(state, reference.layout)
     layout.write(moved.flat[0], reference.module)
     trainer.load(moved)
     reference.optimizer.zero_grad()
@@ -167,9 +202,13 @@ def _differs_elsewhere(trainer: NativeTrainer, reference: LoopTrainer, state: St
     return difference(ours, flat_gradient(reference), layout)
 
 
-def _probe_loop(kind: Kind, job: Job, factory: Factory, recipe: Recipe) -> float:
-    import torch
+def _moved(state: State, layout: Layout) -> State:
+    moved = copy.deepcopy(state)
+    moved.flat[0, : layout.trained] += np.random.default_rng(0).normal(0, NUDGE, layout.trained).astype(np.float32)
+    return moved
 
+
+def _probe_loop(kind: Kind, job: Job, factory: Factory, recipe: Recipe) -> float:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -178,16 +217,55 @@ def _probe_loop(kind: Kind, job: Job, factory: Factory, recipe: Recipe) -> float
         trainer.step(rows)
         return _timed(lambda e: trainer.step(rows), 1, 0.2)
     except Exception as error:
-        raise Unfit(f"{type(error).__name__}: {str(error).splitlines()[0]}") from None
+        raise Unfit(f"{type(error).__name__}: {_line(error)}") from None
     finally:
         torch.set_num_threads(threads)
 
 
 def _probe_stacked(kind: Kind, jobs: Sequence[Job], factory: Factory, recipe: Recipe) -> float:
     try:
-        return stacked.probe(kind, jobs, factory, recipe, PROBE)
+        seconds = stacked.probe(kind, jobs, factory, recipe, PROBE)
     except stacked.CannotStack as why:
         raise Unfit(str(why)) from None
+    try:
+        wrong = _apart(kind, max(jobs, key=lambda j: j.rows), factory, recipe)
+    except Exception as error:
+        raise Unfit(_line(error) or type(error).__name__) from None
+    for what, by in wrong.items():
+        if not by < GRADIENT:
+            raise Unfit(f"its {what} differs from torch's by {by:.1e}")
+    return seconds
+
+
+def _apart(kind: Kind, job: Job, factory: Factory, recipe: Recipe) -> dict[str, float]:
+    """How far a stack is from the plain loop on a real batch: gradient, what modules keep, predictions."""
+    rows, layout = job.epoch_order(0)[: recipe.batch_size], kind.layout
+    module = factory(job)
+    state = _moved(fresh(module, layout, recipe), layout)  # no gradient passes a layer that begins at nought
+    layout.write(state.flat[0], module)
+    reference = LoopTrainer(module, layout, job, recipe)
+    ours = stacked.gradient(kind, job, recipe, state)
+    X, _ = batch_of(job, rows)
+    with torch.no_grad():
+        idle = torch.func.functional_call(stackable(kind.prototype).eval(), layout.views(state.flat[0]), (X,))
+        asked = module.eval()(X)
+    module.train()
+    reference.gradient(rows)
+    kept = tensors_of(module)
+    apart = {"gradient": difference(ours, flat_gradient(reference), layout), "prediction": _relative(idle, asked)}
+    for e in layout.entries:
+        if not e.trains and e.dtype == torch.float32:
+            found = torch.from_numpy(ours[e.start : e.start + e.size]).reshape(e.shape)
+            apart[e.name] = _relative(found, kept[e.name].detach())
+    return apart
+
+
+def _relative(a: torch.Tensor, b: torch.Tensor) -> float:
+    """Largest difference in units of the largest entry; infinite where one is NaN or shapes differ."""
+    if a.shape != b.shape:
+        return float("inf")
+    apart = float((a - b).abs().max()) / max(float(b.abs().max()), EPS32) if a.numel() else 0.0
+    return apart if apart == apart else float("inf")
 
 
 def _timed(call: Callable[[int], Any], steps: int, seconds: float = PROBE) -> float:

@@ -8,12 +8,10 @@ distance.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from hasten.fleet import stacked, streams
 from hasten.fleet.loop import LoopTrainer, batch_of, fresh
@@ -53,7 +51,8 @@ def _compared(key: str, fleet: Fleet, reference: Fleet, session: Session, job: J
     engine = session.choices[session.kinds[job.index].name].engine
     if key not in reference:
         return {"key": key, "engine": engine, "holds": False, "cause": reference.failed[key]}
-    ours, theirs = fleet.weights_of(key), reference.weights_of(key)
+    kind, row = fleet.places[key]  # its own weights, also where a baseline predicts for it
+    ours, theirs = fleet.weights[kind][row], reference.weights_of(key)
     rows = {row.key: row for row in (*fleet.summary().rows, *reference.summary().rows)}
     loss = next(row.loss for row in fleet.summary().rows if row.key == key)
     same = bool(np.array_equal(ours, theirs))
@@ -76,18 +75,13 @@ def gradient_check(session: Session, job: Job, last: Floats) -> tuple[float, flo
     recipe, kind = session.recipe, session.kinds[job.index]
     layout = kind.layout
     rows = job.epoch_order(0)[: recipe.batch_size]
-    module = session.factory(job)
-    state = fresh(module, layout, recipe)
+    state = fresh(session.factory(job), layout, recipe)
     worst = rounding = 0.0
     ours: Any
     for weights in (state.flat[0].copy(), last):
         state.flat[0] = weights
-        layout.write(weights, module)
-        exact = gradient64(module, layout, job, session, rows)
-        trainer = LoopTrainer(module, layout, job, recipe)
-        trainer.gradient(rows)
-        theirs = flat_gradient(trainer)
-        ours = theirs
+        exact = gradient64(weights, layout, job, session, rows)
+        theirs = ours = loop_gradient(weights, layout, job, session, rows)
         engine = session.choices[kind.name].engine
         if engine == "native":
             native = NativeTrainer(kind.chain, layout, recipe).take(job)
@@ -100,11 +94,20 @@ def gradient_check(session: Session, job: Job, last: Floats) -> tuple[float, flo
     return worst, rounding
 
 
-def gradient64(module: torch.nn.Module, layout: Layout, job: Job, session: Session, rows: Any) -> Any:
-    """The gradient of one batch in float64, as a flat row."""
+def loop_gradient(weights: Floats, layout: Layout, job: Job, session: Session, rows: Any) -> Any:
+    """The plain loop's gradient of one batch, as a flat row."""
+    module = session.factory(job)
+    layout.write(weights, module)
     trainer = LoopTrainer(module, layout, job, session.recipe)
-    trainer.module = copy.deepcopy(trainer.module).double()
-    trainer.moment = next((m.moment for m in trainer.module.modules() if hasattr(m, "moment")), trainer.moment)
+    trainer.gradient(rows)
+    return flat_gradient(trainer)
+
+
+def gradient64(weights: Floats, layout: Layout, job: Job, session: Session, rows: Any) -> Any:
+    """The gradient of one batch in float64, as a flat row."""
+    module = session.factory(job)
+    layout.write(weights, module)
+    trainer = LoopTrainer(module.double(), layout, job, session.recipe)
     X, y = batch_of(job, rows)
     wide = y.double() if y.dtype.is_floating_point else y
     session.recipe.loss(trainer.module(X.double()), wide).backward()

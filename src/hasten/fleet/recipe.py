@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import operator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 from hasten.core.errors import UsageError
 from hasten.fleet import losses
@@ -29,6 +30,9 @@ class EarlyStop:
     split: str = "last"
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "patience", counted("patience", self.patience))
+        for name in ("min_delta", "fraction"):
+            object.__setattr__(self, name, number(name, getattr(self, name), None))
         if self.patience < 1 or not 0 < self.fraction < 1 or self.min_delta < 0:
             raise UsageError(
                 f"EarlyStop(patience={self.patience}, min_delta={self.min_delta}, fraction={self.fraction})",
@@ -49,6 +53,7 @@ class Recipe:
         lr, weight_decay, momentum, nesterov, betas, eps: the optimizer's, as in ``torch.optim``.
         clip: largest 2-norm of a model's gradient; None does not clip.
         epochs, batch_size, seed: as in the plain loop; the last batch of an epoch holds what is left.
+        stop: when a model stops early; a number is a patience.
     """
 
     loss: Any = "mse"
@@ -66,22 +71,16 @@ class Recipe:
     stop: EarlyStop | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "loss", losses.named(self.loss))
-        object.__setattr__(self, "betas", (float(self.betas[0]), float(self.betas[1])))
-        if isinstance(self.optimizer, str) and self.optimizer not in OPTIMIZERS:
-            raise UsageError(
-                f"there is no optimizer {self.optimizer!r}",
-                "a typing error, or one that only torch has",
-                f"one of {', '.join(OPTIMIZERS)}, or optimizer=lambda p: torch.optim.RMSprop(p, lr=1e-3)",
-            )
-        for name, least in (("epochs", 1), ("batch_size", 1)):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < least:
-                raise UsageError(f"{name}={value!r}", f"it counts from {least} on", f"{name}=20")
-        for name in ("lr", "weight_decay", "momentum", "eps"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value >= 0):
-                raise UsageError(f"{name}={value!r}", "it must be finite and not negative", f"{name}=0.001")
+        own = {"loss": losses.named(self.loss), "stop": stop_of(self.stop), "seed": counted("seed", self.seed, None)}
+        own |= {name: counted(name, getattr(self, name), 1) for name in ("epochs", "batch_size")}
+        own |= {name: number(name, getattr(self, name)) for name in ("lr", "weight_decay", "momentum", "eps")}
+        own |= {"betas": _betas(self.betas), "nesterov": bool(self.nesterov)}
+        if self.clip is not None:
+            own["clip"] = number("clip", self.clip)
+        for name, value in own.items():
+            object.__setattr__(self, name, value)
+        if self.optimizer not in OPTIMIZERS and not callable(self.optimizer):
+            _no_optimizer(self.optimizer)
         if self.clip is not None and not self.clip > 0:
             raise UsageError(f"clip={self.clip!r}", "the norm's limit must be positive", "clip=1.0, or None")
 
@@ -89,3 +88,61 @@ class Recipe:
     def plain(self) -> bool:
         """Whether loss and optimizer are ones that every engine knows."""
         return isinstance(self.loss, losses.Loss) and isinstance(self.optimizer, str)
+
+
+def counted(name: str, value: Any, least: int | None = 0) -> int:
+    """A whole number as Python's own, also one of NumPy's.
+
+    Args:
+        least: it may be no smaller; None for no limit.
+
+    Raises:
+        UsageError: it is no whole number, or too small.
+    """
+    try:
+        found = operator.index(value)
+    except TypeError:
+        raise UsageError(f"{name}={value!r}", "it is a whole number", f"{name}={20 if least else 0}") from None
+    if least is not None and found < least:
+        raise UsageError(f"{name}={value!r}", f"it counts from {least} on", f"{name}={20 if least else 0}")
+    return found
+
+
+def number(name: str, value: Any, least: float | None = 0.0) -> float:
+    """A number as Python's own, also one of NumPy's.
+
+    Raises:
+        UsageError: it is none, not finite, or smaller than ``least``.
+    """
+    try:
+        found = float(value)
+    except (TypeError, ValueError):
+        raise UsageError(f"{name}={value!r}", "it is a number", f"{name}=0.001") from None
+    if not math.isfinite(found) or (least is not None and found < least):
+        raise UsageError(f"{name}={value!r}", "it must be finite and not negative", f"{name}=0.001")
+    return found
+
+
+def stop_of(stop: Any) -> EarlyStop | None:
+    """``stop=3`` is a patience."""
+    if stop is None or isinstance(stop, EarlyStop):
+        return stop
+    if isinstance(stop, bool) or not hasattr(stop, "__index__"):
+        raise UsageError(f"stop={stop!r}", "it says when a model stops early", "stop=EarlyStop(patience=3)")
+    return EarlyStop(operator.index(stop))
+
+
+def _betas(betas: Any) -> tuple[float, float]:
+    try:
+        first, second = betas
+    except (TypeError, ValueError):
+        raise UsageError(f"betas={betas!r}", "Adam has two", "betas=(0.9, 0.999)") from None
+    return number("betas", first), number("betas", second)
+
+
+def _no_optimizer(optimizer: Any) -> NoReturn:
+    raise UsageError(
+        f"there is no optimizer {optimizer!r}",
+        "a typing error, or one that only torch has",
+        f"one of {', '.join(OPTIMIZERS)}, or optimizer=lambda p: torch.optim.RMSprop(p, lr=1e-3)",
+    )

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from hasten.fleet.described import own_ways
 from hasten.fleet.modules import replace
 
 
@@ -151,6 +152,8 @@ def stackable(module: nn.Module) -> nn.Module:
     Raises:
         CannotStack: it holds something that cannot be.
     """
+    if why := own_ways(module):
+        raise CannotStack(why)
     for kind in (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d):
         module = replace(module, kind, lambda old, _: StackBatchNorm(old))
     module = replace(module, nn.Linear, lambda old, _: StackLinear(old))

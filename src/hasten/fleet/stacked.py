@@ -119,15 +119,19 @@ class Stack:
                 self.buffers[name][i] = value
 
     def _measure_masks(self) -> None:
-        """Run once, to learn what shape each dropout sees."""
+        """Run once, to learn what shape each dropout sees, and in which order they are passed."""
         if not self.drops:
             return
         trial = copy.deepcopy(self.module)
+        seen = {n: m for n, m in trial.named_modules() if isinstance(m, StackDropout)}
+        order: list[str] = []
+        for n, m in seen.items():
+            m.register_forward_hook(lambda *_, n=n: order.append(n))
         with torch.no_grad():
             trial(torch.zeros(self.size, *self.kind.row))
-        seen = {n: m for n, m in trial.named_modules() if isinstance(m, StackDropout)}
         if any(seen[n].calls != 1 for n, _ in self.drops):
             raise CannotStack("a dropout is passed not once a step")
+        self.drops.sort(key=lambda drop: order.index(drop[0]))
         for name, _ in self.drops:
             self.buffers[f"{name}.mask" if name else "mask"] = torch.ones(self.width, *seen[name].shape)
 
@@ -347,7 +351,7 @@ def _rows_are_independent(stack: Stack) -> None:
 
 
 def gradient(kind: Kind, job: Job, recipe: Recipe, state: State) -> npt.NDArray[np.float32]:
-    """A model's gradient on its first batch, computed in a stack. (total,)."""
+    """A model's gradient on its first batch, computed in a stack, and what its modules keep behind it. (total,)."""
     stack = Stack(kind, recipe, width_of(kind))
     stack.put(Slot(job, state, -1, 0, 0.0))
     slot = stack.places[0]
@@ -360,4 +364,6 @@ def gradient(kind: Kind, job: Job, recipe: Recipe, state: State) -> npt.NDArray[
         grad = stack.params[e.name].grad if e.trains else None
         if grad is not None:
             flat[e.start : e.start + e.size] = grad[0].numpy().reshape(-1)
+    for e in stack.kept:
+        flat[e.start : e.start + e.size] = stack.buffers[e.name][0].numpy().reshape(-1)
     return flat

@@ -181,3 +181,8 @@ class State:
 def settings_json(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Settings that a file can hold: plain numbers, words and lists of them."""
     return {k: v for k, v in settings.items() if isinstance(v, (bool, int, float, str, list, tuple, type(None)))}
+
+
+def plain_settings(own: Any) -> dict[str, Any]:
+    """A key's settings, NumPy's numbers as Python's own."""
+    return {str(k): v.item() if isinstance(v, np.generic) else v for k, v in dict(own).items()}

@@ -88,7 +88,7 @@ class Store:
             if differs:
                 raise UsageError(
                     f"{self.folder} holds the journal of another fleet: {', '.join(differs)} differ",
-                    "keys, rows, model, recipe or engine have changed since it was begun",
+                    "keys, rows, model, recipe, engine or this version of hasten have changed since it was begun",
                     f"another folder, or remove {self.folder}",
                 )
             self.resumed = path.exists() and path.stat().st_size == size

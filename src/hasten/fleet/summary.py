@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -120,4 +120,32 @@ class Summary:
         lines += [f"failed {key}: {cause}" for key, cause in list(self.failed.items())[:10]]
         if len(self.failed) > 10:
             lines.append(f"failed: {len(self.failed) - 10} more in .failed")
-        return "\n".join([*lines, *self.remarks])
+        lines += [*self.remarks, *proof_lines(self.proof)]
+        lines += [predicted_sentence(update) for update in self.updates[-1:] if update["predicted"]]
+        return "\n".join(lines)
+
+
+def proof_lines(proof: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What comparing sampled keys with the plain loop has found, a line a key."""
+    lines = []
+    for found in proof:
+        begun = f"proof {found['key']}, {found['engine']}: "
+        if "cause" in found:
+            lines.append(f"{begun}does NOT hold: {found['cause']}")
+            continue
+        weights = "identical" if found["identical"] else f"within {found['weights_differ_by']:.1e}"
+        lines.append(
+            f"{begun}{'holds' if found['holds'] else 'does NOT hold'}; loss {found['loss']:.6g}, the plain loop's "
+            f"{found['loop_loss']:.6g}; weights {weights}; gradient off by {found['gradient_error']:.0e}, torch's own "
+            f"by {found['torch_gradient_error']:.0e}"
+        )
+    return lines
+
+
+def predicted_sentence(update: Mapping[str, Any]) -> str:
+    """What full retraining will cost from now on."""
+    took = ", ".join(f"the next {n} {float(s):.3g} s" for n, s in update["predicted"].items())
+    return (
+        f"training anew on all {update['visits']} rows took {update['seconds']:.3g} s; "
+        f"with as many new rows each time, expected in all: {took}"
+    )

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from hasten.core.errors import UsageError
 from hasten.fleet import streams
 from hasten.fleet.losses import Loss
-from hasten.fleet.recipe import Recipe
+from hasten.fleet.recipe import Recipe, counted, number
 
 Array = npt.NDArray[Any]
 OWN = ("lr", "weight_decay", "seed")  # settings of a key that are not its model's
@@ -170,7 +170,13 @@ def _pair(name: str, value: Any, recipe: Recipe) -> Task:
             "each key needs its own rows",
             "tasks = {key: (X, y), …} with X: (rows, features) and y: (rows,) or (rows, outputs)",
         )
-    X, y = as_floats(value[0]), as_target(value[1], recipe)
+    try:
+        X, y = as_floats(value[0]), as_target(value[1], recipe)
+    except (TypeError, ValueError) as error:
+        raise UsageError(
+            f"the task of {name!r} holds what is no number: {error}", "text, None, or rows of unequal lengths",
+            "numbers; categories as columns of 0 and 1",
+        ) from None  # fmt: skip
     if X.ndim < 2 or len(X) != len(y):
         raise UsageError(
             f"the task of {name!r} has X {X.shape} and y {y.shape}",
@@ -212,21 +218,33 @@ def _why_not(task: Task, recipe: Recipe) -> str:
             return f"{name} holds NaN or infinity in {rows.sum()} of {len(array)} rows, first in row {rows.argmax()}"
     if task.y.size > 1 and task.y.min() == task.y.max():
         return f"constant target: every value is {task.y.reshape(-1)[0]:g}"
-    classes = isinstance(recipe.loss, Loss) and recipe.loss.kind == "cross_entropy"
-    if classes and (task.y.min() < 0 or (task.y != np.floor(task.y)).any()):
-        return "classes must be whole numbers from 0 on"
+    if isinstance(recipe.loss, Loss) and recipe.loss.kind == "cross_entropy":
+        try:
+            classes_of(task.y)
+        except UsageError as why:
+            return why.what
     if recipe.stop is not None and task.rows - task.gap < 2:
         return f"too short: {task.rows} rows cannot be split into training and held-out rows"
     return ""
 
 
+def classes_of(y: Array) -> None:
+    """Check the targets of a cross-entropy.
+
+    Raises:
+        UsageError: they are no class numbers.
+    """
+    if y.size and (y.min() < 0 or (y != np.floor(y)).any()):
+        raise UsageError("classes must be whole numbers from 0 on")
+
+
 def _finite(array: Array) -> bool:
     """Whether all values are finite; strided windows are looked at through the series they share."""
-    base = _shared(array)
+    base = shared(array)
     return bool(np.isfinite(base.min()) and np.isfinite(base.max())) if base.size else True
 
 
-def _shared(array: Array) -> Array:
+def shared(array: Array) -> Array:
     """The memory behind overlapping windows, as one row; the array itself where rows do not overlap."""
     if array.ndim == 2 and array.strides[0] == array.strides[1] == array.itemsize:
         count = array.shape[0] + array.shape[1] - 1
@@ -238,7 +256,7 @@ def jobs_of(tasks: Mapping[str, Task], recipe: Recipe, settings: Mapping[str, Ma
     """A job for every task that can be trained, numbered in the order of the tasks.
 
     Raises:
-        UsageError: settings name a key that has no task.
+        UsageError: settings name a key that has no task, or a learning rate, weight decay or seed that is none.
     """
     strange = sorted(set(settings) - set(tasks))
     if strange:
@@ -251,7 +269,8 @@ def jobs_of(tasks: Mapping[str, Task], recipe: Recipe, settings: Mapping[str, Ma
 
 
 def _job(key: str, index: int, task: Task, recipe: Recipe, own: Mapping[str, Any]) -> Job:
-    stream = streams.stream_of(int(own.get("seed", recipe.seed)), key)
+    seed = counted(f"settings[{key!r}]: seed", own.get("seed", recipe.seed), None)
+    stream = streams.stream_of(seed, key)
     train, held = split(stream, task, recipe)
     return Job(
         key,
@@ -259,8 +278,8 @@ def _job(key: str, index: int, task: Task, recipe: Recipe, own: Mapping[str, Any
         stream,
         task,
         task.rows if train is None else len(train),
-        float(own.get("lr", recipe.lr)),
-        float(own.get("weight_decay", recipe.weight_decay)),
+        number(f"settings[{key!r}]: lr", own.get("lr", recipe.lr)),
+        number(f"settings[{key!r}]: weight_decay", own.get("weight_decay", recipe.weight_decay)),
         train,
         held,
         {name: value for name, value in own.items() if name not in OWN},

@@ -18,12 +18,17 @@ from typing import Any
 import torch
 
 from hasten.core.errors import HastenError
+from hasten.fleet.described import loose_numbers
 from hasten.fleet.modules import Factory
 from hasten.fleet.recipe import Recipe
 from hasten.fleet.schedule import Queue
 from hasten.fleet.state import Layout, State
 from hasten.fleet.store import Store, failed_state
 from hasten.fleet.tasks import Job
+
+
+class Interrupted(BaseException):
+    """Training ends here, and what is in flight stays so."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,16 @@ class Run:
         reserved = {slot for slot, _ in self.resumed.values()}
         self.free = [slot for slot in range(self.store.slots) if slot not in reserved]
         self.lock = threading.Lock()
+        self.interrupted = threading.Event()
+
+    def go_on(self) -> None:
+        """Ends a thread's work where the run was interrupted: its model is neither finished nor failed.
+
+        Raises:
+            Interrupted: it was.
+        """
+        if self.interrupted.is_set():
+            raise Interrupted
 
     def slot_for(self, index: int) -> int:
         """The slot of the store in which a job is kept while in flight; -1 where nothing is kept."""
@@ -103,6 +118,12 @@ class Run:
                 "the factory counts its calls or draws its widths at random",
                 'widths by settings={key: {"width": 32}} and make_model(width)',
             )
+        if loose_numbers(module) != loose_numbers(self.kinds[job.index].prototype):
+            raise HastenError(
+                "make_model returned a module whose tensors outside of its state are not those of other keys",
+                "random numbers kept as a plain attribute, or in a buffer with persistent=False",
+                'self.register_buffer("features", torch.randn(8, 4))',
+            )
         return module
 
     def start_of(self, job: Job) -> State | None:
@@ -130,7 +151,7 @@ def in_threads(run: Run, work: Callable[[], Callable[[Job, int], State]]) -> Non
         work: makes a thread's own worker, which trains one job (given the slot it is kept in).
     """
     errors: list[BaseException] = []
-    stop = threading.Event()
+    stop = run.interrupted
 
     def loop() -> None:
         try:

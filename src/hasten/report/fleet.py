@@ -63,6 +63,9 @@ def _updated(d: Document) -> list[Line]:
     shares = ", ".join(f"{count} by {float(share):.0%}" for share, count in last["shares"].items() if count)
     if shares:
         lines += wrapped([], f"keys predicted for, by the newest rows' share of the visits: {shares}", WIDTH)
+    if last["predicted"]:
+        costs = ", ".join(f"the next {n} {float(s):.3g} s" for n, s in last["predicted"].items())
+        lines += wrapped([], f"training anew on everything, with as many new rows each time, takes: {costs}", WIDTH)
     for key, cause in list(last["failed"].items())[:FAILED]:
         lines += wrapped([(f"not learned, {clean(str(key))}: ", "bad")], cause, WIDTH)
     if len(last["failed"]) > FAILED:

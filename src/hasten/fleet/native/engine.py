@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import math
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from hasten.fleet.recipe import Recipe
 from hasten.fleet.state import Floats, Layout, State
 from hasten.fleet.tasks import Array, Job
 
+CALL = 0.4  # seconds that one call of the kernel may take, where its epochs are shorter: an interrupt waits for it
 SINGLE = "the last batch of an epoch holds one row, which a batch norm cannot normalise: change batch_size"
 
 
@@ -36,6 +38,8 @@ class NativeTrainer:
             raise HastenError("no memory for the kernel's workspace", "very wide layers or batches", "engine='loop'")
         self._loss = ctypes.c_double()
         self.job: Job | None = None
+        self.pace = 0.0  # seconds a visit took in the last call
+        self.checked: Callable[[], None] = lambda: None  # called between calls of the kernel; raises to end training
 
     def __del__(self) -> None:
         if getattr(self, "_model", None):
@@ -68,8 +72,11 @@ class NativeTrainer:
         assert job is not None
         drawn = job.train is None and job.order is None
         per_epoch = job.steps(self.recipe.batch_size)
-        at_once = count if drawn else 1  # epochs of a call: the kernel draws the rows' order itself, or is given it
-        for more in range(0, count, at_once):
+        more = 0
+        while more < count:
+            self.checked()
+            at_once = self._at_once(count - more) if drawn else 1  # the kernel draws the rows' order, or is given it
+            begun = time.perf_counter()
             order = None if drawn else np.ascontiguousarray(job.epoch_order(epoch + more))
             losses = (ctypes.c_double * at_once)()
             done = self.lib.hasten_epochs(
@@ -78,9 +85,16 @@ class NativeTrainer:
             )  # fmt: skip
             if done < 0:
                 raise HastenError(SINGLE)
+            self.pace = (time.perf_counter() - begun) / max(1, done * job.rows)
             yield from losses[:done]
             if not math.isfinite(losses[done - 1]):
                 return
+            more += at_once
+
+    def _at_once(self, left: int) -> int:
+        """Epochs of the next call."""
+        assert self.job is not None
+        return min(left, max(1, int(CALL / (self.pace * max(1, self.job.rows))))) if self.pace else 1
 
     def held_loss(self) -> float:
         assert self.job is not None
@@ -129,8 +143,6 @@ def rows_of(array: Array) -> tuple[Array, int]:
 
 def peak(seconds: float = 0.2, isa: str = "") -> float:
     """Fused multiply-adds that one thread of this machine can do at most, in FLOP/s, measured now."""
-    import time
-
     lib = kernel(isa)
     lib.hasten_peak(10_000_000)
     best, end = 0.0, time.perf_counter() + seconds

@@ -1,0 +1,193 @@
+"""What people give: NumPy's numbers, wrong shapes, columns with holes, factories that fail for one key."""
+
+from __future__ import annotations
+
+import copy
+import os
+import pickle
+import stat
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from torch import nn
+
+from hasten import fleet
+from hasten.core.errors import UsageError
+from tests.fleet.common import mlp, ragged, rows, weights
+from tests.fleet.test_fit import series_net, waves
+
+pd = pytest.importorskip("pandas")
+
+
+def frame(keys: tuple[str, ...] = ("a", "b")) -> Any:
+    pieces = []
+    for i, key in enumerate(keys):
+        X, y = rows(30, i)
+        pieces.append(pd.DataFrame({"k": key, "t": range(30), **{f"x{j}": X[:, j] for j in range(6)}, "y": y}))
+    return pd.concat(pieces, ignore_index=True)
+
+
+COLUMNS: dict[str, Any] = {"by": "k", "features": [f"x{j}" for j in range(6)], "target": "y", "epochs": 1}
+SERIES: dict[str, Any] = {"window": 8, "horizon": 3, "epochs": 1}
+
+
+# -- numbers -----------------------------------------------------------------------------------------------------------
+
+
+def test_numpys_numbers_are_numbers(tmp_path: Path) -> None:
+    plain = {"seed": 3, "lr": 0.125, "epochs": 2, "batch_size": 16, "clip": 0.5, "weight_decay": 0.25}
+    theirs = {"seed": np.int64(3), "lr": np.float32(0.125), "epochs": np.int64(2), "batch_size": np.int32(16)}
+    theirs |= {"clip": np.float32(0.5), "weight_decay": np.float64(0.25), "betas": tuple(np.float32([0.5, 0.75]))}
+    own = {"s0": {"lr": np.float32(0.25), "seed": np.int64(1)}}
+    stop = fleet.EarlyStop(np.int64(2), np.float32(0.0), np.float32(0.25))  # type: ignore[arg-type]
+    tried = fleet.fit(
+        mlp, ragged(2), **theirs, settings=own, stop=stop, loss=fleet.Huber(np.float32(0.5)), journal=tmp_path / "j"
+    )  # fmt: skip
+    known = fleet.fit(
+        mlp, ragged(2), **plain, betas=(0.5, 0.75), settings={"s0": {"lr": 0.25, "seed": 1}},
+        stop=fleet.EarlyStop(2, 0.0, 0.25), loss=fleet.Huber(0.5), journal=tmp_path / "j",
+    )  # fmt: skip
+    assert weights(tried) == weights(known)
+    tried.save(tmp_path / "f.safetensors")
+    again = fleet.Fleet.load(tmp_path / "f.safetensors", mlp)
+    assert again.recipe == known.recipe and again.settings == known.settings
+    series = fleet.fit(series_net, waves(), window=np.int64(8), horizon=np.int64(3), epochs=1, workers=np.int64(1))
+    assert weights(series) == weights(fleet.fit(series_net, waves(), **SERIES))
+
+
+@pytest.mark.parametrize(("options", "said"), [
+    ({"workers": -1}, "workers=-1"), ({"prove": -3}, "prove=-3"), ({"seed": None}, "seed=None"),
+    ({"lr": "fast"}, "lr='fast'"), ({"stop": True}, "stop=True"), ({"stop": "soon"}, "EarlyStop"),
+    ({"betas": 0.9}, "betas"), ({"optimizer": None}, "no optimizer None"), ({"epochs": "2"}, "epochs='2'"),
+    ({"settings": {"s0": {"lr": "fast"}}}, r"settings\['s0'\]: lr"), ({"settings": {"s0": {"lr": -1.0}}}, "lr=-1.0"),
+], ids=str)  # fmt: skip
+def test_what_is_no_number_is_named(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        fleet.fit(mlp, ragged(2), **options)
+
+
+def test_a_number_stops_early() -> None:
+    by_number = fleet.fit(mlp, ragged(2), epochs=3, stop=1)
+    assert by_number.recipe.stop == fleet.EarlyStop(patience=1)
+    assert weights(by_number) == weights(fleet.fit(mlp, ragged(2), epochs=3, stop=fleet.EarlyStop(patience=1)))
+
+
+# -- factories ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_factory_that_fails_for_one_key_fails_that_key_alone() -> None:
+    def make(key: str) -> nn.Module:
+        if key == "s1":
+            raise RuntimeError("boom\nand more")
+        return mlp().double() if key == "s3" else mlp()
+
+    trained = fleet.fit(make, ragged(5), epochs=1)
+    assert set(trained.failed) == {"s1", "s3"} and trained.failed["s1"] == "RuntimeError: boom"
+    assert "float64" in trained.failed["s3"]
+    assert weights(trained) == {k: w for k, w in weights(fleet.fit(mlp, ragged(5), epochs=1)).items() if k in trained}
+    settings = {"s0": {"widht": 3}}
+    tried = fleet.fit(lambda width=4: nn.Linear(6, 1), ragged(3), epochs=1, settings=settings)
+    assert list(tried) == ["s1", "s2"] and "widht" in tried.failed["s0"]
+
+
+def test_a_factory_that_fails_for_every_key_is_an_error() -> None:
+    with pytest.raises(UsageError, match="'s0' with ZeroDivisionError") as raised:
+        fleet.fit(lambda: 1 / 0, ragged(2))  # type: ignore[arg-type, return-value]
+    assert isinstance(raised.value.__cause__, ZeroDivisionError)
+    for given, said in ((mlp(), "factory|makes networks"), (3, "a int"), (lambda: None, "NoneType")):
+        with pytest.raises(UsageError, match=said):
+            fleet.fit(given, ragged(2))  # type: ignore[arg-type]
+
+
+# -- series and frames -------------------------------------------------------------------------------------------------
+
+
+def test_a_series_is_one_column() -> None:
+    wave = waves(1)["w0"]
+    column = fleet.fit(series_net, {"a": wave[:, None]}, **SERIES)
+    assert weights(column) == weights(fleet.fit(series_net, {"a": wave}, **SERIES))
+    with pytest.raises(UsageError, match=r"series of 'b'.*\(90, 2\)"):
+        fleet.fit(series_net, {"a": wave, "b": np.stack([wave, wave], axis=1)}, **SERIES)
+    with pytest.raises(UsageError, match="no number"):
+        fleet.fit(series_net, {"a": ["x"] * 90}, **SERIES)
+
+
+def test_features_do_not_go_with_a_window() -> None:
+    for named in (["x0"], ["nowhere"], "x0"):
+        with pytest.raises(UsageError, match=r"features=.*window=8"):
+            fleet.fit(series_net, frame(), by="k", target="y", features=named, **SERIES)
+
+
+def test_columns_by_name() -> None:
+    one = fleet.fit(lambda: nn.Linear(1, 1), frame(), by="k", features="x0", target="y", epochs=1)
+    assert one["a"].in_features == 1
+    two = fleet.fit(lambda: nn.Linear(1, 2), frame(), by="k", features=["x0"], target=["y", "x1"], epochs=1)
+    assert two.predict("a", np.zeros((3, 1))).shape == (3, 2) and two.session.tasks["a"].y.shape == (30, 2)
+    assert two.update(frame(("a",))).rows == 30
+
+
+@pytest.mark.parametrize(("changed", "options", "said"), [
+    ({"k": [None, *"a" * 59]}, {}, "1 of 60 rows have no key in column 'k', first row 0"),
+    ({"k": ["", *"a" * 59]}, {}, "1 of 60 rows have no key"), ({"k": [np.nan, *range(59)]}, {}, "no key"),
+    ({"t": [*range(59), None]}, {"time_column": "t"}, "no time in column 't', first row 59"),
+    ({"t": ["x", *range(59)]}, {"time_column": "t"}, "cannot be sorted"),
+    ({"x0": "red"}, {}, "column 'x0' holds what is no number"), ({"y": "red"}, {}, "column 'y'"),
+    ({"x0": pd.Timestamp(0)}, {}, "column 'x0'"), ({}, {"by": ["k"]}, r"no column \['k'\]"),
+], ids=str)  # fmt: skip
+def test_columns_with_holes_or_text_are_named(changed: dict[str, Any], options: dict[str, Any], said: str) -> None:
+    spoilt = frame().assign(**{name: pd.Series(values, index=range(60)) if isinstance(values, list) else values
+                               for name, values in changed.items()})  # fmt: skip
+    with pytest.raises(UsageError, match=said):
+        fleet.fit(mlp, spoilt, **{**COLUMNS, **options})
+
+
+# -- predictions and files ---------------------------------------------------------------------------------------------
+
+
+def test_predictions_of_a_mapping_and_of_wrong_rows() -> None:
+    trained, X = fleet.fit(mlp, ragged(2), epochs=1), ragged(2)["s0"][0][:4]
+    both = trained.predict(["s1", "s0"], {"s0": X, "s1": X[::-1]})
+    assert (both[1] == trained.predict("s0", X)).all() and (both[0] == trained.predict("s1", X[::-1])).all()
+    assert (trained.predict("s0", {"s0": X}) == both[1]).all()
+    for given, said in (
+        (X[:, :5], r"rows of shape \(5,\)"), (X[0], r"X\[None\]"), ({"s1": X}, "nothing for key 's0'"),
+        ("x", "no number"),
+    ):  # fmt: skip
+        with pytest.raises(UsageError, match=said):
+            trained.predict("s0", given)
+
+
+def test_a_fleet_is_saved_and_not_pickled() -> None:
+    trained = fleet.fit(mlp, ragged(1), epochs=1)
+    for way in (pickle.dumps, copy.deepcopy):
+        with pytest.raises(UsageError, match="save"):
+            way(trained)
+
+
+def test_a_file_may_be_read_by_whom_the_umask_says(tmp_path: Path) -> None:
+    trained, path = fleet.fit(mlp, ragged(1), epochs=1), tmp_path / "f.safetensors"
+    before = os.umask(0o027)
+    try:
+        trained.save(path)
+        assert {stat.S_IMODE(p.stat().st_mode) for p in tmp_path.iterdir()} == {0o640}
+        path.chmod(0o604)
+        trained.save(path)
+        assert stat.S_IMODE(path.stat().st_mode) == 0o604
+    finally:
+        os.umask(before)
+
+
+# -- the proof ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_proof_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    trained = fleet.fit(mlp, ragged(3), epochs=2, prove=2)
+    said = capsys.readouterr().out
+    assert said.count("proof s") == 2 and "holds" in said and "the plain loop's" in said
+    assert said.strip() in str(trained.summary())
+    assert fleet.fit(mlp, ragged(3), epochs=2).prove(3)[0]["holds"] and not capsys.readouterr().out
+    trained.update({"s0": rows(5, 3)})
+    with pytest.raises(UsageError, match="not as it was trained"):
+        trained.prove(1)
