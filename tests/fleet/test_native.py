@@ -77,6 +77,8 @@ def same_gradient(module: nn.Module, recipe: Recipe, inputs: int, outputs: int, 
 LAYERS = {
     "relu": nn.ReLU(), "leaky": nn.LeakyReLU(0.1), "elu": nn.ELU(0.7), "selu": nn.SELU(), "gelu": nn.GELU(),
     "gelu-tanh": nn.GELU(approximate="tanh"), "silu": nn.SiLU(), "sigmoid": nn.Sigmoid(), "tanh": nn.Tanh(),
+    "softplus": nn.Softplus(), "softplus-beta": nn.Softplus(2.0), "mish": nn.Mish(), "celu": nn.CELU(0.7),
+    "softsign": nn.Softsign(), "relu6": nn.ReLU6(), "hardtanh": nn.Hardtanh(-0.5, 0.5), "hardswish": nn.Hardswish(),
     "dropout": nn.Dropout(0.3), "layer-norm": nn.LayerNorm(19), "layer-norm-plain": nn.LayerNorm(19, bias=False),
     "batch-norm": nn.BatchNorm1d(19), "batch-norm-plain": nn.BatchNorm1d(19, affine=False), "identity": nn.Identity(),
 }  # fmt: skip

@@ -16,7 +16,8 @@ from hasten.fleet.state import Layout
 
 LINEAR, ACTIVATION, DROPOUT, LAYERNORM, BATCHNORM, CONV, TURN, RECURRENT, ADD, PICK, AVERAGE, MAXIMUM = range(12)
 NOTHING = -2  # in place of a second layer's number
-ACTS = ("none", "relu", "leaky", "elu", "selu", "gelu", "gelu_tanh", "silu", "sigmoid", "tanh")
+ACTS = ("none", "relu", "leaky", "elu", "selu", "gelu", "gelu_tanh", "silu", "sigmoid", "tanh",
+        "softplus", "mish", "celu", "softsign", "relu6", "hardtanh", "hardswish")  # fmt: skip
 
 
 @dataclass(eq=False)

@@ -140,7 +140,8 @@ struct Flushed {
 // -- what Python hands over -------------------------------------------------------------------------------------------
 
 enum Kind : int32_t { LINEAR, ACTIVATION, DROPOUT, LAYERNORM, BATCHNORM, CONV, TURN, RECURRENT, ADD, PICK, AVERAGE, MAXIMUM };
-enum Act : int32_t { NONE, RELU, LEAKY, ELU, SELU, GELU, GELU_TANH, SILU, SIGMOID, TANH };
+enum Act : int32_t { NONE, RELU, LEAKY, ELU, SELU, GELU, GELU_TANH, SILU, SIGMOID, TANH,
+                     SOFTPLUS, MISH, CELU, SOFTSIGN, RELU6, HARDTANH, HARDSWISH };
 enum LossKind : int32_t { MSE, MAE, HUBER, QUANTILE, CROSS_ENTROPY, BCE };
 enum Optimizer : int32_t { SGD, ADAM, ADAMW };
 
@@ -269,6 +270,16 @@ static inline float error_function(float x) {  // Abramowitz and Stegun 7.1.26, 
     p = p * t - 1.453152027f, p = p * t + 1.421413741f, p = p * t - 0.284496736f, p = p * t + 0.254829592f;
     return copysignf(1.0f - p * t * fast_exp(-a * a), x);
 }
+static inline float softplus(float x) {  // the logarithm of 1 + z as an odd series in z / (2 + z), which is 1/3 at most
+    float z = fast_exp(-fabsf(x)), s = z / (2.0f + z), q = s * s, p = 1.0f / 15;
+    p = p * q + 1.0f / 13, p = p * q + 1.0f / 11, p = p * q + 1.0f / 9, p = p * q + 1.0f / 7, p = p * q + 0.2f;
+    p = p * q + 1.0f / 3;
+    return (x > 0 ? x : 0) + 2.0f * (s + s * q * p);
+}
+static inline float gate(float x) {  // tanh of the softplus, which is 1 from 20 on
+    float e = fast_exp(x < 20 ? x : 20), n = e * (e + 2.0f);
+    return n / (n + 2.0f);
+}
 static constexpr float SELU_A = 1.6732632423543772f, SELU_S = 1.0507009873554805f;
 static constexpr float GC = 0.7978845608028654f, GB = 0.044715f;  // GELU's tanh form
 
@@ -283,6 +294,13 @@ static inline float value(float x, float p) {
     if (A == SILU) return x * sigmoid(x);
     if (A == SIGMOID) return sigmoid(x);
     if (A == TANH) return tangent(x);
+    if (A == SOFTPLUS) return p * x > 20 ? x : softplus(p * x) / p;
+    if (A == MISH) return x * gate(x);
+    if (A == CELU) return x > 0 ? x : p * (fast_exp(x / p) - 1);
+    if (A == SOFTSIGN) return x / (1 + fabsf(x));
+    if (A == RELU6) return x < 0 ? 0 : x > 6 ? 6 : x;
+    if (A == HARDTANH) return x < -p ? -p : x > p ? p : x;
+    if (A == HARDSWISH) return x < -3 ? 0 : x > 3 ? x : x * (x + 3) * (1.0f / 6);
     return x;
 }
 template <Act A>
@@ -300,6 +318,13 @@ static inline float slope(float x, float y, float p) {  // from input and output
     if (A == SILU) { float s = sigmoid(x); return s * (1 + x * (1 - s)); }
     if (A == SIGMOID) return y * (1 - y);
     if (A == TANH) return 1 - y * y;
+    if (A == SOFTPLUS) return p * x > 20 ? 1.0f : sigmoid(p * x);
+    if (A == MISH) { float g = gate(x); return g + x * (1 - g * g) * sigmoid(x); }
+    if (A == CELU) return x > 0 ? 1.0f : fast_exp(x / p);
+    if (A == SOFTSIGN) { float s = 1 / (1 + fabsf(x)); return s * s; }
+    if (A == RELU6) return x > 0 && x < 6 ? 1.0f : 0.0f;
+    if (A == HARDTANH) return x > -p && x < p ? 1.0f : 0.0f;
+    if (A == HARDSWISH) return x < -3 ? 0.0f : x > 3 ? 1.0f : x * (1.0f / 3) + 0.5f;
     return 1;
 }
 template <Act A>
@@ -310,7 +335,9 @@ template <Act A>
 static void act_backward(const float* x, const float* y, float* d, long n, float p) {
     for (long i = 0; i < n; i++) d[i] *= slope<A>(x[i], y[i], p);
 }
-#define EACH(F) F(LEAKY) F(ELU) F(SELU) F(GELU) F(GELU_TANH) F(SILU) F(SIGMOID) F(TANH) F(RELU)
+#define EACH(F)                                                                             \
+    F(LEAKY) F(ELU) F(SELU) F(GELU) F(GELU_TANH) F(SILU) F(SIGMOID) F(TANH) F(RELU) F(SOFTPLUS) \
+    F(MISH) F(CELU) F(SOFTSIGN) F(RELU6) F(HARDTANH) F(HARDSWISH)
 
 // -- products: C[i][j] = first[j] + sum over k of A[i * ars + k * aks] * B[k * ldb + j] --------------------------------
 

@@ -67,6 +67,18 @@ def _gelu(m: nn.GELU, name: str, shape: Shape) -> Made:
     return _act("gelu" if m.approximate == "none" else "gelu_tanh")(m, name, shape)
 
 
+def _softplus(m: nn.Softplus, name: str, shape: Shape) -> Made:
+    if m.threshold != 20:
+        raise NotAChain(f"{name} has a threshold of its own")
+    return _act("softplus", lambda m: m.beta)(m, name, shape)
+
+
+def _hardtanh(m: nn.Hardtanh, name: str, shape: Shape) -> Made:
+    if m.min_val != -m.max_val:
+        raise NotAChain(f"{name} has limits of unequal size")
+    return _act("hardtanh", lambda m: m.max_val)(m, name, shape)
+
+
 def _dropout(m: nn.Dropout, name: str, shape: Shape) -> Made:
     return Layer(DROPOUT, math.prod(shape), math.prod(shape), p=m.p), shape
 
@@ -166,6 +178,13 @@ MODULES: dict[type[nn.Module], Callable[[Any, str, Shape], Made]] = {
     nn.Sigmoid: _act("sigmoid"),
     nn.Tanh: _act("tanh"),
     nn.GELU: _gelu,
+    nn.Softplus: _softplus,
+    nn.Mish: _act("mish"),
+    nn.CELU: _act("celu", lambda m: m.alpha),
+    nn.Softsign: _act("softsign"),
+    nn.ReLU6: _act("relu6"),
+    nn.Hardtanh: _hardtanh,
+    nn.Hardswish: _act("hardswish"),
 }
 POOLS: dict[str, Callable[..., nn.Module]] = {
     "max_pool1d": nn.MaxPool1d, "avg_pool1d": nn.AvgPool1d, "adaptive_avg_pool1d": nn.AdaptiveAvgPool1d,

@@ -383,7 +383,9 @@ _FUNCTIONS: dict[Any, str] = {
     torch.selu: "selu", torch.flatten: "flatten", torch.squeeze: "squeeze", torch.unsqueeze: "unsqueeze",
     torch.reshape: "reshape", operator.getitem: "getitem", torch.transpose: "transpose", torch.permute: "permute",
     torch.mean: "mean", functional.max_pool1d: "max_pool1d", functional.avg_pool1d: "avg_pool1d",
-    functional.adaptive_avg_pool1d: "adaptive_avg_pool1d",
+    functional.adaptive_avg_pool1d: "adaptive_avg_pool1d", functional.softplus: "softplus", functional.mish: "mish",
+    functional.celu: "celu", functional.softsign: "softsign", functional.relu6: "relu6",
+    functional.hardtanh: "hardtanh", functional.hardswish: "hardswish",
 }  # fmt: skip
 _METHODS = {
     n: n
