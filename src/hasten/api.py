@@ -7,7 +7,7 @@ import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import hasten
 from hasten.core.codec import decode
@@ -124,7 +124,11 @@ def _started_with(plan: Plan) -> dict[str, str]:
     found: dict[str, str] = {}
     for step in plan.steps:
         try:
-            found |= remedy_types()[step.remedy](**step.settings).environment()
+            remedy = remedy_types()[step.remedy](**step.settings)
+            types = get_type_hints(type(remedy))
+            if any(not isinstance(value, types[name]) for name, value in step.settings.items()):
+                raise TypeError
+            found |= remedy.environment()
         except (KeyError, TypeError):
             raise PlanRefused(
                 f"the plan holds {step.remedy} with the settings {step.settings}, which this version does not have",

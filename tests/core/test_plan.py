@@ -92,3 +92,15 @@ def test_folders_on_the_way_are_made(tmp_path: Path) -> None:
 
 def test_the_hash_of_what_cannot_be_read_is_empty(tmp_path: Path) -> None:
     assert sha256_of_file(tmp_path / "none") == ""
+
+
+def test_a_plan_is_refused_where_a_module_of_the_script_changed(tmp_path: Path) -> None:
+    (tmp_path / "data.py").write_text("x = 1\n")
+    (tmp_path / "model.py").write_text("y = 1\n")
+    sources = {name: sha256_of_file(tmp_path / name) for name in ("data.py", "model.py")}
+    plan = Plan("train.py", "ab", {}, {}, sources=sources)
+    plan.check("ab", {}, {}, str(tmp_path))
+    (tmp_path / "data.py").write_text("x = 2\n")
+    (tmp_path / "model.py").unlink()
+    with pytest.raises(PlanRefused, match=r"data\.py changed; model\.py is gone"):
+        plan.check("ab", {}, {}, str(tmp_path))

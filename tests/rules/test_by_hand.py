@@ -86,3 +86,27 @@ def test_modules_that_are_torchs_own_alone_are_compiled_too(
     undo()
     assert torch.equal(model(x), plain)
     assert seen == [2]
+
+
+def test_anomaly_mode_off_still_finds_nan_and_says_what_the_script_asked_for() -> None:
+    plain = (torch.is_anomaly_enabled, torch.set_anomaly_enabled, torch.autograd.backward)
+    undo = hasten.AnomalyOff().on()
+    try:
+        with pytest.raises(Unsuited):
+            hasten.AnomalyOff().on()
+        assert not torch.is_anomaly_enabled()
+        torch.autograd.set_detect_anomaly(True)  # as a script does after a plan was applied
+        assert torch.is_anomaly_enabled()
+        x = torch.zeros(2, requires_grad=True)
+        root = (x * 0).sum().sqrt() * 0  # its gradient is NaN
+        assert "traceback_" not in (root.grad_fn.metadata or {})  # no stack was recorded
+        with pytest.raises(RuntimeError, match="returned nan values"), pytest.warns(UserWarning, match="Error detected"):
+            root.backward()
+        torch.autograd.set_detect_anomaly(False)
+        (x * 0).sum().sqrt().mul(0).backward()
+        with torch.autograd.detect_anomaly(check_nan=False):
+            assert torch.is_anomaly_enabled() and not torch.is_anomaly_check_nan_enabled()
+    finally:
+        undo()
+        torch.autograd.set_detect_anomaly(False)
+    assert (torch.is_anomaly_enabled, torch.set_anomaly_enabled, torch.autograd.backward) == plain

@@ -91,3 +91,20 @@ def test_a_failure_in_a_light_watch_is_the_end_of_hasten_not_of_the_script(
         watch.catch_up()
     assert watch.broken
     assert float(stepped.param_groups[0]["params"][0].detach().sum()) == -12.0  # six steps of two weights
+
+
+def test_groups_are_changed_during_steps_only() -> None:
+    a, b = (torch.optim.Adam([torch.nn.Parameter(torch.ones(2))], foreach=False) for _ in range(2))
+    seen = []
+    undo = optimizer.in_groups_while_stepping(a, foreach=True, fused=None)
+    try:
+        for stepping in (a, b):
+            stepping.register_step_pre_hook(lambda o, *_: seen.append(o.param_groups[0]["foreach"]))
+            stepping.param_groups[0]["params"][0].grad = torch.ones(2)
+            stepping.step()
+            assert stepping.param_groups[0]["foreach"] is False
+            assert stepping.state_dict()["param_groups"][0]["foreach"] is False
+    finally:
+        undo()
+    a.step()
+    assert seen == [True, False, False]

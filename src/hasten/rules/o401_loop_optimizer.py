@@ -27,7 +27,7 @@ from hasten.core.errors import Unsuited
 from hasten.core.finding import Finding, Rule
 from hasten.core.remedy import Fidelity, Remedy, Seam, Undo
 from hasten.core.trace import Trace
-from hasten.seams.optimizer import set_in_groups
+from hasten.seams.optimizer import in_groups_while_stepping, set_in_groups
 
 LEAST_SHARE = 0.03  # of the step spent in the optimizer
 SAVED = (0.0, 0.6)  # part of the optimizer's time; measured 1.02 to 1.25x of a step
@@ -42,6 +42,15 @@ class ForeachOptimizer(Remedy):
     conflicts: ClassVar[tuple[str, ...]] = ("FusedOptimizer",)
 
     def on(self, target: Any = None) -> Undo:
+        self._suits(target)
+        return set_in_groups(target, foreach=True)
+
+    def on_seam(self, _seam: Any, target: Any) -> Undo:
+        """From outside: while it steps, so that what the script saves of its optimizer is as it was."""
+        self._suits(target)
+        return in_groups_while_stepping(target, foreach=True)
+
+    def _suits(self, target: Any) -> None:
         groups = target.param_groups
         if not all("foreach" in g for g in groups):
             raise Unsuited(f"{type(target).__name__} has no foreach implementation")
@@ -49,7 +58,6 @@ class ForeachOptimizer(Remedy):
             raise Unsuited("the optimizer does not loop over tensors")
         if any(g.get("differentiable") for g in groups):
             raise Unsuited("a differentiable optimizer must loop")
-        return set_in_groups(target, foreach=True)
 
 
 def detect(trace: Trace) -> Iterator[Finding]:

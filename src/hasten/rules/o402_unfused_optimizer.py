@@ -27,7 +27,7 @@ from hasten.core.errors import Unsuited
 from hasten.core.finding import Finding, Rule
 from hasten.core.remedy import Fidelity, Remedy, Seam, Undo
 from hasten.core.trace import Trace
-from hasten.seams.optimizer import set_in_groups
+from hasten.seams.optimizer import in_groups_while_stepping, set_in_groups
 
 LEAST_SHARE = 0.03  # of the step spent in the optimizer
 SAVED = (0.3, 0.95)  # part of the optimizer's time
@@ -42,6 +42,15 @@ class FusedOptimizer(Remedy):
     conflicts: ClassVar[tuple[str, ...]] = ("ForeachOptimizer",)
 
     def on(self, target: Any = None) -> Undo:
+        self._suits(target)
+        return self._scaled(target, set_in_groups(target, fused=True, foreach=False))
+
+    def on_seam(self, _seam: Any, target: Any) -> Undo:
+        """From outside: while it steps, so that what the script saves of its optimizer is as it was."""
+        self._suits(target)
+        return self._scaled(target, in_groups_while_stepping(target, fused=True, foreach=False))
+
+    def _suits(self, target: Any) -> None:
         groups = target.param_groups
         if not all("fused" in g for g in groups):
             raise Unsuited(f"{type(target).__name__} has no fused implementation")
@@ -51,7 +60,8 @@ class FusedOptimizer(Remedy):
             raise Unsuited("a differentiable optimizer cannot be fused")
         _check(groups)
         _steps_as_tensors(target)
-        undo_groups = set_in_groups(target, fused=True, foreach=False)
+
+    def _scaled(self, target: Any, undo_groups: Undo) -> Undo:
         before = getattr(target, "_step_supports_amp_scaling", None)
         target._step_supports_amp_scaling = True
 

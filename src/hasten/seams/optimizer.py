@@ -30,17 +30,23 @@ def install(watch: Watch, patches: Patches) -> None:
     clock = watch.clock
     around = _around = []
 
-    def before(optimizer: Any, args: Any, kwargs: Any) -> None:
+    def enter(optimizer: Any) -> None:
         try:
             watch.optimizer_entered(optimizer)
         except Exception as error:
             watch.fail(error)
+
+    def before(optimizer: Any, args: Any, kwargs: Any) -> None:
+        enter(optimizer)
         for call, _ in around:
             call(optimizer, args, kwargs)
 
     def after(optimizer: Any, args: Any, kwargs: Any) -> None:
         for _, call in around:
             call(optimizer, args, kwargs)
+        leave(optimizer)
+
+    def leave(optimizer: Any) -> None:
         if clock.locate is not None and threading.get_ident() == clock.thread:
             frame = user_frame(_get_frame(1))
             clock.book((clock.current, frame.f_code, frame.f_lasti), clock.now() - clock.last)
@@ -55,7 +61,7 @@ def install(watch: Watch, patches: Patches) -> None:
     hooks = [register_optimizer_step_pre_hook(before), register_optimizer_step_post_hook(after)]
 
     def lighten() -> None:
-        light = _Light(watch, before, after, around)
+        light = _Light(watch, enter, leave, around)
         for hook, call in zip(hooks, (light.entered, light.left), strict=True):
             hook.hooks_dict_ref()[hook.id] = call  # in its place: torch is going through these very hooks
 
@@ -98,32 +104,42 @@ class _Light:
     whatever that needs lies together."""
 
     __slots__ = (
-        "after", "around", "before", "clock", "clock_optimizer", "get_ident", "now", "others", "stamps", "watch",
+        "around", "clock", "clock_optimizer", "enter", "get_ident", "leave", "now", "others", "stamps", "watch",
     )  # fmt: skip
 
-    def __init__(self, watch: Watch, before: Hook, after: Hook, around: list[tuple[Hook, Hook]]) -> None:
+    def __init__(
+        self,
+        watch: Watch,
+        enter: Callable[[Any], None],
+        leave: Callable[[Any], None],
+        around: list[tuple[Hook, Hook]],
+    ) -> None:
         self.watch = watch
         self.around = around
         self.clock = watch.clock
-        self.before, self.after = before, after
+        self.enter, self.leave = enter, leave
         self.now, self.get_ident = watch.clock.now, threading.get_ident
         self.stamps = watch.stamps
         self.clock_optimizer: Callable[[], Any] = lambda: None
         self.others = 0  # steps of others since its last one
 
     def entered(self, optimizer: Any, args: Any, kwargs: Any) -> None:
-        if self.clock_optimizer() is optimizer and not self.around:
+        for call, _ in self.around:
+            call(optimizer, args, kwargs)
+        if self.clock_optimizer() is optimizer:
             return
         record = self.watch.optimizers.get(id(optimizer))
-        if record is None or record.reference() is not optimizer or self.around:
-            self.before(optimizer, args, kwargs)
+        if record is None or record.reference() is not optimizer:
+            self.enter(optimizer)
 
     def left(self, optimizer: Any, args: Any, kwargs: Any) -> None:
+        for _, call in self.around:
+            call(optimizer, args, kwargs)
         clock_optimizer = self.clock_optimizer()
-        if clock_optimizer is not optimizer or self.get_ident() != self.clock.thread or self.around:
+        if clock_optimizer is not optimizer or self.get_ident() != self.clock.thread:
             self.others = 0 if clock_optimizer is optimizer else self.others + 1
-            if clock_optimizer is None or self.others >= IDLE_CLOCK or self.around or self.watch.beginning is not None:
-                self._look(optimizer, args, kwargs)
+            if clock_optimizer is None or self.others >= IDLE_CLOCK or self.watch.beginning is not None:
+                self._look(optimizer)
             return
         self.others = 0
         now = self.now()
@@ -131,11 +147,11 @@ class _Light:
         if now >= self.stamps[0]:
             self.watch.catch_up()
 
-    def _look(self, optimizer: Any, args: Any, kwargs: Any) -> None:
+    def _look(self, optimizer: Any) -> None:
         """A step that may be of another clock."""
         self.watch.catch_up()
         self.watch.others = self.others
-        self.after(optimizer, args, kwargs)
+        self.leave(optimizer)
         record = self.watch.optimizers.get(self.watch.clock_key)
         if record is not None:
             self.clock_optimizer = record.reference
@@ -152,6 +168,23 @@ def around_steps(before: Hook, after: Hook) -> Undo:
     calls, pair = _around, (before, after)
     calls.append(pair)
     return lambda: calls.remove(pair)
+
+
+def in_groups_while_stepping(optimizer: Any, **values: Any) -> Undo:
+    """Set keys in every parameter group during its steps only, with the way back: what the script saves or prints of
+    its optimizer stays the script's own."""
+    undos: list[Undo] = []
+
+    def before(stepping: Any, _args: Any, _kwargs: Any) -> None:
+        if stepping is optimizer:
+            undo_all(undos)()
+            undos.append(set_in_groups(optimizer, **values))
+
+    def after(stepping: Any, _args: Any, _kwargs: Any) -> None:
+        if stepping is optimizer:
+            undo_all(undos)()
+
+    return around_steps(before, after)
 
 
 def set_in_groups(optimizer: Any, **values: Any) -> Undo:
