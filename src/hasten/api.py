@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import math
 import os
+import signal
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import hasten
 from hasten.core.codec import decode
-from hasten.core.errors import PlanRefused, UsageError
+from hasten.core.errors import PlanRefused, UsageError, unforeseen
+from hasten.core.finding import Finding
 from hasten.core.plan import Plan, sha256_of_file
 from hasten.core.report import Outcome, Report, Result
 from hasten.core.trace import FitFacts, Trace
@@ -19,6 +22,7 @@ from hasten.measure import machine
 from hasten.seams import launch
 
 FITTED = "the script trains by scikit-learn, whose steps cannot be watched; one thing can be said"
+TOO_SHORT = "the script ended before there were enough steps for a trial"
 
 Pathish = str | os.PathLike[str]
 
@@ -52,7 +56,10 @@ def explain(
     argv = launch.command(os.fspath(script), list(args), module)
     with launch.session_folder(config) as folder:
         code = launch.run(argv, folder, stdout)
-        return _report(folder, argv, code)
+        try:
+            return _report(folder, argv, code)
+        except Exception as error:
+            return _failed(argv, code, error)
 
 
 def run(
@@ -103,7 +110,10 @@ def run(
         environment = _started_with(loaded)
     with launch.session_folder(config) as folder:
         code = launch.run(argv, folder, stdout, more=environment)
-        result = _result(folder, argv, code)
+        try:
+            result = _result(folder, argv, code)
+        except Exception as error:
+            result = Result(report=_failed(argv, code, error))
     if save_plan is not None and result.plan is not None and plan is None:
         import dataclasses
 
@@ -169,8 +179,14 @@ def _read(folder: Path, pattern: str) -> list[Any]:
     return [json.loads(p.read_text(encoding="utf-8")) for p in sorted(folder.glob(pattern))]
 
 
+def _failed(argv: list[str], code: int, error: Exception) -> Report:
+    """What is left when hasten fails after the script has ended: how the script ended."""
+    sys.stderr.write(unforeseen("could not read what was measured", error))
+    return Report(None, (), tuple(argv), code, "hasten failed; there is no report", 0, hasten.__version__)
+
+
 def _report(folder: Path, argv: list[str], code: int) -> Report:
-    from hasten.rules import find, find_fits, ranked
+    from hasten.rules import find_fits, ranked
 
     traces = [decode(Trace, data) for data in _read(folder, "trace-*.json")]
     by_library = find_fits([decode(FitFacts, fit) for fits in _read(folder, "fits-*.json") for fit in fits])
@@ -181,11 +197,26 @@ def _report(folder: Path, argv: list[str], code: int) -> Report:
     message = ""
     if trace.steps < 4:
         message = f"only {trace.steps} steps were seen; that is too few to say where the time goes"
-    seen = find(trace) if trace.step is not None and not math.isnan(trace.step_seconds) else ()
+    seen = _found(trace) if trace.step is not None and not math.isnan(trace.step_seconds) else []
     return Report(trace, ranked([*seen, *by_library]), tuple(argv), code, message, len(traces) - 1, hasten.__version__)
 
 
+def _found(trace: Trace) -> list[Finding]:
+    """Findings of all rules; one that fails says so and does not take the others, or the script's exit code, with it."""
+    from hasten.rules import all_rules
+
+    out: list[Finding] = []
+    for rule in all_rules():
+        try:
+            out.extend(rule.detect(trace))
+        except Exception as error:
+            sys.stderr.write(unforeseen(f"the rule {rule.code} failed", error))
+    return out
+
+
 def _nothing(folder: Path, code: int) -> str:
+    if code < 0:
+        return _killed(folder, code)
     if code:
         return "the script failed before it trained; its own message stands above"
     idle = _read(folder, "idle-*.json")
@@ -197,17 +228,26 @@ def _nothing(folder: Path, code: int) -> str:
     )
 
 
+def _killed(folder: Path, code: int) -> str:
+    """What a signal did not leave time for."""
+    known = -code in {s.value for s in signal.Signals}
+    name = signal.Signals(-code).name if known else f"signal {-code}"
+    if next(folder.glob("trial-*"), None) is not None:  # where children of trials leave what they found
+        return f"{name} ended the script during the trials: what was measured before is lost"
+    return f"{name} ended the script before enough was seen to say where the time goes"
+
+
 def _result(folder: Path, argv: list[str], code: int) -> Result:
     report = _report(folder, argv, code)
     outcomes = _read(folder, "outcome-*.json")
     if not outcomes:
-        return Result(
-            report=report, message=report.message or "the script ended before there were enough steps for a trial"
-        )
+        return Result(report=report, message=report.message or TOO_SHORT)
     outcome = max(outcomes, key=lambda o: o["steps"])
     outcome.pop("steps")
     import dataclasses
 
     result = decode(Outcome, outcome)
+    if result.plan is None and not result.message:
+        result = dataclasses.replace(result, message=TOO_SHORT)
     fields = {f.name: getattr(result, f.name) for f in dataclasses.fields(result)}
     return Result(report=report, **fields)

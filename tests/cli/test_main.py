@@ -17,6 +17,7 @@ import pytest
 import hasten
 from hasten.cli import main as cli
 from hasten.cli.arguments import Asked, parse
+from hasten.core.codec import encode
 from hasten.core.errors import UsageError
 from tests import samples
 
@@ -156,6 +157,43 @@ def test_a_script_that_fails_before_it_trains_gets_its_own_command_back(tmp_path
     done = ours("explain", script(tmp_path, "raise SystemExit(4)"), "--lr", "1", cwd=tmp_path)
     assert "the script failed before it trained" in done.stderr
     assert done.stderr.rstrip().endswith("next    python t.py --lr 1")
+
+
+def test_a_script_that_a_signal_ends_during_trials_is_not_said_to_have_failed_before_it_trained(tmp_path: Path) -> None:
+    from hasten import api
+
+    assert "SIGTERM ended the script before enough was seen" in api._nothing(tmp_path, -signal.SIGTERM)
+    (tmp_path / "trial-x").mkdir()
+    assert "SIGKILL ended the script during the trials" in api._nothing(tmp_path, -signal.SIGKILL)
+
+
+@pytest.mark.parametrize("where", ["hasten.rules.d101_single_process_loader.RULE", "hasten.report.text.render"])
+@pytest.mark.parametrize("debug", ["", "1"])
+def test_a_failure_of_ours_after_the_script_has_ended_leaves_its_exit_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], where: str, debug: str
+) -> None:
+    import importlib
+
+    from hasten import api
+
+    def fails(*_: Any, **__: Any) -> Any:
+        raise KeyError("core")
+
+    module, _, name = where.rpartition(".")
+    owner = importlib.import_module(module)
+    broken = dataclasses.replace(owner.RULE, detect=fails) if name == "RULE" else fails
+    monkeypatch.setattr(owner, name, broken)
+    monkeypatch.setattr("hasten.rules.all_rules", lambda: (owner.RULE,) if name == "RULE" else ())
+    read = api._read
+    monkeypatch.setattr(api, "_read", lambda *a: [encode(samples.trace())] if "trace" in a[1] else read(*a))
+    monkeypatch.setenv("HASTEN_DEBUG", debug)
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["explain", script(tmp_path, "raise SystemExit(7)")]) == 7
+    error = capsys.readouterr().err
+    said = "the rule D101 failed" if name == "RULE" else "could not write the report"
+    assert f"hasten: {said} (KeyError: 'core')" in error
+    assert ("Traceback" in error) == bool(debug)
+    assert ("where the time goes" in error) == (name == "RULE")
 
 
 @pytest.fixture(scope="module")
@@ -310,6 +348,22 @@ def test_a_plan_without_remedies_is_saved_only_if_asked_for(tmp_path: Path, monk
     assert os.listdir(tmp_path) == []
     run_with(monkeypatch, tmp_path, "--save-plan", "p.json", "train.py", plan=empty)
     assert os.listdir(tmp_path) == ["p.json"]
+
+
+@pytest.mark.parametrize(("words", "said"), [(["--save-plan", "p.json"], True), ([], False)])
+def test_a_plan_that_was_asked_for_and_cannot_be_written_is_missed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: list[str], said: bool
+) -> None:
+    run_with(monkeypatch, tmp_path, "--quiet", *words, "train.py", plan=None, trials=(), message="too short")
+    assert os.listdir(tmp_path) == []
+    assert capsys.readouterr().err == ("hasten: no plan was written to p.json: too short\n" if said else "")
+
+
+def test_a_run_that_is_too_short_for_trials_says_so(tmp_path: Path) -> None:
+    name = script(tmp_path, TRAINING.replace("range(40)", "range(3)"))
+    done = ours("run", "--save-plan", "p.json", name, cwd=tmp_path)
+    assert done.returncode == 7
+    assert "no plan was written to p.json: the script ended before there were enough steps for a trial" in done.stderr
 
 
 @pytest.mark.parametrize(
