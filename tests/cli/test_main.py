@@ -84,6 +84,35 @@ def test_a_traceback_is_shown_as_python_shows_it(tmp_path: Path) -> None:
     assert done.returncode == plain.returncode == 1
 
 
+INTERRUPTS = """
+import os, signal, sys
+class Interrupts:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        if name == "hasten.boot.agent":
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Interrupts)
+def f():
+    import torch
+f()
+"""
+
+
+@pytest.mark.parametrize("text", ["raise KeyboardInterrupt", "import nothing_like_it", "raise ValueError(1)", "1 +"])
+def test_an_import_of_torch_that_fails_shows_no_frame_of_ours(tmp_path: Path, text: str) -> None:
+    script(tmp_path, text, "torch.py")
+    name = script(tmp_path, "def f():\n    import torch\nf()")
+    plain, done = python(name, cwd=tmp_path), ours("explain", name, cwd=tmp_path)
+    assert done.stderr.startswith(plain.stderr) and "Traceback" in plain.stderr
+
+
+def test_an_interrupt_while_hasten_starts_shows_no_frame_of_ours(tmp_path: Path) -> None:
+    script(tmp_path, "", "torch.py")
+    done = ours("explain", script(tmp_path, INTERRUPTS), cwd=tmp_path)
+    shown = done.stderr[done.stderr.index("Traceback") : done.stderr.index("KeyboardInterrupt")]
+    assert [line.split('"')[1].rpartition("/")[2] for line in shown.splitlines() if "File" in line] == ["t.py", "t.py"]
+
+
 def test_stdin_reaches_the_script(tmp_path: Path) -> None:
     name = script(tmp_path, "print(input()[::-1])")
     assert ours("explain", name, cwd=tmp_path, input="abc\n").stdout == "cba\n"
