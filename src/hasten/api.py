@@ -202,7 +202,7 @@ def _report(folder: Path, argv: list[str], code: int) -> Report:
 
 
 def _found(trace: Trace) -> list[Finding]:
-    """Findings of all rules; one that fails says so and does not take the others, or the script's exit code, with it."""
+    """Findings of all rules; one that fails says so, and takes neither the others nor the script's exit code with it."""
     from hasten.rules import all_rules
 
     out: list[Finding] = []

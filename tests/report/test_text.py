@@ -13,7 +13,7 @@ from rich.console import Console
 from hasten.core.interval import Interval
 from hasten.core.report import Report, Result
 from hasten.core.trace import Ceilings, Epoch, Phase, Place
-from hasten.report import text
+from hasten.report import text, view
 from hasten.report.layout import bar, excerpt, width_of
 from hasten.report.paragraph import quoted
 from hasten.report.tree import tree
@@ -101,6 +101,27 @@ def test_unknown_ceilings_say_why() -> None:
     assert re.search(r"model free\s+–\s+–\s+–\s+–  no DataLoader", shown)
 
 
+def test_data_that_alone_is_slower_than_all_is_no_gain() -> None:
+    slow = Ceilings(samples.ms(21, 1), samples.ms(0.9, 0.1), samples.ms(35, 2), samples.ratio(23, 20, 26, 0.95))
+    shown = str(text.render(samples.report(trace=samples.trace(ceilings=slow))))
+    assert re.search(r"model free +35 +±2 +no gain +the data alone", shown)
+    assert "no gain" not in str(text.render(samples.report()))
+
+
+def test_a_mean_and_its_lines_are_not_rounded_apart() -> None:
+    line = Place("t.py", 23)
+    children = (Phase("t.train()", samples.ms(14.1, 0.3), line), Phase("save()", samples.ms(0.57, 0.1), line))
+    phases = (Phase("forward", samples.ms(60.8, 2)), Phase("evaluation", samples.ms(14.7, 20), line, 1.0, children))
+    shown = str(text.render(samples.report(trace=samples.trace(step=samples.ms(75.5, 30), phases=phases))))
+    assert re.search(r"step +76 +±30", shown) and re.search(r"evaluation +15 +±20", shown)
+
+
+def test_where_no_line_was_looked_for_the_rest_is_the_scripts_own_python() -> None:
+    phases = (Phase("forward", samples.ms(60, 1)), Phase("python", samples.ms(39.2, 1)))
+    rows = tree(samples.trace(phases=phases, unaccounted=0.0392))
+    assert [(r.name, round(r.seconds.value, 4)) for r in rows[2:]] == [("Python in between", 0.0392), ("unaccounted", 0)]
+
+
 def test_nothing_that_does_not_grow_is_shown() -> None:
     assert "grows" not in str(text.render(samples.report()))
     assert "per 1000 steps" in str(text.render(samples.report(trace=samples.growing())))
@@ -119,6 +140,17 @@ def test_a_single_epoch_needs_no_table() -> None:
     assert "epoch" not in str(
         text.render(samples.report(trace=samples.trace(epochs=(Epoch(9, 1.0, 1.0, 0.0),)), command=()))
     )
+
+
+def test_steps_that_no_loader_feeds_have_no_epochs() -> None:
+    assert "epoch " not in str(text.render(samples.report(trace=samples.trace(loaders=()), command=())))
+
+
+@pytest.mark.parametrize("count", [8, 9])
+def test_no_single_epoch_is_left_out(count: int) -> None:
+    shown = view.epochs(samples.trace(epochs=(Epoch(10, 1.0, 0.5, 0.0),) * count))
+    numbers = [e[0] if e else None for e in shown]
+    assert numbers == ([*range(1, 9)] if count == 8 else [1, 2, None, 5, None, 8, 9])
 
 
 @pytest.mark.parametrize(
@@ -165,13 +197,28 @@ def test_a_broken_promise_is_shown() -> None:
     assert "broken    LoaderWorkers(7) promised identical weights" in str(text.render_result(broken))
 
 
+def test_no_step_time_is_compared_where_nothing_is_on() -> None:
+    later = dataclasses.replace(samples.TRIALS[0], verdict="dropped")
+    for trials in ((later,), samples.TRIALS[1:]):
+        assert " before, " not in str(text.render_result(samples.result(trials=trials, overall=None)))
+    assert " before, " in str(text.render_result(samples.result()))
+    launched = samples.result(overall=None, after=None)  # kept, but only the next start has it
+    assert " before, " not in str(text.render_result(launched))
+
+
+def test_what_looking_cost_is_no_broken_budget() -> None:
+    none = dataclasses.replace(samples.TRIALS[2], why="the budget was used up")
+    short = samples.result(trials=(none,), overall=None, cost_seconds=0.27, budget_seconds=0.0032)
+    assert "cost      0.27 s for looking; the 3.2 ms that trials may take hold none" in str(text.render_result(short))
+
+
 def test_why_there_were_no_trials() -> None:
     shown = str(text.render_result(Result(report=samples.report(), message="no trials inside this process: CUDA")))
     assert "no trials inside this process: CUDA" in shown
 
 
 def test_a_replayed_plan_shows_what_was_measured_when_it_was_made() -> None:
-    result = Result(report=samples.report(), plan=samples.plan(), message="replayed a plan of 1 remedies")
+    result = Result(report=samples.report(), plan=samples.plan(), message="replayed a plan of 1 remedy")
     assert re.search(r"LoaderWorkers\(7\)  identical\s+2\.31×  2\.27–2\.35", str(text.render_result(result)))
 
 

@@ -171,17 +171,17 @@ def phase_tree(rows: Sequence[tree.Row], title: str, width: int) -> list[Line]:
         return []
     step = rows[0].seconds
     unit = time_unit(step.value)
-    most, place = tree.digits(step, unit.per_second)
+    digits = tree.digits(step, unit.per_second)
     heads = [(title, "head"), (f"{unit.name}/step", "dim"), (level_of([step]), "dim"), ("share", "dim")]
-    cells = [_phase_cells(row, unit.per_second, most, place) for row in rows]
+    cells = [_phase_cells(row, unit.per_second, digits) for row in rows]
     return _with_bars(columns([heads, *cells], "l..r"), rows, width)
 
 
-def _phase_cells(row: tree.Row, factor: float, most: int, place: int) -> list[Span]:
-    x = figure(row.seconds, factor, most)
+def _phase_cells(row: tree.Row, factor: float, digits: tree.Digits) -> list[Span]:
+    x = figure(row.seconds, factor, digits.most, digits.least)
     half = "" if x.half == UNKNOWN else x.plus_minus
     role = "head" if not row.lasts else "dim" if len(row.lasts) > 1 or row.phase == "unaccounted" else ""
-    return [(row.prefix + row.name, role), (x.value, role), (half, "dim"), (percent(row.share, place), role)]
+    return [(row.prefix + row.name, role), (x.value, role), (half, "dim"), (percent(row.share, digits.share), role)]
 
 
 def _with_bars(lines: list[Line], rows: Sequence[tree.Row], width: int) -> list[Line]:
@@ -251,12 +251,12 @@ def ceiling_table(trace: Trace, width: int) -> list[Line]:
 def _ceiling_cells(row: view.Ceiling, factor: float, why_not: str) -> list[Span]:
     x = figure(row.seconds, factor)
     meaning = row.meaning if row.seconds is not None else why_not
-    span = speedup(row.speedup).span if row.meaning else ""
+    gain, span = row.shown
     return [
         (row.name, ""),
         (x.value, ""),
         (x.plus_minus, "dim"),
-        (times(row.speedup), ""),
+        (gain, "" if row.gains else "dim"),
         (span, "dim"),
         (meaning, "dim"),
     ]

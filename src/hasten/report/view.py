@@ -13,7 +13,7 @@ from hasten.core.interval import Interval
 from hasten.core.plan import Step
 from hasten.core.report import Report, Result, Trial
 from hasten.core.trace import Ceilings, Epoch, Growth, Place, Trace
-from hasten.report.figures import duration, figure, level_of, time_unit
+from hasten.report.figures import duration, figure, level_of, speedup, time_unit, times
 from hasten.report.tree import same_line
 
 EPOCHS = 6  # lines of the epoch table before some are left out
@@ -115,6 +115,18 @@ class Ceiling:
     speedup: Interval | None
     meaning: str = ""
 
+    @property
+    def gains(self) -> bool:
+        """Whether this side made free can bring anything: alone, the other one takes no longer than all together."""
+        return self.speedup is None or not self.speedup.known or self.speedup.high >= 1
+
+    @property
+    def shown(self) -> tuple[str, str]:
+        """The speed-up and its interval in words."""
+        if not self.gains:
+            return "no gain", ""
+        return times(self.speedup), speedup(self.speedup).span if self.meaning else ""
+
 
 def ceilings(trace: Trace) -> list[Ceiling]:
     """As it is, data free, model free; empty where neither ceiling was measured."""
@@ -185,11 +197,12 @@ def growth_sentence(growth: Growth) -> str:
 
 
 def epochs(trace: Trace, most: int = EPOCHS) -> list[tuple[int, Epoch] | None]:
-    """Numbered epochs, first, middle and last; None stands for those left out. Empty for a single epoch."""
+    """Numbered epochs, first, middle and last; None stands for two or more left out. Empty for a single epoch, and for
+    a script that has none: it feeds its steps from no loader."""
     numbered = list(enumerate(trace.epochs, 1))
-    if len(numbered) < 2:
+    if len(numbered) < 2 or trace.loader is None:
         return []
-    if len(numbered) <= most:
+    if len(numbered) <= most + 2:
         return list(numbered)
     middle = len(numbered) // 2
     return [*numbered[:2], None, numbered[middle], None, *numbered[-2:]]
@@ -230,6 +243,8 @@ def cost(result: Result) -> str:
     if not result.cost_seconds:
         return ""
     text = duration(result.cost_seconds)
+    if not any(t.pairs for t in result.trials) and result.cost_seconds > result.budget_seconds:
+        return f"{text} for looking; the {duration(result.budget_seconds)} that trials may take hold none"
     if math.isfinite(result.budget_seconds):
         text += f" of {duration(result.budget_seconds)} allowed"
     if math.isfinite(result.payback_seconds):
@@ -257,7 +272,7 @@ def proof(result: Result) -> Iterator[tuple[str, str]]:
         yield "broken", broken
     if result.proof:
         yield "weights", result.proof
-    if result.before is not None and result.after is not None:
+    if result.before is not None and result.after is not None and (kept(result) or replayed(result)):
         yield "step", _before_and_after(result.before, result.after)
     for name, said in (("method", methods(result)), ("cost", cost(result)), ("plan", result.plan_path)):
         if said:

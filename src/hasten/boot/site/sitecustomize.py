@@ -50,7 +50,7 @@ def _install() -> None:
             def exec_module(module):  # type: ignore[no-untyped-def]
                 del spec.loader.exec_module  # type: ignore[union-attr]
                 original(module)
-                import _signal as signal  # without the frames of the module around it
+                import _signal as signal  # type: ignore[import-not-found]  # without the frames of the module around it
 
                 blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
                 _start(name, started, at_fork)
