@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import os
@@ -17,7 +18,7 @@ from hasten.core.errors import PlanRefused, UsageError, unforeseen
 from hasten.core.finding import Finding
 from hasten.core.plan import Plan, sha256_of_file
 from hasten.core.report import Outcome, Report, Result
-from hasten.core.trace import FitFacts, Trace
+from hasten.core.trace import Ceilings, FitFacts, Trace
 from hasten.measure import machine
 from hasten.seams import launch
 
@@ -57,7 +58,7 @@ def explain(
     with launch.session_folder(config) as folder:
         code = launch.run(argv, folder, stdout)
         try:
-            return _report(folder, argv, code)
+            return _with_reason(_report(folder, argv, code), ceilings)
         except Exception as error:
             return _failed(argv, code, error)
 
@@ -115,8 +116,6 @@ def run(
         except Exception as error:
             result = Result(report=_failed(argv, code, error))
     if save_plan is not None and result.plan is not None and plan is None:
-        import dataclasses
-
         result.plan.save(save_plan)
         result = dataclasses.replace(result, plan_path=os.fspath(save_plan))
     return result
@@ -201,6 +200,27 @@ def _report(folder: Path, argv: list[str], code: int) -> Report:
     return Report(trace, ranked([*seen, *by_library]), tuple(argv), code, message, len(traces) - 1, hasten.__version__)
 
 
+def _with_reason(report: Report, asked: bool) -> Report:
+    """The report that says why there are no ceilings, where they were never measured."""
+    trace = report.trace
+    if trace is None or trace.ceilings != Ceilings():
+        return report
+    why = _too_short(trace, "to measure them and to ask the data twice") if asked else "not asked for"
+    return dataclasses.replace(report, trace=dataclasses.replace(trace, ceilings=Ceilings(why_not=why)))
+
+
+def _too_short(trace: Trace, purpose: str) -> str:
+    """How much more of the script it would have taken before hasten measures or tries anything."""
+    from hasten.seams.window import LEAST_SECONDS, LEAST_STEPS, WARM
+
+    step = trace.step_median
+    needed = WARM + max(LEAST_STEPS, math.ceil(LEAST_SECONDS / step)) if step > 0 else WARM + LEAST_STEPS
+    missing = needed - trace.steps
+    if missing <= 0:
+        return "hasten stopped watching before its first look was over"
+    return f"the script ended after {trace.steps} steps, about {missing} too few {purpose}; give it more epochs or data"
+
+
 def _found(trace: Trace) -> list[Finding]:
     """Findings of all rules; one that fails says so, and takes neither the others nor the script's exit code with it."""
     from hasten.rules import all_rules
@@ -244,10 +264,10 @@ def _result(folder: Path, argv: list[str], code: int) -> Result:
         return Result(report=report, message=report.message or TOO_SHORT)
     outcome = max(outcomes, key=lambda o: o["steps"])
     outcome.pop("steps")
-    import dataclasses
-
     result = decode(Outcome, outcome)
     if result.plan is None and not result.message:
-        result = dataclasses.replace(result, message=TOO_SHORT)
+        trace = report.trace
+        why = TOO_SHORT if trace is None else f"no trials: {_too_short(trace, 'for a trial')}"
+        result = dataclasses.replace(result, message=why)
     fields = {f.name: getattr(result, f.name) for f in dataclasses.fields(result)}
     return Result(report=report, **fields)

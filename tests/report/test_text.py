@@ -184,12 +184,34 @@ def test_the_last_line_is_the_next_command() -> None:
     assert last(text.render(samples.report())) == "hasten run train.py --epochs 8"
     assert last(text.render(samples.report(findings=samples.FINDINGS[1:2]))) == "hasten rule S501"
     assert last(text.render_result(samples.result())) == "hasten run --plan train.hasten.json train.py --epochs 8"
-    assert (
-        last(text.render_result(samples.result(trials=trials[1:])))
-        == "hasten run --allow approximate train.py --epochs 8"
-    )
+    after = {
+        "--allow approximate": trials[1:],
+        "--allow equivalent": (dataclasses.replace(trials[2], fidelity="equivalent"), *trials[1:]),
+        "--budget 240": (trials[1], dataclasses.replace(trials[2], why="the budget was used up")),
+    }
+    for option, tried in after.items():
+        assert last(text.render_result(samples.result(trials=tried))) == f"hasten run {option} train.py --epochs 8"
     odd = samples.report(command=("python", "a b.py", "it's"))
     assert last(text.render(odd)) == """hasten run 'a b.py' 'it'"'"'s'"""
+
+
+def test_the_next_command_follows_from_what_is_shown() -> None:
+    dropped = samples.TRIALS[1:2]
+    shown = str(text.render_result(samples.result(trials=dropped)))
+    assert shown.splitlines()[-1] == "next    hasten rule S501" and "\nS501 logging" in shown
+    cured = samples.report(findings=samples.FINDINGS[:1])  # its remedy was tried: the finding is not shown again
+    for trials in ((), dropped):
+        shown = str(text.render_result(samples.result(trials=trials, report=cured)))
+        assert shown.splitlines()[-1] == "next    hasten explain train.py --epochs 8"
+    nothing = Report(None, command=samples.COMMAND, message="torch was never imported")
+    assert view.next_command(Result(report=nothing)) == "hasten run SCRIPT, with the script that trains"
+    stopped = dataclasses.replace(nothing, exit_code=-2)
+    assert view.next_command(stopped) == "hasten explain train.py --epochs 8"
+
+
+def test_a_run_measures_no_ceilings_and_says_nothing_of_them() -> None:
+    report = samples.report(trace=samples.trace(ceilings=Ceilings()))
+    assert "ceilings" not in str(text.render_result(samples.result(report=report)))
 
 
 def test_a_broken_promise_is_shown() -> None:

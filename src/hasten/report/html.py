@@ -207,7 +207,7 @@ def _code(place: Place | None) -> str:
 def _ceilings(trace: Trace) -> Iterator[Markup]:
     rows = view.ceilings(trace)
     if not rows:
-        if trace.step is not None:
+        if trace.step is not None and trace.ceilings.why_not:
             yield section("Ceilings", el("p", f"{UNKNOWN} {view.why_no_ceilings(trace.ceilings)}", class_="quiet"))
         return
     known = [r.seconds.value for r in rows if r.seconds is not None]

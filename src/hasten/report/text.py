@@ -237,8 +237,8 @@ def ceiling_table(trace: Trace, width: int) -> list[Line]:
     """As it is, data free and model free, side by side."""
     rows = view.ceilings(trace)
     if not rows:
-        if trace.step is None:
-            return []
+        if trace.step is None or not trace.ceilings.why_not:
+            return []  # `hasten run` measures none
         return wrapped([("ceilings  ", "head"), (f"{UNKNOWN}  ", "")], view.why_no_ceilings(trace.ceilings), width)
     unit = time_unit(max(r.seconds.value for r in rows if r.seconds is not None))
     levels = (level_of(r.seconds for r in rows), level_of(r.speedup for r in rows))

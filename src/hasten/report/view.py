@@ -16,6 +16,7 @@ from hasten.core.trace import Ceilings, Epoch, Growth, Place, Trace
 from hasten.report.figures import duration, figure, level_of, speedup, time_unit, times
 from hasten.report.tree import same_line
 
+LEAST_BUDGET = 60  # seconds: what is suggested where a smaller budget left something untried
 EPOCHS = 6  # lines of the epoch table before some are left out
 
 
@@ -292,8 +293,11 @@ def next_command(outcome: Report | Result) -> str:
     words = command_words(report)
     if report.trace is None and report.findings:
         return shell(("hasten", "rule", report.findings[0].code))
+    door = "run" if isinstance(outcome, Result) else "explain"
     if report.trace is None:
-        return shell(("python", *words)) if report.exit_code else "hasten explain SCRIPT, with the script that trains"
+        if report.exit_code == -signal.SIGINT:
+            return shell(("hasten", door, *words))
+        return shell(("python", *words)) if report.exit_code else f"hasten {door} SCRIPT, with the script that trains"
     if isinstance(outcome, Result):
         return _after_run(outcome, words)
     if any(f.remedies for f in report.findings):
@@ -306,8 +310,15 @@ def next_command(outcome: Report | Result) -> str:
 def _after_run(result: Result, words: tuple[str, ...]) -> str:
     if kept(result) and result.plan_path:
         return shell(("hasten", "run", "--plan", result.plan_path, *words))
-    if any(t.verdict == "not tried" and t.fidelity == "approximate" for t in result.trials):
-        return shell(("hasten", "run", "--allow", "approximate", *words))
-    if result.report.findings:
-        return shell(("hasten", "rule", result.report.findings[0].code))
+    untried = [t for t in result.trials if t.verdict == "not tried"]
+    asked = {t.fidelity for t in untried if "--allow" in t.why}
+    for fidelity in ("equivalent", "approximate"):
+        if fidelity in asked:
+            return shell(("hasten", "run", "--allow", fidelity, *words))
+    if any("budget" in t.why for t in untried):
+        seconds = max(LEAST_BUDGET, 2 * math.ceil(result.budget_seconds if math.isfinite(result.budget_seconds) else 0))
+        return shell(("hasten", "run", "--budget", str(seconds), *words))
+    shown = by_hand(result)
+    if shown:
+        return shell(("hasten", "rule", shown[0].code))
     return shell(("hasten", "explain", *words))
