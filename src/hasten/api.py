@@ -222,7 +222,7 @@ def _too_short(trace: Trace, purpose: str) -> str:
 
 
 def _found(trace: Trace) -> list[Finding]:
-    """Findings of all rules; one that fails says so, and takes neither the others nor the script's exit code with it."""
+    """Findings of all rules; one that fails says so and takes neither the others nor the exit code with it."""
     from hasten.rules import all_rules
 
     out: list[Finding] = []

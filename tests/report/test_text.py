@@ -14,7 +14,7 @@ from hasten.core.interval import Interval
 from hasten.core.report import Report, Result
 from hasten.core.trace import Ceilings, Epoch, Phase, Place
 from hasten.report import text, view
-from hasten.report.layout import bar, excerpt, width_of
+from hasten.report.layout import bar, excerpt, shortened, width_of
 from hasten.report.paragraph import quoted
 from hasten.report.tree import tree
 from tests import samples
@@ -38,11 +38,35 @@ def test_the_whole_report_to_the_letter(name: str) -> None:
     assert str(pages[name]) + "\n" == (HERE / f"{name}.txt").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("width", [72, 80, 100])
+@pytest.mark.parametrize("width", [60, 72, 80, 100])
 def test_no_line_is_wider_than_the_window(width: int) -> None:
     for page in (text.render(samples.report(trace=samples.growing())), text.render_result(samples.result())):
         lines = drawn(page, width).splitlines()[:-1]  # the next command is never broken
         assert max(map(width_of, lines)) <= width
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_a_files_name_is_never_cut_and_source_text_gives_way_to_it(width: int) -> None:
+    line = "image = Image.open(path).convert('RGB')"
+    deep = Place("package/with/folders/load_photos.py", 123)
+    phases = (Phase("fetch", samples.ms(61, 1), deep, 1.0, (Phase(line, samples.ms(40, 1), deep),)),)
+    shown = drawn(text.render(samples.report(trace=samples.trace(phases=phases))), width).splitlines()
+    rows = [row for row in shown if "ms/step" not in row and row.startswith(("├", "│"))]
+    assert len(rows) == 3 and all(width_of(row) <= width for row in rows)
+    places = [row.split()[-1] for row in rows[:2]]
+    assert all(p.endswith("load_photos.py:123") for p in places)
+    assert (line in rows[1]) == (width == 120) and ("█" in rows[0]) == (width == 120)
+
+
+def test_paths_are_shortened_by_folders() -> None:
+    assert [shortened("a/bc/def.py:7", w) for w in (13, 12, 10, 9, 3)] == [
+        "a/bc/def.py:7",
+        "…/def.py:7",
+        "…/def.py:7",
+        "def.py:7",
+        "def.py:7",
+    ]
+    assert shortened("abc/bc/def.py:7", 14) == "…/bc/def.py:7"
 
 
 def test_a_long_remedy_is_cut_and_its_figures_are_not() -> None:
@@ -119,7 +143,10 @@ def test_a_mean_and_its_lines_are_not_rounded_apart() -> None:
 def test_where_no_line_was_looked_for_the_rest_is_the_scripts_own_python() -> None:
     phases = (Phase("forward", samples.ms(60, 1)), Phase("python", samples.ms(39.2, 1)))
     rows = tree(samples.trace(phases=phases, unaccounted=0.0392))
-    assert [(r.name, round(r.seconds.value, 4)) for r in rows[2:]] == [("Python in between", 0.0392), ("unaccounted", 0)]
+    assert [(r.name, round(r.seconds.value, 4)) for r in rows[2:]] == [
+        ("Python in between", 0.0392),
+        ("unaccounted", 0),
+    ]
 
 
 def test_nothing_that_does_not_grow_is_shown() -> None:
