@@ -218,7 +218,8 @@ def _too_short(trace: Trace, purpose: str) -> str:
     missing = needed - trace.steps
     if missing <= 0:
         return "hasten stopped watching before its first look was over"
-    return f"the script ended after {trace.steps} steps, about {missing} too few {purpose}; give it more epochs or data"
+    about = f"about {float(f'{missing:.2g}'):.0f}" if missing > 99 else str(missing)
+    return f"the script ended after {trace.steps} steps, {about} too few {purpose}; give it more epochs or data"
 
 
 def _found(trace: Trace) -> list[Finding]:

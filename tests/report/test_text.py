@@ -123,6 +123,9 @@ def test_unknown_ceilings_say_why() -> None:
     half = Ceilings(samples.ms(99, 1), samples.ms(40, 1), None, why_not="no DataLoader")
     shown = str(text.render(samples.report(trace=samples.trace(ceilings=half))))
     assert re.search(r"model free\s+–\s+–\s+–\s+–  no DataLoader", shown)
+    half = dataclasses.replace(half, why_not="the loop makes its DataLoader and keeps no name for it")
+    shown = str(text.render(samples.report(trace=samples.trace(ceilings=half))))
+    assert "\nmodel free: the loop makes its DataLoader and keeps no name for it\n" in shown
 
 
 def test_data_that_alone_is_slower_than_all_is_no_gain() -> None:

@@ -18,6 +18,7 @@ from hasten.seams.watch import Watch
 MOST_SECONDS = 8.0  # for either ceiling
 PAIRS = 24
 LEAST = 3  # steps below which nothing is told
+NAMELESS = "the loop makes its DataLoader and keeps no name for it, so that it cannot be asked alone"
 TOO_FEW = f"fewer than {LEAST} such steps were taken in {MOST_SECONDS:.0f} s"
 
 
@@ -31,6 +32,8 @@ def measure(watch: Watch) -> Ceilings:
     without, with_ = _data_free(watch, recorded)
     alone = _model_free(watch)
     why_not = "" if len(with_) >= LEAST and len(alone) >= LEAST else TOO_FEW
+    if not alone and watch.trained_from.loader() is None:
+        why_not = NAMELESS
     if recorded is None:
         return paired(without, with_, alone, why_not)
     return Ceilings(  # recorded batches are free of fetching on both sides: as it is are the parent's own steps

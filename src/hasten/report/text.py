@@ -258,7 +258,12 @@ def ceiling_table(trace: Trace, width: int) -> list[Line]:
     table = [[(h, "dim" if i else "head") for i, h in enumerate(heads)]]
     table += [_ceiling_cells(row, unit.per_second, view.why_no_ceilings(trace.ceilings)) for row in rows]
     lines = columns(table, "l....l")
-    return lines if _used(lines) <= width else columns([row[:-1] for row in table], "l....")
+    if _used(lines) <= width:
+        return lines
+    lines = columns([row[:-1] for row in table], "l....")
+    unknown = [row.name for row in rows if row.seconds is None]
+    why_not = f"{' and '.join(unknown)}: {view.why_no_ceilings(trace.ceilings)}"
+    return lines + (wrapped([], why_not, width, "dim") if unknown else [])
 
 
 def _ceiling_cells(row: view.Ceiling, factor: float, why_not: str) -> list[Span]:
