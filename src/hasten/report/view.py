@@ -245,7 +245,7 @@ def cost(result: Result) -> str:
         return ""
     text = duration(result.cost_seconds)
     if not any(t.pairs for t in result.trials) and result.cost_seconds > result.budget_seconds:
-        return f"{text} for looking; the {duration(result.budget_seconds)} that trials may take hold none"
+        return f"{text} for looking; {duration(result.budget_seconds)} were allowed, too little for a trial"
     if math.isfinite(result.budget_seconds):
         text += f" of {duration(result.budget_seconds)} allowed"
     if math.isfinite(result.payback_seconds):
