@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import os
+import signal
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_type_hints
 
 import hasten
 from hasten.core.codec import decode
-from hasten.core.errors import PlanRefused, UsageError
+from hasten.core.errors import PlanRefused, UsageError, unforeseen
+from hasten.core.finding import Finding
 from hasten.core.plan import Plan, sha256_of_file
 from hasten.core.report import Outcome, Report, Result
-from hasten.core.trace import FitFacts, Trace
+from hasten.core.trace import Ceilings, FitFacts, Trace
 from hasten.measure import machine
 from hasten.seams import launch
 
 FITTED = "the script trains by scikit-learn, whose steps cannot be watched; one thing can be said"
+TOO_SHORT = "the script ended before there were enough steps for a trial"
 
 Pathish = str | os.PathLike[str]
 
@@ -52,7 +57,10 @@ def explain(
     argv = launch.command(os.fspath(script), list(args), module)
     with launch.session_folder(config) as folder:
         code = launch.run(argv, folder, stdout)
-        return _report(folder, argv, code)
+        try:
+            return _with_reason(_report(folder, argv, code), ceilings)
+        except Exception as error:
+            return _failed(argv, code, error)
 
 
 def run(
@@ -104,10 +112,11 @@ def run(
         environment = _started_with(loaded)
     with launch.session_folder(config) as folder:
         code = launch.run(argv, folder, stdout, more=environment)
-        result = _result(folder, argv, code)
+        try:
+            result = _result(folder, argv, code)
+        except Exception as error:
+            result = Result(report=_failed(argv, code, error))
     if save_plan is not None and result.plan is not None and plan is None:
-        import dataclasses
-
         result.plan.save(save_plan)
         result = dataclasses.replace(result, plan_path=os.fspath(save_plan))
     return result
@@ -174,8 +183,14 @@ def _read(folder: Path, pattern: str) -> list[Any]:
     return [json.loads(p.read_text(encoding="utf-8")) for p in sorted(folder.glob(pattern))]
 
 
+def _failed(argv: list[str], code: int, error: Exception) -> Report:
+    """What is left when hasten fails after the script has ended: how the script ended."""
+    sys.stderr.write(unforeseen("could not read what was measured", error))
+    return Report(None, (), tuple(argv), code, "hasten failed; there is no report", 0, hasten.__version__)
+
+
 def _report(folder: Path, argv: list[str], code: int) -> Report:
-    from hasten.rules import find, find_fits, ranked
+    from hasten.rules import find_fits, ranked
 
     traces = [decode(Trace, data) for data in _read(folder, "trace-*.json")]
     by_library = find_fits([decode(FitFacts, fit) for fits in _read(folder, "fits-*.json") for fit in fits])
@@ -186,11 +201,48 @@ def _report(folder: Path, argv: list[str], code: int) -> Report:
     message = ""
     if trace.steps < 4:
         message = f"only {trace.steps} steps were seen; that is too few to say where the time goes"
-    seen = find(trace) if trace.step is not None and not math.isnan(trace.step_seconds) else ()
+    seen = _found(trace) if trace.step is not None and not math.isnan(trace.step_seconds) else []
     return Report(trace, ranked([*seen, *by_library]), tuple(argv), code, message, len(traces) - 1, hasten.__version__)
 
 
+def _with_reason(report: Report, asked: bool) -> Report:
+    """The report that says why there are no ceilings, where they were never measured."""
+    trace = report.trace
+    if trace is None or trace.ceilings != Ceilings():
+        return report
+    why = _too_short(trace, "to measure them and to ask the data twice") if asked else "not asked for"
+    return dataclasses.replace(report, trace=dataclasses.replace(trace, ceilings=Ceilings(why_not=why)))
+
+
+def _too_short(trace: Trace, purpose: str) -> str:
+    """How much more of the script it would have taken before hasten measures or tries anything."""
+    from hasten.seams.window import LEAST_SECONDS, LEAST_STEPS, WARM
+
+    step = trace.step_median
+    needed = WARM + max(LEAST_STEPS, math.ceil(LEAST_SECONDS / step)) if step > 0 else WARM + LEAST_STEPS
+    missing = needed - trace.steps
+    if missing <= 0:
+        return "hasten stopped watching before its first look was over"
+    about = f"about {float(f'{missing:.2g}'):.0f}" if missing > 99 else str(missing)
+    return f"the script ended after {trace.steps} steps, {about} too few {purpose}; give it more epochs or data"
+
+
+def _found(trace: Trace) -> list[Finding]:
+    """Findings of all rules; one that fails says so and takes neither the others nor the exit code with it."""
+    from hasten.rules import all_rules
+
+    out: list[Finding] = []
+    for rule in all_rules():
+        try:
+            out.extend(rule.detect(trace))
+        except Exception as error:
+            sys.stderr.write(unforeseen(f"the rule {rule.code} failed", error))
+    return out
+
+
 def _nothing(folder: Path, code: int) -> str:
+    if code < 0:
+        return _killed(folder, code)
     if code:
         return "the script failed before it trained; its own message stands above"
     idle = _read(folder, "idle-*.json")
@@ -202,17 +254,26 @@ def _nothing(folder: Path, code: int) -> str:
     )
 
 
+def _killed(folder: Path, code: int) -> str:
+    """What a signal did not leave time for."""
+    known = -code in {s.value for s in signal.Signals}
+    name = signal.Signals(-code).name if known else f"signal {-code}"
+    if next(folder.glob("trial-*"), None) is not None:  # where children of trials leave what they found
+        return f"{name} ended the script during the trials: what was measured before is lost"
+    return f"{name} ended the script before enough was seen to say where the time goes"
+
+
 def _result(folder: Path, argv: list[str], code: int) -> Result:
     report = _report(folder, argv, code)
     outcomes = _read(folder, "outcome-*.json")
     if not outcomes:
-        return Result(
-            report=report, message=report.message or "the script ended before there were enough steps for a trial"
-        )
+        return Result(report=report, message=report.message or TOO_SHORT)
     outcome = max(outcomes, key=lambda o: o["steps"])
     outcome.pop("steps")
-    import dataclasses
-
     result = decode(Outcome, outcome)
+    if result.plan is None and not result.message:
+        trace = report.trace
+        why = TOO_SHORT if trace is None else f"no trials: {_too_short(trace, 'for a trial')}"
+        result = dataclasses.replace(result, message=why)
     fields = {f.name: getattr(result, f.name) for f in dataclasses.fields(result)}
     return Result(report=report, **fields)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import pytest
 import hasten
 from hasten.cli import main as cli
 from hasten.cli.arguments import Asked, parse
+from hasten.core.codec import encode
 from hasten.core.errors import UsageError
 from tests import samples
 
@@ -81,6 +83,35 @@ def test_a_traceback_is_shown_as_python_shows_it(tmp_path: Path) -> None:
     plain, done = python(name, cwd=tmp_path), ours("explain", name, cwd=tmp_path)
     assert done.stderr.startswith(plain.stderr) and "ValueError" in plain.stderr
     assert done.returncode == plain.returncode == 1
+
+
+INTERRUPTS = """
+import os, signal, sys
+class Interrupts:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        if name == "hasten.boot.agent":
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Interrupts)
+def f():
+    import torch
+f()
+"""
+
+
+@pytest.mark.parametrize("text", ["raise KeyboardInterrupt", "import nothing_like_it", "raise ValueError(1)", "1 +"])
+def test_an_import_of_torch_that_fails_shows_no_frame_of_ours(tmp_path: Path, text: str) -> None:
+    script(tmp_path, text, "torch.py")
+    name = script(tmp_path, "def f():\n    import torch\nf()")
+    plain, done = python(name, cwd=tmp_path), ours("explain", name, cwd=tmp_path)
+    assert done.stderr.startswith(plain.stderr) and "Traceback" in plain.stderr
+
+
+def test_an_interrupt_while_hasten_starts_shows_no_frame_of_ours(tmp_path: Path) -> None:
+    script(tmp_path, "", "torch.py")
+    done = ours("explain", script(tmp_path, INTERRUPTS), cwd=tmp_path)
+    shown = done.stderr[done.stderr.index("Traceback") : done.stderr.index("KeyboardInterrupt")]
+    assert [line.split('"')[1].rpartition("/")[2] for line in shown.splitlines() if "File" in line] == ["t.py", "t.py"]
 
 
 def test_stdin_reaches_the_script(tmp_path: Path) -> None:
@@ -156,6 +187,43 @@ def test_a_script_that_fails_before_it_trains_gets_its_own_command_back(tmp_path
     done = ours("explain", script(tmp_path, "raise SystemExit(4)"), "--lr", "1", cwd=tmp_path)
     assert "the script failed before it trained" in done.stderr
     assert done.stderr.rstrip().endswith("next    python t.py --lr 1")
+
+
+def test_a_script_that_a_signal_ends_during_trials_is_not_said_to_have_failed_before_it_trained(tmp_path: Path) -> None:
+    from hasten import api
+
+    assert "SIGTERM ended the script before enough was seen" in api._nothing(tmp_path, -signal.SIGTERM)
+    (tmp_path / "trial-x").mkdir()
+    assert "SIGKILL ended the script during the trials" in api._nothing(tmp_path, -signal.SIGKILL)
+
+
+@pytest.mark.parametrize("where", ["hasten.rules.d101_single_process_loader.RULE", "hasten.report.text.render"])
+@pytest.mark.parametrize("debug", ["", "1"])
+def test_a_failure_of_ours_after_the_script_has_ended_leaves_its_exit_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], where: str, debug: str
+) -> None:
+    import importlib
+
+    from hasten import api
+
+    def fails(*_: Any, **__: Any) -> Any:
+        raise KeyError("core")
+
+    module, _, name = where.rpartition(".")
+    owner = importlib.import_module(module)
+    broken = dataclasses.replace(owner.RULE, detect=fails) if name == "RULE" else fails
+    monkeypatch.setattr(owner, name, broken)
+    monkeypatch.setattr("hasten.rules.all_rules", lambda: (owner.RULE,) if name == "RULE" else ())
+    read = api._read
+    monkeypatch.setattr(api, "_read", lambda *a: [encode(samples.trace())] if "trace" in a[1] else read(*a))
+    monkeypatch.setenv("HASTEN_DEBUG", debug)
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["explain", script(tmp_path, "raise SystemExit(7)")]) == 7
+    error = capsys.readouterr().err
+    said = "the rule D101 failed" if name == "RULE" else "could not write the report"
+    assert f"hasten: {said} (KeyError: 'core')" in error
+    assert ("Traceback" in error) == bool(debug)
+    assert ("where the time goes" in error) == (name == "RULE")
 
 
 @pytest.fixture(scope="module")
@@ -310,6 +378,26 @@ def test_a_plan_without_remedies_is_saved_only_if_asked_for(tmp_path: Path, monk
     assert os.listdir(tmp_path) == []
     run_with(monkeypatch, tmp_path, "--save-plan", "p.json", "train.py", plan=empty)
     assert os.listdir(tmp_path) == ["p.json"]
+
+
+@pytest.mark.parametrize(("words", "said"), [(["--save-plan", "p.json"], True), ([], False)])
+def test_a_plan_that_was_asked_for_and_cannot_be_written_is_missed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: list[str], said: bool
+) -> None:
+    run_with(monkeypatch, tmp_path, "--quiet", *words, "train.py", plan=None, trials=(), message="too short")
+    assert os.listdir(tmp_path) == []
+    assert capsys.readouterr().err == ("hasten: no plan was written to p.json: too short\n" if said else "")
+
+
+def test_a_run_that_is_too_short_for_trials_says_so(tmp_path: Path) -> None:
+    name = script(tmp_path, TRAINING.replace("range(40)", "range(3)"))
+    done = ours("run", "--save-plan", "p.json", name, cwd=tmp_path)
+    assert done.returncode == 7
+    why = r"no trials: the script ended after 3 steps, (about )?\d+ too few for a trial; give it more epochs or data"
+    assert re.search(f"no plan was written to p.json: {why}", done.stderr)
+    done = ours("explain", name, cwd=tmp_path)
+    why = r"ended after 3 steps, (about )?\d+ too few to measure them and to ask the data twice"
+    assert re.search(f"ceilings – the script {why}", " ".join(done.stderr.split()))
 
 
 @pytest.mark.parametrize(

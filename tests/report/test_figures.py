@@ -95,6 +95,7 @@ def test_sizes_units_shares_and_levels() -> None:
     assert [percent(s, 1) for s in (0.618, 0.0001, 0)] == ["61.8 %", "<0.1 %", "0.0 %"]
     assert level_of([around(1, 0.1, level=0.99), None]) == "99 %"
     assert level_of([around(1, 0.1), around(1, 0.1, level=0.99)]) == "interval"
+    assert level_of([around(1, 0.1, level=0.96875), around(1, 0.1, level=0.97)]) == "97 %"
 
 
 def test_decimal_points_stand_in_one_column() -> None:

@@ -100,6 +100,18 @@ def test_figures_of_the_report_are_on_the_page() -> None:
         assert title in text
 
 
+@pytest.mark.parametrize(("kind", "bar"), [("tree", 5), ("ceilings", 6)])
+def test_in_a_narrow_window_bars_go_and_figures_stay(kind: str, bar: int) -> None:
+    narrow = PAGES["explain"].partition("@media (max-width: 640px)")[2].partition("@media print")[0]
+    hidden = [rule for rule in re.findall(r"([^{}]+)\{ display: none; \}", narrow) if f".{kind} " in rule]
+    assert hidden and set(re.findall(rf"\.{kind} td[^,{{ ]*", hidden[0])) == {f".{kind} td:nth-child({bar})"}
+    body = (
+        PAGES["explain"].partition(f'<table class="{kind}">')[2].partition("</tr></table>")[0].partition("<tbody>")[2]
+    )
+    cells = re.findall(r"<td[ >].*?</td>", body.partition("</tr>")[0])
+    assert 'class="bar"' in cells[bar - 1] and sum("bar" in c for c in cells) == 1
+
+
 def test_trials_are_drawn_on_one_logarithmic_scale() -> None:
     dots = [float(x) for x in re.findall(r'class="dot" cx="([\d.]+)"', PAGES["run"])]
     ones = {float(x) for x in re.findall(r'class="one" x1="([\d.]+)"', PAGES["run"])}

@@ -13,8 +13,8 @@ from rich.console import Console
 from hasten.core.interval import Interval
 from hasten.core.report import Report, Result
 from hasten.core.trace import Ceilings, Epoch, Phase, Place
-from hasten.report import text
-from hasten.report.layout import bar, excerpt, width_of
+from hasten.report import text, view
+from hasten.report.layout import bar, excerpt, shortened, width_of
 from hasten.report.paragraph import quoted
 from hasten.report.tree import tree
 from tests import samples
@@ -38,11 +38,35 @@ def test_the_whole_report_to_the_letter(name: str) -> None:
     assert str(pages[name]) + "\n" == (HERE / f"{name}.txt").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("width", [72, 80, 100])
+@pytest.mark.parametrize("width", [60, 72, 80, 100])
 def test_no_line_is_wider_than_the_window(width: int) -> None:
     for page in (text.render(samples.report(trace=samples.growing())), text.render_result(samples.result())):
         lines = drawn(page, width).splitlines()[:-1]  # the next command is never broken
         assert max(map(width_of, lines)) <= width
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_a_files_name_is_never_cut_and_source_text_gives_way_to_it(width: int) -> None:
+    line = "image = Image.open(path).convert('RGB')"
+    deep = Place("package/with/folders/load_photos.py", 123)
+    phases = (Phase("fetch", samples.ms(61, 1), deep, 1.0, (Phase(line, samples.ms(40, 1), deep),)),)
+    shown = drawn(text.render(samples.report(trace=samples.trace(phases=phases))), width).splitlines()
+    rows = [row for row in shown if "ms/step" not in row and row.startswith(("├", "│"))]
+    assert len(rows) == 3 and all(width_of(row) <= width for row in rows)
+    places = [row.split()[-1] for row in rows[:2]]
+    assert all(p.endswith("load_photos.py:123") for p in places)
+    assert (line in rows[1]) == (width == 120) and ("█" in rows[0]) == (width == 120)
+
+
+def test_paths_are_shortened_by_folders() -> None:
+    assert [shortened("a/bc/def.py:7", w) for w in (13, 12, 10, 9, 3)] == [
+        "a/bc/def.py:7",
+        "…/def.py:7",
+        "…/def.py:7",
+        "def.py:7",
+        "def.py:7",
+    ]
+    assert shortened("abc/bc/def.py:7", 14) == "…/bc/def.py:7"
 
 
 def test_a_long_remedy_is_cut_and_its_figures_are_not() -> None:
@@ -99,6 +123,33 @@ def test_unknown_ceilings_say_why() -> None:
     half = Ceilings(samples.ms(99, 1), samples.ms(40, 1), None, why_not="no DataLoader")
     shown = str(text.render(samples.report(trace=samples.trace(ceilings=half))))
     assert re.search(r"model free\s+–\s+–\s+–\s+–  no DataLoader", shown)
+    half = dataclasses.replace(half, why_not="the loop makes its DataLoader and keeps no name for it")
+    shown = str(text.render(samples.report(trace=samples.trace(ceilings=half))))
+    assert "\nmodel free: the loop makes its DataLoader and keeps no name for it\n" in shown
+
+
+def test_data_that_alone_is_slower_than_all_is_no_gain() -> None:
+    slow = Ceilings(samples.ms(21, 1), samples.ms(0.9, 0.1), samples.ms(35, 2), samples.ratio(23, 20, 26, 0.95))
+    shown = str(text.render(samples.report(trace=samples.trace(ceilings=slow))))
+    assert re.search(r"model free +35 +±2 +no gain +the data alone", shown)
+    assert "no gain" not in str(text.render(samples.report()))
+
+
+def test_a_mean_and_its_lines_are_not_rounded_apart() -> None:
+    line = Place("t.py", 23)
+    children = (Phase("t.train()", samples.ms(14.1, 0.3), line), Phase("save()", samples.ms(0.57, 0.1), line))
+    phases = (Phase("forward", samples.ms(60.8, 2)), Phase("evaluation", samples.ms(14.7, 20), line, 1.0, children))
+    shown = str(text.render(samples.report(trace=samples.trace(step=samples.ms(75.5, 30), phases=phases))))
+    assert re.search(r"step +76 +±30", shown) and re.search(r"evaluation +15 +±20", shown)
+
+
+def test_where_no_line_was_looked_for_the_rest_is_the_scripts_own_python() -> None:
+    phases = (Phase("forward", samples.ms(60, 1)), Phase("python", samples.ms(39.2, 1)))
+    rows = tree(samples.trace(phases=phases, unaccounted=0.0392))
+    assert [(r.name, round(r.seconds.value, 4)) for r in rows[2:]] == [
+        ("Python in between", 0.0392),
+        ("unaccounted", 0),
+    ]
 
 
 def test_nothing_that_does_not_grow_is_shown() -> None:
@@ -119,6 +170,17 @@ def test_a_single_epoch_needs_no_table() -> None:
     assert "epoch" not in str(
         text.render(samples.report(trace=samples.trace(epochs=(Epoch(9, 1.0, 1.0, 0.0),)), command=()))
     )
+
+
+def test_steps_that_no_loader_feeds_have_no_epochs() -> None:
+    assert "epoch " not in str(text.render(samples.report(trace=samples.trace(loaders=()), command=())))
+
+
+@pytest.mark.parametrize("count", [8, 9])
+def test_no_single_epoch_is_left_out(count: int) -> None:
+    shown = view.epochs(samples.trace(epochs=(Epoch(10, 1.0, 0.5, 0.0),) * count))
+    numbers = [e[0] if e else None for e in shown]
+    assert numbers == ([*range(1, 9)] if count == 8 else [1, 2, None, 5, None, 8, 9])
 
 
 @pytest.mark.parametrize(
@@ -152,17 +214,55 @@ def test_the_last_line_is_the_next_command() -> None:
     assert last(text.render(samples.report())) == "hasten run train.py --epochs 8"
     assert last(text.render(samples.report(findings=samples.FINDINGS[1:2]))) == "hasten rule S501"
     assert last(text.render_result(samples.result())) == "hasten run --plan train.hasten.json train.py --epochs 8"
-    assert (
-        last(text.render_result(samples.result(trials=trials[1:])))
-        == "hasten run --allow approximate train.py --epochs 8"
-    )
+    after = {
+        "--allow approximate": trials[1:],
+        "--allow equivalent": (dataclasses.replace(trials[2], fidelity="equivalent"), *trials[1:]),
+        "--budget 240": (trials[1], dataclasses.replace(trials[2], why="the budget was used up")),
+    }
+    for option, tried in after.items():
+        assert last(text.render_result(samples.result(trials=tried))) == f"hasten run {option} train.py --epochs 8"
     odd = samples.report(command=("python", "a b.py", "it's"))
     assert last(text.render(odd)) == """hasten run 'a b.py' 'it'"'"'s'"""
+
+
+def test_the_next_command_follows_from_what_is_shown() -> None:
+    dropped = samples.TRIALS[1:2]
+    shown = str(text.render_result(samples.result(trials=dropped)))
+    assert shown.splitlines()[-1] == "next    hasten rule S501" and "\nS501 logging" in shown
+    cured = samples.report(findings=samples.FINDINGS[:1])  # its remedy was tried: the finding is not shown again
+    for trials in ((), dropped):
+        shown = str(text.render_result(samples.result(trials=trials, report=cured)))
+        assert shown.splitlines()[-1] == "next    hasten explain train.py --epochs 8"
+    nothing = Report(None, command=samples.COMMAND, message="torch was never imported")
+    assert view.next_command(Result(report=nothing)) == "hasten run SCRIPT, with the script that trains"
+    stopped = dataclasses.replace(nothing, exit_code=-2)
+    assert view.next_command(stopped) == "hasten explain train.py --epochs 8"
+
+
+def test_a_run_measures_no_ceilings_and_says_nothing_of_them() -> None:
+    report = samples.report(trace=samples.trace(ceilings=Ceilings()))
+    assert "ceilings" not in str(text.render_result(samples.result(report=report)))
 
 
 def test_a_broken_promise_is_shown() -> None:
     broken = samples.result(broken=("LoaderWorkers(7) promised identical weights and gave others",))
     assert "broken    LoaderWorkers(7) promised identical weights" in str(text.render_result(broken))
+
+
+def test_no_step_time_is_compared_where_nothing_is_on() -> None:
+    later = dataclasses.replace(samples.TRIALS[0], verdict="dropped")
+    for trials in ((later,), samples.TRIALS[1:]):
+        assert " before, " not in str(text.render_result(samples.result(trials=trials, overall=None)))
+    assert " before, " in str(text.render_result(samples.result()))
+    launched = samples.result(overall=None, after=None)  # kept, but only the next start has it
+    assert " before, " not in str(text.render_result(launched))
+
+
+def test_what_looking_cost_is_no_broken_budget() -> None:
+    none = dataclasses.replace(samples.TRIALS[2], why="the budget was used up")
+    short = samples.result(trials=(none,), overall=None, cost_seconds=0.27, budget_seconds=0.0032)
+    shown = " ".join(str(text.render_result(short)).split())
+    assert "cost 0.27 s for looking; 3.2 ms were allowed, too little for a trial" in shown
 
 
 def test_why_there_were_no_trials() -> None:
@@ -171,7 +271,7 @@ def test_why_there_were_no_trials() -> None:
 
 
 def test_a_replayed_plan_shows_what_was_measured_when_it_was_made() -> None:
-    result = Result(report=samples.report(), plan=samples.plan(), message="replayed a plan of 1 remedies")
+    result = Result(report=samples.report(), plan=samples.plan(), message="replayed a plan of 1 remedy")
     assert re.search(r"LoaderWorkers\(7\)  identical\s+2\.31×  2\.27–2\.35", str(text.render_result(result)))
 
 

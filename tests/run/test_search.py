@@ -174,6 +174,18 @@ def test_only_what_the_user_allows_is_tried() -> None:
     assert next(t for t in found.trials if t.name == "ChannelsLast").why == "ask: --allow equivalent"
 
 
+def test_only_trials_that_are_begun_are_counted() -> None:
+    class Refusing(Room):
+        def unsuited(self, remedy: Remedy, base: list[Remedy]) -> str:
+            return "nothing here" if remedy.name == "BatchedFetch" else ""
+
+    said: list[str] = []
+    room = Refusing({"ChannelsLast": 1.5})
+    search(room, trace(fetch=0.1), say=said.append)
+    assert [line.split(":")[0] for line in said] == [f"trial {i}" for i in range(1, len(room.tried) + 1)]
+    assert not any("BatchedFetch" in line or " of " in line for line in said)
+
+
 def test_a_budget_for_one_long_trial_goes_to_the_one_that_promises_most() -> None:
     seen = trace(fetch=0.9)
     room = Room({"BatchedFetch": 9.0}, least=50.0)

@@ -106,6 +106,9 @@ def _check_outputs(asked: Asked) -> None:
 
 def _save_plan(result: Result, asked: Asked) -> tuple[Result, bool]:
     plan = result.plan
+    if plan is None and asked.save_always:
+        why = result.message or result.report.message or "there were no trials"
+        sys.stderr.write(f"hasten: no plan was written to {asked.save_plan}: {why}\n")
     if not asked.save_plan or plan is None or not (plan.steps or asked.save_always):
         return result, True
     if not output.attempt(asked.save_plan, lambda: plan.save(os.path.realpath(asked.save_plan))):
@@ -125,7 +128,7 @@ def publish(outcome: Report | Result, asked: Asked) -> bool:
     if asked.html:
         written = output.attempt(asked.html, lambda: output.write(asked.html, _html(outcome))) and written
     if not asked.quiet:
-        show(outcome, asked.every)
+        output.attempt("the report", lambda: show(outcome, asked.every))
     return written
 
 

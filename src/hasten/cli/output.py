@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from hasten.core.errors import UsageError
+from hasten.core.errors import UsageError, unforeseen
 from hasten.core.plan import write_atomically
 
 STDOUT = "-"
@@ -71,6 +71,9 @@ def attempt(what: str, action: Callable[[], object]) -> bool:
         action()
     except OSError as error:
         sys.stderr.write(f"hasten: could not write {what}: {error.strerror or error}\n")
+        return False
+    except Exception as error:  # a failure of ours: the script's exit code must survive it
+        sys.stderr.write(unforeseen(f"could not write {what}", error))
         return False
     return True
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 
 class HastenError(Exception):
     """A failure of hasten's own that the user can act on.
@@ -36,3 +38,12 @@ class BrokenPromise(HastenError):
 
 class Unsuited(HastenError):
     """A remedy cannot serve the object it was called on; nothing was changed."""
+
+
+def unforeseen(what: str, error: Exception) -> str:
+    """A failure of hasten's own as one line for stderr; with ``HASTEN_DEBUG=1`` its traceback stands before it."""
+    import traceback
+
+    shown = "".join(traceback.format_exception(error)) if os.environ.get("HASTEN_DEBUG") else ""
+    why = " ".join(str(error).split())
+    return f"{shown}hasten: {what} ({type(error).__name__}{': ' if why else ''}{why})\n"

@@ -17,6 +17,9 @@ from hasten.seams.watch import Watch
 
 MOST_SECONDS = 8.0  # for either ceiling
 PAIRS = 24
+LEAST = 3  # steps below which nothing is told
+NAMELESS = "the loop makes its DataLoader and keeps no name for it, so that it cannot be asked alone"
+TOO_FEW = f"fewer than {LEAST} such steps were taken in {MOST_SECONDS:.0f} s"
 
 
 def measure(watch: Watch) -> Ceilings:
@@ -26,22 +29,57 @@ def measure(watch: Watch) -> Ceilings:
     recorded = record_batches(watch)
     if recorded is not None and len(recorded) < 2:
         return Ceilings(why_not="the loader's workers could not be asked ahead without changing the data order")
-    free = _data_free(watch, recorded)
+    without, with_ = _data_free(watch, recorded)
     alone = _model_free(watch)
-    if recorded is not None:  # recorded batches are free of fetching on both sides: take the parent's own steps
-        as_is = None
-    else:
-        as_is = free[0]
-    return Ceilings(
-        as_is=as_is,
-        data_free=free[1],
-        model_free=alone,
-        data_free_ratio=free[2] if recorded is None else None,
-        method="fork, alternating step by step" if recorded is None else "fork, recorded batches",
+    why_not = "" if len(with_) >= LEAST and len(alone) >= LEAST else TOO_FEW
+    if not alone and watch.trained_from.loader() is None:
+        why_not = NAMELESS
+    if recorded is None:
+        return paired(without, with_, alone, why_not)
+    return Ceilings(  # recorded batches are free of fetching on both sides: as it is are the parent's own steps
+        data_free=_known(Interval.of_mean(with_)),
+        model_free=_known(Interval.of_mean(alone)),
+        method="fork, recorded batches, means of steps",
+        why_not=why_not,
     )
 
 
-def _data_free(watch: Watch, recorded: deque[Any] | None) -> tuple[Interval | None, Interval | None, Interval | None]:
+def paired(without: list[float], with_: list[float], alone: list[float], why_not: str = "") -> Ceilings:
+    """Ceilings from steps that alternate. Times and speed-ups are one statistic, which a few slow steps do not move:
+    medians, and the data-free step is the step as it is divided by the pairs' speed-up.
+
+    Args:
+        without, with_: seconds of a step as it is, and of the data-free step beside it.
+        alone: seconds to fetch a batch and do nothing else.
+        why_not: why one of them is not known.
+    """
+    pairs = Pairs()
+    for a, b in zip(without, with_, strict=False):
+        pairs.add(a, b)
+    ratio = pairs.ratio(0.95) if len(pairs.wall) >= LEAST else None
+    as_is = _known(Interval.of_median(without))
+    return Ceilings(
+        as_is=as_is,
+        data_free=_divided(as_is, ratio),
+        model_free=_known(Interval.of_median(alone)),
+        data_free_ratio=ratio,
+        method="fork, alternating step by step; medians, data free is as it is divided by the pairs' speedup",
+        why_not=why_not,
+    )
+
+
+def _known(x: Interval) -> Interval | None:
+    return x if x.n >= LEAST else None
+
+
+def _divided(as_is: Interval | None, ratio: Interval | None) -> Interval | None:
+    if as_is is None or ratio is None:
+        return None
+    x = as_is.value
+    return Interval(x / ratio.value, x / ratio.high, x / ratio.low, as_is.unit, ratio.level, ratio.n)
+
+
+def _data_free(watch: Watch, recorded: deque[Any] | None) -> tuple[list[float], list[float]]:
     def driver(sender: fork.Sender) -> Alternating:
         batches = Batches(watch, deque(recorded) if recorded is not None else None)
         batches.take_over()
@@ -58,17 +96,10 @@ def _data_free(watch: Watch, recorded: deque[Any] | None) -> tuple[Interval | No
 
     child = fork.go(watch, driver)
     rows = child.drain(MOST_SECONDS)
-    times = {way: [r[1] for r in rows if r[0] == way] for way in (WITHOUT, WITH)}
-    pairs = Pairs()
-    for a, b in zip(times[WITHOUT], times[WITH], strict=False):
-        pairs.add(a, b)
-    if len(pairs.wall) < 3:
-        return None, None, None
-    return Interval.of_mean(times[WITHOUT]), Interval.of_mean(times[WITH]), pairs.ratio(0.95)
+    return [r[1] for r in rows if r[0] == WITHOUT], [r[1] for r in rows if r[0] == WITH]
 
 
-def _model_free(watch: Watch) -> Interval | None:
+def _model_free(watch: Watch) -> list[float]:
     child = fork.go(watch, lambda sender: PullOnly(sender, watch, PAIRS, MOST_SECONDS / 2), processes=False)
     rows = child.drain(MOST_SECONDS)
-    times = [r[1] for r in rows if r[0] == 0]
-    return Interval.of_mean(times) if len(times) >= 3 else None
+    return [r[1] for r in rows if r[0] == 0]

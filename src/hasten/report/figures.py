@@ -73,13 +73,14 @@ def fixed(x: float, place: int) -> str:
     return text.removeprefix("-") if float(text) == 0 else text
 
 
-def figure(x: Interval | None, factor: float = 1.0, most: int = 6) -> Figure:
+def figure(x: Interval | None, factor: float = 1.0, most: int = 6, least: int = -99) -> Figure:
     """Value and interval rounded together, by the interval's first digit or two.
 
     Args:
         x: what is known; None or NaN gives ``–``.
         factor: from the interval's unit to the unit shown.
         most: never more digits behind the point than this.
+        least: never fewer of the value, whatever its interval: a sum and its parts must not be rounded apart.
     """
     if x is None or not x.known:
         return NOTHING
@@ -88,7 +89,8 @@ def figure(x: Interval | None, factor: float = 1.0, most: int = 6) -> Figure:
         return Figure(fixed(value, min(significant(value, 2), most)), UNKNOWN, UNKNOWN, UNKNOWN)
     half = (x.high - x.low) / 2 * factor
     place = decimals(half) if half > 0 else significant(x.value * factor, 3)
-    return _rounded(x, factor, min(place, most))
+    rounded = _rounded(x, factor, min(place, most))
+    return rounded._replace(value=fixed(x.value * factor, least)) if place < least else rounded
 
 
 def speedup(x: Interval | None, most: int = 3) -> Figure:
@@ -141,7 +143,8 @@ def percent(share: float, place: int) -> str:
 def level_of(intervals: Iterable[Interval | None]) -> str:
     """What to write above a column of intervals: ``99 %``, or ``interval`` where levels differ."""
     levels = {x.level for x in intervals if x is not None and x.known and x.level < 1}
-    return f"{levels.pop() * 100:.4g} %" if len(levels) == 1 else "interval"
+    shown = {f"{level * 100:.{0 if level <= 0.99 else 1}f} %" for level in levels}
+    return shown.pop() if len(shown) == 1 else "interval"
 
 
 def duration(seconds: float) -> str:

@@ -165,17 +165,17 @@ def _tree(rows: Sequence[tree.Row], title: str) -> Iterator[Markup]:
         return
     step = rows[0].seconds
     unit = time_unit(step.value)
-    most, place = tree.digits(step, unit.per_second)
-    cells = [_tree_cells(row, unit.per_second, most, place) for row in rows]
+    digits = tree.digits(step, unit.per_second)
+    cells = [_tree_cells(row, unit.per_second, digits) for row in rows]
     heads = ("phase", f"{unit.name}/step", level_of([step]), "share", "", "place")
     yield section(title, _stack(rows), table(heads, cells, (1, 2, 3), "tree"))
 
 
-def _tree_cells(row: tree.Row, factor: float, most: int, place: int) -> list[str]:
-    x = figure(row.seconds, factor, most)
+def _tree_cells(row: tree.Row, factor: float, digits: tree.Digits) -> list[str]:
+    x = figure(row.seconds, factor, digits.most, digits.least)
     half = "" if x.half == UNKNOWN else x.plus_minus
     name = el("span", row.name, class_=f"depth{len(row.lasts)}")
-    return [name, x.value, half, percent(row.share, place), _bar(row.share, row.phase), _code(row.place)]
+    return [name, x.value, half, percent(row.share, digits.share), _bar(row.share, row.phase), _code(row.place)]
 
 
 def _stack(rows: Sequence[tree.Row]) -> Markup:
@@ -207,7 +207,7 @@ def _code(place: Place | None) -> str:
 def _ceilings(trace: Trace) -> Iterator[Markup]:
     rows = view.ceilings(trace)
     if not rows:
-        if trace.step is not None:
+        if trace.step is not None and trace.ceilings.why_not:
             yield section("Ceilings", el("p", f"{UNKNOWN} {view.why_no_ceilings(trace.ceilings)}", class_="quiet"))
         return
     known = [r.seconds.value for r in rows if r.seconds is not None]
@@ -223,8 +223,7 @@ def _ceiling_cells(row: view.Ceiling, factor: float, longest: float, trace: Trac
     share = row.seconds.value / longest if row.seconds is not None else math.nan
     meaning = row.meaning if row.seconds is not None else view.why_no_ceilings(trace.ceilings)
     colour = {"data free": "p2", "model free": "p0"}.get(row.name, "whole")
-    span = speedup(row.speedup).span if row.meaning else ""
-    return [row.name, x.value, x.plus_minus, times(row.speedup), span, _bar(share, "", colour), meaning]
+    return [row.name, x.value, x.plus_minus, *row.shown, _bar(share, "", colour), meaning]
 
 
 # -- findings -------------------------------------------------------------------------------------------------------
@@ -357,12 +356,13 @@ def _curve(trace: Trace) -> Iterator[Markup]:
 
 
 def _epochs(trace: Trace) -> Iterator[Markup]:
-    if len(trace.epochs) < 2:
+    entries = view.epochs(trace, 12)
+    if not entries:
         return
     longest = max(e.seconds for e in trace.epochs)
     evaluates = any(e.evaluation_seconds for e in trace.epochs)
     heads = ["epoch", "steps", "s", "fetch, s", *(["evaluation, s"] if evaluates else []), ""]
-    rows = [_epoch_cells(entry, longest, len(heads)) for entry in view.epochs(trace, 12)]
+    rows = [_epoch_cells(entry, longest, len(heads)) for entry in entries]
     yield section("Epochs", table(heads, rows, range(len(heads) - 1), "epochs"))
 
 

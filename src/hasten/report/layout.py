@@ -76,9 +76,26 @@ def wrapped(first: Line, text: str, width: int, role: str = "") -> list[Line]:
     return lines
 
 
-def shortened(text: str, width: int) -> str:
-    """The end of ``text``, which is the telling part of a path, in at most ``width`` cells."""
-    return text if width_of(text) <= width else "…" + text[-(width - 1) :]
+def shortened(path: str, width: int) -> str:
+    """``path`` in at most ``width`` cells, without its first folders; the file's name is never cut."""
+    if width_of(path) <= width:
+        return path
+    folders, _, name = path.rpartition("/")
+    parts = folders.split("/") if folders else []
+    for i in range(1, len(parts)):
+        shorter = "/".join(["…", *parts[i:], name])
+        if width_of(shorter) <= width:
+            return shorter
+    return f"…/{name}" if folders and width_of(name) + 2 <= width else name
+
+
+def cut(text: str, width: int) -> str:
+    """The beginning of ``text`` in at most ``width`` (> 0) cells."""
+    if width_of(text) <= width:
+        return text
+    while width_of(text) >= width:
+        text = text[:-1]
+    return f"{text.rstrip()}…"
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from hasten.report.figures import (
     time_unit,
     times,
 )
-from hasten.report.layout import Line, Span, bar, clean, columns, plain, shortened, width_of, wrapped
+from hasten.report.layout import Line, Span, bar, clean, columns, cut, plain, shortened, width_of, wrapped
 from hasten.report.paragraph import findings, quoted
 
 if TYPE_CHECKING:
@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 FINDINGS = 5  # shown before "N more: --all"
 BAR = 16  # cells of a whole step
 PLACE = 20  # cells of a place that a bar may not push out
-NARROWEST, WIDEST = 72, 120
+NAME = 16  # cells of a phase's name that are never cut
+NARROWEST, WIDEST = 60, 120
 
 STYLES = {
     "head": "bold",
@@ -171,23 +172,34 @@ def phase_tree(rows: Sequence[tree.Row], title: str, width: int) -> list[Line]:
         return []
     step = rows[0].seconds
     unit = time_unit(step.value)
-    most, place = tree.digits(step, unit.per_second)
+    digits = tree.digits(step, unit.per_second)
     heads = [(title, "head"), (f"{unit.name}/step", "dim"), (level_of([step]), "dim"), ("share", "dim")]
-    cells = [_phase_cells(row, unit.per_second, most, place) for row in rows]
-    return _with_bars(columns([heads, *cells], "l..r"), rows, width)
+    cells = [_phase_cells(row, unit.per_second, digits) for row in rows]
+    lines = columns([heads, *cells], "l..r")
+    excess = _used(lines) + 2 + max((width_of(_short(r.place).rpartition("/")[2]) for r in rows), default=0) - width
+    if excess > 0:  # source text of lines gives way to the places where it stands
+        room = max(NAME, max(width_of(line[0][0]) for line in lines) - excess)
+        cells = [[(cut(clean(name), room), role), *others] for (name, role), *others in cells]
+        lines = columns([[(cut(title, room), "head"), *heads[1:]], *cells], "l..r")
+    return _with_bars(lines, rows, width)
 
 
-def _phase_cells(row: tree.Row, factor: float, most: int, place: int) -> list[Span]:
-    x = figure(row.seconds, factor, most)
+def _used(lines: Sequence[Line]) -> int:
+    return max(sum(width_of(text) for text, _ in line) for line in lines)
+
+
+def _phase_cells(row: tree.Row, factor: float, digits: tree.Digits) -> list[Span]:
+    x = figure(row.seconds, factor, digits.most, digits.least)
     half = "" if x.half == UNKNOWN else x.plus_minus
     role = "head" if not row.lasts else "dim" if len(row.lasts) > 1 or row.phase == "unaccounted" else ""
-    return [(row.prefix + row.name, role), (x.value, role), (half, "dim"), (percent(row.share, place), role)]
+    return [(row.prefix + row.name, role), (x.value, role), (half, "dim"), (percent(row.share, digits.share), role)]
 
 
 def _with_bars(lines: list[Line], rows: Sequence[tree.Row], width: int) -> list[Line]:
-    """Bars and places behind the figures; where there is no room for both, places. Long places lose their beginning."""
-    used = max(sum(width_of(text) for text, _ in line) for line in lines) + 2
-    longest = min(PLACE, max((width_of(_short(r.place)) for r in rows if r.place), default=0))
+    """Bars and places behind the figures; where there is no room for both, places. Long ones lose folders."""
+    used = _used(lines) + 2
+    names = [_short(r.place) for r in rows if r.place]
+    longest = max((max(min(PLACE, width_of(n)), width_of(n.rpartition("/")[2])) for n in names), default=0)
     room = min(BAR, width - used - 2 - longest)
     room = room if room >= BAR // 2 else 0 if longest else max(width - used, 0)
     left = width - used - (room + 2 if room else 0)
@@ -195,7 +207,7 @@ def _with_bars(lines: list[Line], rows: Sequence[tree.Row], width: int) -> list[
         drawn = bar(row.share, room) if room else ""
         if room:
             line += [("  ", ""), (drawn, "bar")]
-        if row.place is not None and left >= 8:
+        if row.place is not None:
             space = room - width_of(drawn) + 2
             line += [(" " * space, ""), (shortened(clean(_short(row.place)), left), "place")]
     return lines
@@ -237,26 +249,32 @@ def ceiling_table(trace: Trace, width: int) -> list[Line]:
     """As it is, data free and model free, side by side."""
     rows = view.ceilings(trace)
     if not rows:
-        if trace.step is None:
-            return []
+        if trace.step is None or not trace.ceilings.why_not:
+            return []  # `hasten run` measures none
         return wrapped([("ceilings  ", "head"), (f"{UNKNOWN}  ", "")], view.why_no_ceilings(trace.ceilings), width)
     unit = time_unit(max(r.seconds.value for r in rows if r.seconds is not None))
     levels = (level_of(r.seconds for r in rows), level_of(r.speedup for r in rows))
     heads = ["ceilings", f"{unit.name}/step", levels[0], "speedup", levels[1], ""]
     table = [[(h, "dim" if i else "head") for i, h in enumerate(heads)]]
     table += [_ceiling_cells(row, unit.per_second, view.why_no_ceilings(trace.ceilings)) for row in rows]
-    return columns(table, "l....l")
+    lines = columns(table, "l....l")
+    if _used(lines) <= width:
+        return lines
+    lines = columns([row[:-1] for row in table], "l....")
+    unknown = [row.name for row in rows if row.seconds is None]
+    why_not = f"{' and '.join(unknown)}: {view.why_no_ceilings(trace.ceilings)}"
+    return lines + (wrapped([], why_not, width, "dim") if unknown else [])
 
 
 def _ceiling_cells(row: view.Ceiling, factor: float, why_not: str) -> list[Span]:
     x = figure(row.seconds, factor)
     meaning = row.meaning if row.seconds is not None else why_not
-    span = speedup(row.speedup).span if row.meaning else ""
+    gain, span = row.shown
     return [
         (row.name, ""),
         (x.value, ""),
         (x.plus_minus, "dim"),
-        (times(row.speedup), ""),
+        (gain, "" if row.gains else "dim"),
         (span, "dim"),
         (meaning, "dim"),
     ]
@@ -302,16 +320,19 @@ def trials(result: Result, width: int) -> list[Line]:
 
 
 def _fitted(table: list[list[Span]], width: int) -> list[Line]:
-    """The trial table; where the window is too narrow, remedies are cut and not the figures."""
-    lines = columns(table, "ll...l")
-    excess = max(sum(width_of(text) for text, _ in line) for line in lines) - width
-    if excess <= 0:
-        return lines
-    room = max(12, max(width_of(row[0][0]) for row in table) - excess)
-    cut = [
-        [(text if width_of(text) <= room else text[: room - 1] + "…", role) for text, role in row[:1]] for row in table
-    ]
-    return columns([[*first, *row[1:]] for first, row in zip(cut, table, strict=True)], "ll...l")
+    """The trial table; where the window is too narrow, remedies are cut and not the figures, then the prediction and
+    the promise are left out: both stand with the finding."""
+    alignment = "ll...l"
+    for left_out in (None, 2, 1):
+        if left_out is not None:
+            table = [[*row[:left_out], *row[left_out + 1 :]] for row in table]
+            alignment = alignment[:left_out] + alignment[left_out + 1 :]
+        excess = _used(columns(table, alignment)) - width
+        room = max(12, max(width_of(row[0][0]) for row in table) - max(excess, 0))
+        lines = columns([[(cut(row[0][0], room), row[0][1]), *row[1:]] for row in table], alignment)
+        if _used(lines) <= width:
+            break
+    return lines
 
 
 def _replayed(result: Result) -> list[Line]:

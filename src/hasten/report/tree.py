@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from hasten.core.interval import Interval
 from hasten.core.trace import Phase, Place, Trace
@@ -68,10 +69,19 @@ def branches(step: Interval, phases: Sequence[Phase], small: float = SMALL) -> l
     return rows
 
 
-def digits(step: Interval, factor: float) -> tuple[int, int]:
-    """Decimal places that a step's parts may show: of their time (times ``factor``), of their share in %."""
+class Digits(NamedTuple):
+    """Decimal places that a step's parts show: of their time at most and at least, of their share in %."""
+
+    most: int
+    least: int
+    share: int
+
+
+def digits(step: Interval, factor: float) -> Digits:
+    """For times that are multiplied by ``factor``: so many that rounding does not part a sum from its parts."""
     certain = (step.high - step.low) / 2 < 0.02 * step.value
-    return max(0, significant(step.value * factor, 4)), 1 if certain else 0
+    most = max(0, significant(step.value * factor, 4))
+    return Digits(most, significant(step.value * factor, 2), 1 if certain else 0)
 
 
 def _row(phase: Phase, step: float, lasts: tuple[bool, ...], owner: str) -> Row:
@@ -82,10 +92,12 @@ def _row(phase: Phase, step: float, lasts: tuple[bool, ...], owner: str) -> Row:
 def parts(phases: Sequence[Phase], step: float, unaccounted: float) -> list[Phase]:
     """First-level phases that sum to ``step`` seconds.
 
-    What no line accounts for is taken out of ``python``, where it was measured, and stands last as ``unaccounted``.
+    What no line accounts for is taken out of ``python``, where it was measured, and stands last as ``unaccounted``;
+    where none was seen there (in a replayed plan none is looked for), all of ``python`` is the script's own.
     """
     left_open = max(0.0, step - math.fsum(p.seconds.value for p in phases))
-    hidden = max(0.0, unaccounted - left_open) if math.isfinite(unaccounted) else 0.0
+    sampled = any(p.children for p in phases if p.name == "python")
+    hidden = max(0.0, unaccounted - left_open) if sampled and math.isfinite(unaccounted) else 0.0
     out = [_less(p, hidden) if p.name == "python" else p for p in phases]
     out = [p for p in out if p.seconds.value > 1e-4 * step or p.children]
     out.sort(key=lambda p: -p.seconds.value)

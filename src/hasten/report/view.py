@@ -13,9 +13,10 @@ from hasten.core.interval import Interval
 from hasten.core.plan import Step
 from hasten.core.report import Report, Result, Trial
 from hasten.core.trace import Ceilings, Epoch, Growth, Place, Trace
-from hasten.report.figures import duration, figure, level_of, time_unit
+from hasten.report.figures import duration, figure, level_of, speedup, time_unit, times
 from hasten.report.tree import same_line
 
+LEAST_BUDGET = 60  # seconds: what is suggested where a smaller budget left something untried
 EPOCHS = 6  # lines of the epoch table before some are left out
 
 
@@ -115,6 +116,18 @@ class Ceiling:
     speedup: Interval | None
     meaning: str = ""
 
+    @property
+    def gains(self) -> bool:
+        """Whether this side made free can bring anything: alone, the other one takes no longer than all together."""
+        return self.speedup is None or not self.speedup.known or self.speedup.high >= 1
+
+    @property
+    def shown(self) -> tuple[str, str]:
+        """The speed-up and its interval in words."""
+        if not self.gains:
+            return "no gain", ""
+        return times(self.speedup), speedup(self.speedup).span if self.meaning else ""
+
 
 def ceilings(trace: Trace) -> list[Ceiling]:
     """As it is, data free, model free; empty where neither ceiling was measured."""
@@ -185,11 +198,12 @@ def growth_sentence(growth: Growth) -> str:
 
 
 def epochs(trace: Trace, most: int = EPOCHS) -> list[tuple[int, Epoch] | None]:
-    """Numbered epochs, first, middle and last; None stands for those left out. Empty for a single epoch."""
+    """Numbered epochs, first, middle and last; None stands for two or more left out. Empty for a single epoch, and for
+    a script that has none: it feeds its steps from no loader."""
     numbered = list(enumerate(trace.epochs, 1))
-    if len(numbered) < 2:
+    if len(numbered) < 2 or trace.loader is None:
         return []
-    if len(numbered) <= most:
+    if len(numbered) <= most + 2:
         return list(numbered)
     middle = len(numbered) // 2
     return [*numbered[:2], None, numbered[middle], None, *numbered[-2:]]
@@ -230,6 +244,8 @@ def cost(result: Result) -> str:
     if not result.cost_seconds:
         return ""
     text = duration(result.cost_seconds)
+    if not any(t.pairs for t in result.trials) and result.cost_seconds > result.budget_seconds:
+        return f"{text} for looking; {duration(result.budget_seconds)} were allowed, too little for a trial"
     if math.isfinite(result.budget_seconds):
         text += f" of {duration(result.budget_seconds)} allowed"
     if math.isfinite(result.payback_seconds):
@@ -257,7 +273,7 @@ def proof(result: Result) -> Iterator[tuple[str, str]]:
         yield "broken", broken
     if result.proof:
         yield "weights", result.proof
-    if result.before is not None and result.after is not None:
+    if result.before is not None and result.after is not None and (kept(result) or replayed(result)):
         yield "step", _before_and_after(result.before, result.after)
     for name, said in (("method", methods(result)), ("cost", cost(result)), ("plan", result.plan_path)):
         if said:
@@ -277,8 +293,11 @@ def next_command(outcome: Report | Result) -> str:
     words = command_words(report)
     if report.trace is None and report.findings:
         return shell(("hasten", "rule", report.findings[0].code))
+    door = "run" if isinstance(outcome, Result) else "explain"
     if report.trace is None:
-        return shell(("python", *words)) if report.exit_code else "hasten explain SCRIPT, with the script that trains"
+        if report.exit_code == -signal.SIGINT:
+            return shell(("hasten", door, *words))
+        return shell(("python", *words)) if report.exit_code else f"hasten {door} SCRIPT, with the script that trains"
     if isinstance(outcome, Result):
         return _after_run(outcome, words)
     if any(f.remedies for f in report.findings):
@@ -291,8 +310,15 @@ def next_command(outcome: Report | Result) -> str:
 def _after_run(result: Result, words: tuple[str, ...]) -> str:
     if kept(result) and result.plan_path:
         return shell(("hasten", "run", "--plan", result.plan_path, *words))
-    if any(t.verdict == "not tried" and t.fidelity == "approximate" for t in result.trials):
-        return shell(("hasten", "run", "--allow", "approximate", *words))
-    if result.report.findings:
-        return shell(("hasten", "rule", result.report.findings[0].code))
+    untried = [t for t in result.trials if t.verdict == "not tried"]
+    asked = {t.fidelity for t in untried if "--allow" in t.why}
+    for fidelity in ("equivalent", "approximate"):
+        if fidelity in asked:
+            return shell(("hasten", "run", "--allow", fidelity, *words))
+    if any("budget" in t.why for t in untried):
+        seconds = max(LEAST_BUDGET, 2 * math.ceil(result.budget_seconds if math.isfinite(result.budget_seconds) else 0))
+        return shell(("hasten", "run", "--budget", str(seconds), *words))
+    shown = by_hand(result)
+    if shown:
+        return shell(("hasten", "rule", shown[0].code))
     return shell(("hasten", "explain", *words))

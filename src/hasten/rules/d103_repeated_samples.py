@@ -102,9 +102,13 @@ def detect(trace: Trace) -> Iterator[Finding]:
         remedies=(CacheSamples(),),
         notes=(
             "asked twice for the same items it gave the same bytes and drew no random number",
-            f"all samples take {size / 1e6:.0f} MB; the gain starts with the second epoch",
+            f"all samples take {_bytes(size)}; the gain starts with the second epoch",
         ),
     )
+
+
+def _bytes(count: int) -> str:
+    return f"{count / 1e6:.0f} MB" if count >= 9.5e5 else f"{-(-count // 1000)} kB"
 
 
 RULE = Rule("D103", "repeated-samples", detect, __doc__, (CacheSamples,))

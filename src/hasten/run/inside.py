@@ -62,7 +62,8 @@ class Runner:
         """Apply the given plan from the start: objects get their remedies as they appear. Compiling waits for the
         first step, when the modules are known and nothing has to be discovered any more."""
         plan = decode(Plan, self.config["plan"])
-        self.outcome = Outcome(plan=plan, message=f"replayed a plan of {len(plan.steps)} remedies")
+        many = f"{len(plan.steps)} remed{'y' if len(plan.steps) == 1 else 'ies'}"
+        self.outcome = Outcome(plan=plan, message=f"replayed a plan of {many}")
         late = tuple(s for s in plan.steps if s.remedy == "Compile")
         guarded(self.session, lambda: self._apply(tuple(s for s in plan.steps if s not in late)))
         if not late:

@@ -26,7 +26,7 @@ UNKNOWN_SECONDS = 30.0  # or this where the job's length cannot be predicted
 NEXT_START = "takes hold when the plan is replayed; not among all kept together below"
 SAME_OUTPUTS = "outputs of the evaluation identical, to the bit"
 SLACK = 1.3  # times the shortest trial, where steps are long
-LONG_STEPS = "steps are so long that the budget holds only trials of what promises more"
+LONG_STEPS = "the budget holds only trials of what promises more"
 LEAST_TRIAL = 2.0  # seconds; a trial that would get less is not begun
 CLEARLY_SLOWER = 0.9  # measured speed-up of one setting below which its other settings are not tried
 LEAST_PASSES = 1.5  # predicted passes over the data below which nothing is cached
@@ -78,6 +78,7 @@ class Search:
     launched: list[Kept] = field(default_factory=list)
     trials: list[Trial] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
+    _begun: int = 0
     _unsuited: set[str] = field(default_factory=set)
     _seen_with: list[Remedy] = field(default_factory=list)
     _proved: tuple[set[str], str] = field(default_factory=lambda: (set(), ""))
@@ -106,7 +107,6 @@ class Search:
                     SLACK * self.room.least_seconds(remedy),
                     left / (len(candidates) - number + 1) * 2,
                 )
-                self.say(f"trial {number} of {len(candidates)}: {remedy}")
                 self.trials.append(self._try(finding, remedy, trial, min(left, share)))
                 if self.trials[-1].verdict == "kept" and remedy.seam is Seam.LOADER:
                     candidates.extend(self._reopened(candidates))
@@ -201,6 +201,8 @@ class Search:
         if unsuited:
             self._unsuited.add(str(remedy))
             return replace(trial, why=unsuited)
+        self._begun += 1
+        self.say(f"trial {self._begun}: {remedy}")
         measured = self.room.compare(base, with_, seconds)
         trial = self._judged(trial, measured, remedy, with_, self.judge)
         if trial.fidelity_found and remedy.grain is not Grain.CALL:

@@ -17,12 +17,20 @@ _SOURCE = os.path.dirname(os.path.dirname(os.path.dirname(_HERE)))
 _WATCHED = ("torch", "sklearn.neural_network._multilayer_perceptron")
 
 
+def _as_import(function):  # type: ignore[no-untyped-def]
+    """Makes ``function`` look like a part of the import machinery, whose frames Python leaves out of tracebacks."""
+    code = function.__code__
+    function.__code__ = code.replace(co_filename="<frozen importlib._bootstrap>", co_name="_call_with_frames_removed")
+    return function
+
+
 def _install() -> None:
 
     class Finder:
         """Lets what is watched be imported as always and calls hasten right after."""
 
         @staticmethod
+        @_as_import
         def find_spec(name, path=None, target=None):  # type: ignore[no-untyped-def]
             if name not in waiting or finder not in sys.meta_path:
                 return None
@@ -38,10 +46,15 @@ def _install() -> None:
                 return spec
             original = spec.loader.exec_module
 
+            @_as_import
             def exec_module(module):  # type: ignore[no-untyped-def]
                 del spec.loader.exec_module  # type: ignore[union-attr]
                 original(module)
+                import _signal as signal  # type: ignore[import-not-found]  # without the frames of the module around it
+
+                blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
                 _start(name, started, at_fork)
+                signal.pthread_sigmask(signal.SIG_SETMASK, blocked)  # a Ctrl-C meanwhile is raised here
 
             spec.loader.exec_module = exec_module  # type: ignore[method-assign]
             return spec
