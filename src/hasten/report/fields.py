@@ -197,5 +197,6 @@ FIELDS: dict[str, dict[str, str]] = {
         "created": "when",
         "schema": "version of the plan's form",
         "notes": "further remarks",
+        "sources": "sha256 of each module of the script's own, by its path from the script's folder",
     },
 }
