@@ -51,7 +51,8 @@ def is_users(filename: str) -> bool:
 
 
 def user_frame(frame: FrameType) -> FrameType:
-    """The innermost frame at or outside ``frame`` that is the user's; ``frame`` itself if there is none."""
+    """The innermost frame at or outside ``frame`` that is the user's; a library's if there is none (no report names
+    that: see :func:`resolve`)."""
     found: FrameType | None = frame
     while found is not None:
         if is_users(found.f_code.co_filename):
@@ -125,6 +126,11 @@ def place_of(code: CodeType, lasti: int) -> Place:
         if start is not None and stop is not None and first == last:
             column, end = start + 1, stop + 1
     return _place(code.co_filename, line, code.co_name, column, end)
+
+
+def line_of(code: CodeType, lasti: int) -> int:
+    """The line of an instruction."""
+    return next((line for start, end, line in code.co_lines() if start <= lasti < end and line), code.co_firstlineno)
 
 
 def _place(filename: str, line: int, function: str, column: int = 0, end: int = 0) -> Place:
@@ -211,7 +217,9 @@ class Sampler:
     the interpreter's end), the system ignores it. A script that handles SIGURG itself is not sampled.
 
     Attributes:
-        seconds: weight by (phase, user's code, line, kind of library work, function called there).
+        seconds: weight by (phase, user's code, line, kind of library work, function called there), of steps that have
+            ended: what comes after the last one is no part of any.
+        pending: the same of the step that runs.
         tail: the same since the last sign of an evaluation, which may be over.
     """
 
@@ -220,7 +228,9 @@ class Sampler:
     def __init__(self, clock: PhaseClock) -> None:
         self.clock = clock
         self.seconds: dict[SampleKey, float] = {}
+        self.pending: dict[SampleKey, float] = {}
         self.tail: dict[SampleKey, float] = {}
+        self._step = clock.spent  # another list in every step
         self.samples = 0
         clock.settle = self._settle
         self._timer: ctypes.c_void_p | None = None
@@ -272,12 +282,29 @@ class Sampler:
         for key, weight in tail.items():
             if of_evaluation and key[0] != CHECKPOINT:
                 key = (EVALUATION, *key[1:])
-            self.seconds[key] = self.seconds.get(key, 0.0) + weight
+            self.pending[key] = self.pending.get(key, 0.0) + weight
+
+    def move(self, source: int, target: int, but: tuple[CodeType, int] | None = None) -> None:
+        """Re-book what the running step has spent in a phase, found later to be another's, ``but`` for a line's."""
+        self._turn()
+        spared = (but[0], line_of(*but)) if but is not None else None
+        for key in [k for k in self.pending if k[0] == source and k[1:3] != spared]:
+            weight, moved = self.pending.pop(key), (target, *key[1:])
+            self.pending[moved] = self.pending.get(moved, 0.0) + weight
 
     def take(self) -> dict[SampleKey, float]:
-        """The weights so far; counting starts anew."""
+        """The weights of the steps that have ended; counting starts anew."""
+        self._turn()
         taken, self.seconds = self.seconds, {}
         return taken
+
+    def _turn(self) -> None:
+        """Book what is pending where its step has ended."""
+        if self._step is not self.clock.spent:
+            self._step = self.clock.spent
+            for key, weight in self.pending.items():
+                self.seconds[key] = self.seconds.get(key, 0.0) + weight
+            self.pending.clear()
 
     def _sample(self, _signal: int, frame: FrameType | None) -> None:
         if self._timer is None:
@@ -291,7 +318,8 @@ class Sampler:
             return
         key = self._key(frame)
         if key is not None:
-            seconds = self.tail if clock.evaluating else self.seconds
+            self._turn()
+            seconds = self.tail if clock.evaluating else self.pending
             seconds[key] = seconds.get(key, 0.0) + weight
             self.samples += 1
 
@@ -317,9 +345,11 @@ _MAIN_IDENT = threading.main_thread().ident or 0
 
 
 def resolve(places: dict[Any, list[int]]) -> list[tuple[int, Place, int, int]]:
-    """(phase, place, calls, nanoseconds) of a clock's places, summed by line."""
+    """(phase, place, calls, nanoseconds) of a clock's places in the user's code, summed by line."""
     merged: dict[tuple[int, str, int], tuple[Place, list[int]]] = {}
     for (phase, code, lasti), (calls, nanoseconds) in places.items():
+        if not is_users(code.co_filename):
+            continue
         place = place_of(code, lasti)
         entry = merged.setdefault((phase, place.file, place.line), (place, [0, 0]))
         entry[1][0] += calls

@@ -359,6 +359,8 @@ class Watch:
             if not feeding.role:
                 feeding.role = "evaluation"
             self.clock.move(feeding.last_fetch, FETCH, EVALUATION)
+            trained_from = self.trained_from
+            self.sampler.move(FETCH, EVALUATION, trained_from.place if trained_from is not None else None)
 
     # -- reading -------------------------------------------------------------------------------------------------
 
