@@ -14,7 +14,7 @@ from hasten.seams.collect import _children, _hot
 from hasten.seams.facts import _place
 from hasten.seams.locate import SampleKey, Sampler, resolve
 
-FETCH, EVALUATION, PYTHON = INDEX["fetch"], INDEX["evaluation"], INDEX["python"]
+FETCH, FORWARD, EVALUATION, PYTHON = (INDEX[n] for n in ("fetch", "forward", "evaluation", "python"))
 
 
 def code(name: str) -> CodeType:
@@ -75,3 +75,14 @@ def test_no_place_of_a_library_is_named() -> None:
     booked: dict[Any, list[int]] = {(PYTHON, LIBRARY, 0): [1, 50], (PYTHON, USER, 0): [1, 5]}
     assert {place.file for _, place, _, _ in resolve(booked)} == {"/home/someone/train.py"}
     assert _place((LIBRARY, 0)) is None
+
+
+def test_page_faults_are_told_by_line_outside_the_model(sampler: Sampler) -> None:
+    assert sampler.faulting()[1] is None  # nothing seen
+    sampler.faults.update({(FETCH, USER, 2): 9000, (FORWARD, USER, 1): 1000})
+    model, place = sampler.faulting()
+    assert model == pytest.approx(0.1)
+    assert place is not None and place.line == 2
+    sampler.faults[FORWARD, USER, 1] = 20_000
+    model, place = sampler.faulting()
+    assert model > 0.5 and place is None

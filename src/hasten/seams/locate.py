@@ -6,7 +6,9 @@ import ctypes
 import functools
 import itertools
 import linecache
+import math
 import os
+import resource
 import signal
 import site
 import sys
@@ -16,8 +18,9 @@ from types import CellType, CodeType, FrameType
 from typing import Any
 
 from hasten.core.trace import Place
-from hasten.measure.clock import CHECKPOINT, EVALUATION, PhaseClock
+from hasten.measure.clock import CHECKPOINT, EVALUATION, INDEX, PhaseClock
 
+LEAST_FAULTS = 2000  # page faults that must be seen before a line is blamed for most of them
 OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
 
@@ -188,6 +191,7 @@ def _work(filename: str, function: str) -> str:
     return ""
 
 
+_MODEL = (INDEX["forward"], INDEX["backward"])
 SampleKey = tuple[int, CodeType, int, str, str]
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
@@ -221,6 +225,7 @@ class Sampler:
             ended: what comes after the last one is no part of any.
         pending: the same of the step that runs.
         tail: the same since the last sign of an evaluation, which may be over.
+        faults: page faults by (phase, user's code, line), of the time before each sample of a line.
     """
 
     SIGNAL = getattr(signal, "SIGURG", None)
@@ -230,6 +235,8 @@ class Sampler:
         self.seconds: dict[SampleKey, float] = {}
         self.pending: dict[SampleKey, float] = {}
         self.tail: dict[SampleKey, float] = {}
+        self.faults: dict[tuple[int, CodeType, int], int] = {}
+        self._faulted = 0
         self._step = clock.spent  # another list in every step
         self.samples = 0
         clock.settle = self._settle
@@ -275,6 +282,21 @@ class Sampler:
     def skip(self) -> None:
         """Give the time since the last sample to nobody."""
         self._last = self.clock.now()
+        self._faulted = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+    def faulting(self) -> tuple[float, Place | None]:
+        """The share of the page faults that came in forward and backward, and the line outside of them with more than
+        half of all; NaN and None where too few were seen."""
+        seen = sum(self.faults.values())
+        if seen < LEAST_FAULTS:
+            return math.nan, None
+        lines: dict[tuple[CodeType, int], int] = {}
+        for (phase, code, line), count in self.faults.items():
+            if phase not in _MODEL and is_users(code.co_filename):
+                lines[code, line] = lines.get((code, line), 0) + count
+        worst = max(lines, key=lambda x: lines[x], default=None)
+        model = sum(count for (phase, _, _), count in self.faults.items() if phase in _MODEL) / seen
+        return model, place_of_line(*worst) if worst is not None and lines[worst] > seen / 2 else None
 
     def _settle(self, of_evaluation: bool) -> None:
         """What the tail was is known now."""
@@ -322,6 +344,9 @@ class Sampler:
             seconds = self.tail if clock.evaluating else self.pending
             seconds[key] = seconds.get(key, 0.0) + weight
             self.samples += 1
+            faulted = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+            self.faults[key[:3]] = self.faults.get(key[:3], 0) + faulted - self._faulted
+            self._faulted = faulted
 
     def _key(self, frame: FrameType) -> SampleKey | None:
         kind = callee = ""
