@@ -23,8 +23,8 @@ class Chain(NamedTuple):
 def find_chain(dataset: Any) -> Chain | None:
     """The chain that the dataset's own code applies, whatever its attribute is called.
 
-    That is torchvision's ``Compose`` and its likes (callable, with a list ``transforms``), or a list of callables; below
-    Subset-like wrappers, too.
+    That is torchvision's ``Compose`` and its likes (callable, with a list ``transforms``), or a list of callables;
+    below Subset-like wrappers, too.
     """
     owner = dataset
     for _ in range(8):
