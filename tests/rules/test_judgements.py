@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from hasten.core.finding import Finding
+from hasten.core.finding import Finding, worth_telling
 from hasten.core.interval import Interval
 from hasten.core.remedy import Fidelity
-from hasten.core.trace import Epoch, LoaderFacts, Phase, Place, Probe, Process, Trace, Usage
-from hasten.rules import all_rules
+from hasten.core.trace import Epoch, LoaderFacts, ModelFacts, OptimizerFacts, Phase, Place, Probe, Process, Trace, Usage
+from hasten.rules import all_rules, ranked
 
 LOOP, MODEL, LOAD = (Place("train.py", n, "main", text) for n, text in ((4, "for"), (5, "net(x)"), (9, "np.load")))
 
@@ -120,3 +120,28 @@ def test_starting_workers_is_compared_with_epochs_after_the_first() -> None:
     (finding,) = found("D105", again)
     assert "145 ms of every 300 ms epoch" in finding.message
     assert finding.predicted.high == pytest.approx(0.3 / 0.155)
+
+
+def test_what_gains_next_to_nothing_is_last_and_is_told_only_where_nothing_else_is() -> None:
+    rule = all_rules()[0]
+    small, large = (rule.finding("x", None, span) for span in ((1.015, 1.02), (1.0, 1.03)))
+    assert small.predicted.value > large.predicted.value
+    assert ranked([small, large]) == (large, small)
+    assert worth_telling([large, small]) == (large,)
+    assert worth_telling([small]) == (small,)
+
+
+def test_compiling_is_not_spoken_of_where_the_model_takes_no_time() -> None:
+    model, process = ModelFacts("Linear", MODEL, 31, 1), Process(cores=2, compiler=True)
+    waiting = dataclasses.replace(trace(0.1, fetch=0.099), models=(model,), process=process)
+    assert found("M302", waiting) == []
+    (finding,) = found("M302", dataclasses.replace(waiting, phases=trace(0.1).phases))
+    assert "Linear runs its operations eagerly" in finding.message
+
+
+def test_one_timed_step_tells_nothing_of_the_optimizer() -> None:
+    adam = OptimizerFacts("Adam", MODEL, 4, 31, "loop", can_foreach=True, can_fuse=True)
+    many = dataclasses.replace(trace(0.1, optimizer=0.05), optimizers=(adam,))
+    for code in ("O401", "O402"):
+        assert found(code, many)
+        assert not found(code, dataclasses.replace(many, window=1))
