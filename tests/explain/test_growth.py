@@ -130,6 +130,11 @@ def test_a_step_that_waits_for_a_core_does_not_grow(steps: int) -> None:
     assert not measured(worked(watched(noisy(steps, 0, slope=2.74)), 0.3), late).grows
 
 
+def test_work_that_grows_is_seen_through_a_load_that_grows_more() -> None:
+    late = {**QUIET, "metric": 0.03}
+    assert measured(worked(watched(noisy(1000, 0, slope=9.0)), 1.0), late).grows
+
+
 def test_the_thread_that_trains_has_its_processor_time_read() -> None:
     watch = Watch()
     for _ in range(16):
