@@ -99,6 +99,12 @@ def test_workers_that_take_longer_to_ask_than_the_work_are_taken_away() -> None:
     assert counts(finding) == [0]
 
 
+def test_one_sleeping_worker_is_joined_by_others_though_the_process_itself_could_make_its_batches_sooner() -> None:
+    busy = loader(1, start_seconds=0.1)
+    (finding,) = found("D101", trace(0.055, usage=used(0.055, 0.1, 0.05, 0.2), loader=busy, fetch=0.045))
+    assert min(counts(finding)) == 2
+
+
 def test_what_workers_would_gain_is_a_range() -> None:
     (finding,) = found("D101", trace(0.04, loader=loader(0), fetch=0.02))
     assert finding.predicted.low < 0.9 * finding.predicted.high

@@ -140,42 +140,42 @@ def _without_workers(trace: Trace, loader: LoaderFacts) -> Iterator[Finding]:
 
 
 def _too_few(trace: Trace, loader: LoaderFacts) -> Iterator[Finding]:
-    """The step waits for its workers."""
-    step, fetch, cores, workers = trace.step_seconds, trace.phase("fetch"), trace.process.cores, loader.num_workers
-    model, usage = step - fetch, trace.usage
+    """The step waits for its workers: more of them, or none where making a batch takes less than asking for one."""
+    step, fetch, workers = trace.step_seconds, trace.phase("fetch"), loader.num_workers
+    usage, here = trace.usage, _in_process(loader)
     each = usage.worker_cpu_seconds / max(usage.wall_seconds, 1e-9) / workers  # NaN where unknown
-    here = _in_process(loader)
-    best = model - trace.phase("loader start") + here
-    if best < IN_PROCESS * step:
-        yield RULE.finding(
-            f"the model waits {1000 * fetch:.1f} ms a step for workers; a batch takes {1000 * here:.1f} ms to make",
-            loader.place,
-            _range(trace, best),
-            label=f"num_workers is {workers}",
-            remedies=settings(loader, 0),
-            notes=doubts(loader),
-        )
-        return
-    room = cores - (usage.cores if usage.cores > 0 else 1.0) - workers * (each if each > 0 else 1.0)
-    asleep = each < ASLEEP and fetch >= MOSTLY * step
-    if not asleep and (room < FREE or workers >= cores):
+    counts = _more(trace, workers, each)
+    more = max(step - fetch, workers * step / counts[0]) + IPC_SECONDS if counts else math.inf
+    none = step - fetch - trace.phase("loader start") + here
+    if none < min(more, IN_PROCESS * step):
+        best, counts, why = none, (0,), f"; a batch takes {1000 * here:.1f} ms to make"
+    elif counts:
+        many = f"{workers} workers are" if workers > 1 else "1 worker is"
+        doing = f"on a core {each:.0%} of the time" if each >= 0 else "working all the time"
+        best, why = more, f": {many} too few, {doing}"
+    else:
         yield from _too_many(trace, loader)
         return
-    wanted = math.ceil(workers * step / max(model, IPC_SECONDS))
-    most = max(min(wanted, 4 * cores), 2 * workers) if asleep else max(cores, workers + 1)
-    counts = [n for n in dict.fromkeys((min(most, MOST_WORKERS), 2 * workers)) if workers < n <= max(most, cores)]
-    if not counts:
-        return
-    doing = f"on a core {each:.0%} of the time" if each >= 0 else "working all the time"
-    many = f"{workers} workers are" if workers > 1 else "1 worker is"
     yield RULE.finding(
-        f"the model waits {1000 * fetch:.1f} ms a step for workers: {many} too few, {doing}",
+        f"the model waits {1000 * fetch:.1f} ms a step for workers{why}",
         loader.place,
-        _range(trace, max(model, workers * step / counts[0]) + IPC_SECONDS),
+        _range(trace, best),
         label=f"num_workers is {workers}",
         remedies=settings(loader, *counts),
         notes=doubts(loader),
     )
+
+
+def _more(trace: Trace, workers: int, each: float) -> tuple[int, ...]:
+    """Larger numbers of workers that there is room for, best guess first; ``each`` is a worker's share of a core."""
+    step, fetch, cores, own = trace.step_seconds, trace.phase("fetch"), trace.process.cores, trace.usage.cores
+    if each < ASLEEP and fetch >= MOSTLY * step:  # they need no cores
+        wanted = math.ceil(workers * step / max(step - fetch, IPC_SECONDS))
+        most = min(max(min(wanted, 4 * cores), 2 * workers), MOST_WORKERS)
+    else:
+        room = cores - (own if own > 0 else 1.0) - workers * (each if each > 0 else 1.0)
+        most = cores if room >= FREE else workers
+    return tuple(n for n in dict.fromkeys((most, min(2 * workers, most))) if n > workers)
 
 
 def _too_many(trace: Trace, loader: LoaderFacts) -> Iterator[Finding]:
