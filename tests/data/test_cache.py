@@ -14,7 +14,9 @@ from torch.utils.data import DataLoader, Dataset, Subset
 
 import hasten
 from hasten.core.errors import Unsuited
+from hasten.data.chain import find_chain
 from hasten.data.fingerprint import fingerprint
+from hasten.data.probe import probe
 from tests.data.common import Made, Noted, note, noted, passes
 
 
@@ -136,6 +138,55 @@ def test_random_stages_after_a_kept_prefix_draw_what_they_would_have_drawn() -> 
     assert passes(hasten.CachePrefix(1)(kept), 3) == expected
     made = noted("made")
     assert sorted(set(made)) == [0, 1, 2, 3, 4, 5] and len(made) < 3 * 6
+
+
+class Elsewhere(Rows):
+    """The chain is kept under another name, as an object or as a plain list."""
+
+    def __init__(self, kept_as: str, *transforms: Callable[[Any], Any]) -> None:
+        super().__init__()
+        self.transform = None
+        self.labels = [str, int]  # callables that nothing applies
+        setattr(self, kept_as, list(transforms) if kept_as == "steps" else Chain(*transforms))
+
+    def __getitem__(self, i: int) -> Any:
+        x = torch.tensor(float(i))
+        return self.by_steps(x) if hasattr(self, "steps") else self.t(x), i  # type: ignore[attr-defined]
+
+    def by_steps(self, x: Any) -> Any:
+        for step in self.steps:  # type: ignore[attr-defined]
+            x = step(x)
+        return x
+
+
+@pytest.mark.parametrize("kept_as", ["t", "steps"])
+@pytest.mark.parametrize("wrap", [lambda data: data, lambda data: Subset(data, [4, 2, 0, 5])])
+def test_a_chain_is_found_whatever_its_attribute_is_called(kept_as: str, wrap: Callable[[Any], Any]) -> None:
+    made: list[float] = []
+
+    def slow(x: Any) -> Any:
+        made.append(float(x))
+        return 2 * x
+
+    plain, kept = (DataLoader(wrap(Elsewhere(kept_as, slow, noisy)), batch_size=3, shuffle=True) for _ in range(2))
+    expected = passes(plain, 3)
+    asked = probe(kept.dataset)
+    assert asked.prefix_exact and asked.cacheable_stages == 1 and len(asked.stages) == 2
+    made.clear()
+    assert passes(hasten.CachePrefix(1)(kept), 3) == expected
+    assert len(made) < 3 * len(kept.dataset)  # type: ignore[arg-type]
+
+
+def test_callables_of_which_each_sample_has_one_are_no_chain() -> None:
+    class Makers(Rows):
+        def __init__(self) -> None:
+            self.makers: list[Callable[[Any], Any]] = [noisy] * 6
+
+        def __getitem__(self, i: int) -> Any:
+            return self.makers[i](torch.tensor(float(i)))
+
+    assert not probe(Makers()).cacheable_stages
+    assert find_chain(Made(3, torch.tensor)) is None
 
 
 def test_a_prefix_that_draws_random_numbers_is_refused_and_draws_none() -> None:

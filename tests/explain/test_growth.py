@@ -113,6 +113,36 @@ def test_a_machine_that_gets_busy_is_not_the_scripts_growth() -> None:
     assert not measured(watched(noisy(1000, 0, slope=1.0)), {k: 2 * s for k, s in QUIET.items()}).grows
 
 
+def worked(watch: Watch, grows_by: float) -> Watch:
+    """The watch with readings of the processor time: 8 ms a step, growing by so much over the run."""
+    spent = 0.0
+    for step in range(1, watch.steps + 1):
+        spent += 0.008 * (1 + grows_by * step / watch.steps)
+        if not step % 8:
+            watch.processor.append((step, int(1e9 * spent)))
+    return watch
+
+
+@pytest.mark.parametrize("steps", [80, 1000])
+def test_a_step_that_waits_for_a_core_does_not_grow(steps: int) -> None:
+    late = {**QUIET, "metric": 0.03}  # the line at which the thread was put aside
+    assert measured(worked(watched(noisy(steps, 0, slope=2.74)), 2.74), late).grows
+    assert not measured(worked(watched(noisy(steps, 0, slope=2.74)), 0.3), late).grows
+
+
+def test_work_that_grows_is_seen_through_a_load_that_grows_more() -> None:
+    late = {**QUIET, "metric": 0.03}
+    assert measured(worked(watched(noisy(1000, 0, slope=9.0)), 1.0), late).grows
+
+
+def test_the_thread_that_trains_has_its_processor_time_read() -> None:
+    watch = Watch()
+    for _ in range(16):
+        watch.boundary()
+    assert [step for step, _ in watch.processor] == [8, 16]
+    assert watch.processor[1][1] >= watch.processor[0][1] > 0
+
+
 def test_short_runs_say_nothing() -> None:
     assert repr(measured(watched(noisy(30, 0, slope=3.0)), {"metric": 0.006})) == repr(Growth())  # NaN is not itself
 

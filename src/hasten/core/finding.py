@@ -9,6 +9,8 @@ from hasten.core.interval import Interval
 from hasten.core.remedy import Remedy
 from hasten.core.trace import Place, Trace
 
+LEAST_TOLD = 1.025  # predicted best case below which a finding is not shown before --all: 1.02× is no reason to read on
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -69,3 +71,9 @@ class Rule:
         low, high = max(1.0, min(predicted)), max(1.0, *predicted)
         interval = Interval((low * high) ** 0.5, low, high, "ratio", 0.9, 0)
         return Finding(self.code, self.name, message, place, interval, label, remedies, advice, notes)
+
+
+def worth_telling(found: Iterable[Finding]) -> tuple[Finding, ...]:
+    """Findings that may gain something to speak of; all of them where none does."""
+    every = tuple(found)
+    return tuple(f for f in every if not f.predicted.high < LEAST_TOLD) or every

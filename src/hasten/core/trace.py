@@ -259,6 +259,15 @@ class Usage:
     major_faults: float = math.nan
     resident_bytes: float = math.nan
     other_load: float = math.nan
+    wall_seconds: float = math.nan
+    worker_cpu_seconds: float = math.nan
+    model_faults: float = math.nan
+    faults_place: Place | None = None
+
+    @property
+    def cores(self) -> float:
+        """Cores that this process kept busy."""
+        return self.cpu_seconds / self.wall_seconds if self.wall_seconds > 0 else math.nan
 
 
 @dataclass(frozen=True, slots=True)

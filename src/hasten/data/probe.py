@@ -63,7 +63,7 @@ def _with_stages(base: Probe, dataset: Any, indices: list[int]) -> Probe:
     chain = find_chain(dataset)
     if chain is None:
         return base
-    stages = list(chain[1].transforms)
+    stages = chain.stages
     split = Split.make(dataset, cacheable_stages(dataset, indices))
     names = tuple(type(s).__name__ for s in stages)
     if split is None:

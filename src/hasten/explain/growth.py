@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import sys
 
@@ -21,6 +22,9 @@ LEAST_RECORDS = 60  # fewer steps say nothing about growth
 MATTERS = 0.10  # growth over the run, as a share of the step at its start, below which it is not reported
 LEAST_BYTES = 8 << 20  # memory growth over the run below which it is not reported
 BYTES_PER_STEP = 4096.0
+WORKS = 0.5  # part of the growth that must be work of the training thread, not waiting for a core
+CONTENTION = 0.5  # growth of its processor time, as a share, above what others' use of the caches brings about
+LEAST_SPANS = 6  # readings of its processor time, less one
 CULPRIT = 0.5  # part of the growth that one line must explain
 SIGMAS = 3.0  # times the sampling noise that a line must have grown by
 
@@ -51,7 +55,8 @@ def growth(watch: Watch, window: Window) -> Growth:
     certain = slope.low * steps / start if start > 0 else 0.0
     memory = _memory_slope(watch)
     leaks = memory is not None and memory.low > BYTES_PER_STEP and memory.low * steps > LEAST_BYTES
-    place, seconds = grown_line(window.early, window.late) if certain > MATTERS else (None, math.nan)
+    growing = certain > MATTERS and _works_more(watch.processor, slope.value)
+    place, seconds = grown_line(window.early, window.late) if growing else (None, math.nan)
     grows = place is not None
     variable, where = ("", None)
     if leaks or grows:
@@ -59,6 +64,22 @@ def growth(watch: Watch, window: Window) -> Growth:
         if keeper is not None:
             variable, where = keeper
     return Growth(slope, memory, relative, grows, leaks, place, seconds, variable, where)
+
+
+def _works_more(readings: list[tuple[int, int]], slope: float) -> bool:
+    """Whether the training thread's processor time a step grows as its wall time does (``slope``, seconds per step, per
+    step), or by itself more than a busy machine makes it: where others take the cores, the wall time grows, and the
+    processor time only by what is lost to shared caches. True where nothing was read."""
+    spans = [(s - r, (c - b) / 1e9 / (s - r)) for (r, b), (s, c) in itertools.pairwise(readings) if s > r]
+    if not readings:
+        return True
+    if len(spans) < LEAST_SPANS:
+        return False
+    seconds = [x for _, x in spans]
+    found = theil_sen(seconds)
+    per_step = found.value * len(spans) / sum(steps for steps, _ in spans)
+    start = float(np.median(seconds[: max(3, len(seconds) // 10)]))
+    return per_step >= WORKS * slope or found.low * len(seconds) > CONTENTION * start
 
 
 def _memory_slope(watch: Watch) -> Interval | None:

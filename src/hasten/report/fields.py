@@ -96,6 +96,10 @@ FIELDS: dict[str, dict[str, str]] = {
         "major_faults": "page faults per step that read from disk",
         "resident_bytes": "resident memory at the end of the window",
         "other_load": "other runnable processes of the machine",
+        "wall_seconds": "wall time of the window per step",
+        "worker_cpu_seconds": "processor time of its child processes per step, a loader's workers mostly",
+        "model_faults": "share of the page faults that came in forward and backward",
+        "faults_place": "the line elsewhere during which most page faults came",
     },
     "Process": {
         "threads": "torch's threads in an operation",

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from hasten.core.finding import worth_telling
 from hasten.core.report import Report, Result, Trial
 from hasten.core.trace import Epoch, Place, Trace
 from hasten.report import tree, view
@@ -102,7 +103,8 @@ def _explained(report: Report, width: int, every: bool) -> Iterator[list[Line]]:
     yield head(report, width)
     if report.trace is not None:
         yield from _measured(report.trace, width, every)
-    yield from findings(report.findings, width, len(report.findings) if every else FINDINGS)
+    first = len(report.findings) if every else min(FINDINGS, len(worth_telling(report.findings)))
+    yield from findings(report.findings, width, first)
     if report.trace is not None:
         yield remarks(report, width)
     yield next_line(view.next_command(report), width)
@@ -114,7 +116,8 @@ def _ran(result: Result, width: int, every: bool) -> Iterator[list[Line]]:
     if report.trace is not None:
         yield from _measured(report.trace, width, every)
         found = report.findings if every else view.by_hand(result)
-        yield from findings(found, width, len(found) if every else FINDINGS)
+        first = len(found) if every else min(FINDINGS, len(worth_telling(found)))
+        yield from findings(found, width, first)
     yield trials(result, width)
     yield proof(result, width)
     yield remarks(report, width)

@@ -11,7 +11,7 @@ import functools
 import importlib
 from collections.abc import Iterable
 
-from hasten.core.finding import Finding, Rule
+from hasten.core.finding import LEAST_TOLD, Finding, Rule
 from hasten.core.remedy import Remedy
 from hasten.core.trace import FitFacts, Trace
 
@@ -83,5 +83,6 @@ def find_fits(fits: Iterable[FitFacts]) -> tuple[Finding, ...]:
 
 
 def ranked(findings: Iterable[Finding]) -> tuple[Finding, ...]:
-    """Findings by predicted gain, largest first; equal ones stay in the rules' order."""
-    return tuple(sorted(findings, key=lambda f: -f.predicted.value))
+    """Findings by predicted gain, largest first, those that gain next to nothing last; equal ones stay in the rules'
+    order."""
+    return tuple(sorted(findings, key=lambda f: (f.predicted.high < LEAST_TOLD, -f.predicted.value)))

@@ -1,8 +1,9 @@
-"""The training process makes its batches itself, or has too many helpers.
+"""The loader has too few worker processes, or too many: the step waits for batches, or for a core.
 
 Why it is slow
-    With ``num_workers=0`` the model waits while samples are made, and idle cores wait with it. With more workers
-    than cores they take turns.
+    With ``num_workers=0`` the model waits while samples are made, and idle cores wait with it. So it does where workers
+    are fewer than the work needs. With more workers than cores they take turns, unless they mostly wait themselves (for
+    a disk, a network).
 
 Remedy
     ``LoaderWorkers(n)`` gives the loader ``n`` persistent worker processes (0 takes them away).
@@ -21,6 +22,7 @@ References
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -31,7 +33,15 @@ from hasten.core.remedy import Fidelity, Grain, Remedy, Seam, Undo
 from hasten.core.trace import LoaderFacts, Trace
 
 LEAST_SHARE = 0.10  # of the step spent waiting for batches
+MOSTLY = 0.30  # of the step spent waiting: then the workers are what it waits for, and they do not wait for it
+ASLEEP = 0.5  # of a worker's time on a core, below which it waits for something else most of the time
+BUSY = 0.85  # of all cores, from which on workers and model take turns
+FREE = 0.5  # of a core that another computing worker needs
+IN_PROCESS = 0.9  # part of the step that making the batches in the training process must leave of it
 IPC_SECONDS = 0.4e-3  # to hand a batch from a worker to the training process
+MOST_WORKERS = 16
+FEWER = 1.65  # largest gain that was measured for taking workers away
+UNASKED = "the dataset could not be asked: identical only if its samples draw no random number and keep no count"
 
 
 @dataclass(frozen=True)
@@ -71,38 +81,136 @@ class LoaderWorkers(Remedy):
         return undo
 
 
-def _predicted(trace: Trace, loader: LoaderFacts, workers: int) -> tuple[float, float]:
-    step, fetch = trace.step_seconds, trace.phase("fetch")
-    free = max(0.0, trace.process.cores - max(1.0, trace.usage.cpu_seconds / step if step else 1.0))
-    model = step - fetch
-    best = max(model, fetch / max(1, workers)) + IPC_SECONDS
-    worst = step if free < 0.25 else max(model, fetch / max(0.25, min(workers, free))) + IPC_SECONDS
-    return step / worst, step / best
+@dataclass(frozen=True)
+class _Unasked(LoaderWorkers):
+    """The same setting where nobody knows what making a sample draws."""
+
+    fidelity: ClassVar[Fidelity] = Fidelity.EQUIVALENT
+
+    @property
+    def name(self) -> str:
+        return LoaderWorkers.__name__
+
+
+def settings(loader: LoaderFacts, *counts: int) -> tuple[LoaderWorkers, ...]:
+    """Remedies for these numbers of workers, which promise no more than is known of the dataset."""
+    kind = LoaderWorkers if loader.probe is not None else _Unasked
+    return tuple(kind(n) for n in dict.fromkeys(counts))
+
+
+def doubts(loader: LoaderFacts) -> tuple[str, ...]:
+    """What a finding must say beside these remedies."""
+    return (UNASKED,) if loader.probe is None else ()
+
+
+def may_move(loader: LoaderFacts) -> bool:
+    """Whether samples may be made in other processes than now, as far as is known."""
+    probe = loader.probe
+    return loader.map_style and (probe is None or (probe.random_free and probe.deterministic))
+
+
+def _range(trace: Trace, best: float, certain: bool = True) -> tuple[float, float]:
+    """Speed-ups down to a step of ``best`` seconds: half of what that saves to all of it, or none to all of it."""
+    step = trace.step_seconds
+    worst = (step + best) / 2 if certain and best < step else step
+    return step / worst, step / max(best, 1e-9)
+
+
+def _in_process(loader: LoaderFacts) -> float:
+    """Seconds to make a batch in the training process, as asking the dataset has shown; NaN where unknown."""
+    probe = loader.probe
+    return probe.seconds * loader.batch_size if probe is not None and loader.batch_size > 0 else math.nan
+
+
+def _without_workers(trace: Trace, loader: LoaderFacts) -> Iterator[Finding]:
+    step, fetch, cores = trace.step_seconds, trace.phase("fetch"), trace.process.cores
+    model, used = step - fetch, trace.usage.cores
+    asleep = used < ASLEEP and fetch > MOSTLY * step
+    counts = (min(2 * cores, MOST_WORKERS), cores) if asleep else tuple(n for n in (cores - 1, cores) if n)
+    if not counts or (cores < 2 and not asleep):
+        return
+    free = asleep or cores - (used if used > 1 else 1.0) >= FREE
+    yield RULE.finding(
+        f"the model waits {1000 * fetch:.1f} ms a step for batches made in its own process",
+        loader.place,
+        _range(trace, max(model, fetch / counts[0]) + IPC_SECONDS, free),
+        label="num_workers is 0",
+        remedies=settings(loader, *counts),
+        notes=doubts(loader),
+    )
+
+
+def _too_few(trace: Trace, loader: LoaderFacts) -> Iterator[Finding]:
+    """The step waits for its workers: more of them, or none where making a batch takes less than asking for one."""
+    step, fetch, workers = trace.step_seconds, trace.phase("fetch"), loader.num_workers
+    usage, here = trace.usage, _in_process(loader)
+    each = usage.worker_cpu_seconds / max(usage.wall_seconds, 1e-9) / workers  # NaN where unknown
+    counts = _more(trace, workers, each)
+    more = max(step - fetch, workers * step / counts[0]) + IPC_SECONDS if counts else math.inf
+    none = step - fetch - trace.phase("loader start") + here
+    if none < min(more, IN_PROCESS * step):
+        best, counts, why = none, (0,), f"; a batch takes {1000 * here:.1f} ms to make"
+    elif counts:
+        many = f"{workers} workers are" if workers > 1 else "1 worker is"
+        doing = f"on a core {each:.0%} of the time" if each >= 0 else "working all the time"
+        best, why = more, f": {many} too few, {doing}"
+    else:
+        yield from _too_many(trace, loader)
+        return
+    yield RULE.finding(
+        f"the model waits {1000 * fetch:.1f} ms a step for workers{why}",
+        loader.place,
+        _range(trace, best),
+        label=f"num_workers is {workers}",
+        remedies=settings(loader, *counts),
+        notes=doubts(loader),
+    )
+
+
+def _more(trace: Trace, workers: int, each: float) -> tuple[int, ...]:
+    """Larger numbers of workers that there is room for, best guess first; ``each`` is a worker's share of a core."""
+    step, fetch, cores, own = trace.step_seconds, trace.phase("fetch"), trace.process.cores, trace.usage.cores
+    if each < ASLEEP and fetch >= MOSTLY * step:  # they need no cores
+        wanted = math.ceil(workers * step / max(step - fetch, IPC_SECONDS))
+        most = min(max(min(wanted, 4 * cores), 2 * workers), MOST_WORKERS)
+    else:
+        room = cores - (own if own > 0 else 1.0) - workers * (each if each > 0 else 1.0)
+        most = cores if room >= FREE else workers
+    return tuple(n for n in dict.fromkeys((most, min(2 * workers, most))) if n > workers)
+
+
+def _too_many(trace: Trace, loader: LoaderFacts) -> Iterator[Finding]:
+    """Workers and model take turns on the cores, as far as can be seen."""
+    usage, cores, workers = trace.usage, trace.process.cores, loader.num_workers
+    busy = usage.cores + usage.other_load  # workers are among the others
+    if not (busy >= BUSY * cores or (math.isnan(busy) and workers >= cores)):
+        return
+    needed = (usage.cpu_seconds + usage.worker_cpu_seconds) * trace.step_seconds / max(usage.wall_seconds, 1e-9)
+    best = trace.step_seconds / FEWER
+    if needed > 0:  # whoever makes the batches, this much work is left for the cores
+        best = max(best, min(needed, trace.step_seconds) / max(1, min(trace.process.threads, cores)))
+    many = "1 worker shares" if workers == 1 else f"{workers} workers share"
+    yield RULE.finding(
+        f"{many} {cores} cores with the model",
+        loader.place,
+        _range(trace, best, certain=False),
+        label=f"num_workers is {workers}",
+        remedies=settings(loader, *(n for n in (0, 1) if n < workers)),
+        notes=doubts(loader),
+    )
 
 
 def detect(trace: Trace) -> Iterator[Finding]:
-    loader, cost = trace.loader, trace.phase("fetch")
-    if loader is None or not loader.map_style or not trace.step_seconds > 0:
+    loader, cost, step = trace.loader, trace.phase("fetch"), trace.step_seconds
+    if loader is None or not step > 0 or not may_move(loader):
         return
-    if loader.probe is not None and not (loader.probe.random_free and loader.probe.deterministic):
-        return
-    cores = trace.process.cores
-    if loader.num_workers == 0 and cost >= LEAST_SHARE * trace.step_seconds and cores > 1:
-        yield RULE.finding(
-            f"the model waits {1000 * cost:.1f} ms a step for batches made in its own process",
-            loader.place,
-            _predicted(trace, loader, cores - 1),
-            label="num_workers is 0",
-            remedies=tuple(LoaderWorkers(n) for n in dict.fromkeys((cores - 1, cores)) if n),
-        )
-    elif loader.num_workers and (loader.num_workers >= cores or trace.process.device == "cpu"):
-        yield RULE.finding(
-            f"{loader.num_workers} workers share {cores} cores with the model",
-            loader.place,
-            (1.0, 1.6),
-            label=f"num_workers is {loader.num_workers}",
-            remedies=tuple(LoaderWorkers(n) for n in (0, 1) if n < loader.num_workers),
-        )
+    if not loader.num_workers:
+        if cost >= LEAST_SHARE * step:
+            yield from _without_workers(trace, loader)
+    elif cost >= LEAST_SHARE * step:
+        yield from _too_few(trace, loader)
+    elif cost >= 0:
+        yield from _too_many(trace, loader)
 
 
 RULE = Rule("D101", "single-process-loader", detect, __doc__, (LoaderWorkers,))

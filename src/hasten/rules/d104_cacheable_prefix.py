@@ -81,7 +81,7 @@ class CachePrefix(Remedy):
         if known is not None and known[0] is dataset and (known[1] == mark or known[3].broken):
             return known[2], known[3]
         chain = find_chain(dataset)
-        if chain is None or len(chain[1].transforms) < self.stages or self.stages < 1:
+        if chain is None or len(chain.stages) < self.stages or self.stages < 1:
             raise Unsuited("the dataset has no transform chain that could be cut there")
         split = Split.make(dataset, self.stages)
         if split is None:

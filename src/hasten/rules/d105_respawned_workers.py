@@ -20,11 +20,12 @@ References
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterator
 
 from hasten.core.finding import Finding, Rule
 from hasten.core.trace import Trace
-from hasten.rules.d101_single_process_loader import LoaderWorkers
+from hasten.rules.d101_single_process_loader import LoaderWorkers, doubts, may_move, settings
 
 LEAST_SHARE = 0.05  # of an epoch spent starting workers
 
@@ -33,19 +34,20 @@ def detect(trace: Trace) -> Iterator[Finding]:
     loader = trace.loader
     if loader is None or not loader.num_workers or loader.persistent_workers or loader.starts < 2:
         return
-    if loader.probe is not None and not loader.probe.random_free:
+    if not may_move(loader):
         return
     each = loader.start_seconds / loader.starts
-    epochs = [e.seconds for e in trace.epochs] or [trace.step_seconds * max(1, trace.steps) / loader.starts]
-    epoch = sum(epochs) / len(epochs)
-    if not epoch > 0 or each < LEAST_SHARE * epoch:
+    later = [e.seconds for e in trace.epochs[1:]] or [e.seconds for e in trace.epochs]  # the first one starts up, too
+    epoch = statistics.median(later) if later else trace.step_seconds * max(1, trace.steps) / loader.starts
+    if not epoch > 0 or not each >= LEAST_SHARE * epoch:
         return
     yield RULE.finding(
         f"starting {loader.num_workers} workers takes {1000 * each:.0f} ms of every {1000 * epoch:.0f} ms epoch",
         loader.place,
-        (1 + 0.5 * each / epoch, epoch / max(epoch - each, 1e-9)),
+        (1 + 0.5 * each / epoch, epoch / max(epoch - each, 0.01 * epoch)),
         label="persistent_workers is False",
-        remedies=(LoaderWorkers(loader.num_workers),),
+        remedies=settings(loader, loader.num_workers),
+        notes=doubts(loader),
     )
 
 

@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from hasten.core.errors import Unsuited
-from hasten.core.finding import Finding, Rule
+from hasten.core.finding import LEAST_TOLD, Finding, Rule
 from hasten.core.remedy import Fidelity, Grain, Remedy, Seam, Undo
 from hasten.core.trace import Trace
 
@@ -85,10 +85,14 @@ def detect(trace: Trace) -> Iterator[Finding]:
     if job < WORTH * START_SECONDS:
         return
     cost = trace.phase("forward") + trace.phase("backward")
+    best = trace.amdahl(cost * (1 - 1 / FACTOR[1]))
+    if best < LEAST_TOLD:  # nothing that pays for compiling
+        return
+    many = f"{model.modules} modules" if model.modules > 1 else "its operations"
     yield RULE.finding(
-        f"{model.kind} runs {model.modules} modules eagerly",
+        f"{model.kind} runs {many} eagerly",
         model.place,
-        (1.0, trace.amdahl(cost * (1 - 1 / FACTOR[1]))),
+        (1.0, best),
         label="starts every operation from Python",
         remedies=(Compile(),),
         notes=(f"compiling takes about {COMPILE_SECONDS:.0f} s once, before it gains anything",),

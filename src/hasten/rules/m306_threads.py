@@ -57,7 +57,7 @@ def detect(trace: Trace) -> Iterator[Finding]:
     process = trace.process
     if process.device != "cpu" or not trace.step_seconds > 0:
         return
-    used = trace.usage.cpu_seconds / trace.step_seconds
+    used = trace.usage.cores
     work = trace.phase("forward") + trace.phase("backward")
     if process.threads < process.cores and trace.step_seconds >= SMALL_STEP and work > 0.5 * trace.step_seconds:
         yield RULE.finding(
@@ -67,8 +67,9 @@ def detect(trace: Trace) -> Iterator[Finding]:
             remedies=(Threads(process.cores),),
         )
     elif process.threads > 1 and (trace.step_seconds < SMALL_STEP or trace.usage.other_load > BUSY or used < 1.3):
+        busy = f"keep {used:.1f} cores busy in" if used >= 0 else "take turns in"
         yield RULE.finding(
-            f"{process.threads} threads keep {used:.1f} cores busy in a step of {1000 * trace.step_seconds:.1f} ms",
+            f"{process.threads} threads {busy} a step of {1000 * trace.step_seconds:.1f} ms",
             trace.place("forward") or trace.place("backward"),
             FACTOR,
             label="starts and ends a team of threads in every operation",

@@ -104,12 +104,17 @@ def detect(trace: Trace) -> Iterator[Finding]:
     saved = min(max(system, faults * FAULT_SECONDS[0]), 0.8 * trace.step_seconds)
     if not saved >= LEAST_SHARE * trace.step_seconds:
         return
+    place, label = trace.usage.faults_place, "most of the page faults came here"
+    if trace.usage.model_faults >= 0.5:
+        place = trace.place("forward") or trace.place("backward")
+        label = "memory of this step was given back after the last one"
     yield RULE.finding(
         f"{faults:.0f} page faults a step and {1000 * system:.1f} ms of system time: freed memory is taken anew",
-        trace.place("forward") or trace.place("backward"),
+        place,
         (trace.amdahl(0.1 * saved), trace.amdahl(saved)),
-        label="memory of this step was given back after the last one",
+        label=label if place is not None else "",
         remedies=(Allocator(), *map(PreloadedAllocator, trace.process.allocators)),
+        notes=() if place is not None else ("they are spread over many lines, or were seen too seldom to name one",),
     )
 
 

@@ -62,7 +62,7 @@ class ForeachOptimizer(Remedy):
 
 def detect(trace: Trace) -> Iterator[Finding]:
     cost = trace.phase("optimizer")
-    if not cost >= LEAST_SHARE * trace.step_seconds:
+    if not cost >= LEAST_SHARE * trace.step_seconds or trace.window == 1:  # one step tells no share
         return
     for facts in trace.optimizers:
         if facts.implementation == "loop" and facts.can_foreach and facts.tensors > 2:

@@ -23,7 +23,7 @@ from hasten.core.trace import (
 from hasten.measure import machine
 from hasten.measure.clock import INDEX
 from hasten.seams.facts import loader_facts, model_facts, optimizer_facts, process_facts
-from hasten.seams.locate import SampleKey, place_of_line, resolve, shown
+from hasten.seams.locate import SampleKey, is_users, place_of_line, resolve, shown
 from hasten.seams.watch import Watch
 from hasten.seams.window import WARM, Window
 
@@ -112,18 +112,16 @@ def _seconds(start: int, end: int) -> float:
 
 
 def _phases(watch: Watch, records: list[tuple[int, ...]], samples: dict[SampleKey, float]) -> tuple[Phase, ...]:
-    owners: dict[int, tuple[Place, int]] = {}
-    calls: dict[int, int] = {}
-    for phase, place, count, _ns in resolve(watch.clock.places):
-        owners.setdefault(phase, (place, count))
-        calls[phase] = calls.get(phase, 0) + count
+    owners: dict[int, Place] = {}
+    for phase, place, _count, _ns in resolve(watch.clock.places):
+        owners.setdefault(phase, place)
     found = []
     for i, name in enumerate(PHASES):
         values = [r[i + 1] / 1e9 for r in records]
         if not any(values):
             continue
         seconds = Interval.of_mean(values)
-        owner = owners[i][0] if i in owners else None
+        owner = owners.get(i)
         children = _children(i, seconds, samples) if name in _SPLIT else ()
         if owner is None and children:
             owner = max(children, key=lambda c: c.seconds.value).place
@@ -137,12 +135,14 @@ def _children(phase: int, seconds: Interval, samples: dict[SampleKey, float]) ->
     if total <= 0:
         return ()
     groups: dict[tuple[str, str, int], tuple[Place, float, dict[str, float]]] = {}
-    for (_, code, line, kind, callee), weight in mine.items():
+    for (_, code, line, kind, callee), weight in sorted(mine.items(), key=lambda x: -x[1]):
+        if not is_users(code.co_filename):
+            continue
         place = place_of_line(code, line)
         key = (kind, place.file, place.line) if kind != "wait for workers" else (kind, "", 0)
-        old = groups.get(key, (place, 0.0, {}))
+        old = groups.get(key, (place, 0.0, {}))  # the place of those that are put together is the largest's
         old[2][callee] = old[2].get(callee, 0.0) + weight
-        groups[key] = (place, old[1] + weight, old[2])
+        groups[key] = (old[0], old[1] + weight, old[2])
     count = max(4, len(mine), int(total * 100))
     out: list[Phase] = []
     for (kind, _, _), (place, weight, callees) in sorted(groups.items(), key=lambda g: -g[1][1]):
@@ -176,6 +176,8 @@ def _hot(samples: dict[SampleKey, float], steps: int) -> Iterable[Hot]:
     total = sum(samples.values())
     lines: dict[tuple[int, str, int], list[Any]] = {}
     for (phase, code, line, _kind, callee), weight in samples.items():
+        if not is_users(code.co_filename):
+            continue
         place = place_of_line(code, line)
         entry = lines.setdefault((phase, place.file, place.line), [place, 0.0, {}])
         entry[1] += weight

@@ -10,12 +10,13 @@ from typing import Any
 from hasten.core.trace import LoaderFacts, ModelFacts, OptimizerFacts, Place, Process
 from hasten.measure import machine
 from hasten.seams.known import LoaderRecord
-from hasten.seams.locate import place_of, shown
+from hasten.seams.locate import is_users, place_of, shown
 from hasten.seams.watch import Watch
 
 
 def _place(raw: Any) -> Place | None:
-    return place_of(*raw) if raw is not None else None
+    """A place in the user's code, if that is where it was."""
+    return place_of(*raw) if raw is not None and is_users(raw[0].co_filename) else None
 
 
 def note_facts(watch: Watch) -> None:

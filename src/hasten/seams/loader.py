@@ -6,7 +6,7 @@ import sys
 import threading
 from typing import Any
 
-from hasten.measure.clock import INDEX
+from hasten.measure.clock import EVALUATION, INDEX
 from hasten.seams.known import LoaderRecord
 from hasten.seams.locate import user_frame
 from hasten.seams.patch import Patches
@@ -122,7 +122,8 @@ def _next(watch: Watch, original: Any) -> Any:
                 watch.first_fetch = start
             if clock.locate is not None:
                 frame = clock.locate(_get_frame(1))
-                clock.book((FETCH, frame.f_code, frame.f_lasti), record.last_fetch)
+                phase = EVALUATION if record.role == "evaluation" else FETCH
+                clock.book((phase, frame.f_code, frame.f_lasti), record.last_fetch)
 
     __next__.__wrapped__ = original  # type: ignore[attr-defined]
     return __next__

@@ -6,7 +6,9 @@ import ctypes
 import functools
 import itertools
 import linecache
+import math
 import os
+import resource
 import signal
 import site
 import sys
@@ -16,8 +18,9 @@ from types import CellType, CodeType, FrameType
 from typing import Any
 
 from hasten.core.trace import Place
-from hasten.measure.clock import CHECKPOINT, EVALUATION, PhaseClock
+from hasten.measure.clock import CHECKPOINT, EVALUATION, INDEX, PhaseClock
 
+LEAST_FAULTS = 2000  # page faults that must be seen before a line is blamed for most of them
 OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
 
@@ -51,7 +54,8 @@ def is_users(filename: str) -> bool:
 
 
 def user_frame(frame: FrameType) -> FrameType:
-    """The innermost frame at or outside ``frame`` that is the user's; ``frame`` itself if there is none."""
+    """The innermost frame at or outside ``frame`` that is the user's; a library's if there is none (no report names
+    that: see :func:`resolve`)."""
     found: FrameType | None = frame
     while found is not None:
         if is_users(found.f_code.co_filename):
@@ -127,6 +131,11 @@ def place_of(code: CodeType, lasti: int) -> Place:
     return _place(code.co_filename, line, code.co_name, column, end)
 
 
+def line_of(code: CodeType, lasti: int) -> int:
+    """The line of an instruction."""
+    return next((line for start, end, line in code.co_lines() if start <= lasti < end and line), code.co_firstlineno)
+
+
 def _place(filename: str, line: int, function: str, column: int = 0, end: int = 0) -> Place:
     text = linecache.getline(filename, line).rstrip("\n")
     return Place(shown(filename), line, function, text, column, end)
@@ -182,6 +191,7 @@ def _work(filename: str, function: str) -> str:
     return ""
 
 
+_MODEL = (INDEX["forward"], INDEX["backward"])
 SampleKey = tuple[int, CodeType, int, str, str]
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
@@ -211,8 +221,11 @@ class Sampler:
     the interpreter's end), the system ignores it. A script that handles SIGURG itself is not sampled.
 
     Attributes:
-        seconds: weight by (phase, user's code, line, kind of library work, function called there).
+        seconds: weight by (phase, user's code, line, kind of library work, function called there), of steps that have
+            ended: what comes after the last one is no part of any.
+        pending: the same of the step that runs.
         tail: the same since the last sign of an evaluation, which may be over.
+        faults: page faults by (phase, user's code, line), of the time before each sample of a line.
     """
 
     SIGNAL = getattr(signal, "SIGURG", None)
@@ -220,7 +233,11 @@ class Sampler:
     def __init__(self, clock: PhaseClock) -> None:
         self.clock = clock
         self.seconds: dict[SampleKey, float] = {}
+        self.pending: dict[SampleKey, float] = {}
         self.tail: dict[SampleKey, float] = {}
+        self.faults: dict[tuple[int, CodeType, int], int] = {}
+        self._faulted = 0
+        self._step = clock.spent  # another list in every step
         self.samples = 0
         clock.settle = self._settle
         self._timer: ctypes.c_void_p | None = None
@@ -265,6 +282,21 @@ class Sampler:
     def skip(self) -> None:
         """Give the time since the last sample to nobody."""
         self._last = self.clock.now()
+        self._faulted = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+    def faulting(self) -> tuple[float, Place | None]:
+        """The share of the page faults that came in forward and backward, and the line outside of them with more than
+        half of all; NaN and None where too few were seen."""
+        seen = sum(self.faults.values())
+        if seen < LEAST_FAULTS:
+            return math.nan, None
+        lines: dict[tuple[CodeType, int], int] = {}
+        for (phase, code, line), count in self.faults.items():
+            if phase not in _MODEL and is_users(code.co_filename):
+                lines[code, line] = lines.get((code, line), 0) + count
+        worst = max(lines, key=lambda x: lines[x], default=None)
+        model = sum(count for (phase, _, _), count in self.faults.items() if phase in _MODEL) / seen
+        return model, place_of_line(*worst) if worst is not None and lines[worst] > seen / 2 else None
 
     def _settle(self, of_evaluation: bool) -> None:
         """What the tail was is known now."""
@@ -272,12 +304,29 @@ class Sampler:
         for key, weight in tail.items():
             if of_evaluation and key[0] != CHECKPOINT:
                 key = (EVALUATION, *key[1:])
-            self.seconds[key] = self.seconds.get(key, 0.0) + weight
+            self.pending[key] = self.pending.get(key, 0.0) + weight
+
+    def move(self, source: int, target: int, but: tuple[CodeType, int] | None = None) -> None:
+        """Re-book what the running step has spent in a phase, found later to be another's, ``but`` for a line's."""
+        self._turn()
+        spared = (but[0], line_of(*but)) if but is not None else None
+        for key in [k for k in self.pending if k[0] == source and k[1:3] != spared]:
+            weight, moved = self.pending.pop(key), (target, *key[1:])
+            self.pending[moved] = self.pending.get(moved, 0.0) + weight
 
     def take(self) -> dict[SampleKey, float]:
-        """The weights so far; counting starts anew."""
+        """The weights of the steps that have ended; counting starts anew."""
+        self._turn()
         taken, self.seconds = self.seconds, {}
         return taken
+
+    def _turn(self) -> None:
+        """Book what is pending where its step has ended."""
+        if self._step is not self.clock.spent:
+            self._step = self.clock.spent
+            for key, weight in self.pending.items():
+                self.seconds[key] = self.seconds.get(key, 0.0) + weight
+            self.pending.clear()
 
     def _sample(self, _signal: int, frame: FrameType | None) -> None:
         if self._timer is None:
@@ -291,9 +340,13 @@ class Sampler:
             return
         key = self._key(frame)
         if key is not None:
-            seconds = self.tail if clock.evaluating else self.seconds
+            self._turn()
+            seconds = self.tail if clock.evaluating else self.pending
             seconds[key] = seconds.get(key, 0.0) + weight
             self.samples += 1
+            faulted = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+            self.faults[key[:3]] = self.faults.get(key[:3], 0) + faulted - self._faulted
+            self._faulted = faulted
 
     def _key(self, frame: FrameType) -> SampleKey | None:
         kind = callee = ""
@@ -317,9 +370,11 @@ _MAIN_IDENT = threading.main_thread().ident or 0
 
 
 def resolve(places: dict[Any, list[int]]) -> list[tuple[int, Place, int, int]]:
-    """(phase, place, calls, nanoseconds) of a clock's places, summed by line."""
+    """(phase, place, calls, nanoseconds) of a clock's places in the user's code, summed by line."""
     merged: dict[tuple[int, str, int], tuple[Place, list[int]]] = {}
     for (phase, code, lasti), (calls, nanoseconds) in places.items():
+        if not is_users(code.co_filename):
+            continue
         place = place_of(code, lasti)
         entry = merged.setdefault((phase, place.file, place.line), (place, [0, 0]))
         entry[1][0] += calls

@@ -73,6 +73,7 @@ class Watch:
     rows: array[int] = field(default_factory=lambda: array("q"))
     fold: int = 1
     memory: list[tuple[int, int]] = field(default_factory=list)
+    processor: list[tuple[int, int]] = field(default_factory=list)  # the training thread's nanoseconds, with memory
     depth: int = 0
     light: bool = False
     loaders: dict[int, LoaderRecord] = field(default_factory=dict)
@@ -300,6 +301,7 @@ class Watch:
     def _read_memory(self) -> None:
         import os
 
+        self.processor.append((self.steps, time.thread_time_ns()))
         try:  # opened each time: a descriptor that stayed open would change the numbers that the script's files get
             statm = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
             try:
@@ -310,6 +312,7 @@ class Watch:
             pass
         if len(self.memory) > 4096:
             del self.memory[1::2]
+            del self.processor[1::2]
 
     # -- what seams ask ------------------------------------------------------------------------------------------
 
@@ -359,6 +362,8 @@ class Watch:
             if not feeding.role:
                 feeding.role = "evaluation"
             self.clock.move(feeding.last_fetch, FETCH, EVALUATION)
+            trained_from = self.trained_from
+            self.sampler.move(FETCH, EVALUATION, trained_from.place if trained_from is not None else None)
 
     # -- reading -------------------------------------------------------------------------------------------------
 

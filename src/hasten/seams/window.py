@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from hasten.core.trace import Usage
+from hasten.core.trace import Place, Usage
 from hasten.measure.machine import cores
 from hasten.seams import schedule
 from hasten.seams.forward import ForwardSeam
@@ -34,10 +34,29 @@ class _Mark:
     wall: float
     usage: resource.struct_rusage
     machine_busy: float
+    children: float
 
     @classmethod
     def now(cls) -> _Mark:
-        return cls(time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF), machine_busy())
+        return cls(time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF), machine_busy(), children_cpu())
+
+
+def children_cpu() -> float:
+    """CPU seconds of this process's children: of those that have ended, and of loaders' workers that run."""
+    from multiprocessing import process
+
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return ended.ru_utime + ended.ru_stime + sum(_cpu_of(p.pid) for p in list(getattr(process, "_children", ())))
+
+
+def _cpu_of(pid: int) -> float:
+    """CPU seconds of a process and its own children; 0 where it is gone."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
+            fields = file.read().rpartition(")")[2].split()
+        return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError):
+        return 0.0
 
 
 def machine_busy() -> float:
@@ -149,7 +168,7 @@ class Window:
         if watch.clock.device is not None:
             watch.clock.device.read()
             watch.clock.release()
-        self.usage = _usage(self._mark, _Mark.now(), steps)
+        self.usage = _usage(self._mark, _Mark.now(), steps, watch.sampler.faulting())
         taken = watch.sampler.take()
         self.early = (steps, taken)
         self._add(taken)
@@ -171,7 +190,7 @@ class Window:
             self.samples[key] = self.samples.get(key, 0.0) + seconds
 
 
-def _usage(a: _Mark, b: _Mark, steps: int) -> Usage:
+def _usage(a: _Mark, b: _Mark, steps: int, faulting: tuple[float, Place | None]) -> Usage:
     from hasten.measure.machine import resident_bytes
 
     user = b.usage.ru_utime - a.usage.ru_utime
@@ -185,6 +204,10 @@ def _usage(a: _Mark, b: _Mark, steps: int) -> Usage:
         major_faults=(b.usage.ru_majflt - a.usage.ru_majflt) / steps,
         resident_bytes=float(resident_bytes()),
         other_load=min(others, float(cores())),
+        wall_seconds=wall / steps,
+        worker_cpu_seconds=max(0.0, b.children - a.children) / steps,
+        model_faults=faulting[0],
+        faults_place=faulting[1],
     )
 
 

@@ -1,0 +1,153 @@
+"""What rules say of traces written by hand: the place, the remedy, and the range that they are certain of."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from hasten.core.finding import Finding, worth_telling
+from hasten.core.interval import Interval
+from hasten.core.remedy import Fidelity
+from hasten.core.trace import Epoch, LoaderFacts, ModelFacts, OptimizerFacts, Phase, Place, Probe, Process, Trace, Usage
+from hasten.rules import all_rules, ranked
+
+LOOP, MODEL, LOAD = (Place("train.py", n, "main", text) for n, text in ((4, "for"), (5, "net(x)"), (9, "np.load")))
+
+
+def trace(step: float, *, usage: Usage | None = None, loader: LoaderFacts | None = None, **phases: float) -> Trace:
+    """A step on two cores with these phases; the rest is forward."""
+    times = {"forward": step - sum(phases.values()), **phases}
+    return Trace(
+        "train.py",
+        steps=200,
+        window=190,
+        step=Interval(step, step, step, "s", 0.95, 190),
+        phases=tuple(Phase(n, Interval.exact(s), MODEL if n == "forward" else LOOP) for n, s in times.items()),
+        loaders=(loader,) if loader is not None else (),
+        usage=usage or Usage(cpu_seconds=step, wall_seconds=step),
+        process=Process(threads=2, cores=2, forkable=True),
+    )
+
+
+def found(code: str, of: Trace) -> list[Finding]:
+    return list(next(r for r in all_rules() if r.code == code).detect(of))
+
+
+def faults(**changes: Any) -> Trace:
+    usage = Usage(cpu_seconds=0.1, wall_seconds=0.1, system_seconds=0.02, minor_faults=5000)
+    return trace(0.1, usage=dataclasses.replace(usage, **changes), fetch=0.08)
+
+
+def test_page_faults_are_blamed_on_the_line_where_they_came() -> None:
+    assert [f.place for f in found("M307", faults(model_faults=0.1, faults_place=LOAD))] == [LOAD]
+    assert [f.place for f in found("M307", faults(model_faults=0.9))] == [MODEL]
+
+
+def test_page_faults_seen_nowhere_are_blamed_on_no_line() -> None:
+    for unknown in (faults(), faults(model_faults=0.3)):
+        (finding,) = found("M307", unknown)
+        assert finding.place is None and finding.notes
+
+
+def test_threads_keep_no_more_cores_busy_than_the_window_lasted() -> None:
+    usage = Usage(cpu_seconds=0.12, wall_seconds=0.1)  # slow steps in the window, quick ones ever since
+    (finding,) = found("M306", trace(0.015, usage=usage))
+    assert "2 threads keep 1.2 cores busy" in finding.message
+
+
+def loader(workers: int, sample: float = 0.004, *, asked: bool = True, **changes: Any) -> LoaderFacts:
+    probe = Probe(deterministic=True, random_free=True, seconds=sample) if asked else None
+    return LoaderFacts("training", "Photos", LOOP, 200, 10, workers, starts=8, batches=160, probe=probe, **changes)
+
+
+def used(step: float, own: float, workers: float, others: float) -> Usage:
+    """Cores that the process, its workers, and all others of the machine (workers included) kept busy."""
+    return Usage(step * own, wall_seconds=step, worker_cpu_seconds=step * workers, other_load=others)
+
+
+def counts(finding: Finding) -> list[int]:
+    return [r.workers for r in finding.remedies if hasattr(r, "workers")]
+
+
+def test_sleeping_workers_that_the_step_waits_for_are_too_few() -> None:
+    (finding,) = found("D101", trace(0.04, usage=used(0.04, 0.1, 0.05, 0.2), loader=loader(1), fetch=0.036))
+    assert "1 worker is too few" in finding.message
+    assert min(counts(finding)) == 2 and counts(finding)[0] > 2, "they need no core"
+    assert 1.5 < finding.predicted.low < finding.predicted.high < 10
+
+
+def test_computing_workers_get_no_more_than_there_are_cores() -> None:
+    (finding,) = found("D101", trace(0.04, usage=used(0.04, 0.1, 0.95, 1.0), loader=loader(1), fetch=0.036))
+    assert counts(finding) == [2]
+
+
+def test_workers_without_a_core_of_their_own_are_too_many() -> None:
+    (finding,) = found("D101", trace(0.04, usage=used(0.04, 1.2, 0.8, 0.8), loader=loader(2), fetch=0.001))
+    assert counts(finding) == [0, 1]
+    assert finding.predicted.low == 1.0 < finding.predicted.high <= 1.66
+
+
+def test_workers_that_keep_up_on_idle_cores_are_left_alone() -> None:
+    assert found("D101", trace(0.04, usage=used(0.04, 1.0, 0.1, 0.1), loader=loader(1), fetch=0.0)) == []
+
+
+def test_workers_that_take_longer_to_ask_than_the_work_are_taken_away() -> None:
+    made = loader(2, sample=20e-6)
+    (finding,) = found("D101", trace(0.07, usage=used(0.07, 0.3, 0.1, 0.5), loader=made, fetch=0.042))
+    assert counts(finding) == [0]
+
+
+def test_one_sleeping_worker_is_joined_by_others_though_the_process_itself_could_make_its_batches_sooner() -> None:
+    busy = loader(1, start_seconds=0.1)
+    (finding,) = found("D101", trace(0.055, usage=used(0.055, 0.1, 0.05, 0.2), loader=busy, fetch=0.045))
+    assert min(counts(finding)) == 2
+
+
+def test_what_workers_would_gain_is_a_range() -> None:
+    (finding,) = found("D101", trace(0.04, loader=loader(0), fetch=0.02))
+    assert finding.predicted.low < 0.9 * finding.predicted.high
+
+
+def test_nothing_identical_is_promised_of_a_dataset_that_was_not_asked() -> None:
+    usage, respawned = used(0.04, 0.1, 0.05, 0.2), loader(1, asked=False, start_seconds=0.8)
+    for code in ("D101", "D105"):
+        (finding,) = found(code, trace(0.04, usage=usage, loader=respawned, fetch=0.036))
+        assert finding.notes and "could not be asked" in finding.notes[0]
+        assert {r.fidelity for r in finding.remedies} == {Fidelity.EQUIVALENT}
+        assert {r.name for r in finding.remedies} == {"LoaderWorkers"}
+        assert str(finding.remedies[0]).startswith("LoaderWorkers(")
+
+
+def test_starting_workers_is_compared_with_epochs_after_the_first() -> None:
+    epochs = tuple(Epoch(6, seconds, 0.0, 0.0) for seconds in (10.0, 0.3, 0.3, 0.34))
+    again = dataclasses.replace(trace(0.05, loader=loader(2, start_seconds=8 * 0.145), fetch=0.02), epochs=epochs)
+    (finding,) = found("D105", again)
+    assert "145 ms of every 300 ms epoch" in finding.message
+    assert finding.predicted.high == pytest.approx(0.3 / 0.155)
+
+
+def test_what_gains_next_to_nothing_is_last_and_is_told_only_where_nothing_else_is() -> None:
+    rule = all_rules()[0]
+    small, large = (rule.finding("x", None, span) for span in ((1.015, 1.02), (1.0, 1.03)))
+    assert small.predicted.value > large.predicted.value
+    assert ranked([small, large]) == (large, small)
+    assert worth_telling([large, small]) == (large,)
+    assert worth_telling([small]) == (small,)
+
+
+def test_compiling_is_not_spoken_of_where_the_model_takes_no_time() -> None:
+    model, process = ModelFacts("Linear", MODEL, 31, 1), Process(cores=2, compiler=True)
+    waiting = dataclasses.replace(trace(0.1, fetch=0.099), models=(model,), process=process)
+    assert found("M302", waiting) == []
+    (finding,) = found("M302", dataclasses.replace(waiting, phases=trace(0.1).phases))
+    assert "Linear runs its operations eagerly" in finding.message
+
+
+def test_one_timed_step_tells_nothing_of_the_optimizer() -> None:
+    adam = OptimizerFacts("Adam", MODEL, 4, 31, "loop", can_foreach=True, can_fuse=True)
+    many = dataclasses.replace(trace(0.1, optimizer=0.05), optimizers=(adam,))
+    for code in ("O401", "O402"):
+        assert found(code, many)
+        assert not found(code, dataclasses.replace(many, window=1))

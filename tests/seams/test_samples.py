@@ -1,0 +1,88 @@
+"""Samples belong to steps that have ended, to the loop that asked, and to lines of the user's."""
+
+from __future__ import annotations
+
+import zipimport
+from types import CodeType
+from typing import Any
+
+import pytest
+
+from hasten.core.interval import Interval
+from hasten.measure.clock import INDEX, PhaseClock
+from hasten.seams.collect import _children, _hot
+from hasten.seams.facts import _place
+from hasten.seams.locate import SampleKey, Sampler, resolve
+
+FETCH, FORWARD, EVALUATION, PYTHON = (INDEX[n] for n in ("fetch", "forward", "evaluation", "python"))
+
+
+def code(name: str) -> CodeType:
+    return compile("a = 1\nb = 2\n", name, "exec")
+
+
+USER, LIBRARY = code("/home/someone/train.py"), zipimport.zipimporter.find_spec.__code__
+
+
+def key(phase: int, line: int, kind: str = "", of: CodeType = USER) -> SampleKey:
+    return (phase, of, line, kind, "")
+
+
+@pytest.fixture
+def sampler() -> Sampler:
+    return Sampler(PhaseClock())
+
+
+def test_what_comes_after_the_last_step_is_no_steps(sampler: Sampler) -> None:
+    clock = sampler.clock
+    sampler.pending[key(PYTHON, 1)] = 0.1
+    assert sampler.take() == {}
+    clock.cut(clock.now())
+    assert sampler.take() == {key(PYTHON, 1): 0.1}
+    sampler.pending[key(PYTHON, 2)] = 5.0  # the interpreter ends
+    assert sampler.take() == {}
+
+
+def test_an_evaluations_samples_are_the_running_steps(sampler: Sampler) -> None:
+    clock = sampler.clock
+    clock.evaluation(True)
+    sampler.tail[key(FETCH, 2)] = 0.2
+    clock.cut(clock.now())
+    assert sampler.take() == {key(EVALUATION, 2): 0.2}
+
+
+def test_an_evaluations_first_batch_moves_and_the_training_loops_does_not(sampler: Sampler) -> None:
+    clock = sampler.clock
+    sampler.pending.update({key(FETCH, 1): 0.3, key(FETCH, 2): 0.1})
+    first = next(start for start, _, line in USER.co_lines() if line == 1)
+    sampler.move(FETCH, EVALUATION, (USER, first))
+    clock.cut(clock.now())
+    assert sampler.take() == {key(FETCH, 1): 0.3, key(EVALUATION, 2): 0.1}
+
+
+def test_waiting_for_workers_carries_the_line_that_waits_most() -> None:
+    samples = {key(FETCH, 2, "wait for workers"): 0.1, key(FETCH, 1, "wait for workers"): 5.0}
+    children = _children(FETCH, Interval.exact(1.0), samples)
+    assert [(c.name, c.place.line if c.place else 0) for c in children] == [("wait for workers", 1)]
+
+
+def test_no_place_of_a_library_is_named() -> None:
+    samples = {key(PYTHON, 64, of=LIBRARY): 3.0, key(PYTHON, 1): 1.0}
+    children = _children(PYTHON, Interval.exact(1.0), samples)
+    assert [c.place.line if c.place else 0 for c in children] == [1]
+    assert children[0].seconds.value == pytest.approx(0.25)  # the library's time is not handed to the others
+    assert [h.place.line for h in _hot(samples, 10)] == [1]
+    booked: dict[Any, list[int]] = {(PYTHON, LIBRARY, 0): [1, 50], (PYTHON, USER, 0): [1, 5]}
+    assert {place.file for _, place, _, _ in resolve(booked)} == {"/home/someone/train.py"}
+    assert _place((LIBRARY, 0)) is None
+
+
+def test_page_faults_are_told_by_line_outside_the_model(sampler: Sampler) -> None:
+    assert sampler.faulting()[1] is None  # nothing seen
+    sampler.faults.update({(FETCH, USER, 2): 9000, (FORWARD, USER, 1): 1000})
+    model, place = sampler.faulting()
+    assert model == pytest.approx(0.1)
+    assert place is not None and place.line == 2
+    sampler.faults[FORWARD, USER, 1] = 20_000
+    model, place = sampler.faulting()
+    assert model > 0.5 and place is None
