@@ -169,6 +169,11 @@ def test_gradients_of_residual_blocks(norm: bool, isa: str, rows: int) -> None:
     same_gradient(Wide(norm), Recipe(batch_size=rows), LENGTH, 2, rows, isa)
 
 
+def test_a_pool_with_windows_that_hold_no_position_is_refused() -> None:
+    with pytest.raises(NotAChain, match="no position"):
+        chain_of(nn.Sequential(nn.Unflatten(1, (1, 2)), nn.MaxPool1d(2, 2, 1, 3), nn.Flatten(), nn.Linear(1, 1)), (2,))
+
+
 @settings(max_examples=25)
 @given(
     maximum=st.booleans(), taps=st.integers(1, 5), stride=st.integers(1, 4), pad=st.integers(0, 2),
@@ -179,6 +184,9 @@ def test_gradients_of_any_pool(
 ) -> None:
     dilation = dilation if maximum else 1
     assume(pad <= taps // 2 and length + 2 * pad > dilation * (taps - 1))
+    starts = range(-pad, length + pad - dilation * (taps - 1), stride)
+    # torch itself writes where it must not in the way back of a window that holds no position
+    assume(all(any(0 <= at + k * dilation < length for k in range(taps)) for at in starts))
     torch.manual_seed(0)
     pool = nn.MaxPool1d(taps, stride, pad, dilation) if maximum else nn.AvgPool1d(taps, stride, pad)
     head = nn.Sequential(

@@ -139,6 +139,9 @@ def _pool(m: nn.AvgPool1d | nn.MaxPool1d, name: str, shape: Shape) -> Made:
     made = (shape[1] + 2 * pad - dilation * (taps - 1) - 1) // stride + 1
     if made < 1:
         raise NotAChain(f"{name} is longer than its input")
+    starts = range(-pad, made * stride - pad, stride)
+    if any(not any(0 <= at + k * dilation < shape[1] for k in range(taps)) for at in starts):
+        raise NotAChain(f"{name} has windows that hold no position")
     layer = Layer(
         AVERAGE if average else MAXIMUM, math.prod(shape), shape[0] * made, lanes=True, channels=shape[0],
         filters=shape[1], steps=shape[1], taps=taps, stride=stride, dilation=dilation, pad=pad,
