@@ -162,19 +162,17 @@ class Elsewhere(Rows):
 @pytest.mark.parametrize("kept_as", ["t", "steps"])
 @pytest.mark.parametrize("wrap", [lambda data: data, lambda data: Subset(data, [4, 2, 0, 5])])
 def test_a_chain_is_found_whatever_its_attribute_is_called(kept_as: str, wrap: Callable[[Any], Any]) -> None:
-    made: list[float] = []
-
     def slow(x: Any) -> Any:
-        made.append(float(x))
+        note("made", float(x))
         return 2 * x
 
     plain, kept = (DataLoader(wrap(Elsewhere(kept_as, slow, noisy)), batch_size=3, shuffle=True) for _ in range(2))
     expected = passes(plain, 3)
     asked = probe(kept.dataset)
     assert asked.prefix_exact and asked.cacheable_stages == 1 and len(asked.stages) == 2
-    made.clear()
+    noted("made")
     assert passes(hasten.CachePrefix(1)(kept), 3) == expected
-    assert len(made) < 3 * len(kept.dataset)  # type: ignore[arg-type]
+    assert len(noted("made")) < 3 * len(kept.dataset)  # type: ignore[arg-type]
 
 
 def test_callables_of_which_each_sample_has_one_are_no_chain() -> None:

@@ -32,7 +32,9 @@ def saliency():
 
 
 for epoch in range(200):
-    for rows in torch.randperm(len(x)).split(32):
+    order = torch.randperm(len(x))
+    for first in range(0, len(x), 32):
+        rows = order[first : first + 32]
         optimizer.zero_grad()
         loss = nn.functional.cross_entropy(model(x[rows]), y[rows])
         loss.backward()
