@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from hasten.core.finding import Rule
 from hasten.rules import all_rules
@@ -135,24 +136,28 @@ def _constants(path: Path) -> dict[str, str]:
     }
 
 
-def newest(name: str) -> Path | None:
-    """The newest result of a bench."""
-    results = sorted(BENCH.glob(f"results/????-??-??-{name}.json"))
-    return results[-1] if results else None
+def newest(name: str) -> list[tuple[Path, Any]]:
+    """The newest result of a bench on each processor, the newest of all first: file, content."""
+    found: dict[str, tuple[Path, Any]] = {}
+    for path in sorted(BENCH.glob(f"results/????-??-??-{name}.json"), reverse=True):
+        result = json.loads(path.read_text(encoding="utf-8"))
+        found.setdefault(result["machine"]["cpu"], (path, result))
+    return list(found.values())
 
 
 def claim_table() -> str:
-    """Every claim with what was measured, and where."""
+    """Every claim with what was measured, and where: a row for each processor."""
     rows = ["| claim | measured | bench | result |", "|---|---|---|---|"]
     for file, claim, name in claims():
-        path = newest(name)
-        if path is None:
+        results = newest(name)
+        if not results:
             rows.append(f"| {claim} | not measured yet | [bench/{file}](bench/{file}) | – |")
-            continue
-        result = json.loads(path.read_text(encoding="utf-8"))
-        where = f"{result['machine']['cpu']}, {result['machine']['cores']} cores, torch {result['versions']['torch']}"
-        link = f"[{path.stem[:10]}](bench/results/{path.name})"
-        rows.append(f"| {claim} | {result['summary']} | [bench/{file}](bench/{file}) | {link}; {where} |")
+        for number, (path, result) in enumerate(results):
+            machine = result["machine"]
+            where = f"{machine['cpu']}, {machine['cores']} cores, torch {result['versions']['torch']}"
+            link = f"[{path.stem[:10]}](bench/results/{path.name}); {where}"
+            said, bench = ("the same", "") if number else (claim, f"[bench/{file}](bench/{file})")
+            rows.append(f"| {said} | {result['summary']} | {bench} | {link} |")
     return "\n".join(rows)
 
 
