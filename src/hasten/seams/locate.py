@@ -310,9 +310,10 @@ class Sampler:
         """Re-book what the running step has spent in a phase, found later to be another's, ``but`` for a line's."""
         self._turn()
         spared = (but[0], line_of(*but)) if but is not None else None
-        for key in [k for k in self.pending if k[0] == source and k[1:3] != spared]:
-            weight, moved = self.pending.pop(key), (target, *key[1:])
-            self.pending[moved] = self.pending.get(moved, 0.0) + weight
+        for key in list(self.pending):  # a copy, made at once: a sample may come in between
+            if key[0] == source and key[1:3] != spared:
+                weight, moved = self.pending.pop(key, 0.0), (target, *key[1:])
+                self.pending[moved] = self.pending.get(moved, 0.0) + weight
 
     def take(self) -> dict[SampleKey, float]:
         """The weights of the steps that have ended; counting starts anew."""
@@ -324,9 +325,9 @@ class Sampler:
         """Book what is pending where its step has ended."""
         if self._step is not self.clock.spent:
             self._step = self.clock.spent
-            for key, weight in self.pending.items():
+            ended, self.pending = self.pending, {}  # at once: a sample may come in between
+            for key, weight in ended.items():
                 self.seconds[key] = self.seconds.get(key, 0.0) + weight
-            self.pending.clear()
 
     def _sample(self, _signal: int, frame: FrameType | None) -> None:
         if self._timer is None:
