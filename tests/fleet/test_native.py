@@ -64,6 +64,48 @@ def both(module: nn.Module, task: Job, recipe: Recipe, isa: str = "") -> tuple[N
     return NativeTrainer(chain, layout, recipe, isa).take(task), loop, layout
 
 
+def same_training(module: nn.Module, recipe: Recipe, inputs: int, rows: int) -> None:
+    """The kernel and torch's loop end with the same losses and weights."""
+    task = job(inputs, 1, rows, recipe)
+    native, loop, layout = both(module, task, recipe)
+    ours = drive(task, fresh(module, layout, recipe), recipe, native)
+    theirs = drive(task, fresh(module, layout, recipe), recipe, loop)
+    assert ours.epoch == theirs.epoch and ours.best_epoch == theirs.best_epoch
+    assert np.allclose(ours.losses, theirs.losses, rtol=1e-4, equal_nan=True)
+    assert np.allclose(ours.flat[0], theirs.flat[0], atol=2e-5)
+
+
+def same_alone(module: nn.Module, inputs: int, isa: str, atol: float = 1e-5) -> None:
+    """A row is predicted as among others, and as torch predicts it."""
+    recipe = Recipe(batch_size=64)
+    task = job(inputs, 2, 150, recipe)
+    native, loop, layout = both(module, task, recipe, isa)
+    native.load(fresh(module, layout, recipe))
+    X = task.task.X
+    whole = native.predict(X)
+    assert all(np.array_equal(native.predict(X[i : i + 1])[0], whole[i]) for i in (0, 1, 5, 63, 64, 149))
+    with torch.no_grad():
+        assert np.allclose(whole, loop.module.eval()(torch.from_numpy(X)), atol=atol)
+
+
+def same_after_nan(module: nn.Module, inputs: int) -> None:
+    """A gradient has the same bits after a training that filled all scratch space with NaN."""
+    recipe = Recipe(batch_size=70)
+    task = job(inputs, 2, 70, recipe)
+    native, _, layout = both(module, task, recipe)
+    state = fresh(module, layout, recipe)
+    native.load(state)
+    rows = np.arange(9)
+    before, _ = native.gradient(rows)
+    spoilt = fresh(module, layout, recipe)
+    spoilt.flat[0] = np.nan
+    native.load(spoilt)
+    list(native.epochs(0, 0, 1))
+    native.load(state)
+    after, _ = native.gradient(rows)
+    assert np.isfinite(before).all() and before.tobytes() == after.tobytes()
+
+
 def same_gradient(module: nn.Module, recipe: Recipe, inputs: int, outputs: int, rows: int, isa: str = "") -> None:
     task = job(inputs, outputs, rows, recipe)
     native, loop, layout = both(module.train(), task, recipe, isa)
@@ -150,13 +192,7 @@ def test_training_ends_where_torch_ends(options: dict[str, Any]) -> None:
     recipe = Recipe(**{"lr": 0.01, "epochs": 4, "batch_size": 16, "stop": EarlyStop(patience=2), **options})
     torch.manual_seed(3)
     module = nn.Sequential(nn.Linear(7, 20), nn.ReLU(), nn.Dropout(0.1), nn.Linear(20, 1)).train()
-    task = job(7, 1, 60, recipe)
-    native, loop, layout = both(module, task, recipe)
-    ours = drive(task, fresh(module, layout, recipe), recipe, native)
-    theirs = drive(task, fresh(module, layout, recipe), recipe, loop)
-    assert ours.epoch == theirs.epoch and ours.best_epoch == theirs.best_epoch
-    assert np.allclose(ours.losses, theirs.losses, rtol=1e-4, equal_nan=True)
-    assert np.allclose(ours.flat[0], theirs.flat[0], atol=2e-5)
+    same_training(module, recipe, 7, 60)
 
 
 def test_running_statistics_of_a_batch_norm() -> None:

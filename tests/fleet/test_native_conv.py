@@ -17,7 +17,7 @@ from hasten.fleet import models, naive
 from hasten.fleet.loop import drive, fresh
 from hasten.fleet.recipe import EarlyStop, Recipe
 from hasten.fleet.state import State
-from tests.fleet.test_native import ISAS, both, job, same_gradient
+from tests.fleet.test_native import ISAS, both, job, same_after_nan, same_alone, same_gradient
 
 
 def conv(length: int, *layers: nn.Module, outputs: int = 2) -> nn.Module:
@@ -118,36 +118,14 @@ def test_training_ends_where_torch_ends(options: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("isa", ISAS)
 def test_a_row_alone_is_predicted_as_among_others(isa: str) -> None:
-    recipe = Recipe(batch_size=64)
     torch.manual_seed(0)
-    module = conv(17, nn.Conv1d(4, 6, 3), nn.BatchNorm1d(6), nn.GELU())
-    task = job(17, 2, 150, recipe)
-    native, loop, layout = both(module, task, recipe, isa)
-    native.load(fresh(module, layout, recipe))
-    X = task.task.X
-    whole = native.predict(X)
-    assert all(np.array_equal(native.predict(X[i : i + 1])[0], whole[i]) for i in (0, 63, 64, 149))
-    with torch.no_grad():
-        assert np.allclose(whole, loop.module.eval()(torch.from_numpy(X)), atol=1e-5)
+    same_alone(conv(17, nn.Conv1d(4, 6, 3), nn.BatchNorm1d(6), nn.GELU()), 17, isa)
 
 
 def test_a_gradient_depends_on_nothing_that_was_there_before() -> None:
     """Lanes beyond the last row, and all scratch space, may hold anything."""
-    recipe = Recipe(batch_size=70)
     module = conv(13, nn.Conv1d(4, 5, 4, stride=3), nn.BatchNorm1d(5), nn.LayerNorm(4), nn.Dropout(0.5))
-    task = job(13, 2, 70, recipe)
-    native, _, layout = both(module, task, recipe)
-    state = fresh(module, layout, recipe)
-    native.load(state)
-    rows = np.arange(9)
-    before, _ = native.gradient(rows)
-    spoilt = fresh(module, layout, recipe)
-    spoilt.flat[0] = np.nan
-    native.load(spoilt)
-    list(native.epochs(0, 0, 1))
-    native.load(state)
-    after, _ = native.gradient(rows)
-    assert np.isfinite(before).all() and before.tobytes() == after.tobytes()
+    same_after_nan(module, 13)
 
 
 def test_a_model_goes_on_from_any_epoch_to_the_same_bits() -> None:

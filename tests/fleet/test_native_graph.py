@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -21,7 +20,7 @@ from hasten.fleet.native.engine import NativeTrainer
 from hasten.fleet.native.reader import NotAChain, chain_of
 from hasten.fleet.recipe import EarlyStop, Recipe
 from tests.fleet.common import weights
-from tests.fleet.test_native import ISAS, both, job, same_gradient
+from tests.fleet.test_native import ISAS, both, job, same_after_nan, same_alone, same_gradient
 
 LENGTH = 12
 
@@ -298,34 +297,13 @@ def test_training_ends_where_torch_ends(options: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("isa", ISAS)
 def test_a_row_alone_is_predicted_as_among_others(isa: str) -> None:
-    recipe = Recipe(batch_size=64)
     torch.manual_seed(0)
-    task, module = job(LENGTH, 2, 150, recipe), Wide().train()
-    native, loop, layout = both(module, task, recipe, isa)
-    native.load(fresh(module, layout, recipe))
-    X = task.task.X
-    whole = native.predict(X)
-    assert all(np.array_equal(native.predict(X[i : i + 1])[0], whole[i]) for i in (0, 63, 64, 149))
-    with torch.no_grad():
-        assert np.allclose(whole, loop.module.eval()(torch.from_numpy(X)), atol=1e-5)
+    same_alone(Wide().train(), LENGTH, isa)
 
 
 def test_a_gradient_depends_on_nothing_that_was_there_before() -> None:
-    recipe = Recipe(batch_size=70)
     for forward in (READ["gru beside"], READ["dense"], READ["cut off"], READ["maximum"], perceptron):
-        module = only_used(Own(forward)).train()
-        task = job(LENGTH, 2, 70, recipe)
-        native, _, layout = both(module, task, recipe)
-        state = fresh(module, layout, recipe)
-        native.load(state)
-        before, _ = native.gradient(np.arange(9))
-        spoilt = copy.deepcopy(state)
-        spoilt.flat[0] = np.nan
-        native.load(spoilt)
-        list(native.epochs(0, 0, 1))
-        native.load(state)
-        after, _ = native.gradient(np.arange(9))
-        assert np.isfinite(before).all() and before.tobytes() == after.tobytes()
+        same_after_nan(only_used(Own(forward)).train(), LENGTH)
 
 
 def aliased(m: Any, x: torch.Tensor) -> torch.Tensor:

@@ -21,7 +21,7 @@ from hasten.fleet.native.reader import NotAChain, chain_of
 from hasten.fleet.recipe import EarlyStop, Recipe
 from hasten.fleet.state import State
 from tests.fleet.common import weights
-from tests.fleet.test_native import ISAS, both, job, same_gradient
+from tests.fleet.test_native import ISAS, both, job, same_after_nan, same_alone, same_gradient, same_training
 
 CELLS = {"gru": nn.GRU, "lstm": nn.LSTM}
 
@@ -199,29 +199,14 @@ def test_training_ends_where_torch_ends(cell: str, options: dict[str, Any]) -> N
     recipe = Recipe(**{"lr": 0.003, "epochs": 3, "batch_size": 16, "stop": EarlyStop(patience=2), **options})
     torch.manual_seed(3)
     module = Net(cell, 2, 9, 1, nn.Dropout(0.1), num_layers=2).train()
-    task = job(20, 1, 60, recipe)
-    native, loop, layout = both(module, task, recipe)
-    ours = drive(task, fresh(module, layout, recipe), recipe, native)
-    theirs = drive(task, fresh(module, layout, recipe), recipe, loop)
-    assert ours.epoch == theirs.epoch and ours.best_epoch == theirs.best_epoch
-    assert np.allclose(ours.losses, theirs.losses, rtol=1e-4, equal_nan=True)
-    assert np.allclose(ours.flat[0], theirs.flat[0], atol=2e-5)
+    same_training(module, recipe, 20, 60)
 
 
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("cell", CELLS)
 def test_a_row_alone_is_predicted_as_among_others(cell: str, isa: str) -> None:
-    recipe = Recipe(batch_size=64)
     torch.manual_seed(0)
-    task = job(17, 2, 150, recipe)
-    module = Net(cell, 1, 21, num_layers=2).train()
-    native, loop, layout = both(module, task, recipe, isa)
-    native.load(fresh(module, layout, recipe))
-    X = task.task.X
-    whole = native.predict(X)
-    assert all(np.array_equal(native.predict(X[i : i + 1])[0], whole[i]) for i in (0, 1, 5, 63, 64, 149))
-    with torch.no_grad():
-        assert np.allclose(whole, loop.module.eval()(torch.from_numpy(X)), atol=1e-6)
+    same_alone(Net(cell, 1, 21, num_layers=2).train(), 17, isa, atol=1e-6)
 
 
 @pytest.mark.parametrize("cell", CELLS)
@@ -243,21 +228,7 @@ def test_saturated_gates_and_far_off_inputs(cell: str) -> None:
 @pytest.mark.parametrize("cell", CELLS)
 def test_a_gradient_depends_on_nothing_that_was_there_before(cell: str) -> None:
     """Pads behind the last unit, and all scratch space, may hold anything."""
-    recipe = Recipe(batch_size=70)
-    module = Net(cell, 3, 21, 2, nn.Dropout(0.5), num_layers=2).train()
-    task = job(15, 2, 70, recipe)
-    native, _, layout = both(module, task, recipe)
-    state = fresh(module, layout, recipe)
-    native.load(state)
-    rows = np.arange(9)
-    before, _ = native.gradient(rows)
-    spoilt = fresh(module, layout, recipe)
-    spoilt.flat[0] = np.nan
-    native.load(spoilt)
-    list(native.epochs(0, 0, 1))
-    native.load(state)
-    after, _ = native.gradient(rows)
-    assert np.isfinite(before).all() and before.tobytes() == after.tobytes()
+    same_after_nan(Net(cell, 3, 21, 2, nn.Dropout(0.5), num_layers=2).train(), 15)
 
 
 def test_a_resumed_training_goes_on_to_the_same_bits() -> None:
