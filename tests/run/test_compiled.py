@@ -59,6 +59,13 @@ def test_code_is_kept_for_the_plan(made: Path, cache: Path) -> None:
     assert kept.stat().st_mode & 0o777 == 0o700
 
 
+def test_trials_that_compiled_nothing_leave_what_was_kept(made: Path, tmp_path: Path) -> None:
+    kept = Path(compiled.keep(str(made), PLAN))
+    (tmp_path / "empty").mkdir()
+    assert compiled.keep(str(tmp_path / "empty"), PLAN) == str(kept)
+    assert files(kept) == ["ab/kernel.so"]
+
+
 def test_other_scripts_versions_and_machines_have_other_folders(cache: Path) -> None:
     plans = [PLAN, Plan("train.py", "cd" * 32, PLAN.versions, PLAN.machine)]
     plans += [Plan("train.py", PLAN.script_sha256, {"torch": "3"}, PLAN.machine)]

@@ -51,6 +51,8 @@ def keep(made: str, plan: Plan) -> str:
     folder = folder_of(plan)
     if folder is None:
         return made
+    if not any(os.scandir(made)):  # trials in processes of their own leave nothing here; what was kept before stays
+        return str(folder)
     _tidy(folder)
     try:
         with tempfile.TemporaryDirectory(prefix=".new-", dir=folder.parent, ignore_cleanup_errors=True) as place:
