@@ -24,7 +24,7 @@ from hasten.rules import remedy_types
 from hasten.run import compiled
 from hasten.run.fidelity import Judge
 from hasten.run.processes import ProcessJudge, ProcessRoom
-from hasten.run.search import Search, budget_of, payback, postponed, remedies_of
+from hasten.run.search import TOO_LATE, Search, budget_of, payback, postponed, remedies_of
 from hasten.run.trial import TrialRoom
 from hasten.seams import fork, schedule, sources
 from hasten.seams.ask import probe_loaders
@@ -183,7 +183,10 @@ class Runner:
         before = Interval.of_median([r[0] / 1e9 for r in self.watch.recent(MOST_RECORDS)])
         late = postponed(search.kept, self._left(before.value / (ratio.value if ratio is not None else 1)))
         self.outcome = Outcome(
-            trials=tuple(search.trials),
+            trials=tuple(
+                dataclasses.replace(t, why=TOO_LATE) if t.remedy in {str(k.remedy) for k in late} else t
+                for t in search.trials
+            ),
             plan=self._plan(tuple(k.step() for k in (*search.kept, *search.launched))),
             before=before,
             overall=ratio,

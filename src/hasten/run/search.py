@@ -24,6 +24,7 @@ MOST_SECONDS = 120.0  # default budget: the smaller of this …
 SHARE_OF_JOB = 0.05  # … and this part of the predicted job,
 UNKNOWN_SECONDS = 30.0  # or this where the job's length cannot be predicted
 NEXT_START = "takes hold when the plan is replayed; not among all kept together below"
+TOO_LATE = "takes hold when the plan is replayed: this run ends before its start would be repaid"
 SAME_OUTPUTS = "outputs of the evaluation identical, to the bit"
 SLACK = 1.3  # times the shortest trial, where steps are long
 LONG_STEPS = "the budget holds only trials of what promises more"
