@@ -10,13 +10,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import DataLoader, Dataset, Subset
+from torch.utils.data import DataLoader, Dataset, Subset, default_collate
 
 import hasten
 from hasten.core.errors import Unsuited
+from hasten.data import store
+from hasten.data.cache import SampleCache
 from hasten.data.chain import find_chain
 from hasten.data.fingerprint import fingerprint
 from hasten.data.probe import probe
+from hasten.data.store import RowStore
+from hasten.data.structure import alike, flatten
 from tests.data.common import Made, Noted, note, noted, passes
 
 
@@ -46,7 +50,10 @@ SAMPLES: dict[str, Callable[[int], Any]] = {
 
 @pytest.mark.parametrize("name", SAMPLES)
 @pytest.mark.parametrize("workers", [0, 2])
-def test_batches_are_the_same_bits(name: str, workers: int) -> None:
+@pytest.mark.parametrize("kept_in", ["memory", "file"])
+def test_batches_are_the_same_bits(name: str, workers: int, kept_in: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if kept_in == "file":
+        monkeypatch.setattr(store, "IN_MEMORY", -1)
     if workers and name == "conjugated":
         pytest.skip("torch itself cannot put them together in a worker process")
 
@@ -62,6 +69,44 @@ def test_every_sample_is_made_once() -> None:
     asked = noted("asked")
     assert set(asked) == set(range(10))
     assert len(asked) <= 10 + 3  # one is compared at every further pass
+
+
+def test_samples_that_differ_in_kind_are_told_apart_as_by_flattening_them() -> None:
+    leaves: list[Any] = [
+        torch.ones(2),
+        torch.ones(3),
+        torch.ones(2, dtype=torch.float64),
+        torch.ones(2, dtype=torch.bfloat16),
+        np.ones(2, np.float32),
+        np.float32(1),
+        np.float64(1),
+        1,
+        1.0,
+        True,
+    ]
+    samples = [*leaves, *((x, 1) for x in leaves), *([x, 1] for x in leaves), *({"x": x, "y": 1} for x in leaves)]
+    samples += [{"y": 1, "x": torch.ones(2)}, (1,), (), collections.OrderedDict(x=torch.ones(2), y=1)]
+    for a in samples:
+        skeleton, _ = flatten(a)
+        like = alike(skeleton)
+        assert [like(b) for b in samples] == [flatten(b)[0] == skeleton for b in samples], a
+    assert not alike(flatten(torch.ones(2))[0])(torch.ones(2, requires_grad=True))
+    assert not alike(flatten(torch.ones(2))[0])(torch.nn.Parameter(torch.ones(2)))
+    assert not alike(flatten(1)[0])(2**63)
+
+
+def test_samples_are_kept_however_few_of_a_batch_are_new(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where they are written all at once: a batch with old and new samples, and the same sample twice."""
+    one_by_one: list[Any] = []
+    monkeypatch.setattr(RowStore, "write", lambda *args: one_by_one.append(args))
+    data = Noted(10, lambda i: {"x": torch.full((2, 3), float(i)), "y": i})
+    cache = SampleCache(data, default_collate)
+    for rows in ([0, 1], [1, 2, 2], [0, 1, 2], [9, 2, 3], [3, 9]):
+        batch = cache.batch(rows)
+        assert batch["y"].tolist() == rows
+        assert batch["x"][:, 1, 1].tolist() == rows
+    assert noted("asked") == [0, 1, 2, 2, 9, 3]
+    assert not one_by_one
 
 
 def test_samples_of_varying_size() -> None:

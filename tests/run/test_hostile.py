@@ -209,7 +209,8 @@ def tiny_disk(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.mark.slow
 def test_a_cache_on_a_tiny_disk_is_not_made(lab: Any, tiny_disk: Path) -> None:
-    laboratory = lab("caches.py", hooks={"remedies": ["cache"]}, env={"HASTEN_CACHE_DIR": str(tiny_disk)})
+    hooks = {"remedies": ["cache"], "patches": ["kept_in_files"]}
+    laboratory = lab("caches.py", hooks=hooks, env={"HASTEN_CACHE_DIR": str(tiny_disk)})
     ran = compare(laboratory, SHORT)
     assert_tried(ran)
 

@@ -14,6 +14,7 @@ from hasten.data.store import NoRoom, RowStore
 from hasten.data.structure import (
     Leaf,
     Unsupported,
+    alike,
     batch_like,
     columns_of,
     flatten,
@@ -58,6 +59,7 @@ class SampleCache:
         self.leaves: list[Leaf] = []
         self.columns: list[np.ndarray] = []
         self.like: Any = None
+        self._alike: Callable[[Any], bool] = lambda _: False
         self.fixed = False
         self.off = ""
         self.mark = fingerprint(dataset)
@@ -74,7 +76,7 @@ class SampleCache:
         store = self.store
         if store is not None and store.written.take(rows).all():
             return self._serve(rows, indices)
-        missing = [j for j, row in enumerate(rows) if store is None or not store.written[row]]
+        missing = list(range(len(rows))) if store is None else np.flatnonzero(store.written.take(rows) == 0).tolist()
         made = self._make([indices[j] for j in missing])
         if len(missing) == len(rows):
             out = self.collate(made)
@@ -174,6 +176,8 @@ class SampleCache:
                 if collated is None:
                     return
                 self._open(samples, collated)
+            if self.columns and self._keep_at_once(rows, samples, collated):
+                return
             for row, sample in zip(rows, samples, strict=True):
                 content = self._encode(sample)
                 if content is not None:
@@ -184,6 +188,18 @@ class SampleCache:
             self._switch_off(FULL, error.strerror or "no room")
         except OSError as error:
             self._switch_off(FULL, error.strerror or "writing failed")
+
+    def _keep_at_once(self, rows: np.ndarray, samples: list[Any], collated: Any) -> bool:
+        """Write samples as the columns that they collate to; False, and nothing done, where one differs in kind."""
+        assert self.store is not None
+        if not all(map(self._alike, samples)):
+            return False
+        columns = columns_of(self.collate(samples) if collated is None else collated, self.skeleton)
+        arrays = [_raw(c) for c in columns]
+        if any(a.dtype != c.dtype or a.shape[1:] != c.shape[1:] for a, c in zip(arrays, self.columns, strict=True)):
+            return False
+        self.store.write_rows(rows, arrays)
+        return True
 
     def _switch_off(self, signal: int, why: str) -> None:
         self.off = why
@@ -213,6 +229,7 @@ class SampleCache:
             dtype = np.dtype("<i2") if leaf.dtype == "bfloat16" else np.dtype(leaf.dtype)
             self.columns.append(store.view(column, dtype, leaf.shape))
         columns = columns_of(collated, self.skeleton)
+        self._alike = alike(self.skeleton)
         # not the batch itself, which the script may change
         self.like = batch_like(collated, self.skeleton, [c.new_empty((0, *c.shape[1:])) for c in columns])
 
@@ -278,3 +295,11 @@ class SampleCache:
         if not same:
             self._switch_off(BROKEN, "a sample made anew differed from the cached one")
         return same
+
+
+def _raw(column: Any) -> np.ndarray:
+    """A collated tensor's numbers as the store holds them."""
+    import torch
+
+    found: np.ndarray = (column.view(torch.int16) if column.dtype is torch.bfloat16 else column).numpy()
+    return found

@@ -1,4 +1,4 @@
-"""Rows of bytes in one file without a name, written once each, read through a memory map, shared by forked workers."""
+"""Rows of bytes in shared memory or a nameless file, written once each, read through a map, shared by workers."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from hasten.measure.machine import available_bytes
 
 SHARE_OF_MEMORY = 0.5  # of the memory that is free; the page cache must be able to hold the rows
 SHARE_OF_DISK = 0.5
+IN_MEMORY = 64 << 20  # bytes up to which rows lie in shared memory: writing them needs no call of the system each
 
 
 def cache_folder() -> str:
@@ -40,9 +41,10 @@ ALIGNMENT = 64
 class RowStore:
     """``rows`` rows of bytes, each written once, column after column so that a column can be gathered at once.
 
-    The file is removed from its folder as soon as it is open, so that nothing remains whatever ends the process.
-    Writes go through ``pwrite`` (a full disk is an error, not a crash); reads through a memory map. Whether a row has
-    been written is a byte in shared memory, set after the row: forked workers fill and read the same store.
+    Few bytes lie in memory. More lie in a file, which is removed from its folder as soon as it is open, so that nothing
+    remains whatever ends the process. Its writes go through ``pwrite`` (a full disk is an error, not a crash); reads
+    through a memory map. Whether a row has been written is a byte in shared memory, set after the row: forked workers
+    fill and read the same store.
 
     Args:
         rows: how many.
@@ -59,19 +61,23 @@ class RowStore:
         for width in widths:
             self.offsets.append(size)
             size += -(-rows * width // ALIGNMENT) * ALIGNMENT
-        folder = folder or cache_folder()
         if size > SHARE_OF_MEMORY * available_bytes():
             raise NoRoom(errno.ENOMEM, f"{size >> 20} MiB of samples do not fit in half of the free memory")
-        if size > SHARE_OF_DISK * shutil.disk_usage(folder).free:
-            raise NoRoom(errno.ENOSPC, f"{size >> 20} MiB of samples do not fit in half of the free disk")
-        self._file = tempfile.TemporaryFile(dir=folder, prefix="hasten-")  # noqa: SIM115  kept as long as the store
-        self._fd = self._file.fileno()
-        os.ftruncate(self._fd, max(size, 1))
-        self._map = mmap.mmap(self._fd, max(size, 1), mmap.MAP_SHARED, mmap.PROT_READ)
+        self._fd = -1  # of the file, where there is one
+        size = max(size, 1)
+        self._map = mmap.mmap(-1, size) if size <= IN_MEMORY else self._in_file(size, folder or cache_folder())
         self._flags = mmap.mmap(-1, rows + 128)
         self.signals = np.frombuffer(self._flags, np.uint8, 64)
         self.served = np.frombuffer(self._flags, np.int64, 1, 64)  # batches, of all processes
         self.written = np.frombuffer(self._flags, np.uint8, rows, 128)
+
+    def _in_file(self, size: int, folder: str) -> mmap.mmap:
+        if size > SHARE_OF_DISK * shutil.disk_usage(folder).free:
+            raise NoRoom(errno.ENOSPC, f"{size >> 20} MiB of samples do not fit in half of the free disk")
+        self._file = tempfile.TemporaryFile(dir=folder, prefix="hasten-")  # noqa: SIM115  kept as long as the store
+        self._fd = self._file.fileno()
+        os.ftruncate(self._fd, size)
+        return mmap.mmap(self._fd, size, mmap.MAP_SHARED, mmap.PROT_READ)
 
     def write(self, row: int, parts: Sequence[bytes]) -> None:
         """One part a column, none longer than the column is wide.
@@ -80,9 +86,31 @@ class RowStore:
             OSError: the disk is full; the row then stays unwritten.
         """
         for part, offset, width in zip(parts, self.offsets, self.widths, strict=True):
-            if os.pwrite(self._fd, part, offset + row * width) != len(part):
-                raise NoRoom(errno.ENOSPC, "the disk is full")
+            self._put(part, offset + row * width)
         self.written[row] = 1
+
+    def _put(self, part: bytes, at: int) -> None:
+        if self._fd < 0:
+            self._map[at : at + len(part)] = part
+        elif os.pwrite(self._fd, part, at) != len(part):
+            raise NoRoom(errno.ENOSPC, "the disk is full")
+
+    def write_rows(self, rows: np.ndarray, columns: Sequence[np.ndarray]) -> None:
+        """Many rows: ``columns[c][i]`` is as wide as column ``c`` and goes into row ``rows[i]``.
+
+        Raises:
+            OSError: the disk is full; the rows then stay unwritten.
+        """
+        for column, offset, width in zip(columns, self.offsets, self.widths, strict=True):
+            if not width:
+                continue
+            parts = np.ascontiguousarray(column).reshape(len(rows), -1).view(np.uint8)
+            if self._fd < 0:
+                np.ndarray((self.rows, width), np.uint8, self._map, offset)[rows] = parts
+                continue
+            for row, part in zip(rows.tolist(), parts, strict=True):
+                self._put(part.tobytes(), offset + row * width)
+        self.written[rows] = 1
 
     def read(self, row: int, column: int) -> memoryview:
         """A row's bytes in one column (no copy)."""

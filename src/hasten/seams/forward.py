@@ -1,11 +1,13 @@
 """Where the outermost modules are called.
 
 Patching ``nn.Module.__call__`` for good would cost 0.4 µs for every inner module of every step. So the first steps
-discover which classes are called from outside any module, and only those classes keep a wrapper.
+discover which classes are called from outside any module, and only those classes keep a wrapper. Where none of these
+owns what is trained, the script calls ``forward`` itself, and the classes of the owners get a wrapper around that.
 """
 
 from __future__ import annotations
 
+import gc
 import sys
 import threading
 from collections.abc import Callable
@@ -46,7 +48,7 @@ class ForwardSeam:
         self.keeps_calls = False
         self.discovering = False
         self._global = Patches()
-        self._classes: dict[type, Patches] = {}
+        self._classes: dict[tuple[type, str], Patches] = {}
 
     def discover(self) -> None:
         """Watch all modules until :meth:`settle`. Not done once the script compiles: tracing would see the wrapper."""
@@ -65,23 +67,36 @@ class ForwardSeam:
             module = record.module()
             if module is not None:
                 self.keep(type(module))
+        for kind in self._called_directly():
+            self.keep(kind, "forward")
 
-    def keep(self, kind: type) -> None:
-        """Watch the calls of one class."""
-        if kind in self._classes or kind is self.module_type:
+    def keep(self, kind: type, method: str = "__call__") -> None:
+        """Watch the calls of one class's ``method``."""
+        if (kind, method) in self._classes or kind is self.module_type:
             return
-        own = self._classes[kind] = Patches()
+        own = self._classes[kind, method] = Patches()
         try:
-            own.set(kind, "__call__", self._wrapper(kind.__call__))
+            own.set(kind, method, self._wrapper(getattr(kind, method)))
         except (AttributeError, TypeError):
             pass
 
-    def release(self, keep: frozenset[type] = frozenset()) -> None:
-        """Stop watching (before compiling), except for the classes in ``keep``."""
+    def _called_directly(self) -> set[type]:
+        """Classes of the modules that own the first parameter that is trained, where no module that was called does."""
+        record = self.watch.optimizers.get(self.watch.clock_key)
+        optimizer = record.optimizer if record is not None else None
+        trained = next((p for g in getattr(optimizer, "param_groups", ()) for p in g["params"]), None)
+        called = [m for r in self.watch.models.values() if (m := r.module()) is not None]
+        if trained is None or any(trained is p for m in called for p in m.parameters()):
+            return set()
+        modules = [m for m in gc.get_objects() if issubclass(type(m), self.module_type)]
+        return {type(m) for m in modules if any(trained is p for p in vars(m).get("_parameters", {}).values())}
+
+    def release(self) -> None:
+        """Stop watching (before compiling)."""
         if self.discovering:
             self.settle()
-        for kind in [k for k in self._classes if k not in keep]:
-            self._classes.pop(kind).undo()
+        while self._classes:
+            self._classes.popitem()[1].undo()
 
     def _wrapper(self, call: Callable[..., Any]) -> Callable[..., Any]:
         watch, clock, grad_enabled, around = self.watch, self.watch.clock, self.grad_enabled, self.around

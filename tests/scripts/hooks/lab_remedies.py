@@ -147,6 +147,13 @@ def _be_brief(room: Any, limit: float) -> None:
     room.compare = briefly
 
 
+def kept_in_files() -> None:
+    """Caches lie in files, however small they are."""
+    from hasten.data import store
+
+    store.IN_MEMORY = -1
+
+
 def disk_fills() -> None:
     """Once the script itself has opened a store, no file may grow beyond a megabyte."""
     import os
@@ -154,6 +161,8 @@ def disk_fills() -> None:
     import sys
 
     from hasten.data.store import RowStore
+
+    kept_in_files()
 
     script = os.getpid()
     opened = RowStore.__init__

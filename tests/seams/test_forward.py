@@ -1,0 +1,94 @@
+"""Calls of the model are seen, also where the script calls ``forward`` itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import nn
+
+from hasten.measure.clock import INDEX
+from hasten.seams.forward import ForwardSeam
+from hasten.seams.patch import Patches
+from hasten.seams.watch import Watch
+
+FORWARD = INDEX["forward"]
+
+
+class Layer(nn.Linear):
+    """Trains itself, as in Hinton's forward-forward algorithm: nothing calls the module, all call its method."""
+
+    def __init__(self) -> None:
+        super().__init__(4, 4)
+        self.relu = nn.ReLU()
+        self.optimizer = torch.optim.SGD(self.parameters(), lr=0.1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """The layer's output, (rows, 4)."""
+        return self.relu(super().forward(x))  # type: ignore[no-any-return]
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(4, 4)
+        self.optimizer = torch.optim.SGD(self.parameters(), lr=0.1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.inner(x)  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+def seam() -> Iterator[ForwardSeam]:
+    seam = ForwardSeam(Watch(), Patches())
+    seam.discover()
+    yield seam
+    seam.release()
+
+
+def step(seam: ForwardSeam, optimizer: torch.optim.Optimizer) -> None:
+    seam.watch.optimizer_entered(optimizer)
+    seam.watch.optimizer_left(optimizer)
+
+
+def forward_seconds(seam: ForwardSeam) -> int:
+    return seam.watch.clock.cut(seam.watch.clock.now())[FORWARD]
+
+
+def test_a_forward_that_the_script_calls_itself_is_the_forward(seam: ForwardSeam) -> None:
+    layer, method = Layer(), Layer.forward
+    layer.forward(torch.ones(2, 4))
+    step(seam, layer.optimizer)
+    seam.settle()
+    assert Layer.forward is not method
+    assert Layer.forward.__wrapped__ is method
+    forward_seconds(seam)
+    out = layer.forward(torch.ones(2, 4))
+    assert forward_seconds(seam) > 0
+    seam.release()
+    assert Layer.forward is method
+    assert torch.equal(out, layer.forward(torch.ones(2, 4)))
+
+
+@pytest.mark.parametrize("kind", [Net, Layer])
+def test_where_the_owner_is_called_its_forward_is_left_alone(seam: ForwardSeam, kind: type[Net | Layer]) -> None:
+    net, method = kind(), kind.forward
+    net(torch.ones(2, 4))
+    step(seam, net.optimizer)
+    seam.settle()
+    assert kind.forward is method
+    forward_seconds(seam)
+    net(torch.ones(2, 4))
+    assert forward_seconds(seam) > 0
+
+
+def test_of_a_forward_called_directly_whose_parts_are_called_the_parts_are_watched(seam: ForwardSeam) -> None:
+    net, method = Net(), Net.forward
+    net.forward(torch.ones(2, 4))
+    step(seam, net.optimizer)
+    seam.settle()
+    assert Net.forward is method
+    forward_seconds(seam)
+    net.forward(torch.ones(2, 4))
+    assert forward_seconds(seam) > 0
