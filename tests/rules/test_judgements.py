@@ -145,6 +145,13 @@ def test_compiling_is_not_spoken_of_where_the_model_takes_no_time() -> None:
     assert "Linear runs its operations eagerly" in finding.message
 
 
+def test_compiling_is_not_spoken_of_where_it_would_be_passed_by() -> None:
+    model = ModelFacts("Layer", MODEL, 31, 1, directly=True)  # module.compile() compiles calls of the module
+    assert (
+        found("M302", dataclasses.replace(trace(0.1), models=(model,), process=Process(cores=2, compiler=True))) == []
+    )
+
+
 def test_one_timed_step_tells_nothing_of_the_optimizer() -> None:
     adam = OptimizerFacts("Adam", MODEL, 4, 31, "loop", can_foreach=True, can_fuse=True)
     many = dataclasses.replace(trace(0.1, optimizer=0.05), optimizers=(adam,))

@@ -10,6 +10,7 @@ from torch import nn
 
 from hasten.measure.clock import INDEX
 from hasten.seams.forward import ForwardSeam
+from hasten.seams.locate import user_frame
 from hasten.seams.patch import Patches
 from hasten.seams.watch import Watch
 
@@ -64,8 +65,10 @@ def test_a_forward_that_the_script_calls_itself_is_the_forward(seam: ForwardSeam
     assert Layer.forward is not method
     assert Layer.forward.__wrapped__ is method
     forward_seconds(seam)
+    seam.watch.clock.locate = user_frame
     out = layer.forward(torch.ones(2, 4))
     assert forward_seconds(seam) > 0
+    assert seam.watch.models[id(layer)].directly
     seam.release()
     assert Layer.forward is method
     assert torch.equal(out, layer.forward(torch.ones(2, 4)))

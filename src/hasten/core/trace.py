@@ -191,6 +191,7 @@ class ModelFacts:
     conv2d: int = 0
     channels_last: bool = False
     compiled: bool = False
+    directly: bool = False
     evaluations: int = 0
     evaluations_with_graph: int = 0
     evaluation_place: Place | None = None

@@ -64,6 +64,7 @@ FIELDS: dict[str, dict[str, str]] = {
         "conv2d": "two-dimensional convolutions in it",
         "channels_last": "whether its convolutions' weights lie channels-last",
         "compiled": "whether it is compiled",
+        "directly": "whether the script calls its forward itself, past the module's call, which is what compiles",
         "evaluations": "calls for evaluation",
         "evaluations_with_graph": "of them, calls that recorded a graph",
         "evaluation_place": "the line that evaluates it",

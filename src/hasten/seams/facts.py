@@ -122,6 +122,7 @@ def model_facts(record: Any) -> ModelFacts | None:
     return dataclasses.replace(
         facts,
         place=_place(record.place),
+        directly=record.directly,
         evaluations=record.evaluations,
         evaluations_with_graph=record.evaluations_with_graph,
         evaluation_place=_place(record.evaluation_place),

@@ -76,7 +76,7 @@ class ForwardSeam:
             return
         own = self._classes[kind, method] = Patches()
         try:
-            own.set(kind, method, self._wrapper(getattr(kind, method)))
+            own.set(kind, method, self._wrapper(getattr(kind, method), method == "forward"))
         except (AttributeError, TypeError):
             pass
 
@@ -98,7 +98,7 @@ class ForwardSeam:
         while self._classes:
             self._classes.popitem()[1].undo()
 
-    def _wrapper(self, call: Callable[..., Any]) -> Callable[..., Any]:
+    def _wrapper(self, call: Callable[..., Any], directly: bool = False) -> Callable[..., Any]:
         watch, clock, grad_enabled, around = self.watch, self.watch.clock, self.grad_enabled, self.around
         get_ident = threading.get_ident
 
@@ -126,12 +126,12 @@ class ForwardSeam:
                     clock.evaluated()
                 if clock.locate is not None:
                     frame = clock.locate(_get_frame(1))
-                    self._book(module, frame, clock.last - start, (args, kwargs) if grad else None)
+                    self._book(module, frame, clock.last - start, (args, kwargs) if grad else None, directly)
 
         __call__.__wrapped__ = call  # type: ignore[attr-defined]
         return __call__
 
-    def _book(self, module: Any, frame: Any, nanoseconds: int, arguments: Any) -> None:
+    def _book(self, module: Any, frame: Any, nanoseconds: int, arguments: Any, directly: bool) -> None:
         clock = self.watch.clock
         phase = EVALUATION if clock.evaluating else FORWARD
         if not self.watch.autocast:
@@ -139,6 +139,7 @@ class ForwardSeam:
         clock.book((phase, frame.f_code, frame.f_lasti), nanoseconds)
         record = self.watch.models.get(id(module))
         if record is not None:
+            record.directly = directly
             if phase == FORWARD and record.place is None:
                 record.place = (frame.f_code, frame.f_lasti)
             elif phase == EVALUATION and record.evaluation_place is None:

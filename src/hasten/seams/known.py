@@ -62,6 +62,7 @@ class ModelRecord:
     evaluation_place: Any = None
     evaluation_call: Any = None  # (args, kwargs) of an evaluation that recorded a graph, where they are kept
     channels: bool = False
+    directly: bool = False  # the script calls its forward itself
     facts: Any = None  # as last read while the module was alive
 
 
