@@ -4,8 +4,8 @@ Why it is slow
     A deterministic ``__getitem__`` gives the same bytes every epoch, and is paid for every epoch.
 
 Remedy
-    ``CacheSamples()`` keeps every sample, after it was made once, in a memory-mapped file without a name, and
-    gathers batches from there; it fills during the first epoch at no extra pass.
+    ``CacheSamples()`` keeps every sample, after it was made once, in a memory map (of a file without a name, if there
+    are more than 64 MB), and gathers batches from there; it fills during the first epoch at no extra pass.
 
 Fidelity
     identical: the cached bytes are the dataset's own. While it runs it checks that no random number is drawn, that
