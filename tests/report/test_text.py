@@ -12,7 +12,7 @@ from rich.console import Console
 
 from hasten.core.interval import Interval
 from hasten.core.report import Report, Result
-from hasten.core.trace import Ceilings, Epoch, Phase, Place
+from hasten.core.trace import Ceilings, Epoch, Phase, Place, Process, Usage
 from hasten.report import text, view
 from hasten.report.layout import bar, excerpt, shortened, width_of
 from hasten.report.paragraph import quoted
@@ -108,6 +108,20 @@ def test_phases_that_leave_time_open_show_it() -> None:
     trace = samples.trace(phases=(Phase("forward", samples.ms(60, 1)),), unaccounted=float("nan"))
     assert [r.name for r in tree(trace)] == ["step", "forward", "unaccounted"]
     assert tree(trace)[-1].seconds.value == pytest.approx(0.0392)
+
+
+def test_a_machine_that_others_use_is_told() -> None:
+    """What was measured, and what was kept, is for a machine as busy; a loader's own workers are no others."""
+
+    def shown(workers: float) -> str:
+        usage = Usage(cpu_seconds=0.11, wall_seconds=0.1, worker_cpu_seconds=workers, other_load=1.5)
+        trace = samples.trace(usage=usage, process=Process(cores=2))
+        result = samples.result(report=samples.report(trace=trace))
+        return " ".join(str(text.render_result(result)).split())
+
+    assert "others kept 1.5 of 2 cores busy meanwhile" in shown(workers=0.0)
+    assert "1.5 of 2 cores busy meanwhile: what was kept suits a machine as busy" in shown(workers=0.0)
+    assert "cores busy meanwhile" not in shown(workers=0.14)
 
 
 def test_at_most_five_findings_then_how_to_see_the_rest() -> None:

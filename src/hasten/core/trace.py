@@ -270,6 +270,12 @@ class Usage:
         """Cores that this process kept busy."""
         return self.cpu_seconds / self.wall_seconds if self.wall_seconds > 0 else math.nan
 
+    @property
+    def strangers(self) -> float:
+        """Cores that neither this process nor its workers kept busy, but others did; NaN where unknown."""
+        workers = self.worker_cpu_seconds / self.wall_seconds if self.wall_seconds > 0 else math.nan
+        return max(0.0, self.other_load - (workers if workers > 0 else 0.0))
+
 
 @dataclass(frozen=True, slots=True)
 class Process:

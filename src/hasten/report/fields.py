@@ -96,7 +96,7 @@ FIELDS: dict[str, dict[str, str]] = {
         "minor_faults": "page faults per step without reading from disk",
         "major_faults": "page faults per step that read from disk",
         "resident_bytes": "resident memory at the end of the window",
-        "other_load": "other runnable processes of the machine",
+        "other_load": "cores that other processes kept busy, a loader's workers among them",
         "wall_seconds": "wall time of the window per step",
         "worker_cpu_seconds": "processor time of its child processes per step, a loader's workers mostly",
         "model_faults": "share of the page faults that came in forward and backward",

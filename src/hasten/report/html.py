@@ -96,7 +96,7 @@ def _figure_spaces(padded: str, cell: str) -> str:
 
 def _head(report: Report, result: Result | None) -> Iterator[Markup]:
     trace = report.trace
-    facts = [view.watched(trace), view.machine(trace)] if trace is not None else []
+    facts = [view.watched(trace), view.machine(trace), view.shared(trace)] if trace is not None else []
     yield el(
         "header",
         el("p", "hasten run" if result is not None else "hasten explain", class_="eyebrow"),

@@ -144,6 +144,8 @@ def head(report: Report, width: int) -> list[Line]:
     if report.trace is not None:
         lines += wrapped([], view.watched(report.trace), width)
         lines += wrapped([], view.machine(report.trace), width, "dim")
+    if view.shared(report.trace):
+        lines += wrapped([], view.shared(report.trace), width, "open")
     if view.ending(report):
         lines += wrapped([], view.ending(report), width, "bad" if report.exit_code else "open")
     if report.message:

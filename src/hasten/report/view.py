@@ -17,6 +17,7 @@ from hasten.report.figures import duration, figure, level_of, speedup, time_unit
 from hasten.report.tree import same_line
 
 LEAST_BUDGET = 60  # seconds: what is suggested where a smaller budget left something untried
+BUSY = 0.25  # cores' worth of other work from which on it is told
 EPOCHS = 6  # lines of the epoch table before some are left out
 
 
@@ -44,6 +45,13 @@ def watched(trace: Trace) -> str:
     if trace.predicted_steps > trace.steps:
         text += f", {trace.predicted_steps} expected"
     return text
+
+
+def shared(trace: Trace | None) -> str:
+    """That others used the machine, too, where that may have mattered."""
+    if trace is None or not trace.usage.strangers >= BUSY:
+        return ""
+    return f"others kept {trace.usage.strangers:.1f} of {trace.process.cores} cores busy meanwhile"
 
 
 def machine(trace: Trace) -> str:
@@ -275,7 +283,13 @@ def proof(result: Result) -> Iterator[tuple[str, str]]:
         yield "weights", result.proof
     if result.before is not None and result.after is not None and (kept(result) or replayed(result)):
         yield "step", _before_and_after(result.before, result.after)
-    for name, said in (("method", methods(result)), ("cost", cost(result)), ("plan", result.plan_path)):
+    others = shared(result.report.trace) if kept(result) else ""
+    for name, said in (
+        ("method", methods(result)),
+        ("machine", others and f"{others}: what was kept suits a machine as busy"),
+        ("cost", cost(result)),
+        ("plan", result.plan_path),
+    ):
         if said:
             yield name, said
 

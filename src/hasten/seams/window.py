@@ -60,11 +60,12 @@ def _cpu_of(pid: int) -> float:
 
 
 def machine_busy() -> float:
-    """CPU seconds all processes of this machine have used; 0 where unknown."""
+    """CPU seconds all processes have used of the cores that this one may use; 0 where unknown."""
+    ours = {f"cpu{n}" for n in os.sched_getaffinity(0)}
     try:
         with open("/proc/stat", encoding="ascii") as file:
-            fields = [int(x) for x in file.readline().split()[1:]]
-        return (sum(fields) - fields[3] - fields[4]) / os.sysconf("SC_CLK_TCK")
+            rows = [[int(x) for x in fields] for name, *fields in map(str.split, file) if name in ours]
+        return sum(sum(row[:8]) - row[3] - row[4] for row in rows) / os.sysconf("SC_CLK_TCK")
     except (OSError, ValueError, IndexError):
         return 0.0
 
