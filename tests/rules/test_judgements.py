@@ -145,11 +145,23 @@ def test_compiling_is_not_spoken_of_where_the_model_takes_no_time() -> None:
     assert "Linear runs its operations eagerly" in finding.message
 
 
+def test_threads_that_others_keep_waiting_promise_more() -> None:
+    """Two threads on two cores of which others take one wait for each other; a loader's own workers are no others."""
+
+    def promised(workers: float) -> Finding:
+        usage = Usage(0.1, wall_seconds=0.1, worker_cpu_seconds=workers, other_load=1.0)
+        (finding,) = found("M306", trace(0.1, usage=usage))
+        return finding
+
+    assert promised(0.0).predicted.high > 2 * promised(0.1).predicted.high
+    assert "others keep 1.0 cores busy" in promised(0.0).notes[0]
+    assert not promised(0.1).notes
+
+
 def test_compiling_is_not_spoken_of_where_it_would_be_passed_by() -> None:
     model = ModelFacts("Layer", MODEL, 31, 1, directly=True)  # module.compile() compiles calls of the module
-    assert (
-        found("M302", dataclasses.replace(trace(0.1), models=(model,), process=Process(cores=2, compiler=True))) == []
-    )
+    process = Process(cores=2, compiler=True)
+    assert found("M302", dataclasses.replace(trace(0.1), models=(model,), process=process)) == []
 
 
 def test_one_timed_step_tells_nothing_of_the_optimizer() -> None:
