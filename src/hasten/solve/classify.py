@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any, Self
 
 import numpy as np
 from sklearn.base import ClassifierMixin
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, validate_data
@@ -14,6 +16,7 @@ from hasten.solve.estimator import Streaming, as_numpy, is_stream
 from hasten.solve.glm import newton
 from hasten.solve.kernel import Array, Floats
 from hasten.solve.moments import Moments
+from hasten.solve.path import as_alphas
 from hasten.solve.problems import BadData
 from hasten.solve.spread import discriminant
 
@@ -71,6 +74,7 @@ class StreamingLogistic(Scored):
         """Fit. The targets of a stream are 0 and 1."""
         if self.solver not in ("auto", "sklearn", "stream"):
             raise BadData(f"solver={self.solver!r}", "a typing error", "auto, sklearn or stream")
+        as_alphas(self.alpha)
         if is_stream(X):
             self._flat, self.classes_ = True, np.array([0, 1])
             return self._newton(X, y, sample_weight)
@@ -91,6 +95,11 @@ class StreamingLogistic(Scored):
         found = newton(
             X, y, alpha=self.alpha, sample_weight=sample_weight, fit_intercept=self.fit_intercept, tol=self.tol
         )  # fmt: skip
+        if not found.converged:
+            warnings.warn(
+                f"{found.passes} passes did not reach the optimum: are the classes separable? A larger alpha has one.",
+                ConvergenceWarning, stacklevel=3,
+            )  # fmt: skip
         self.coef_, self.intercept_ = found.coef[None], np.array([found.intercept])
         self.n_features_in_ = len(found.coef)
         self.method_, self.n_iter_ = found.method, found.passes
@@ -148,10 +157,10 @@ class Prototypes(Scored):
 
     def _solve(self) -> Self:
         m = self.moments_
-        k = len(m.labels)
-        auto = m.p / (m.p + max(m.weight - k, 1e-9))
+        k = int((m.parts.weight > 0).sum())
+        auto = m.p / (m.p + max(m.weight - k, m.n - k, 1e-9))  # weights below 1 are no counts of rows
         self.shrinkage_ = float(auto if self.shrinkage == "auto" else self.shrinkage)
-        found = discriminant(m, self.shrinkage_, np.full(k, 1 / k))
+        found = discriminant(m, self.shrinkage_, np.full(len(m.labels), 1 / max(k, 1)))
         order = np.argsort(np.asarray(found.classes), kind="stable")
         self.classes_ = np.asarray(found.classes)[order]
         self.prototypes_ = found.means[order]
