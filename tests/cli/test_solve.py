@@ -123,6 +123,12 @@ def test_no_rows_are_refused(data: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert "there are no rows" in capsys.readouterr().err
 
 
+def test_a_target_alone_is_refused(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pd.read_parquet(data)[["y"]].to_parquet(data)
+    assert main(["solve", str(data), "--target", "y"]) == 2
+    assert "no column to predict from" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("words", ["DATA --features a,c", "--features a c DATA", "--features a, c DATA"])
 def test_features_in_a_list_and_before_the_file(data: Path, tmp_path: Path, words: str) -> None:
     given = [str(data) if word == "DATA" else word for word in words.split()]

@@ -101,3 +101,10 @@ def test_scales_beyond_single_precision(scale: float) -> None:
     X = np.random.default_rng(0).standard_normal((20 * SINGLE_COLUMNS, SINGLE_COLUMNS))
     found = lstsq(X * scale, X[:, 0])
     assert "float64" in found.method_ and found.coef_[0, 0] * scale == pytest.approx(1.0)
+
+
+def test_constants_alone_have_no_error() -> None:
+    y = np.arange(9.0)
+    for X in (np.ones((9, 2)), np.ones((9, 0))):
+        found = lstsq(X, y)
+        assert found.error_bound_ == 0 and found.intercept_[0] == 4 and not found.coef_.any()

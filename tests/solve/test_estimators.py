@@ -43,6 +43,7 @@ ALL = [
     StreamingPCA(),
     ExactRFECV(),
     StreamingLogistic(),
+    StreamingLogistic(solver="stream"),
     SlidingRidge(),
     GroupRidge(),
     GroupRidge(toward=3.0),

@@ -283,6 +283,8 @@ def test_a_share_of_the_variance_is_scikit_learns() -> None:
         assert StreamingPCA(share).fit(X).n_components_ == PCA(share, svd_solver="full").fit(X).n_components_
     with pytest.raises(BadData, match="components"):
         StreamingPCA(1.5).fit(X)
+    with pytest.raises(BadData, match="components"):
+        StreamingPCA("mle").fit(X)  # type: ignore[arg-type]
 
 
 def test_a_full_disk_is_named_and_its_number_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,6 +43,8 @@ def test_tikhonov_penalises_what_it_is_given() -> None:
     assert apart(ridge(Moments(X, y), penalty=D).coef[:, 0], wanted) < 1e-12
     with pytest.raises(BadData, match="shape"):
         ridge(Moments(X, y), penalty=np.ones((2, 5)))
+    with pytest.raises(BadData, match="NaN"):
+        ridge(Moments(X, y), penalty=np.full(6, np.nan))
 
 
 def test_summary_is_that_of_the_textbook() -> None:

@@ -305,6 +305,8 @@ def _by_tsqr(source: Source, alpha: Any, intercept: bool, passes: int) -> Answer
 
 def _bound(normal: Normal, factor: Factor, coef: Floats) -> float:
     """First-order error of a backward stable method: EPS p cond (2 + (cond + 1) |r| / (|A| |x|))."""
+    if not factor.rank:
+        return 0.0  # of constants, whose coefficients are 0
     lengths = np.linalg.norm(coef * factor.scale[:, None], axis=0) * np.sqrt(max(factor.values[-1], 0.0))
     tangent = float(np.max(np.sqrt(normal.residual(coef)) / np.maximum(lengths, 1e-300), initial=0.0))
     return EPS * max(len(coef), 10) * factor.condition * (2 + (factor.condition + 1) * tangent)

@@ -70,6 +70,11 @@ class StreamingLogistic(Scored):
         self.fit_intercept = fit_intercept
         self.tol = tol
 
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_class = self.solver != "stream"
+        return tags
+
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Fit. The targets of a stream are 0 and 1."""
         if self.solver not in ("auto", "sklearn", "stream"):
@@ -87,7 +92,10 @@ class StreamingLogistic(Scored):
             sample_weight = _check_sample_weight(as_numpy(sample_weight), X, dtype=np.float64, ensure_non_negative=True)
         if self.solver == "stream":
             if len(self.classes_) > 2:
-                raise BadData("more than two classes", "the stream's solver is binary", 'solver="sklearn"')
+                raise BadData(
+                    "Only binary classification is supported. The type of the target is multiclass",
+                    "the stream's solver is binary", 'solver="sklearn"',
+                )  # fmt: skip
             return self._newton(X, codes.astype(float), sample_weight)
         return self._sklearn(X, codes, sample_weight)
 

@@ -217,10 +217,16 @@ def _method(c: Candidate, answer: Answer, seconds: tuple[float, float, float]) -
 
 
 def _reading_seconds(source: Source) -> float:
-    """Predicted seconds of reading all rows once, from the first block."""
+    """Predicted seconds of reading all rows once, from the first block.
+
+    Raises:
+        BadData: there are no rows, or no columns but the target.
+    """
     start = time.perf_counter()
     block = first_block(source)
     seconds = time.perf_counter() - start
+    if not (block.names or block.category_names):
+        raise BadData("there is no column to predict from", "a file of the target alone", "a file with more columns")
     return seconds * (source.rows or len(block.x)) / len(block.x)
 
 

@@ -175,7 +175,7 @@ def ridge(m: Moments | Normal, alpha: float = 0.0, *, penalty: Array | None = No
         the fit; its error is within ``EPS * p * condition²`` of the coefficients' size, see ``solve.lstsq`` for less.
 
     Raises:
-        BadData: no rows, a negative alpha, or a penalty of another shape.
+        BadData: no rows, a negative alpha, or a penalty of another shape or without numbers.
     """
     normal = m if isinstance(m, Normal) else Normal.from_moments(m, fit_intercept)
     factor = Factor(normal.xx + penalty_matrix(len(normal.xx), alpha, penalty))
@@ -195,6 +195,8 @@ def penalty_matrix(p: int, alpha: float, penalty: Array | None = None) -> Floats
         given = np.diag(given)
     if given.ndim != 2 or given.shape[1] != p:
         raise BadData(f"the penalty has the shape {given.shape}", "one of another X", f"(any, {p}) or ({p},)")
+    if not np.isfinite(given).all():
+        raise BadData("the penalty holds NaN or infinity", "a division by zero", "numbers")
     found: Floats = added + given.T @ given
     return found
 

@@ -158,7 +158,7 @@ class TableSource(Source):
         if self.labels and not classes:
             raise BadData(
                 f"the target {self.labels[0]!r} holds texts", "classes, where numbers are wanted",
-                "--task classification; in Python StreamingLogistic, or a column of numbers",
+                "--task classification; in Python StreamingLogistic in memory, or a column of 0 and 1",
             )  # fmt: skip
 
     def blocks(self, first: int = 0) -> Iterator[Block]:

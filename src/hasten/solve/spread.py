@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -43,7 +44,8 @@ def components(m: Moments, k: float | None = None) -> Components:
         BadData: k is larger than the number of columns, or there are fewer than two rows.
     """
     p = check_moments(m).p
-    if m.n < 2 or not (k is None or 0 < k <= p) or not (k is None or k < 1 or k == int(k)):
+    number = k is None or isinstance(k, Real)
+    if m.n < 2 or not number or not (k is None or 0 < k <= p) or not (k is None or k < 1 or k == int(k)):
         raise BadData(
             f"{k} components of {p} columns and {m.n:.0f} rows; n_samples = 1 has no variance",
             "too few rows", f"at least two rows, and n_components between 1 and {p}, or a share below 1",
