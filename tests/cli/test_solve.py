@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,9 @@ import pytest
 from sklearn.linear_model import RidgeCV
 
 from hasten.cli.main import main
-from hasten.solve import Moments
+from hasten.solve import Moments, command
+from hasten.solve.command import Spent
+from hasten.solve.source import Block
 from tests.solve.data import table
 
 
@@ -120,6 +123,12 @@ def test_no_rows_are_refused(data: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert "there are no rows" in capsys.readouterr().err
 
 
+def test_a_target_alone_is_refused(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pd.read_parquet(data)[["y"]].to_parquet(data)
+    assert main(["solve", str(data), "--target", "y"]) == 2
+    assert "no column to predict from" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("words", ["DATA --features a,c", "--features a c DATA", "--features a, c DATA"])
 def test_features_in_a_list_and_before_the_file(data: Path, tmp_path: Path, words: str) -> None:
     given = [str(data) if word == "DATA" else word for word in words.split()]
@@ -210,3 +219,93 @@ def test_the_table_and_the_text_tell_the_same_error(data: Path, tmp_path: Path) 
 def test_refusals_say_what_to_change(data: Path, words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["solve", str(data), *words]) == 2
     assert "try:" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        lambda y: y > 3,
+        lambda y: np.where(y > 3, "found", "missing"),
+        lambda y: pd.array(np.where(y > 3, 1, 0), dtype="Int64"),
+        lambda y: np.where(y > 3, 1.0, 0.5),
+        lambda y: np.where(y > 3, "two\nlines", ""),
+    ],
+)
+def test_classes_of_any_kind(data: Path, tmp_path: Path, labels: Callable[[object], object]) -> None:
+    frame = pd.read_parquet(data)[["a", "c", "y"]]
+    frame.assign(y=labels(frame["y"].to_numpy())).to_parquet(data)
+    words = ["--target", "y", "--task", "classification", "--save", tmp_path / "m"]
+    assert solve(data, *words, into=tmp_path / "o.json")["metric"] == "accuracy"
+    more = tmp_path / "more.parquet"
+    pd.read_parquet(data).iloc[:99].to_parquet(more)
+    assert solve(more, "--update", tmp_path / "m", into=tmp_path / "o.json")["rows"] == 699
+
+
+def test_what_does_not_fit_the_saved_task_is_told(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    frame, model = pd.read_parquet(data)[["a", "kind"]], tmp_path / "m"
+    frame.to_parquet(data)
+    solve(data, "--target", "kind", "--save", model, into=tmp_path / "o.json")
+    frame.assign(kind=frame["kind"].replace("low", "none")).to_parquet(data)
+    assert main(["solve", str(data), "--update", str(model)]) == 2
+    assert "the label 'none' of 'kind' is none of the classes high, low" in capsys.readouterr().err
+    frame.assign(kind=2**60).to_parquet(data)
+    assert main(["solve", str(data), "--target", "kind", "--task", "classification"]) == 2
+    assert "cannot tell apart" in capsys.readouterr().err
+    frame.to_parquet(data)
+    assert main(["solve", str(data), "--update", str(model), "--task", "regression"]) == 2
+    np.save(tmp_path / "d.npy", np.eye(5))
+    assert main(["solve", str(tmp_path / "d.npy"), "--task", "classification"]) == 2
+    told = capsys.readouterr().err
+    assert "of another task" in told and "without names of classes" in told
+
+
+def test_names_with_commas_and_blanks(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    named = tmp_path / "my data.parquet"
+    frame = pd.read_parquet(data)[["a", "b", "c", "y"]].rename(columns={"a": "a, net", "b": 'b "x"', "y": "y in €"})
+    frame.to_parquet(named)
+    assert main(["solve", str(named), "--target", "y in €", "--features", '"a, net",c', 'b "x"']) == 0
+    told = capsys.readouterr().err
+    assert "4 features" in told and f"hasten solve '{named}' --target 'y in €'" in told
+
+
+def test_the_budget_holds_after_the_pass(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hasten.solve.command.Timed.blocks", spent)
+    found = solve(data, "--target", "y", "--features", "a", "c", "--budget", "60", into=tmp_path / "o.json")
+    assert found["validation"] == "10-fold" and found["rows"] == 600 and float(found["score"]) > 0.5  # type: ignore[arg-type]
+
+
+def spent(*_: object) -> Iterator[Block]:
+    raise Spent
+    yield
+
+
+def test_an_interrupt_after_the_pass_keeps_it(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    state = tmp_path / "state"
+    words = ["solve", str(data), "--target", "y", "--features", "a", "c", "--checkpoint", str(state)]
+    with monkeypatch.context() as patch:
+        patch.setattr("hasten.solve.command._fitted", stopped)
+        with pytest.raises(KeyboardInterrupt, match="all rows are kept"):
+            command.solve(str(data), "y", features=["a", "c"], checkpoint=str(state))
+    assert Moments.load(state).n == 600
+    assert main([*words[:-2], "b", "--checkpoint", str(state)]) == 2  # other columns
+    assert "other settings" in capsys.readouterr().err and state.exists()
+    with monkeypatch.context() as patch:
+        patch.setattr(Moments, "_add_block", stopped)  # no row is read again
+        assert main(words) == 0
+    assert not state.exists()
+
+
+def test_a_full_disk_costs_the_checkpoint_and_not_the_pass(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("hasten.solve.storage._write", full)
+    with pytest.warns(UserWarning, match="the pass goes on"):
+        assert main(["solve", str(data), "--target", "y", "--checkpoint", str(data.parent / "state"), "--quiet"]) == 0

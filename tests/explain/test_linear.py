@@ -140,3 +140,12 @@ def test_classes_that_do_not_occur_are_never_the_answer() -> None:
     weight, bias, _ = solve(x, y, SOFTMAX, 4)
     assert set(np.argmax(x @ weight + bias, axis=1)) == {1, 3}
     assert mean_loss(SOFTMAX, x, y, weight, bias) < 0.3
+
+
+@pytest.mark.parametrize(("loss", "call"), [(SQUARED, "y, fit_intercept=False)"), (SOFTMAX, "(fit_intercept=False)")])
+def test_a_layer_without_bias_is_solved_without_one(loss: str, call: str) -> None:
+    x = np.random.default_rng(0).standard_normal((200, 3))
+    y = (x[:, :1] > 0).astype(float) + 10 if loss == SQUARED else np.where(x[:, 0] > 0.5, 1, 0)
+    assert not np.any(solve(x, y, loss, 1 if loss == SQUARED else 2, False)[1])
+    (finding,) = RULE.detect(Trace("train.py", linear=dataclasses.replace(FACTS, loss=loss, bias=False)))
+    assert call in finding.advice

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from hasten.solve import BadData, lstsq
-from hasten.solve.accuracy import METHODS, DependentColumns
+from hasten.solve.accuracy import METHODS, SINGLE_COLUMNS, DependentColumns
 from tests.solve.data import conditioned, exact, table
 
 
@@ -93,3 +93,18 @@ def test_a_stream_that_is_read_once_gets_one_pass_or_an_error() -> None:
 def test_no_such_alpha(alpha: float) -> None:
     with pytest.raises(BadData, match="alpha"):
         lstsq(*table(), alpha=alpha)
+
+
+@pytest.mark.parametrize("scale", [1e-25, 1e25])
+def test_scales_beyond_single_precision(scale: float) -> None:
+    """Squares were 0 or infinite in float32."""
+    X = np.random.default_rng(0).standard_normal((20 * SINGLE_COLUMNS, SINGLE_COLUMNS))
+    found = lstsq(X * scale, X[:, 0])
+    assert "float64" in found.method_ and found.coef_[0, 0] * scale == pytest.approx(1.0)
+
+
+def test_constants_alone_have_no_error() -> None:
+    y = np.arange(9.0)
+    for X in (np.ones((9, 2)), np.ones((9, 0))):
+        found = lstsq(X, y)
+        assert found.error_bound_ == 0 and found.intercept_[0] == 4 and not found.coef_.any()

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.feature_selection import RFECV
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge, RidgeCV
 from sklearn.model_selection import GridSearchCV, KFold, ShuffleSplit
@@ -42,6 +43,7 @@ ALL = [
     StreamingPCA(),
     ExactRFECV(),
     StreamingLogistic(),
+    StreamingLogistic(solver="stream"),
     SlidingRidge(),
     GroupRidge(),
     GroupRidge(toward=3.0),
@@ -187,3 +189,58 @@ def test_expansions_of_rows_on_disk_are_those_in_memory(tmp_path: Path) -> None:
     assert "x0 x1" in Moments().update(expanded(X, PolynomialFeatures(2), y)).names
     with pytest.raises(BadData, match="once"):
         expanded(((X, y) for _ in range(1)), Hinges())
+
+
+def test_rows_that_are_added_later_keep_the_choice_of_alpha() -> None:
+    """The first alpha of the list was taken."""
+    X, y = table(120, 20)
+    y = y + 60 * np.random.default_rng(1).standard_normal(120)
+    alphas = [1e-3, 1.0, 1e3]
+    left_out = StreamingRidge(alphas).fit(X, y)
+    chosen = left_out.alpha_
+    assert chosen == 1e3 and left_out.partial_fit(X[:5], y[:5]).alpha_ == chosen
+    split = StreamingRidge(alphas, cv=KFold(4, shuffle=True, random_state=0)).fit(X, y).partial_fit(X[:40], y[:40])
+    assert split.path_.mse.shape[0] == 4 and split.moments_.parts.rows.tolist() == [40] * 4
+
+
+def test_a_stream_is_added_as_it_comes() -> None:
+    X, y = table(300, 3)
+    batches = [(X[i : i + 64], y[i : i + 64]) for i in range(0, 300, 64)]
+    found = StreamingRidge([0.1, 1.0]).partial_fit(iter(batches), None)
+    assert apart(found.coef_, Ridge(found.alpha_).fit(X, y).coef_) < 1e-11 and found.path_.mse.shape[0] == 5
+
+
+def test_small_weights_are_those_of_rows() -> None:
+    X, y = table(200, 4)
+    weight = np.full(200, 1 / 200)
+    plain, weighted = StreamingPCA().fit(X), StreamingPCA().fit(X, sample_weight=weight)
+    assert apart(weighted.explained_variance_, plain.explained_variance_) < 1e-12
+    labels = y > 3
+    assert Prototypes().fit(X, labels, weight).shrinkage_ == pytest.approx(Prototypes().fit(X, labels).shrinkage_)
+    scaled = StreamingRidge(1.0, scale=True)
+    wanted = scaled.fit(X, y, np.ones(200)).coef_
+    assert apart(StreamingRidge(1 / 200, scale=True).fit(X, y, weight).coef_, wanted) < 1e-10
+
+
+def test_labels_of_several_kinds_find_their_model() -> None:
+    X, y = table(200, 3)
+    labels = np.fromiter([1, "a"] * 100, object, 200)
+    y = np.where(np.arange(200) % 2 == 0, y, -y)
+    model = GroupRidge(1.0).fit(X, y, groups=labels)
+    assert apart(model.predict(X, groups=labels)[1::2], Ridge(1.0).fit(X[1::2], y[1::2]).predict(X[1::2])) < 1e-10
+
+
+def test_logistic_says_where_there_is_no_optimum() -> None:
+    X, _ = table(100, 2)
+    with pytest.warns(ConvergenceWarning, match="separable"):
+        StreamingLogistic(0.0, solver="stream").fit(X, X[:, 0] > 0)
+    for solver in ("auto", "stream"):
+        with pytest.raises(BadData, match="alphas"):
+            StreamingLogistic(-1.0, solver=solver).fit(X, X[:, 0] > 0)
+
+
+def test_a_class_without_weight_is_never_the_answer() -> None:
+    X, y = table(300, 3)
+    labels = np.digitize(y, [1, 5])
+    model = Prototypes().fit(X, labels, (labels != 1).astype(float))
+    assert set(model.predict(X)) == {0, 2}

@@ -157,3 +157,14 @@ def test_an_error_of_the_reader_thread_arrives(tmp_path: Path) -> None:
     assert next(items) == 1
     with pytest.raises(OSError, match="fire"):
         next(items)
+
+
+@pytest.mark.parametrize("text", ["0,5", "-1,25", "1,234,567", "1,234.5"])
+def test_numbers_with_commas_are_no_categories(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "d.csv"
+    path.write_text(f'a,b,y\n"{text}",1,2\n"{text}",2,3\n3,3,4\n')
+    with pytest.raises(BadData, match=f"such as '{text}'"):
+        Moments.scan(path, "y")
+    assert Moments.scan(path, "y", features=["b"]).p == 1
+    path.write_text('a,y\n"u, 1",2\n"0,5",3\n')
+    assert Moments.scan(path, "y").p == 2

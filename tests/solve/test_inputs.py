@@ -7,6 +7,7 @@ import os
 import pickle
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ import polars as pl
 import pytest
 import torch
 from scipy import sparse
-from torch.utils.data import DataLoader, TensorDataset
+from sklearn.model_selection import KFold
+from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler, TensorDataset
 
 from hasten.core.errors import HastenError
 from hasten.solve import (
@@ -32,6 +34,7 @@ from hasten.solve import (
     StreamingRidge,
     choose,
     components,
+    dealing,
     eliminate,
     kfold,
     leave_one_out,
@@ -280,6 +283,8 @@ def test_a_share_of_the_variance_is_scikit_learns() -> None:
         assert StreamingPCA(share).fit(X).n_components_ == PCA(share, svd_solver="full").fit(X).n_components_
     with pytest.raises(BadData, match="components"):
         StreamingPCA(1.5).fit(X)
+    with pytest.raises(BadData, match="components"):
+        StreamingPCA("mle").fit(X)  # type: ignore[arg-type]
 
 
 def test_a_full_disk_is_named_and_its_number_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -313,3 +318,61 @@ def test_only_what_killed_saves_left_is_swept(tmp_path: Path) -> None:
         (tmp_path / name).write_text("")
     storage.sweep(tmp_path / "m")
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted(kept)
+
+
+class Once:
+    """Gives its batches once, though it can be asked again."""
+
+    def __init__(self, *later: Any) -> None:
+        self.passes = iter([list(batches(X @ [[1, 1, 1], [0, 1, 1], [0, 0, 0.1]], Y)), *later])
+
+    def __iter__(self) -> Iterator[Any]:
+        yield from next(self.passes, [])
+
+
+@pytest.mark.parametrize("later", [[], [[(X[:100], Y[:100])]]])
+@pytest.mark.parametrize(
+    "call",
+    [lambda rows: StreamingRidge().fit(rows), lstsq, lambda rows: lstsq(rows, fit_intercept=False)],
+)
+def test_a_second_pass_over_other_rows_is_refused(later: list[Any], call: Callable[[Any], Any]) -> None:
+    with pytest.raises(BadData, match="later"):
+        call(Once(*later))
+
+
+def test_leave_one_out_of_texts_and_gaps() -> None:
+    frame = WHOLE.assign(t=np.where(X[:, 0] > 0, "u", "v"))
+    frame.loc[::7, "b"] = np.nan
+    m = Moments(frame, "y", missing="mean")
+    dense = frame.drop(columns="y").assign(b=frame["b"].fillna(frame["b"].mean()), gap=frame["b"].isna(), t=X[:, 0] > 0)
+    wanted = leave_one_out(open_source(dense.astype(float).to_numpy(), Y), Moments(dense.astype(float), Y), [0.0])[0]
+    found = leave_one_out(open_source(frame, target="y"), m, [0.0])[0]
+    assert found.mse == pytest.approx(wanted.mse, rel=1e-9)
+    with pytest.raises(BadData, match="later"):
+        leave_one_out(open_source(X, Y), WEIGHTED, [1.0])
+
+
+def test_a_loader_with_a_sampler_of_batches_has_its_own_order() -> None:
+    rows = torch.from_numpy(X)
+    for sampler in (BatchSampler(RandomSampler(rows), 50, False), [[2, 1], [0]]):
+        with pytest.raises(BadData, match="order of its own"):
+            Moments(DataLoader(rows, batch_sampler=sampler), Y)
+    plain = BatchSampler(SequentialSampler(rows), 50, False)
+    assert apart(Moments(DataLoader(rows, batch_sampler=plain), Y).scatter, Moments(X, Y).scatter) < 1e-12
+
+
+def test_objects_that_are_numbers_are_numbers() -> None:
+    gaps = [None if i % 50 == 0 else v for i, v in enumerate(X[:, 0])]
+    frame = pd.DataFrame({"a": pd.Series(gaps, dtype=object), "b": [Decimal(str(v)) for v in X[:, 1]], "y": Y})
+    m = Moments(frame, "y", missing="mean")
+    assert m.names == ["a", "b", "a is missing"]
+    assert Moments(frame.assign(a=["u", 1, None] * 100), "y").p == 4
+
+
+def test_folds_of_some_rows_need_no_array_of_all() -> None:
+    for rows, folds in ((10, 3), (12, 4), (7, 7), (1000, 9)):
+        whole = dealing.fold_numbers(rows, folds)
+        wanted = [k for k, (_, test) in enumerate(KFold(folds).split(np.zeros(rows))) for _ in test]
+        assert whole.tolist() == wanted
+        assert dealing.fold_numbers(rows, folds, 3, 6).tolist() == wanted[3:6]
+    assert dealing.fold_numbers(10**15, 10, 10**15 - 2, 10**15).tolist() == [9, 9]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from sklearn.decomposition import PCA
@@ -41,6 +43,8 @@ def test_tikhonov_penalises_what_it_is_given() -> None:
     assert apart(ridge(Moments(X, y), penalty=D).coef[:, 0], wanted) < 1e-12
     with pytest.raises(BadData, match="shape"):
         ridge(Moments(X, y), penalty=np.ones((2, 5)))
+    with pytest.raises(BadData, match="NaN"):
+        ridge(Moments(X, y), penalty=np.full(6, np.nan))
 
 
 def test_summary_is_that_of_the_textbook() -> None:
@@ -138,3 +142,30 @@ def test_groups_without_full_rank_are_solved_too() -> None:
     X, y = table(20, 6)
     found = solve_groups(Moments(X, y, groups=np.arange(20) // 4), 0.0)
     assert np.isfinite(found.coef).all()
+
+
+def test_only_columns_that_depend_on_others_have_infinite_inflation() -> None:
+    X, y = table(80, 3)
+    single = summary(Moments(X, y)).vif
+    found = summary(Moments(np.column_stack([X, X[:, 0] * 2, np.ones(80)]), y)).vif
+    assert np.isinf(found[[0, 3, 4]]).all()
+    assert apart(found[1:3], single[1:3]) < 1e-8
+
+
+def test_a_class_or_group_whose_rows_were_removed_is_none() -> None:
+    X, y = table(300, 3)
+    labels = np.digitize(y, [1, 5])
+    gone = labels == 1
+    m = Moments(X, y, groups=labels) - Moments(X[gone], y[gone], groups=labels[gone])
+    assert set(discriminant(m).classes) == {0, 2}
+    assert discriminant(m, priors=[0.2, 0.3, 0.5]).coef.shape == (3, 2)
+    found = solve_groups(m, 1.0)
+    at = found.labels.index(1)
+    assert np.array_equal(found.coef[at], found.common[0]) and np.array_equal(found.intercept[at], found.common[1])
+
+
+@pytest.mark.parametrize("options", [{"shrinkage": 1.5}, {"shrinkage": -0.1}, {"priors": [1.0]}, {"priors": [-1, 2]}])
+def test_discriminants_of_numbers_out_of_range(options: dict[str, Any]) -> None:
+    X, y = table(50, 2)
+    with pytest.raises(BadData):
+        discriminant(Moments(X, groups=y > 3), **options)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import pickle
 import signal
 import time
+import warnings
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from sklearn.linear_model import Lasso, LogisticRegression, PoissonRegressor, Ridge
+from sklearn.linear_model import Lasso, LinearRegression, LogisticRegression, PoissonRegressor, Ridge
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -25,9 +27,13 @@ from hasten.solve import (
     ladder,
     lagged,
     lasso,
+    lstsq,
     newton,
+    rung_process,
+    rungs,
     seasons,
 )
+from hasten.solve.accuracy import DependentColumns
 from tests.solve.data import apart, conditioned, table
 
 
@@ -219,3 +225,102 @@ def test_the_ladder_refuses_holes() -> None:
         ladder(np.full((50, 2), np.nan), np.ones(50))
     with pytest.raises(BadData):
         ladder(np.ones((50, 2)), np.ones(40))
+
+
+def test_counts_of_any_size_take_few_passes() -> None:
+    X, _ = table(300, 2)
+    for size in (1.0, 1e6, 1e12):
+        y = np.round(size * np.exp(0.3 * X[:, 0]))
+        found = newton(X, y, family="poisson", alpha=0.0)
+        error = X.T @ (np.exp(X @ found.coef + found.intercept) - y)
+        assert found.converged and found.passes < 12
+        assert np.abs(error).max() < 1e-6 * np.abs(X.T @ y).max()
+
+
+def test_newton_needs_rows_that_weigh() -> None:
+    X, y = table(50, 2)
+    with pytest.raises(BadData, match="all weights are 0"):
+        newton(X, (y > 3).astype(float), sample_weight=np.zeros(50))
+
+
+def test_the_head_of_one_output_is_a_logit() -> None:
+    X, y = table(200, 4)
+    model = nn.Linear(4, 1)
+    rows = TensorDataset(torch.from_numpy(X).float(), torch.from_numpy(y > 3))
+    found = head(model, DataLoader(rows, batch_size=50))
+    with torch.no_grad():
+        right = ((model(rows.tensors[0])[:, 0] > 0) == rows.tensors[1]).float().mean()
+    assert found.score > 0.8 and right > 0.8 and 0 < found.loss < 0.5
+
+
+def test_a_weight_that_is_computed_is_not_written() -> None:
+    X, y = table(60, 4)
+    rows = TensorDataset(torch.from_numpy(X).float(), torch.from_numpy((y > 3).astype(int)))
+    model = nn.Sequential(torch.nn.utils.parametrizations.weight_norm(nn.Linear(4, 2)))
+    with pytest.raises(BadData, match="remove_parametrizations"):
+        head(model, DataLoader(rows, batch_size=20))
+
+
+@pytest.mark.parametrize("alpha", [0.0, 1.0])
+def test_choose_knows_of_more_columns_than_rows(alpha: float) -> None:
+    X = np.random.default_rng(0).standard_normal((20, 30))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DependentColumns)
+        assert choose(X, X[:, 0], alpha=alpha).chosen.name == lstsq(X, X[:, 0], alpha=alpha).method_
+
+
+class Plain:
+    """A network that only fits and predicts."""
+
+    def fit(self, X: Any, y: Any) -> Any:
+        self.model = LinearRegression().fit(X, y)
+        return self
+
+    def predict(self, X: Any) -> Any:
+        return self.model.predict(X)
+
+
+class Rounded(Plain):
+    def predict(self, X: Any) -> Any:
+        return np.round(super().predict(X)).clip(0, 1)[:, None]
+
+    def score(self, X: Any, y: Any) -> float:
+        return 0.0
+
+
+class Dies(Plain):
+    def fit(self, X: Any, y: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_the_ladder_ends_where_it_stops() -> None:
+    """The rung after one that was not reached was tried again."""
+    X, y = table(200, 3)
+    found = ladder(X, y, budget=120, network=Plain())
+    assert [r.status for r in found.rungs[-3:]] == ["no gain", "not reached", "not reached"]
+
+
+def test_rungs_are_scored_by_the_task() -> None:
+    X, y = table(200, 3)
+    for target, network in ((np.round(10 * y).astype(int), Plain()), ((y > 3).astype(int), Rounded())):
+        folds = [(np.arange(100), np.arange(100, 200)), (np.arange(100, 200), np.arange(100))]
+        _, y_, task, _, _ = rungs._prepared(X, target, "auto", 2, 0)
+        scores = rung_process.score_folds(network, X, y_, folds, np.inf)["scores"]
+        assert task == ("classification" if isinstance(network, Rounded) else "regression") and min(scores) > 0.7
+
+
+def test_rows_sorted_by_class_are_climbed() -> None:
+    """The first tenth of the rows, by which the time is predicted, held one class."""
+    X, y = table(600, 3)
+    order = np.argsort(y)
+    found = ladder(X[order], y[order] > 3, budget=120)
+    assert not any("failed" in r.status for r in found.rungs) and found.best != "constant"
+    labels = np.repeat([0, 1, 2], [500, 5, 1])
+    first = rung_process.shuffled(np.arange(506), labels)
+    assert sorted(first) == list(range(506)) and set(labels[first[:7]]) == {0, 1, 2}
+
+
+def test_a_network_that_dies_costs_its_rung_only() -> None:
+    X, y = table(200, 2)
+    found = ladder(X, y, budget=120, network=Dies(), climb_all=True)
+    assert "its process has ended" in found.rungs[-1].status and found.model is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -325,3 +326,60 @@ def test_negative_weights_are_refused_and_zero_weights_are_no_rows() -> None:
     w = np.repeat([1.0, 0.0], 25)
     m = Moments(X, y, sample_weight=w)
     assert m.n == 25 and apart(m.scatter, Moments(X[:25], y[:25]).scatter) < 1e-13
+
+
+def test_rows_without_weight_cost_no_digits() -> None:
+    """Their level became the shift."""
+    X, y = table(3000, 3)
+    weight = (np.arange(3000) >= 1000).astype(float)
+    far, tiny = X + 1e9 * (1 - weight)[:, None], np.maximum(weight, 1e-12)
+    wanted = Moments(X[1000:], y[1000:])
+    for m in (
+        Moments(far, y, sample_weight=weight),
+        Moments(far[:1000], y[:1000], sample_weight=weight[:1000]).update(far[1000:], y[1000:], weight[1000:]),
+    ):
+        assert apart(m.scatter, wanted.scatter) < 1e-12 and m.n == 2000
+    exact = moments_of(np.column_stack([far, y]), tiny)[1]
+    assert apart(Moments(far, y, sample_weight=tiny).scatter, exact) < 1e-9
+
+
+@pytest.mark.parametrize("factor", [1e-6, 1 / 400, 0.5])
+def test_a_common_factor_of_small_weights_changes_no_covariance(factor: float) -> None:
+    X, y = table(400, 3)
+    m = Moments(X, y, sample_weight=np.full(400, factor))
+    assert apart(m.covariance, np.cov(np.column_stack([X, y]).T)) < 1e-12
+    twice = Moments(X, y, sample_weight=np.full(400, 2.0))
+    assert apart(twice.covariance, Moments(np.vstack([X, X]), np.append(y, y)).covariance) < 1e-12
+
+
+def test_rows_without_labels_join_no_group() -> None:
+    X, y = table(90, 2)
+    m = Moments(X, y, groups=["b", "a", "c"] * 30)
+    before = m.parts.weight.copy()
+    with pytest.raises(BadData, match="no labels"):
+        m.update(X, y)
+    assert np.array_equal(m.parts.weight, before)
+
+
+def test_what_was_never_there_is_not_removed() -> None:
+    X, y = table(200, 3)
+    m = Moments(X, y, groups=["a"] * 200)
+    for other in (
+        Moments(X[:50], y[:50], groups=["b"] * 50),
+        Moments(X[:50] * 100, y[:50], groups=["a"] * 50),
+    ):
+        with pytest.raises(BadData, match="never added"):
+            _ = m - other
+    folds = Moments(X, y, folds=2)
+    with pytest.raises(BadData, match="other folds"):
+        _ = folds - Moments(X[:150], y[:150])
+    assert apart((m - Moments(X[:50], y[:50], groups=["a"] * 50)).scatter, Moments(X[50:], y[50:]).scatter) < 1e-11
+
+
+def test_forgetting_changes_nothing_that_was_given_away() -> None:
+    X, y = table(100, 2)
+    m = Moments(X, y).decay(0.9)
+    other, total = copy.copy(m), m.total
+    m.decay(0.5)
+    assert total.weight[0] == other.weight == 2 * m.weight
+    assert np.array_equal(other.scatter, 2 * m.scatter)

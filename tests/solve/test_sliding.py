@@ -199,3 +199,35 @@ def test_one_bad_row_stops_no_model_for_good(heal: bool) -> None:
     with pytest.raises(BadData, match="shape"):
         models.step(X[:2], y[:2])
     assert pickle.dumps(models.__dict__) == before
+
+
+@pytest.mark.parametrize("way", ["slide", "extend", "drop"])
+@pytest.mark.parametrize("alpha", [1e-6, 1.0])
+def test_a_row_that_outweighs_all_others_takes_no_digits_along(way: str, alpha: float) -> None:
+    """Until the next measurement, thousands of rows later, coefficients were off by parts in a hundred."""
+    X, y = table(60, 4)
+    X[3] *= 3e4
+    window = Window(4, size=20, alpha=alpha)
+    window.extend(X[:3], y[:3])
+    for i in range(3, 20):
+        window.slide(X[i], y[i])
+    if way == "slide":
+        for i in range(20, 24):
+            window.slide(X[i], y[i])
+    elif way == "extend":
+        window.extend(X[20:24], y[20:24])
+    else:
+        window.drop(4)
+    rows = slice(4, 20 if way == "drop" else 24)
+    wanted = np.linalg.solve(X[rows].T @ X[rows] + alpha * np.eye(4), X[rows].T @ y[rows])
+    assert apart(window.coef[:, 0], wanted) < 1e-8
+
+
+def test_penalties_far_below_the_rows_are_kept() -> None:
+    X, y = table(40, 3)
+    X[0] = 1e8
+    window = Window(3, size=50, alpha=1e-6)
+    for i in range(40):
+        window.slide(X[i], y[i])
+    wanted = np.linalg.lstsq(np.vstack([X, 1e-3 * np.eye(3)]), np.append(y, np.zeros(3)))[0]
+    assert apart(window.coef[:, 0], wanted) < 1e-6

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import csv
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,12 @@ def add(commands: argparse._SubParsersAction[Parser], kind: type[Parser], second
     add = parser.add_argument
     add("data", nargs="?", help="a .parquet, .csv (also .gz) or .npy file")
     add("--target", metavar="COLUMN", help="column to predict; the last one of a .npy")
-    add("--features", metavar="COLUMN", nargs="+", help="columns to predict from, also a,b,c; all others unless given")
+    add(
+        "--features",
+        metavar="COLUMN",
+        nargs="+",
+        help="columns to predict from, also a,b,c; one with a comma as in a CSV: '\"a, b\"'; all others unless given",
+    )
     add("--task", choices=("regression", "classification"), help="texts are classes, numbers are not, unless given")
     add("--budget", metavar="SECONDS", type=seconds, help="give up reading after so many seconds")
     add("--save", metavar="FILE", help="write the moments, so that rows can be added later")
@@ -54,5 +60,5 @@ def asked(options: argparse.Namespace) -> Asked:
         raise UsageError("no file was named", "", "hasten solve DATA.parquet --target COLUMN")
     given: dict[str, Any] = {k: v for k, v in vars(options).items() if v is not None}
     if words:
-        given["features"] = tuple(name for word in words for name in word.split(",") if name)
+        given["features"] = tuple(name for word in words for name in next(csv.reader([word]), []) if name)
     return Asked(**given)

@@ -248,6 +248,7 @@ class LinearFacts:
     solve_seconds: float = math.nan
     loop_loss: float = math.nan
     solved_loss: float = math.nan
+    bias: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -203,12 +203,13 @@ class Recorder:
         outputs = self.layer.module.out_features
         ready(self.loss)
         start = time.perf_counter()
-        weight, bias, method = solve(x, y, self.loss, outputs)
+        own = self.layer.module.bias is not None
+        weight, bias, method = solve(x, y, self.loss, outputs, own)
         seconds = time.perf_counter() - start
         facts = {
             "features": x.shape[1], "outputs": outputs, "frozen": self.layer.frozen, "loss": self.loss, "rows": len(x),
             "method": method, "pass_seconds": pass_seconds, "solve_seconds": seconds,
-            "solved_loss": mean_loss(self.loss, x, y, weight, bias),
+            "solved_loss": mean_loss(self.loss, x, y, weight, bias), "bias": own,
         }  # fmt: skip
         np.save(os.path.join(self.folder, "x.npy"), x)
         np.save(os.path.join(self.folder, "y.npy"), y)

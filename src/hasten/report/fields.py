@@ -89,6 +89,7 @@ FIELDS: dict[str, dict[str, str]] = {
         "solve_seconds": "the solution, in the same child",
         "loop_loss": "mean loss of the loop's last weights on these rows",
         "solved_loss": "mean loss of the solution on these rows",
+        "bias": "whether the layer, and so the solution, has one",
     },
     "Usage": {
         "cpu_seconds": "processor time of this process per step, all threads",

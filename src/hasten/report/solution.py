@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from shlex import quote
 
 from hasten.core.solution import Solution
 from hasten.report.figures import UNKNOWN
@@ -70,8 +71,8 @@ def _coefficients(s: Solution) -> list[Line]:
 
 def _next(s: Solution) -> str:
     if not s.saved:
-        return f"next: hasten solve {s.path} --target {s.target} --save model.safetensors"
-    return f"saved to {s.saved}\nnext: hasten solve MORE_ROWS --update {s.saved}"
+        return f"next: hasten solve {quote(s.path)} --target {quote(s.target)} --save model.safetensors"
+    return f"saved to {s.saved}\nnext: hasten solve MORE_ROWS --update {quote(s.saved)}"
 
 
 def _power(x: float) -> str:

@@ -69,10 +69,12 @@ def _layer(facts: LinearFacts) -> str:
 
 
 def _call(facts: LinearFacts) -> str:
+    option = "" if facts.bias else "fit_intercept=False"
     if facts.loss == "squared error":
-        return "hasten.solve.head(model, loader)" if facts.frozen else "hasten.solve.lstsq(X, y)"
+        rows = ", ".join(["X, y", option] if option else ["X, y"])
+        return "hasten.solve.head(model, loader)" if facts.frozen else f"hasten.solve.lstsq({rows})"
     data = "*hasten.solve.head(model, loader).cached" if facts.frozen else "X, y"
-    return f"hasten.solve.StreamingLogistic().fit({data})"
+    return f"hasten.solve.StreamingLogistic({option}).fit({data})"
 
 
 def _seconds(value: float) -> str:
@@ -85,12 +87,12 @@ def _loop(place: Place | None) -> Place | None:
     return place_in(place.file, loops[-1], place.function) if place is not None and loops else place
 
 
-def solve(x: Any, y: Any, loss: str, outputs: int) -> tuple[Any, Any, str]:
+def solve(x: Any, y: Any, loss: str, outputs: int, bias: bool = True) -> tuple[Any, Any, str]:
     """The weights without a loop; run in a forked child.
 
     Args:
         x: (rows, features) float32 or float64. y: (rows, outputs) numbers, or (rows,) or (rows, 1) classes.
-        loss: as :mod:`hasten.explain.losses` names it. outputs: of the layer.
+        loss: as :mod:`hasten.explain.losses` names it. outputs: of the layer. bias: whether it has one.
 
     Returns:
         (features, outputs) weights, (outputs,) intercepts, and who solved it.
@@ -100,9 +102,9 @@ def solve(x: Any, y: Any, loss: str, outputs: int) -> tuple[Any, Any, str]:
     from hasten import solve as library
 
     if loss == "squared error":
-        found = library.lstsq(x, y)
+        found = library.lstsq(x, y, fit_intercept=bias)
         return found.coef_, found.intercept_, f"hasten.solve.lstsq ({found.method_})"
-    model = library.StreamingLogistic().fit(x, y.reshape(-1))
+    model = library.StreamingLogistic(fit_intercept=bias).fit(x, y.reshape(-1))
     coef, intercept = model.coef_.T, np.asarray(model.intercept_)
     if outputs > 1 and len(intercept) == 1:  # of two classes the first one has the score 0
         coef, intercept = np.hstack([0 * coef, coef]), np.append(0.0, intercept)

@@ -37,6 +37,7 @@ NAMES = {
 WELL = 3.0  # condition up to which the Gram matrix in float64 loses no more than ten times what a QR loses
 SINGLE_COLUMNS = 256  # from here on the float32 product saves more than its refinement costs
 SINGLE_CONDITION = 30.0
+SINGLE_RANGE = 1e15  # of standard deviations, whose squares float32 has to hold
 HOPELESS = 0.05  # EPS * condition² beyond which refinement from a Gram matrix hardly converges
 MOST_PASSES = 6
 FEW_TARGETS = 8  # of more, BLAS makes the residuals together
@@ -190,6 +191,7 @@ def residual_gradient(source: Source, normal: Normal | tsqr.Triangle, coef: Floa
             found = gram.residual(x, y, weight, mean, coef)
             total, ones, errors = total + found[0], ones + found[1], errors + found[2]
             weights += len(x) if weight is None else float(weight.sum())
+        check_again(weights, normal.weight)
         return total - np.outer(ones, errors) / weights if normal.intercept else total
     for c, t, weight in centred(source, normal.x_mean, normal.y_mean):
         rest = t - (c @ coef[:, 0])[:, None] if coef.shape[1] == 1 else t - c @ coef
@@ -199,7 +201,18 @@ def residual_gradient(source: Source, normal: Normal | tsqr.Triangle, coef: Floa
         ones += c.sum(axis=0) if weight is None else weight @ c
         errors += rest.sum(axis=0)
         weights += len(c) if weight is None else float(weight.sum())
+    check_again(weights, normal.weight)
     return total - np.outer(ones, errors) / weights if normal.intercept else total
+
+
+def check_again(weights: float, before: float) -> None:
+    """Raises: BadData: a later pass gave other rows than the first one; sums of weights tell them apart."""
+    if abs(weights - before) > 1e-9 * before:
+        raise BadData(
+            f"the first pass read rows of weight {before:g}, a later one of {weights:g}",
+            "an iterable that its first pass uses up, or rows or weights of other data",
+            "a list of batches, a DataLoader, or a path",
+        )
 
 
 def _pieces(source: Source) -> Iterator[tuple[Array, Array, Array | None]]:
@@ -265,7 +278,9 @@ def _single_suits(source: Source) -> bool:
     if p < SINGLE_COLUMNS or len(rows) < 4 * p or source.rows < 20 * p:
         return False
     pilot = Moments(rows)
-    return pilot.n > 0 and Factor(pilot.scatter).condition < SINGLE_CONDITION
+    spread = np.sqrt(np.diagonal(pilot.covariance))
+    fits = ((spread == 0) | ((spread > 1 / SINGLE_RANGE) & (spread < SINGLE_RANGE))).all()
+    return bool(fits and Factor(pilot.scatter).condition < SINGLE_CONDITION)
 
 
 def _by_tsqr(source: Source, alpha: Any, intercept: bool, passes: int) -> Answer:
@@ -290,6 +305,8 @@ def _by_tsqr(source: Source, alpha: Any, intercept: bool, passes: int) -> Answer
 
 def _bound(normal: Normal, factor: Factor, coef: Floats) -> float:
     """First-order error of a backward stable method: EPS p cond (2 + (cond + 1) |r| / (|A| |x|))."""
+    if not factor.rank:
+        return 0.0  # of constants, whose coefficients are 0
     lengths = np.linalg.norm(coef * factor.scale[:, None], axis=0) * np.sqrt(max(factor.values[-1], 0.0))
     tangent = float(np.max(np.sqrt(normal.residual(coef)) / np.maximum(lengths, 1e-300), initial=0.0))
     return EPS * max(len(coef), 10) * factor.condition * (2 + (factor.condition + 1) * tangent)

@@ -23,6 +23,11 @@ def is_sparse(x: Any) -> bool:
     return type(x).__module__.startswith("scipy.sparse")
 
 
+def absent(value: Any) -> bool:
+    """Whether an element of an array of objects stands for a missing value."""
+    return value is None or type(value).__name__ in ("NAType", "NaTType") or bool(value != value)
+
+
 def filled(x: Any) -> Any:
     """A masked array with NaN, a missing value, in its masked places; anything else as it is."""
     if not isinstance(x, np.ma.MaskedArray):

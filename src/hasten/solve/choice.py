@@ -94,7 +94,7 @@ def choose(X: Any, y: Any = None, *, alpha: float = 0.0, target: str | None = No
     pilot = Moments(block.x[: max(PILOT_ROWS, 4 * p)], missing="mean")
     share = pilot.n / max(source.rows or pilot.n, 1)
     scatter = pilot.scatter[:p, :p] / max(share, 1e-300) + alpha * np.eye(p)
-    factor = Factor(scatter) if pilot.n > p else None
+    factor = Factor(scatter) if pilot.n > p or pilot.n == source.rows else None  # of fewer nothing is known
     condition = factor.condition if factor is not None else float("nan")
     n = float(source.rows or pilot.n)
     return Choice(source.rows, p, q, condition, ranked(n, p, q, condition, source.again))
@@ -123,7 +123,7 @@ def ranked(n: float, p: int, q: int, condition: float, again: bool) -> tuple[Can
          _why_single(p, condition, again)),
         ("gram64", "Gram in float64", 1, product, product / rates["double"], best + EPS * max(p, 10) * condition**2,
          "one pass; the condition is small enough" if name == "gram64" and condition <= WELL else
-         "one pass over rows that can be read once" if name == "gram64" else
+         "one pass: these rows are read once" if name == "gram64" else
          f"would lose the square of the condition {condition:.0e}" if condition > WELL else
          "the float32 product is faster"),
         ("refined", "Gram in float64, refined", max(passes, 2), product + (passes - 1) * vector,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any, Self
 
 import numpy as np
 from sklearn.base import ClassifierMixin
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, validate_data
@@ -14,6 +16,7 @@ from hasten.solve.estimator import Streaming, as_numpy, is_stream
 from hasten.solve.glm import newton
 from hasten.solve.kernel import Array, Floats
 from hasten.solve.moments import Moments
+from hasten.solve.path import as_alphas
 from hasten.solve.problems import BadData
 from hasten.solve.spread import discriminant
 
@@ -67,10 +70,16 @@ class StreamingLogistic(Scored):
         self.fit_intercept = fit_intercept
         self.tol = tol
 
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_class = self.solver != "stream"
+        return tags
+
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Fit. The targets of a stream are 0 and 1."""
         if self.solver not in ("auto", "sklearn", "stream"):
             raise BadData(f"solver={self.solver!r}", "a typing error", "auto, sklearn or stream")
+        as_alphas(self.alpha)
         if is_stream(X):
             self._flat, self.classes_ = True, np.array([0, 1])
             return self._newton(X, y, sample_weight)
@@ -83,7 +92,10 @@ class StreamingLogistic(Scored):
             sample_weight = _check_sample_weight(as_numpy(sample_weight), X, dtype=np.float64, ensure_non_negative=True)
         if self.solver == "stream":
             if len(self.classes_) > 2:
-                raise BadData("more than two classes", "the stream's solver is binary", 'solver="sklearn"')
+                raise BadData(
+                    "Only binary classification is supported. The type of the target is multiclass",
+                    "the stream's solver is binary", 'solver="sklearn"',
+                )  # fmt: skip
             return self._newton(X, codes.astype(float), sample_weight)
         return self._sklearn(X, codes, sample_weight)
 
@@ -91,6 +103,11 @@ class StreamingLogistic(Scored):
         found = newton(
             X, y, alpha=self.alpha, sample_weight=sample_weight, fit_intercept=self.fit_intercept, tol=self.tol
         )  # fmt: skip
+        if not found.converged:
+            warnings.warn(
+                f"{found.passes} passes did not reach the optimum: are the classes separable? A larger alpha has one.",
+                ConvergenceWarning, stacklevel=3,
+            )  # fmt: skip
         self.coef_, self.intercept_ = found.coef[None], np.array([found.intercept])
         self.n_features_in_ = len(found.coef)
         self.method_, self.n_iter_ = found.method, found.passes
@@ -148,10 +165,10 @@ class Prototypes(Scored):
 
     def _solve(self) -> Self:
         m = self.moments_
-        k = len(m.labels)
-        auto = m.p / (m.p + max(m.weight - k, 1e-9))
+        k = int((m.parts.weight > 0).sum())
+        auto = m.p / (m.p + max(m.weight - k, m.n - k, 1e-9))  # weights below 1 are no counts of rows
         self.shrinkage_ = float(auto if self.shrinkage == "auto" else self.shrinkage)
-        found = discriminant(m, self.shrinkage_, np.full(k, 1 / k))
+        found = discriminant(m, self.shrinkage_, np.full(len(m.labels), 1 / max(k, 1)))
         order = np.argsort(np.asarray(found.classes), kind="stable")
         self.classes_ = np.asarray(found.classes)[order]
         self.prototypes_ = found.means[order]

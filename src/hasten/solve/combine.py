@@ -52,7 +52,21 @@ def combined(a: Moments, b: Moments, sign: float) -> Moments:
     right = refilled(b._merged(), b.encoder.pairs(), b.dense, a.fill - b.fill)
     right = _placed(right, b, out, cells, columns)
     out._base = merge(left, right, sign)
+    if sign < 0:
+        _check_removed(left, right, out._base)
     return out
+
+
+def _check_removed(whole: Stats, part: Stats, left: Stats) -> None:
+    """Raises: BadData: a cell would keep fewer rows than none, or less scatter than none."""
+    before, after = (np.diagonal(s.scatter, axis1=1, axis2=2) for s in (whole, left))
+    rounding = 1e-9 * before + 1e-13 * whole.weight[:, None] * whole.mean**2
+    if (part.rows > whole.rows).any() or (after < -rounding).any():
+        raise BadData(
+            "what remained would be no moments of any rows",
+            "rows that were never added, or were in other folds or groups",
+            "remove only what was added, with the labels it had",
+        )  # fmt: skip
 
 
 def _placed(stats: Stats, own: Moments, out: Moments, cells: int, columns: int) -> Stats:

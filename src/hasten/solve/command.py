@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 
@@ -16,31 +16,35 @@ from hasten.solve import path as paths
 from hasten.solve import storage
 from hasten.solve.accuracy import Answer, centred, climb
 from hasten.solve.choice import Candidate, ranked
-from hasten.solve.encode import MISSING, factorize
+from hasten.solve.encode import encoded
 from hasten.solve.files import open_file
 from hasten.solve.kernel import Floats
 from hasten.solve.linear import EPS, Factor, Normal
 from hasten.solve.moments import Moments
 from hasten.solve.problems import BadData, CannotWrite
 from hasten.solve.scan import scan_source
-from hasten.solve.source import Block, Source, first_block
+from hasten.solve.source import Block, Source, class_texts, first_block
 
 FOLDS = 10  # kept apart, so that later updates can choose alpha without the rows
 ALPHAS = np.logspace(-8, 2, 31)  # times the number of rows, for columns of unit variance
 MOST_CLASSES = 1000
 
 
-class Encoded(Source):
-    """A table's rows as numbers, with the categories and missing values that moments know."""
+class Spent(Exception):
+    """The budget is."""
 
-    def __init__(self, source: Source, m: Moments) -> None:
-        self.source, self.m, self.rows, self.again = source, m, source.rows, source.again
+
+class Timed(Source):
+    """Rows that are read again while the budget lasts."""
+
+    def __init__(self, source: Source, deadline: float) -> None:
+        self.source, self.deadline, self.rows = source, deadline, source.rows
 
     def blocks(self, first: int = 0) -> Iterator[Block]:
-        fill, names = self.m.imputed, self.m.names
         for block in self.source.blocks(first):
-            x = self.m.encoder.known(block.x, block.categories, fill)
-            yield replace(block, x=x, names=names, categories=(), category_names=[])
+            if time.perf_counter() > self.deadline:
+                raise Spent
+            yield block
 
 
 def solve(
@@ -53,9 +57,10 @@ def solve(
         path: ``.parquet``, ``.csv`` or ``.npy``. target: column to predict; with ``update`` that of the saved moments.
         features: columns to predict from; empty for all others.
         task: "regression"; "classification", by ridge on one column of 0 and 1 a class; or "auto".
-        budget: seconds for reading; the pass is given up when they are spent.
+        budget: seconds for reading. When they are spent the first pass is given up; after it, the rows are not read
+            again, and alpha is chosen by folds of that pass instead of leave-one-out.
         update: moments that an earlier call saved: the new rows are added to them, and they are saved there again.
-        save: where to write the moments. checkpoint: see ``scan``.
+        save: where to write the moments. checkpoint: see ``scan``; kept until all is solved and saved.
 
     Returns:
         the solution; and why it could not be saved, or None.
@@ -64,12 +69,18 @@ def solve(
         BadData: the data, the columns or the options do not fit; or the file was learned before.
     """
     start = time.perf_counter()
+    deadline = start + budget
     old, notes = storage.load(Moments, update) if update else (None, {})
     target = target or notes.get("target", "")
     if not target and not path.endswith(".npy"):
         raise BadData("no target was named", "--target is missing", f"hasten solve {path} --target COLUMN")
+    if task not in ("auto", "regression", "classification"):
+        raise BadData(f"--task {task}", "a typing error", "regression or classification")
+    known = _saved_classes(notes.get("classes", ""))
+    if old is not None and task not in ("auto", "classification" if known else "regression"):
+        raise BadData(f"--task {task}", f"the moments in {update} are of another task", "leave it out")
     content = _content(path, old, update) if save or update else ""
-    classes = notes["classes"].split("\n") if notes.get("classes") else _classes(path, target, task)
+    classes = known if old is not None else _classes(path, target, task)
     if old is not None:
         features = [*old.encoder.numeric, *old.encoder.categorical]
     if old is not None and path.endswith(".npy"):
@@ -78,16 +89,27 @@ def solve(
     reading = _reading_seconds(source)
     folds = FOLDS if source.rows is None or source.rows >= FOLDS else source.rows if source.rows > 1 else 0
     m = scan_source(
-        Moments, source, folds=folds, checkpoint=checkpoint or None, progress=progress, budget=budget
+        Moments, source, folds=folds, checkpoint=checkpoint or None, progress=progress, budget=budget,
+        seconds=deadline - time.perf_counter(), keep=True,
     )  # fmt: skip
     m.shards |= {content} - {""}
     m = m if old is None else old + m
     read, start = time.perf_counter() - start, time.perf_counter()
-    rows = None if old is not None or not source.again else Encoded(source, m)
-    found, answer, score, metric = _fitted(m, rows, classes)
+    rows = None if old is not None or not source.again else encoded(Timed(source, deadline), m)
+    try:
+        found, answer, score, metric = _fitted(m, rows, classes)
+    except Spent:
+        rows = None
+        found, answer, score, metric = _fitted(m, None, classes)
+    except KeyboardInterrupt:
+        if not checkpoint:
+            raise
+        raise KeyboardInterrupt(f"all rows are kept in {checkpoint}: run it again to go on") from None
     seconds = (reading, read, time.perf_counter() - start)
     saved, failure = _saved(m, save or update, target, classes)
-    about = (path, target or m.targets[0], "classification" if classes else "regression", saved)
+    if checkpoint and failure is None:
+        Path(checkpoint).unlink(missing_ok=True)
+    about = (path, target or m.targets[0].removeprefix("column "), "classification" if classes else "regression", saved)
     return _described(about, m, found, answer, (score, metric), seconds, rows is not None), failure
 
 
@@ -95,7 +117,7 @@ def _saved(m: Moments, path: str, target: str, classes: list[str]) -> tuple[str,
     """Where the moments were written, or why they were not."""
     try:
         if path:
-            m.save(path, target=target, classes="\n".join(classes))
+            m.save(path, target=target, classes=json.dumps(classes))
     except CannotWrite as error:
         return "", error
     return path, None
@@ -195,39 +217,41 @@ def _method(c: Candidate, answer: Answer, seconds: tuple[float, float, float]) -
 
 
 def _reading_seconds(source: Source) -> float:
-    """Predicted seconds of reading all rows once, from the first block."""
+    """Predicted seconds of reading all rows once, from the first block.
+
+    Raises:
+        BadData: there are no rows, or no columns but the target.
+    """
     start = time.perf_counter()
     block = first_block(source)
     seconds = time.perf_counter() - start
+    if not (block.names or block.category_names):
+        raise BadData("there is no column to predict from", "a file of the target alone", "a file with more columns")
     return seconds * (source.rows or len(block.x)) / len(block.x)
 
 
 def _classes(path: str, target: str, task: str) -> list[str]:
     """Texts of the target's classes; empty for regression. Reads the target's column."""
-    if task not in ("auto", "regression", "classification"):
-        raise BadData(f"--task {task}", "a typing error", "regression or classification")
+    if path.endswith(".npy") and task == "classification":
+        raise BadData(
+            f"{path} holds numbers without names of classes", "--task classification with a .npy",
+            "a .parquet or .csv; in Python StreamingLogistic",
+        )  # fmt: skip
     if task == "regression" or path.endswith(".npy"):
         return []
-    seen: dict[str, None] = {}
-    for values, texts in _column(path, target):
-        if task == "auto" and not texts:
+    seen: set[str] = set()
+    for block in open_file(path, [], [target], None, None).blocks():
+        if task == "auto" and not block.categories:
             return []
-        seen |= dict.fromkeys(factorize(values)[0])
+        texts = class_texts(block.categories[0] if block.categories else block.x[:, 0])
+        seen |= {text for text in texts if text is not None}  # a row without a label is refused, not a class
         if len(seen) > MOST_CLASSES:
             raise BadData(
                 f"{target!r} has more than {MOST_CLASSES} classes", "a column of numbers or names", "--task regression"
             )
-    return sorted(seen.keys() - {MISSING})  # a row without a label is refused, not a class
+    return sorted(seen)
 
 
-def _column(path: str, target: str) -> Iterator[tuple[Any, bool]]:
-    """Blocks of one column's values, and whether they are texts."""
-    for block in open_file(path, [], [target], None, None).blocks():
-        if block.categories:
-            yield block.categories[0], True
-        else:
-            yield block.x[:, 0].astype(np.int64) if _whole(block.x) else block.x[:, 0], False
-
-
-def _whole(x: Floats) -> bool:
-    return bool(np.isfinite(x).all() and (x == np.floor(x)).all())
+def _saved_classes(text: str) -> list[str]:
+    found: list[str] = json.loads(text) if text.startswith("[") else text.split("\n") if text else []  # as once saved
+    return found

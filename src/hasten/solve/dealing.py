@@ -7,21 +7,23 @@ from typing import Any
 
 import numpy as np
 
+from hasten.solve.arrays import absent
 from hasten.solve.kernel import Array, Floats, Stats, two_sum
 from hasten.solve.problems import BadData
 from hasten.solve.source import Block, Source
 from hasten.solve.streams import check_order
 
 
-def fold_numbers(rows: int, folds: int) -> Array:
-    """(rows,) the fold of each row when rows are dealt in contiguous parts (``KFold`` without shuffling)."""
+def fold_numbers(rows: int, folds: int, first: int = 0, last: int | None = None) -> Array:
+    """(last - first,) the fold of each row when rows are dealt in contiguous parts (``KFold`` without shuffling)."""
     if folds < 2 or rows < folds:
         raise BadData(
             f"n_samples = {rows} rows cannot be dealt to {folds} folds", "too few rows", "folds between 2 and the rows"
         )
-    sizes = np.full(folds, rows // folds)
-    sizes[: rows % folds] += 1
-    return np.repeat(np.arange(folds), sizes)
+    size, longer = divmod(rows, folds)  # folds of size + 1 come first
+    number = np.arange(first, rows if last is None else last)
+    behind = number - longer * (size + 1)
+    return np.where(behind < 0, number // (size + 1), longer + behind // size)
 
 
 def imputed_fills(stats: Stats, pairs: Iterable[tuple[int, int]], dense: int, fill: Floats) -> Floats:
@@ -69,6 +71,12 @@ def parts_of(labels: Sequence[Array]) -> Iterable[tuple[Hashable, Any]]:
         yield value, slice(int(rows[0]), int(rows[-1]) + 1) if neighbours else rows
 
 
+def label_array(labels: Sequence[Any]) -> Array:
+    """(labels,) the labels as they are: of several kinds NumPy would make texts."""
+    found = np.asarray(labels)
+    return found if found.ndim == 1 and found.tolist() == list(labels) else np.fromiter(labels, object, len(labels))
+
+
 def _levels(labels: Array) -> tuple[list[Any], Array]:
     """Different labels, and each row's number among them."""
     try:
@@ -98,7 +106,7 @@ def as_labels(given: Any, what: str, source: Source) -> Array | None:
         raise BadData(f"{what} has the shape {labels.shape}", "labels of several columns", "one label a row, as text")
     missing = np.zeros(len(labels), bool)
     if labels.dtype == object:
-        missing[:] = [v is None or type(v).__name__ in ("NAType", "NaTType") or v != v for v in labels]
+        missing[:] = [absent(v) for v in labels]
     elif labels.dtype.kind in "fM":
         missing = np.isnan(labels)
     if missing.any():
@@ -149,7 +157,7 @@ def labels_of(
     if fold is not None:
         found.append(_given(fold, block, rows))
     elif folds and rows is not None:
-        found.append(fold_numbers(rows, folds)[block.start : block.start + n])
+        found.append(fold_numbers(rows, folds, block.start, block.start + n))
     elif folds:
         found.append(np.arange(seen, seen + n) % folds)
     return found if groups is None else [*found, _given(groups, block, rows)]

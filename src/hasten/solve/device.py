@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from hasten.solve.kernel import Floats, Sums, shift_of
+from hasten.solve.kernel import Floats, Sums, heaviest, shift_of
 
 DEVICE_ROWS = 1 << 17  # rows of one product on a GPU
+FEW_ROWS = 1024  # whose mean is the shift
 
 
 def on_device(x: Any) -> bool:
@@ -25,9 +26,14 @@ def add(sums: Sums, x: Any, y: Any, weight: Any, cell: int) -> bool:
     import torch
 
     sums.grow(cell + 1, sums.dense)
-    if np.isnan(sums.shift[cell]).any():
-        few = slice(0, 1024)
-        sums.shift[cell] = shift_of(_host(x[few]), None if y is None else _host(y[few]))
+    if np.isnan(sums.shift[cell]).any() or sums.sums.weight[cell] <= 0:
+        weights = None if weight is None else _host(weight)
+        few = heaviest(weights, FEW_ROWS)
+        at = few if weights is None else torch.as_tensor(few, device=x.device)
+        sums.shift[cell] = 0.0
+        if weights is None or len(few):
+            here = _host(x[at]), None if y is None else _host(y[at]), None if weights is None else weights[few]
+            sums.shift[cell] = shift_of(*here)
     both = x.double() if y is None else torch.cat([x.double(), y.double()], dim=1)
     c = both - torch.as_tensor(sums.shift[cell], device=x.device)
     rows, total = len(x), float(len(x))

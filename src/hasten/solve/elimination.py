@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from hasten.solve.kernel import Array, Floats, Stats
-from hasten.solve.linear import EPS, Factor, Normal
+from hasten.solve.linear import EPS, Factor, Normal, penalty_matrix
 from hasten.solve.moments import Moments
 from hasten.solve.problems import BadData, no_rows
 
@@ -47,13 +47,13 @@ def eliminate(normal: Normal | Moments, alpha: float = 0.0, by: str = "coef", ke
         keep_coefs: keep the coefficients of every step.
 
     Raises:
-        BadData: ``by`` is something else.
+        BadData: ``by`` is something else, or alpha is negative.
     """
     if by not in ("coef", "f"):
         raise BadData(f"by={by!r}", "a typing error", '"coef" or "f"')
     normal = normal if isinstance(normal, Normal) else Normal.from_moments(normal)
     p = len(normal.xx)
-    matrix = normal.xx + alpha * np.eye(p)
+    matrix = normal.xx + penalty_matrix(p, alpha)
     left = np.arange(p)
     order: list[int] = []
     coefs: list[tuple[Array, Floats]] = []

@@ -7,13 +7,19 @@ after the pass, exactly, though the mean was not known during it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hasten.solve.arrays import absent
 from hasten.solve.kernel import Array, Floats
 from hasten.solve.problems import BadData, need
+from hasten.solve.source import Block, Source
+
+if TYPE_CHECKING:
+    from hasten.solve.moments import Moments
 
 MOST_COLUMNS = 20_000  # a scatter of more takes more than 3 GB
 MISSING = "missing"
@@ -104,6 +110,24 @@ class Encoder:
         return out
 
 
+class Encoded(Source):
+    """A table's rows as numbers, with the categories and missing values that moments know."""
+
+    def __init__(self, source: Source, m: Moments) -> None:
+        self.source, self.m, self.rows, self.again = source, m, source.rows, source.again
+
+    def blocks(self, first: int = 0) -> Iterator[Block]:
+        fill, names = self.m.imputed, self.m.names
+        for block in self.source.blocks(first):
+            x = self.m.encoder.known(block.x, block.categories, fill)
+            yield replace(block, x=x, names=names, categories=(), category_names=[])
+
+
+def encoded(source: Source, m: Moments) -> Source:
+    """The rows as numbers in the columns of ``m``; the source itself where it holds nothing else."""
+    return Encoded(source, m) if m.encoder.sparse and not isinstance(source, Encoded) else source
+
+
 def indicator(name: str) -> str:
     """The name of the column that marks missing values of ``name``."""
     return f"{name} is {MISSING}"
@@ -119,6 +143,6 @@ def factorize(values: Array) -> tuple[list[str], Array]:
     seen: dict[str, int] = {}
     codes = np.empty(len(values), np.int64)
     for i, value in enumerate(values.tolist()):
-        text = MISSING if value is None or value != value else str(value)
+        text = MISSING if absent(value) else str(value)
         codes[i] = seen.setdefault(text, len(seen))
     return list(seen), codes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import queue
 import threading
@@ -174,6 +175,8 @@ class CsvSource(Source):
         self.fingerprint = fingerprint(path)
         with _readable(path), self._open() as reader:
             _check(reader.schema, self.target, features, classes)
+            for batch in itertools.islice(reader, 1):
+                _no_commas(batch, [*features, *self.target] if features else reader.schema.names)
 
     def _open(self) -> Any:
         stream = self.arrow.input_stream(str(self.path), compression="detect")
@@ -235,6 +238,22 @@ def _put(items: queue.Queue[Any], item: Any, stop: threading.Event) -> bool:
 def _check(schema: Any, target: Sequence[str], features: Any, classes: Sequence[str]) -> None:
     """Are the columns there, and of kinds that can be used?"""
     TableSource(schema.empty_table(), target=target, features=features, classes=classes)
+
+
+def _no_commas(batch: Any, used: Sequence[str]) -> None:
+    """Raises: BadData: a column holds numbers with commas, each of which would be a category."""
+    compute, arrow = need("pyarrow.compute", "reading CSV"), need("pyarrow", "reading CSV")
+    for name in used:
+        texts = batch.column(name).drop_null()
+        if not (arrow.types.is_string(texts.type) and len(texts)):
+            continue
+        numbers = compute.match_substring_regex(texts, r"^\s*[+-]?\d+(,\d+)*([.]\d+)?\s*$")
+        if compute.all(numbers).as_py() and compute.any(compute.match_substring(texts, ",")).as_py():
+            raise BadData(
+                f"column {name!r} holds numbers with commas, such as {texts[0].as_py()!r}",
+                "decimal commas, or commas between thousands",
+                'decimal points, as by pandas.read_csv(path, decimal=",", thousands=".").to_parquet("data.parquet")',
+            )
 
 
 def _tables(batches: Iterator[Any], file: ParquetSource | CsvSource, start: int, first: int) -> Iterator[Block]:

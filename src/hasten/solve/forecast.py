@@ -128,6 +128,8 @@ def forecaster(
         BadData: NaN, or a series shorter than a window.
     """
     grid = as_alphas(np.logspace(-1, 5, 13) if alphas is None else alphas)
+    if not (len(lookbacks) and len(levels)):
+        raise BadData("nothing to choose from", "lookbacks or levels is empty", "lookbacks=(96, 336)")
     train, validation = as_series(train), as_series(validation)
     tried: dict[tuple[int, str], Floats] = {}
     best: tuple[float, Any] = (np.inf, None)

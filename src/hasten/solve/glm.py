@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from hasten.solve.accuracy import centred, host
+from hasten.solve.accuracy import centred, check_again, host
 from hasten.solve.kernel import Array, Floats
 from hasten.solve.linear import Factor
-from hasten.solve.problems import BadData, no_target
+from hasten.solve.problems import BadData, no_rows, no_target
 from hasten.solve.source import Source, first_block, open_source
 
 HALVINGS = 30
@@ -25,8 +25,9 @@ class Glm:
     """A generalised linear model.
 
     Attributes:
-        coef: (p,). intercept: a number. loss: penalised negative log-likelihood (Poisson: without its constant).
-        passes: over the data. decrement: half the squared Newton decrement at the end, about the loss still to gain.
+        coef: (p,). intercept: a number. loss: penalised negative log-likelihood (Poisson: without its constant) in the
+            last pass. passes: over the data. decrement: half the squared Newton decrement in the last pass, about the
+            loss that its step gained.
         converged: whether that is below the tolerance. method: who solved it.
     """
 
@@ -72,7 +73,7 @@ def newton(
         X, y, sample_weight, target: as ``Moments.update``; must be readable more than once. y is 0 or 1, or counts.
         family: "logistic" or "poisson".
         alpha: scikit-learn's ``1 / C``.
-        tol: end when the loss still to gain, relative to the loss, is below.
+        tol: end after the step whose gain, relative to the loss, is below.
 
     Raises:
         BadData: another family, targets out of range, or rows that can be read only once.
@@ -90,13 +91,20 @@ def newton(
     p = first.x.shape[1]
     shift = np.asarray(first.x, dtype=np.float64).mean(axis=0) if fit_intercept else np.zeros(p)
     point, best, step = np.zeros(p + fit_intercept), np.inf, np.zeros(p + fit_intercept)
-    halved, decrement, passes = 0, np.inf, 0
+    level = float(first.y.mean()) if family == "poisson" and fit_intercept else 0.0
+    if 0 < level < np.inf:
+        point[p] = np.log(level)  # a step from 0 is as long as the counts are large, and is halved and halved
+    halved, decrement, passes, weight = 0, np.inf, 0, 0.0
     while passes < max_passes:
         with np.errstate(over="ignore", invalid="ignore"):  # a loss that is no number is looked at below
-            loss, gradient, hessian = _pass(source, family, point, shift, alpha, fit_intercept)
+            loss, gradient, hessian, seen = _pass(source, family, point, shift, alpha, fit_intercept)
         passes += 1
-        if not np.isfinite(loss) and best == np.inf:  # at coefficients of 0: not for too long a step
+        if not np.isfinite(loss) and best == np.inf:  # at the start: not for too long a step
             _refuse(source)
+        weight = weight or seen
+        if not weight:
+            raise no_rows()
+        check_again(seen, weight)
         if not loss <= best + 1e-12 * abs(best) and halved < HALVINGS:  # too far: half the way back
             step, halved = step / 2, halved + 1
             point = point - step
@@ -104,9 +112,9 @@ def newton(
         best, halved = loss, 0
         step = -Factor(hessian).solve(gradient[:, None])[:, 0]
         decrement = float(-gradient @ step) / 2
-        if decrement <= tol * max(abs(loss), 1e-300):
-            break
         point = point + step
+        if decrement <= tol * max(abs(loss), 1e-300):  # the last step squares the error that is left
+            break
     coef = point[:p]
     intercept = float(point[p] - shift @ coef) if fit_intercept else 0.0
     done = decrement <= tol * max(abs(best), 1e-300)
@@ -122,9 +130,10 @@ def _refuse(source: Source) -> None:
 
 def _pass(
     source: Source, family: str, point: Floats, shift: Floats, alpha: float, intercept: bool
-) -> tuple[float, Floats, Floats]:
+) -> tuple[float, Floats, Floats, float]:
+    """Loss, gradient, Hessian, and the sum of weights."""
     p = len(shift)
-    loss, gradient, hessian = 0.0, np.zeros(len(point)), np.zeros((len(point), len(point)))
+    loss, gradient, hessian, total = 0.0, np.zeros(len(point)), np.zeros((len(point), len(point))), 0.0
     for c, t, weight in centred(source, shift, np.zeros(1)):
         y = t[:, 0]
         _check_targets(y, family)
@@ -133,6 +142,7 @@ def _pass(
         error = mean - y
         if weight is not None:
             losses, error, variance = losses * weight, error * weight, variance * weight
+        total += len(c) if weight is None else float(weight.sum())
         loss += float(losses.sum())
         root = np.sqrt(variance)
         gradient[:p] += error @ c
@@ -147,7 +157,7 @@ def _pass(
     loss += alpha / 2 * float(point[:p] @ point[:p])
     gradient[:p] += alpha * point[:p]
     hessian[np.arange(p), np.arange(p)] += alpha
-    return loss, gradient, hessian
+    return loss, gradient, hessian, total
 
 
 def _check_targets(y: Array, family: str) -> None:

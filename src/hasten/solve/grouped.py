@@ -19,7 +19,7 @@ class GroupFit:
     """One model a group.
 
     Attributes:
-        labels: of the groups. coef: (groups, p, q). intercept: (groups, q).
+        labels: of the groups. coef: (groups, p, q). intercept: (groups, q). A group without rows has the common ones.
         common: (p, q) coefficients and (q,) intercept of all rows together.
     """
 
@@ -61,6 +61,8 @@ def solve_groups(m: Moments, alpha: float = 1.0, toward: float = 0.0, fit_interc
         )
     coef = _batched(scatter[:, :p, :p], prior + alpha * np.eye(p), right)
     intercept = mean[:, p:] - np.einsum("gp,gpq->gq", mean[:, :p], coef)
+    gone = parts.weight <= 0  # the rows of a group were all removed
+    coef[gone], intercept[gone] = common.coef, common.intercept
     return GroupFit(labels, coef, intercept if fit_intercept else np.zeros_like(intercept),
                     (common.coef, common.intercept))  # fmt: skip
 

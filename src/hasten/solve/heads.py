@@ -71,7 +71,8 @@ def head(
         model: a ``torch.nn.Module``. Only that layer's weight and bias are changed.
         loader: batches ``(input, target)``; targets of integers are classes.
         layer: its name; the last ``torch.nn.Linear`` that the forward pass reaches unless given.
-        classes: outputs of the layer unless given. With one output and float targets it is regression.
+        classes: outputs of the layer unless given. With one output, integers of 0 and 1 give it the logit of 1, and
+            float targets are regression.
         alphas: to choose from.
         features: ``Head.cached`` of an earlier call with the same layer and loader, instead of the forward pass.
 
@@ -88,6 +89,12 @@ def head(
     name, module = _layer(model, first, layer)
     if features is None:
         features = _features(model, itertools.chain(first, map(_pair, batches)), module)
+    if "weight" not in module._parameters:
+        undo = "parametrize.remove_parametrizations" if hasattr(module, "parametrizations") else "remove_weight_norm"
+        raise BadData(
+            f"the weight of {name} is computed from others", "weight_norm or spectral_norm",
+            f'torch.nn.utils.{undo}(model.get_submodule("{name}"), "weight") first',
+        )  # fmt: skip
     x, y = features
     forward = time.perf_counter() - start
     start = time.perf_counter()
@@ -190,6 +197,8 @@ def _coded(y: Array, classes: int) -> tuple[Floats, Array | None]:
     y = y.astype(np.int64) if y.dtype.kind == "b" else y
     if y.dtype.kind == "f":
         return y.reshape(len(y), -1).astype(np.float64), None
+    if classes == 1 and y.ndim == 1 and y.min() >= 0 and y.max() <= 1:
+        return 2.0 * y[:, None] - 1.0, y
     if y.ndim != 1 or y.min() < 0 or y.max() >= classes:
         raise BadData(f"labels from {y.min()} to {y.max()} for {classes} outputs", "another head", f"0 … {classes - 1}")
     return np.eye(classes)[y], y
@@ -208,6 +217,8 @@ def _judge(source: _Cached, m: Moments, spectrum: Spectrum, alpha: float, labels
     if labels is None:
         total = np.sum((source.coded - source.coded.mean(axis=0)) ** 2)
         return float(1 - np.sum(error**2) / max(total, 1e-300)), float(np.mean(error**2)), 1.0
+    if left.shape[1] == 1:  # the other class has the score 0
+        left = np.hstack([np.zeros_like(left), left])
     accuracy = float((left.argmax(axis=1) == labels).mean())
     losses = [_cross_entropy(left * t, labels) for t in TEMPERATURES]
     best = int(np.argmin(losses))

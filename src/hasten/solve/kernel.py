@@ -208,8 +208,8 @@ class Sums:
             BadData: the block holds NaN or infinity. Sums find it for free; the caller says where.
         """
         self.grow(cell + 1, self.dense)
-        if not self.begun(cell):
-            self.shift[cell] = self._shift(x, y)
+        if not self.begun(cell) or self.sums.weight[cell] <= 0:  # of rows without weight nothing was added
+            self.shift[cell] = self._shift(x, y, weight)
         root = None if weight is None else np.sqrt(weight)
         if gram.suits(self.dense + 1):
             square = gram.square(x, y, root, self.shift[cell], self.dtype == np.float32)
@@ -282,13 +282,16 @@ class Sums:
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_products": None}
 
-    def _shift(self, x: Array, y: Array | None) -> Floats:
+    def _shift(self, x: Array, y: Array | None, weight: Array | None) -> Floats:
         """(dense,) what is subtracted from the columns; zeros for the features where none of them needs it."""
-        first = slice(0, block_rows(self.dense))
-        shift = shift_of(x[first], None if y is None else y[first])
+        first = heaviest(weight, block_rows(self.dense))
+        few = x[first]
+        if not len(few):
+            return np.zeros(self.dense)
+        shift = shift_of(few, None if y is None else y[first], None if weight is None else weight[first])
         here = shift[: self.features]
         with np.errstate(over="ignore", invalid="ignore"):
-            if (here**2 <= NEAR * x[first].var(axis=0, dtype=np.float64)).all():
+            if (here**2 <= NEAR * few.var(axis=0, dtype=np.float64)).all():
                 here[:] = 0.0
         return shift
 
@@ -336,15 +339,30 @@ class Sums:
         return bool(np.any((away**2 > FAR * np.maximum(squares - away**2, 0.0)) & (np.abs(away) > rounding)))
 
 
-def shift_of(x: Array, y: Array | None) -> Floats:
+def heaviest(weight: Array | None, count: int) -> Any:
+    """Numbers of the rows that weigh most, at most ``count``; the first ones without weights.
+
+    Rows of no weight may lie anywhere: they are often what was masked out.
+    """
+    if weight is None:
+        return slice(0, count)
+    most = np.argsort(-weight, kind="stable")[:count]
+    return np.sort(most[weight[most] > 0])
+
+
+def shift_of(x: Array, y: Array | None, weight: Array | None = None) -> Floats:
     """The block's mean; a column's only value where it is constant, so that its scatter is 0 and not rounding.
 
     float32 columns get a float32 number: then shifting them rounds nothing (Sterbenz's lemma).
+
+    Args:
+        weight: (rows,) positive, or None for ones.
     """
     shifts = []
     for part in [x] if y is None else [x, y]:
         with np.errstate(over="ignore", invalid="ignore"):
-            middle = part.mean(axis=0, dtype=np.float64).astype(part.dtype)
+            whole: Any = part.mean(axis=0, dtype=np.float64) if weight is None else weight @ part / weight.sum()
+            middle = whole.astype(part.dtype)
         constant = part.min(axis=0) == part.max(axis=0)
         shifts.append(np.where(constant, part[0], middle).astype(np.float64))
     found = np.concatenate(shifts)

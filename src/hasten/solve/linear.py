@@ -143,6 +143,12 @@ class Factor:
         elif self.rank:
             self.condition = float(np.sqrt(largest / smallest))
 
+    @property
+    def alone(self) -> Array:
+        """(p,) whether a column is neither constant nor a sum of others: no null direction has a part of it."""
+        found: Array = self.used & (np.sum(self.vectors[:, self.kept] ** 2, axis=1) > 1 - 1e-6)
+        return found
+
     def solve(self, right: Floats) -> Floats:
         """(p, q) solution for right-hand sides (p, q)."""
         scaled = right / self.scale[:, None]
@@ -169,7 +175,7 @@ def ridge(m: Moments | Normal, alpha: float = 0.0, *, penalty: Array | None = No
         the fit; its error is within ``EPS * p * condition²`` of the coefficients' size, see ``solve.lstsq`` for less.
 
     Raises:
-        BadData: no rows, a negative alpha, or a penalty of another shape.
+        BadData: no rows, a negative alpha, or a penalty of another shape or without numbers.
     """
     normal = m if isinstance(m, Normal) else Normal.from_moments(m, fit_intercept)
     factor = Factor(normal.xx + penalty_matrix(len(normal.xx), alpha, penalty))
@@ -189,6 +195,8 @@ def penalty_matrix(p: int, alpha: float, penalty: Array | None = None) -> Floats
         given = np.diag(given)
     if given.ndim != 2 or given.shape[1] != p:
         raise BadData(f"the penalty has the shape {given.shape}", "one of another X", f"(any, {p}) or ({p},)")
+    if not np.isfinite(given).all():
+        raise BadData("the penalty holds NaN or infinity", "a division by zero", "numbers")
     found: Floats = added + given.T @ given
     return found
 
@@ -201,7 +209,7 @@ class Summary:
         coef, standard_error, t, p_value: (p, q).
         intercept, intercept_error: (q,).
         sigma2: (q,) residual variance. r2, adjusted_r2, f, f_p_value: (q,).
-        vif: (p,) variance inflation factors; infinite where columns depend on each other.
+        vif: (p,) variance inflation factors; infinite for columns that depend on others, or are constant.
         freedom: rows - rank - intercept.
     """
 
@@ -248,12 +256,12 @@ def summary(m: Moments, fit_intercept: bool = True) -> Summary:
         t = coef / spread
         r2 = np.where(total > 0, 1 - residual / total, np.nan)
         f = (total - residual) / max(factor.rank, 1) / sigma2
-        vif = np.diagonal(inverse) * np.diagonal(normal.xx)
+        vif = np.where(factor.alone, np.diagonal(inverse) * np.diagonal(normal.xx), np.inf)
     at_zero = (1 / normal.weight + normal.x_mean @ inverse @ normal.x_mean) if fit_intercept else 0.0
     return Summary(
         coef, spread, t, 2 * special.stdtr(freedom, -np.abs(t)), normal.intercept_of(coef), np.sqrt(at_zero * sigma2),
         sigma2, r2, 1 - (1 - r2) * (normal.rows - fit_intercept) / freedom, f, special.fdtrc(factor.rank, freedom, f),
-        np.where(factor.used & (not factor.deficient), vif, np.inf), float(freedom),
+        vif, float(freedom),
     )  # fmt: skip
 
 

@@ -134,6 +134,11 @@ class Moments:
             raise BadData("rows with folds and groups, and rows without", "folds= or groups= once only", "both or none")
         self.crossed = len(labels) > 1
         if not labels:
+            if len(self.cells) > 1 or (self.cells and 0 not in self.cells):
+                raise BadData(
+                    "these rows have no labels of folds or groups; earlier ones had", "folds= or groups= once only",
+                    "labels for these rows, too",
+                )  # fmt: skip
             self._add_rows(block, 0)
             return
         for label, pick in parts_of(labels):
@@ -254,8 +259,7 @@ class Moments:
         base = self._merged()
         if factor == 0:
             base = Stats.zeros(*base.mean.shape)
-        base.weight *= factor
-        base.scatter *= factor
+        base = replace(base, weight=base.weight * factor, scatter=base.scatter * factor)
         self._base, self._sums, self._view = base, None, None
         return self
 
@@ -305,8 +309,14 @@ class Moments:
 
     @property
     def covariance(self) -> Floats:
-        """(p + q, p + q) scatter divided by the sum of weights less one."""
-        return self.scatter / max(self.weight - 1.0, np.finfo(float).tiny)
+        """(p + q, p + q) scatter divided by ``freedom``."""
+        return self.scatter / max(self.freedom, np.finfo(float).tiny)
+
+    @property
+    def freedom(self) -> float:
+        """The sum of weights less one. Weights below 1 on average count no rows: then it is their sum times
+        ``(n - 1) / n``, so that a factor common to all of them changes no covariance."""
+        return max(self.weight - 1.0, self.weight * (1.0 - 1.0 / max(self.n, 1.0)))
 
     @property
     def total(self) -> Stats:

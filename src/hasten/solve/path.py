@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from hasten.solve.accuracy import centred
+from hasten.solve.accuracy import centred, check_again
+from hasten.solve.encode import encoded
 from hasten.solve.kernel import Floats, Stats
 from hasten.solve.linear import EPS, Normal, check_moments
 from hasten.solve.moments import Moments
@@ -145,14 +146,14 @@ def leave_one_out(
     """Exact leave-one-out errors of ridge for all alphas, in a second pass over the data.
 
     Args:
-        source: the rows that ``m`` was made of.
+        source: the rows that ``m`` was made of; texts and missing values are encoded as there.
         m: their moments.
 
     Returns:
         the errors, one "fold"; and all solutions.
 
     Raises:
-        BadData: the rows can be read only once.
+        BadData: the rows can be read only once, or are not those of ``m``.
     """
     grid = as_alphas(alphas)
     normal = Normal.from_moments(m, fit_intercept)
@@ -163,8 +164,9 @@ def leave_one_out(
     inverse, coef = spectrum.shrunk(grid), spectrum.rotated(grid)
     turn = spectrum.vectors / spectrum.scale[:, None]
     at_mean = 1.0 / normal.weight if fit_intercept else 0.0
-    total = np.zeros((len(grid), m.q))
-    for c, t, weight in centred(source, normal.x_mean, normal.y_mean):
+    total, weights = np.zeros((len(grid), m.q)), 0.0
+    for c, t, weight in centred(encoded(source, m), normal.x_mean, normal.y_mean):
+        weights += len(c) if weight is None else float(weight.sum())
         z = c @ turn
         leverage = (z * z) @ inverse + at_mean
         if weight is not None:
@@ -175,6 +177,7 @@ def leave_one_out(
             error = (t[:, j : j + 1] - z @ coef[:, :, j]) / left
             squares = error * error if weight is None else error * error * weight[:, None]
             total[:, j] += squares.sum(axis=0)
+    check_again(weights, normal.weight)
     mse = (total / normal.weight)[None]
     variance = np.diagonal(normal.yy) / normal.weight
     with np.errstate(divide="ignore", invalid="ignore"):

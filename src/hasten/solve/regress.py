@@ -9,6 +9,7 @@ from sklearn.base import RegressorMixin
 
 from hasten.solve import path
 from hasten.solve.accuracy import climb, host
+from hasten.solve.dealing import label_array
 from hasten.solve.estimator import Streaming, as_numpy, is_stream
 from hasten.solve.grouped import solve_groups
 from hasten.solve.kernel import FAR, Array, Floats
@@ -67,9 +68,10 @@ class StreamingRidge(Linear):
         alphas = path.as_alphas(self.alphas)
         source = self._rows(X, y, sample_weight, needs_y=not is_stream(X))
         folds = self._folds(X, y, source) if len(alphas) > 1 else None
-        given = isinstance(folds, np.ndarray)
-        self.moments_ = Moments(folds=None if given else folds)
-        self.moments_.update(source, fold=folds if given else None)
+        given = folds if isinstance(folds, np.ndarray) else None
+        self.moments_ = Moments(folds=folds if given is None else None).update(source, fold=given)
+        if given is not None:
+            self.moments_.folds = int(given.max()) + 1  # to which later rows are dealt
         return self._choose(source, alphas, folds is not None)
 
     def _folds(self, X: Any, y: Any, source: Source) -> Any:
@@ -102,16 +104,20 @@ class StreamingRidge(Linear):
         return self._took(ridge(m, 0.0, penalty=spread, fit_intercept=self.fit_intercept), m)
 
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
-        """Add rows: the model is that of all rows so far. Several alphas are compared by folds."""
+        """Add rows: the model is that of all rows so far.
+
+        Several alphas are compared by folds; after a ``fit`` by leave-one-out, which dealt none, its alpha stays.
+        """
         alphas = path.as_alphas(self.alphas)
         first = not hasattr(self, "moments_")
         source = self._rows(X, y, sample_weight, reset=first, needs_y=True)
         if first:
             folds = self.cv if isinstance(self.cv, int) else STREAM_FOLDS
             self.moments_ = Moments(folds=folds if len(alphas) > 1 else None)
-        before = self.moments_.folds
-        fold = (int(self.moments_._rows_seen) + np.arange(source.rows or 0)) % before if before else None
-        self.moments_.update(source, fold=fold)
+        m, fold = self.moments_, None
+        if m.folds and source.rows is not None:  # rows of streams are dealt like this as they come
+            fold = (int(m._rows_seen) + np.arange(source.rows)) % m.folds
+        m.update(source, fold=fold)
         return self._from_moments(alphas)
 
     def forget(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
@@ -125,7 +131,8 @@ class StreamingRidge(Linear):
 
     def _from_moments(self, alphas: Floats) -> Self:
         m = self.moments_
-        self.path_, self.alpha_ = None, float(alphas[0])
+        self.path_, before = None, getattr(self, "alpha_", None)
+        self.alpha_ = float(alphas[0]) if before is None or before not in alphas else before
         if len(alphas) > 1 and (m.parts.weight > 0).sum() > 1:
             self.path_ = path.kfold(m, alphas, fit_intercept=self.fit_intercept, scale=self.scale)
             self.alpha_ = self.path_.alpha
@@ -246,7 +253,7 @@ class GroupRidge(Linear):
         labels = None if groups is None else np.asarray(as_numpy(groups))
         self.moments_ = Moments().update(source, groups=labels)
         found = solve_groups(self.moments_, self.alpha, self.toward, self.fit_intercept)
-        self.groups_ = np.asarray(found.labels)
+        self.groups_ = label_array(found.labels)
         self.group_coef_ = np.swapaxes(found.coef, 1, 2)
         self.group_intercept_ = found.intercept
         self._linear(*found.common)

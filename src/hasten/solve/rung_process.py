@@ -17,6 +17,7 @@ import numpy as np
 from hasten.solve.kernel import Array
 
 PILOT = 0.1  # of the rows, for predicting a rung's seconds
+FEW = 3  # rows of every class that any part of them has
 
 
 def main(folder: str, descriptor: str) -> None:
@@ -39,7 +40,11 @@ def main(folder: str, descriptor: str) -> None:
 
 
 def score_folds(estimator: Any, X: Array, y: Array, folds: Any, deadline: float) -> dict[str, Any]:
-    """Scores of an estimator on every fold; nothing but a prediction of its seconds where they would be too many."""
+    """Scores of an estimator on every fold; nothing but a prediction of its seconds where they would be too many.
+
+    Args:
+        y: (rows,) float64 for regression, scored by R²; whole numbers of classes, scored by accuracy.
+    """
     from sklearn.base import clone
 
     rows = folds[0][0]
@@ -50,18 +55,18 @@ def score_folds(estimator: Any, X: Array, y: Array, folds: Any, deadline: float)
     scores = []
     for train, test in folds:
         model = _fresh(estimator, clone).fit(X[train], y[train])
-        predictions = np.asarray(model.predict(X[test]))
-        if (y.dtype.kind in "iu" and not hasattr(model, "score")) or _classifies(model):
+        predictions = np.asarray(model.predict(X[test])).reshape(y[test].shape)
+        if y.dtype.kind != "f":
             scores.append(float((predictions == y[test]).mean()))
         else:
-            rest = float(np.sum((y[test] - predictions.reshape(y[test].shape)) ** 2))
+            rest = float(np.sum((y[test] - predictions) ** 2))
             scores.append(1 - rest / max(float(np.sum((y[test] - y[test].mean()) ** 2)), 1e-300))
     return {"scores": scores, "predicted": predicted, "seconds": time.monotonic() - start}
 
 
 def _fit_seconds(estimator: Any, X: Array, y: Array, rows: Array, clone: Any) -> float:
     """Predicted seconds of one fit: a fixed part and a part a row, from fits on a part of the rows and half of it."""
-    most = min(max(int(PILOT * len(rows)), 50), len(rows))
+    most, rows = min(max(int(PILOT * len(rows)), 50), len(rows)), shuffled(rows, y)
     seconds = []
     for size in (most // 2, most // 2, most):  # the first one warms up libraries and is not counted
         start = time.monotonic()
@@ -71,13 +76,17 @@ def _fit_seconds(estimator: Any, X: Array, y: Array, rows: Array, clone: Any) ->
     return seconds[2] + slope * (len(rows) - most)
 
 
-def _classifies(model: Any) -> bool:
-    from sklearn.base import is_classifier
-
-    try:
-        return bool(is_classifier(model))
-    except (AttributeError, TypeError):
-        return False
+def shuffled(rows: Array, y: Array) -> Array:
+    """Rows in an order whose beginning stands for all of them: shuffled, a few of every class first."""
+    order = np.random.default_rng(0).permutation(rows)
+    if y.dtype.kind == "f":
+        return order
+    by = np.argsort(y[order], kind="stable")
+    _, first, which = np.unique(y[order][by], return_index=True, return_inverse=True)
+    rank = np.empty(len(order), np.int64)
+    rank[by] = np.arange(len(order)) - first[which]
+    found: Array = order[np.argsort(np.minimum(rank, FEW), kind="stable")]
+    return found
 
 
 def _fresh(estimator: Any, clone: Any) -> Any:

@@ -30,8 +30,8 @@ from hasten.solve.problems import BadData, need
 from hasten.solve.rung_process import score_folds
 
 
-class OutOfTime(Exception):
-    """The budget is spent."""
+class OutOfTime(BaseException):
+    """The budget is spent. No ``Exception``: what is interrupted may catch those and go on."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ def ladder(
     rungs = _rungs(task, network, random_state)
     with Worker(X, y, folds, deadline) as worker:
         for name, estimator in rungs:
-            if best and not climb_all and found and found[-1].status == "no gain" and len(found) > 2:
+            if best and not climb_all and len(found) > 2 and found[-1].status in ("no gain", "not reached"):
                 found.append(Rung(name))
                 continue
             rung, values = _climb(name, estimator, worker)
@@ -184,7 +184,10 @@ def _prepared(X: Any, y: Any, task: str, cv: int, seed: int) -> tuple[Array, Arr
         classes, y = np.unique(y, return_inverse=True)
         folds = selection.StratifiedKFold(cv, shuffle=True, random_state=seed).split(X, y)
         return X, y, task, classes, list(folds)
-    return X, y, task, None, list(selection.KFold(cv, shuffle=True, random_state=seed).split(X))
+    if y.dtype.kind not in "fiub":
+        raise BadData(f"y holds {y.dtype}", "texts, which have no distance", 'task="classification"')
+    folds = selection.KFold(cv, shuffle=True, random_state=seed).split(X)
+    return X, y.astype(np.float64), task, None, list(folds)
 
 
 def _rungs(task: str, network: Any, seed: int) -> list[tuple[str, Any]]:
@@ -271,12 +274,15 @@ class Worker:
     def __init__(self, X: Array, y: Array, folds: Any, deadline: float) -> None:
         self.data, self.deadline, self.asked = (X, y, folds), deadline, False
         self.folder = tempfile.TemporaryDirectory(prefix="hasten-ladder-")
-        self.line, theirs = Pipe()
         data = Path(self.folder.name)
         np.save(data / "x.npy", X)
         np.save(data / "y.npy", y)
         (data / "folds.pickle").write_bytes(pickle.dumps(folds))
-        words = [sys.executable, "-m", "hasten.solve.rung_process", str(data), str(theirs.fileno())]
+        self._begin()
+
+    def _begin(self) -> None:
+        self.line, theirs = Pipe()
+        words = [sys.executable, "-m", "hasten.solve.rung_process", self.folder.name, str(theirs.fileno())]
         self.child = subprocess.Popen(
             words, env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}, start_new_session=True,
             pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
@@ -287,11 +293,14 @@ class Worker:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._end()
+        self.folder.cleanup()
+
+    def _end(self) -> None:
         if self.child.poll() is None:
             os.killpg(self.child.pid, signal.SIGKILL)
         self.child.wait()
         self.line.close()
-        self.folder.cleanup()
 
     def run(self, estimator: Any, what: str) -> dict[str, Any]:
         """The outcome of :mod:`hasten.solve.rung_process`.
@@ -314,6 +323,8 @@ class Worker:
                 raise OutOfTime
             found: dict[str, Any] = self.line.recv()
         except (EOFError, OSError):
+            self._end()
+            self._begin()  # for the rungs to come, and the last fit
             raise BadData("its process has ended", "too little memory, or a crash in compiled code", "") from None
         if "error" in found:
             raise BadData(found["error"], "", "")

@@ -9,6 +9,7 @@ import os
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -19,8 +20,8 @@ from hasten.solve import storage
 from hasten.solve.ahead import blocks_ahead
 from hasten.solve.arrays import targets_of
 from hasten.solve.files import fingerprint
-from hasten.solve.problems import BadData
-from hasten.solve.source import Source, open_source
+from hasten.solve.problems import BadData, CannotWrite
+from hasten.solve.source import Block, Source, first_block, open_source
 
 if TYPE_CHECKING:
     from hasten.solve.moments import Moments
@@ -83,12 +84,13 @@ def _beside(given: Any) -> str:
 def scan_source(
     kind: type[M], source: Source, *, folds: int = 0, missing: str = "mean", precision: str = "float64",
     checkpoint: str | os.PathLike[str] | None = None, every: float = 30.0, progress: bool = False,
-    budget: float = math.inf,
+    budget: float = math.inf, seconds: float = math.inf, keep: bool = False,
 ) -> M:  # fmt: skip
     """As ``scan``, for any source.
 
     Args:
-        budget: seconds after which the pass is given up.
+        budget: seconds after which the pass is given up, as the user gave them. seconds: what is left of them.
+        keep: leave the state of the whole pass in the checkpoint, for the caller to remove.
     """
     out = kind(folds=folds or None, missing=missing, precision=precision)
     first = 0
@@ -96,32 +98,49 @@ def scan_source(
         storage.sweep(Path(checkpoint))
         if Path(checkpoint).exists():
             out, first = _resume(kind, checkpoint, source, out)
-    _run(out, source, first, checkpoint, every, progress, budget)
-    if checkpoint is not None:
+    done = _run(out, source, first, checkpoint, every, progress, budget, seconds)
+    if checkpoint is not None and keep:
+        _keep(out, source, checkpoint, done)
+    elif checkpoint is not None:
         Path(checkpoint).unlink(missing_ok=True)
     return out
 
 
 def _run(
     out: Moments, source: Source, first: int, checkpoint: str | os.PathLike[str] | None, every: float, progress: bool,
-    budget: float,
-) -> None:  # fmt: skip
+    budget: float, seconds: float,
+) -> int:  # fmt: skip
+    """Add the rows from ``first`` on; the number of all of them."""
     saved = start = time.monotonic()
+    done = first
     with Bar(source, first, progress) as bar, _interrupts(checkpoint is not None) as interrupts:
         for block in blocks_ahead(source, first, out):
             out._add_block(block, None, None, source.rows)
             done = block.start + len(block.x)
             bar.at(done)
-            spent = time.monotonic() - start > budget
+            spent = time.monotonic() - start > seconds
             stopped = spent or bool(interrupts)
+            kept = checkpoint
             if checkpoint is not None and (stopped or time.monotonic() - saved >= every):
-                out.save(checkpoint, fingerprint=source.fingerprint, next_row=str(done))
+                kept = checkpoint if _keep(out, source, checkpoint, done) else None
                 saved = time.monotonic()
             if interrupts:
-                raise KeyboardInterrupt(f"{done} rows are kept in {os.fspath(checkpoint or '')}: run it again to go on")
+                said = [f"{done} rows are kept in {os.fspath(kept)}: run it again to go on"] if kept else []
+                raise KeyboardInterrupt(*said)
             if spent:
-                raise _over(done, source.rows, budget, checkpoint)
+                raise _over(done, source.rows, budget, kept)
     out._release()
+    return done
+
+
+def _keep(out: Moments, source: Source, checkpoint: str | os.PathLike[str], done: int) -> bool:
+    """Write the state. A full disk costs the file, not the pass: then there is a warning."""
+    try:
+        out.save(checkpoint, fingerprint=source.fingerprint, next_row=str(done))
+    except CannotWrite as error:
+        warnings.warn(f"the pass goes on, but would begin anew after an interruption: {error}", stacklevel=2)
+        return False
+    return True
 
 
 def _over(done: int, rows: int | None, budget: float, checkpoint: str | os.PathLike[str] | None) -> BadData:
@@ -159,13 +178,19 @@ def _interrupts(wanted: bool) -> Iterator[list[int]]:
 def _resume(kind: type[M], checkpoint: str | os.PathLike[str], source: Source, fresh: M) -> tuple[M, int]:
     found, notes = storage.load(kind, checkpoint)
     same = (found.folds, found.missing, found.precision) == (fresh.folds, fresh.missing, fresh.precision)
-    if notes.get("fingerprint") != source.fingerprint or not same:
+    same = same and notes.get("fingerprint") == source.fingerprint
+    if not (same and _same_columns(found, first_block(source))):
         raise BadData(
             f"the checkpoint {os.fspath(checkpoint)} belongs to another file or other settings",
             "the file was changed, or the options differ from those of the pass that was interrupted",
             f"rm {os.fspath(checkpoint)}",
         )
     return found, int(notes["next_row"])
+
+
+def _same_columns(found: Moments, block: Block) -> bool:
+    before = found.encoder.numeric, found.encoder.categorical, found.target_names
+    return before == (block.names, block.category_names, block.targets)
 
 
 class Bar:

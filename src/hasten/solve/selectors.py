@@ -128,7 +128,7 @@ class StreamingPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Streaming)
         found = components(m, self.n_components)
         self.mean_, self.components_ = found.mean, found.components
         self.explained_variance_, self.explained_variance_ratio_ = found.variance, found.ratio
-        self.singular_values_ = np.sqrt(found.variance * max(m.weight - 1, 0.0))
+        self.singular_values_ = np.sqrt(found.variance * m.freedom)
         self.noise_variance_, self.n_samples_seen_ = found.left, int(m.n)
         self.n_components_, self.n_features_in_ = len(found.components), m.p
         return self

@@ -2,8 +2,8 @@
 
 The inverse of the normal matrix is changed by the new row and the row that leaves together (a rank-2 change: Woodbury
 1950), the window itself is kept, and every so often inverse and coefficients are probed against it; past a bound they
-are solved anew. They also are when a row leaves whose rounding would stay: what is taken away again leaves behind its
-own size times the unit of rounding.
+are solved anew. They are probed at once when a row leaves whose rounding may stay: what is taken away again leaves
+behind its own size times the unit of rounding, and a row that alone decides a direction takes the digits of it along.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from hasten.solve.problems import BadData, need
 INFINITY = float("inf")
 TINY = 1e-300
 LARGEST = 1e150  # what can be squared
+ILL = 1e6  # condition from which a window is solved by QR
 FADED = 1e-14  # of the largest target that counts as usual is left after a window's rows
 
 
@@ -53,6 +54,7 @@ class Window:
         self.filled = self.at = self.slides = self.healed = 0
         self.drift = 0.0
         self._left = self._usual = 0.0  # rounding that rows left behind since the last measurement; size of targets
+        self._lost = 0.0  # relative rounding of the inverse since then: rows of much leverage take digits along
         self._most = max(bound, 1e4 * EPS)  # of what is usual; less is left behind by any row
         self._fade = min(FADED ** (1 / size), 0.9)
         self._inverse = np.asfortranarray(np.diag(1 / penalty))
@@ -108,7 +110,7 @@ class Window:
         row[:p], row[p:] = pair[:, 0], both[0]
         self.at = at + 1 if at + 1 < self.size else 0
         self.slides += 1
-        if self.slides % self.check == 0 or self._left > self._most * self._usual:
+        if self.slides % self.check == 0 or self._left > self._most * self._usual or self._lost > self._most:
             self.measure()
 
     def add(self, x: Array, y: Any) -> None:
@@ -155,6 +157,7 @@ class Window:
         turned = gemm(1.0, k, core)
         self._inverse = gemm(-1.0, turned, k, 1.0, self._inverse, 0, 1, 1)
         self._coef += turned @ error
+        self._lost += EPS * (a + 1 / (d * d)) if d else INFINITY  # -d is 1 less the leverage of the row that leaves
         self._remember(old, abs(float(y[0, 0])) if self.q == 1 else math.sqrt(square(y[0])))
 
     def _add(self, rows: Floats, y: Floats, sign: float = 1.0) -> bool:
@@ -171,12 +174,14 @@ class Window:
         if not (size < LARGEST and math.isfinite(float(middle.sum()))):
             raise not_finite()
         try:
-            np.linalg.cholesky(sign * middle)
+            root = np.linalg.cholesky(sign * middle)
             turned = np.linalg.solve(middle, k.T).T
         except np.linalg.LinAlgError:
             return False
         self._inverse = np.asfortranarray(self._inverse - turned @ k.T)
         self._coef = self._coef + turned @ error
+        pivots = float(np.sum(np.diagonal(root) ** (2 if sign > 0 else -4)))
+        self._lost += EPS * (pivots + float(np.trace(self._inverse) * np.max(np.sum(rows * rows, axis=0), initial=0.0)))
         if sign < 0:
             self._remember(size, self._usual)
         else:
@@ -192,7 +197,8 @@ class Window:
 
     def _count(self, rows: int) -> None:
         before, self.slides = self.slides, self.slides + rows
-        if before // self.check != self.slides // self.check or self._left > self._most * self._usual:
+        due = before // self.check != self.slides // self.check
+        if due or self._left > self._most * self._usual or self._lost > self._most:
             self.measure()
 
     def extend(self, x: Array, y: Array) -> None:
@@ -241,7 +247,7 @@ class Window:
         inverse = float(np.linalg.norm(self._inverse @ image - self._probe) / np.linalg.norm(self._probe))
         step = self._inverse @ (x.T @ (y - x @ self._coef) - self.penalty[:, None] * self._coef)
         self.drift = max(inverse, float(np.linalg.norm(step)) / max(float(np.linalg.norm(self._coef)), TINY))
-        self._left = 0.0
+        self._left = self._lost = 0.0
         if not self.drift <= self.bound:
             self._heal()
         return self.drift
@@ -259,9 +265,20 @@ class Window:
         rows = self.held
         x, y = rows[:, : self.p], rows[:, self.p :]
         factor = Factor(x.T @ x + np.diag(self.penalty))
-        self._inverse = np.asfortranarray(factor.inverse())
-        self._coef = factor.solve(x.T @ y)
-        self._left = 0.0
+        inverse, coef = factor.inverse(), factor.solve(x.T @ y)
+        if factor.condition > ILL:
+            inverse, coef = _by_qr(x, y, self.penalty)
+        self._inverse, self._coef = np.asfortranarray(inverse), coef
+        self._left = self._lost = 0.0
+
+
+def _by_qr(x: Array, y: Array, penalty: Floats) -> tuple[Floats, Floats]:
+    """(p, p) inverse and (p, q) coefficients without squares of a condition that float64 does not hold."""
+    p = len(penalty)
+    below = np.hstack([np.diag(np.sqrt(penalty)), np.zeros((p, y.shape[1]))])
+    r: Any = np.linalg.qr(np.vstack([np.hstack([x, y]), below]), mode="r")
+    half = np.linalg.inv(r[:p, :p])
+    return half @ half.T, half @ r[:p, p:]
 
 
 def square(x: Floats) -> float:

@@ -6,11 +6,14 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import time
+from decimal import Decimal
+from numbers import Real
 from typing import Any
 
 import numpy as np
 
-from hasten.solve.arrays import is_sparse, is_table, matrix, target_names, targets_of, weights_of, wrong_shape
+from hasten.solve.arrays import absent, is_sparse, is_table, matrix, target_names, targets_of, weights_of, wrong_shape
 from hasten.solve.kernel import Array, piece_rows
 from hasten.solve.problems import BadData, need, no_rows
 from hasten.solve.products import Ready
@@ -151,13 +154,12 @@ class TableSource(Source):
         self.y, self.weight = beside.y, beside.weight
         self.classes = list(classes)
         self.targets = [f"{self.target[0]}={c}" for c in classes] or self.target or beside.targets
-        if self.target and not classes:
-            texts = split_columns(nw, self.frame, self.target)[1]
-            if texts:
-                raise BadData(
-                    f"the target {texts[0]!r} holds texts", "classes, where numbers are wanted",
-                    "--task classification; in Python StreamingLogistic, or a column of numbers",
-                )  # fmt: skip
+        self.labels = split_columns(nw, self.frame, self.target)[1]
+        if self.labels and not classes:
+            raise BadData(
+                f"the target {self.labels[0]!r} holds texts", "classes, where numbers are wanted",
+                "--task classification; in Python StreamingLogistic in memory, or a column of 0 and 1",
+            )  # fmt: skip
 
     def blocks(self, first: int = 0) -> Iterator[Block]:
         assert self.rows is not None
@@ -179,10 +181,17 @@ class TableSource(Source):
     def _target(self, part: Any) -> Array:
         if not self.classes:
             return dense(part, self.target)
-        texts = part[self.target[0]].to_numpy().astype(object)
-        place = {c: i for i, c in enumerate(self.classes)}
-        codes = [-1 if v is None or v != v else place.get(_label(v), -1) for v in texts]
-        return np.where(np.array(codes)[:, None] < 0, np.nan, np.eye(len(place))[codes])
+        name = self.target[0]
+        texts = class_texts(part[name].to_numpy() if self.labels else dense(part, [name])[:, 0])
+        place: dict[str | None, int] = {c: i for i, c in enumerate(self.classes)} | {None: -1}
+        unknown = next((text for text in texts if text not in place), None)
+        if unknown is not None:
+            raise BadData(
+                f"the label {unknown!r} of {name!r} is none of the classes {', '.join(self.classes[:12])}",
+                "a class that earlier rows did not have", "all rows in one file",
+            )  # fmt: skip
+        codes = np.array([place[text] for text in texts])
+        return np.where(codes[:, None] < 0, np.nan, np.eye(len(self.classes))[codes])
 
 
 class SparseSource(Source):
@@ -289,8 +298,14 @@ def check_lengths(rows: int, y: Any, weight: Any) -> None:
             raise BadData(f"X has {rows} rows, {what} has {len(other)}", "rows of different tables", "one each a row")
 
 
+def class_texts(values: Array) -> list[str | None]:
+    """Classes as texts, whole numbers without a point; None where one is missing."""
+    return [None if absent(v) else _label(v) for v in values.astype(object).tolist()]
+
+
 def _label(value: Any) -> str:
-    """A class as text; whole numbers without a point."""
+    if isinstance(value, float) and abs(value) >= 2**53:
+        raise BadData(f"a class is the number {value:.0f}", "identifiers, which float64 cannot tell apart", "texts")
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
@@ -350,17 +365,29 @@ def split_columns(nw: Any, frame: Any, names: Sequence[str]) -> tuple[list[str],
     numeric, texts = [], []
     for name in names:
         kind = frame.schema[name]
-        if kind.is_numeric() or kind == nw.Boolean or kind.is_temporal():
+        number = kind.is_numeric() or kind == nw.Boolean or kind.is_temporal()
+        if number or (kind == nw.Object and _all_numbers(frame[name].to_numpy())):
             numeric.append(name)
         elif kind in (nw.String, nw.Categorical, nw.Object, nw.Enum) or isinstance(kind, nw.Enum):
             texts.append(name)
         else:
             raise BadData(
                 f"column {name!r} is of the kind {kind}, which is neither number nor text",
-                "nested or binary data",
+                "nested or binary data, texts that are not UTF-8, or no value at all",
                 "leave it out, or make numbers of it",
             )
     return numeric, texts
+
+
+def _seconds(moment: time) -> float:
+    """Of a time of day, since midnight."""
+    return 3600 * moment.hour + 60 * moment.minute + moment.second + moment.microsecond / 1e6
+
+
+def _all_numbers(values: Any) -> bool:
+    """Whether objects are numbers or missing: what databases give, and columns that held None."""
+    kinds = {type(v) for v in values if not absent(v)}
+    return bool(kinds) and all(issubclass(kind, Real | Decimal | np.bool_) for kind in kinds)
 
 
 def dense(frame: Any, names: Sequence[str]) -> Array:
@@ -370,11 +397,11 @@ def dense(frame: Any, names: Sequence[str]) -> Array:
         values = frame[name]
         kind = values.dtype
         array = values.to_numpy()
-        if kind.is_temporal():
+        if kind.is_temporal() and array.dtype != object:
             stamps = array.astype("datetime64[us]")
             out[:, j] = np.where(np.isnat(stamps), np.nan, stamps.astype(np.int64) / 1e6)
         elif array.dtype == object:
-            out[:, j] = [np.nan if v is None or v != v else float(v) for v in array]
+            out[:, j] = [np.nan if absent(v) else _seconds(v) if isinstance(v, time) else float(v) for v in array]
         else:
             out[:, j] = array
     return np.ascontiguousarray(out)

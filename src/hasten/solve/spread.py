@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ class Components:
     Attributes:
         mean: (p,).
         components: (k, p) orthonormal rows; in each the largest element in size is positive.
-        variance: (k,) along them, divided by the sum of weights less one.
+        variance: (k,) along them, as ``Moments.covariance`` has them.
         ratio: (k,) shares of the whole variance.
         left: mean variance of the directions that were left out.
     """
@@ -43,7 +44,8 @@ def components(m: Moments, k: float | None = None) -> Components:
         BadData: k is larger than the number of columns, or there are fewer than two rows.
     """
     p = check_moments(m).p
-    if m.n < 2 or not (k is None or 0 < k <= p) or not (k is None or k < 1 or k == int(k)):
+    number = k is None or isinstance(k, Real)
+    if m.n < 2 or not number or not (k is None or 0 < k <= p) or not (k is None or k < 1 or k == int(k)):
         raise BadData(
             f"{k} components of {p} columns and {m.n:.0f} rows; n_samples = 1 has no variance",
             "too few rows", f"at least two rows, and n_components between 1 and {p}, or a share below 1",
@@ -87,18 +89,24 @@ def discriminant(m: Moments, shrinkage: float = 0.0, priors: Any = None) -> Disc
     Args:
         m: ``Moments(X, groups=labels)``.
         shrinkage: 0 to 1.
-        priors: a class; shares of the rows unless given.
+        priors: one a class; shares of the rows unless given. A class whose rows were all removed is left out.
 
     Raises:
-        BadData: fewer than two classes.
+        BadData: fewer than two classes, or a number out of range.
     """
     (labels, parts), p = check_moments(m).by_group, m.p
-    if len(parts.weight) < 2:
+    if (parts.weight > 0).sum() < 2:
         raise BadData("fewer than two classes", "moments without groups", "Moments(X, groups=labels)")
+    if not 0 <= shrinkage <= 1:
+        raise BadData(f"shrinkage={shrinkage}", "out of range", "a number from 0 to 1")
+    share = parts.weight / parts.weight.sum() if priors is None else np.asarray(priors, dtype=np.float64)
+    if share.shape != parts.weight.shape or not (share >= 0).all():
+        raise BadData(f"priors={priors!r} of {len(labels)} classes", "those of other classes", "a share a class")
+    kept = np.flatnonzero(parts.weight > 0)
+    labels, parts, share = [labels[i] for i in kept], parts.some(kept), share[kept]
     means = parts.mean[:, :p]
     covariance = parts.scatter[:, :p, :p].sum(axis=0) / parts.weight.sum()
     covariance = (1 - shrinkage) * covariance + shrinkage * np.trace(covariance) / p * np.eye(p)
     coef = Factor(covariance).solve(means.T)
-    share = parts.weight / parts.weight.sum() if priors is None else np.asarray(priors, dtype=np.float64)
     intercept = -0.5 * np.sum(means.T * coef, axis=0) + np.log(np.maximum(share, EPS))
     return Discriminant(labels, coef, intercept, means, covariance)

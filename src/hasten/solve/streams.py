@@ -122,8 +122,15 @@ def beside(source: Source, y: Any, weight: Any) -> Source:
 
 def check_order(source: Source) -> None:
     """Raises: BadData: rows come in an order of their own, as those of a loader that shuffles: nothing lies beside."""
-    sampler = getattr(getattr(source, "batches", None), "sampler", None)
-    if sampler is not None and type(sampler).__name__ != "SequentialSampler":
+    loader = getattr(source, "batches", None)
+    batches = getattr(loader, "batch_sampler", None)
+    for sampler, known in (
+        (getattr(loader, "sampler", None), "SequentialSampler"),
+        (batches, "BatchSampler"),
+        (getattr(batches, "sampler", None), "SequentialSampler"),
+    ):
+        if sampler is None or type(sampler).__name__ == known:
+            continue
         raise BadData(
             f"a loader with a {type(sampler).__name__} gives its rows in an order of its own",
             "shuffle=True, where y, sample_weight or labels lie beside the loader",

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from hasten.solve.kernel import Floats, shift_of
+from hasten.solve.kernel import Floats, heaviest, shift_of
 from hasten.solve.linear import EPS
 from hasten.solve.problems import no_rows, no_target
 from hasten.solve.source import Source
@@ -85,6 +85,11 @@ class Triangle:
         return Solution(coef, condition, rank, rest, size, top / scale, scale[:, None])
 
     @property
+    def weight(self) -> float:
+        """Sum of weights, whose root is the length of the first column; NaN without an intercept."""
+        return float(self.r[0, 0] ** 2) if self.intercept else float("nan")
+
+    @property
     def x_mean(self) -> Floats:
         """(p,) means; zeros without an intercept."""
         return self._means[: self.p]
@@ -128,8 +133,10 @@ def decompose(source: Source, intercept: bool = True) -> Triangle:
             p, names = block.x.shape[1], block.names
             wide = 1 + p + block.y.shape[1]
             r = np.zeros((wide, wide))
-            few = slice(0, LEAST_BLOCK)
-            shift = shift_of(block.x[few], block.y[few]) if intercept else np.zeros(wide - 1)
+            few = heaviest(block.weight, LEAST_BLOCK)
+            shift = np.zeros(wide - 1)
+            if intercept and len(block.x[few]):
+                shift = shift_of(block.x[few], block.y[few], None if block.weight is None else block.weight[few])
         step = max(LEAST_BLOCK, 4 * len(r))
         for i in range(0, len(block.x), step):
             piece = block.taken(slice(i, i + step))
