@@ -6,6 +6,7 @@ discover which classes are called from outside any module, and only those classe
 
 from __future__ import annotations
 
+import functools
 import sys
 import threading
 from collections.abc import Callable
@@ -82,6 +83,23 @@ class ForwardSeam:
             self.settle()
         for kind in [k for k in self._classes if k not in keep]:
             self._classes.pop(kind).undo()
+
+    def away_in(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        """``call``, during which nothing is watched: what traces a model's code would see the wrapper."""
+
+        @functools.wraps(call)
+        def alone(*args: Any, **kwargs: Any) -> Any:
+            kept, discovering = list(self._classes), self.discovering
+            self.release()
+            try:
+                return call(*args, **kwargs)
+            finally:
+                for kind in kept:
+                    self.keep(kind)
+                if discovering:
+                    self.discover()
+
+        return alone
 
     def _wrapper(self, call: Callable[..., Any]) -> Callable[..., Any]:
         watch, clock, grad_enabled, around = self.watch, self.watch.clock, self.grad_enabled, self.around
@@ -192,5 +210,7 @@ def install(watch: Watch, patches: Patches) -> ForwardSeam:
     compile.__wrapped__ = original  # type: ignore[attr-defined]
     patches.set(torch, "compile", compile)
     patches.set(torch.nn.Module, "compile", compile_module)
+    for owner, name in ((torch.fx.Tracer, "trace"), (torch.export, "export")):
+        patches.set(owner, name, seam.away_in(getattr(owner, name)))
     seam.discover()
     return seam
