@@ -277,6 +277,8 @@ def test_json_on_stdout_follows_the_scripts_own(tmp_path: Path) -> None:
         (["run", "--plan", "torn.json", "t.py"], "cannot read the plan torn.json"),
         (["run", "--plan", "other.json", "t.py"], "the plan no longer applies: the script changed"),
         (["run", "--plan", "p.json", "--save-plan", "q.json", "t.py"], "--plan replays a plan"),
+        (["explain", "--json", "-", "--html", "-", "t.py"], "go to -"),
+        (["run", "--json", "x", "--save-plan", "x", "t.py"], "go to x"),
         (["exlpain", "t.py"], "invalid choice: 'exlpain'"),
         (["rule", "D999"], "there is no rule 'D999'"),
     ],

@@ -53,7 +53,14 @@ def test_a_torn_file_is_said_to_be_torn(tmp_path: Path, kept: int) -> None:
         Plan.load(path)
 
 
-@pytest.mark.parametrize("text", ["[]", '"plan"', '{"schema": 1}', '{"schema": 1, "script": "t.py", "surprise": 1}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("[]", '"plan"', '{"schema": 1}', '{"schema": 1, "script": "t.py", "surprise": 1}'),
+        *('{"schema": 1, "steps": 5}', '{"schema": 1, "steps": {}}', '{"schema": 1, "versions": []}'),
+        '{"schema": 1, "steps": [{"remedy": "A", "settings": {}, "fidelity": "", "ratio": {"value": "2"}}]}',
+    ],
+)
 def test_json_that_is_no_plan_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "p.json").write_text(text)
     with pytest.raises(UsageError, match="cannot read the plan"):

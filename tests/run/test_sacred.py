@@ -32,8 +32,9 @@ def test_modules_of_the_script_may_be_called_like_the_standard_librarys(lab: Any
     laboratory = lab("trains.py", args=("namesakes",), hooks=None)  # its hooks import hasten early
     for home in map(laboratory.home, ("plain", way)):
         home.mkdir(parents=True)
-        for name in ("resource", "statistics"):  # hasten imports them, and torch does not
-            (home / f"{name}.py").write_text(f"OWN = 'my own {name}'\nprint(OWN)\n")
+        (home / "more").mkdir()
+        for name, folder in (("resource", home), ("statistics", home / "more")):  # hasten imports them, torch does not
+            (folder / f"{name}.py").write_text(f"OWN = 'my own {name}'\nprint(OWN)\n")
     plain, other = laboratory.all(("plain", way))
     assert_untouched(plain, other)
     assert other.document is not None and other.document["trace"]["steps"] > 10

@@ -186,6 +186,21 @@ def test_only_trials_that_are_begun_are_counted() -> None:
     assert not any("BatchedFetch" in line or " of " in line for line in said)
 
 
+def test_a_setting_that_was_clearly_slower_rules_out_its_own_direction_only() -> None:
+    """Too many workers: with none of them it is slower still; with one it may be faster."""
+    seen = trace(fetch=0.005)
+    usage = Usage(cpu_seconds=0.1, wall_seconds=0.095, other_load=1.0)
+    loader = dataclasses.replace(seen.loaders[0], num_workers=3, tensor_backed=False)
+
+    found = search(Room({"LoaderWorkers": 0.5}), dataclasses.replace(seen, loaders=(loader,), usage=usage))
+    tried = [t.remedy for t in found.trials if t.name == "LoaderWorkers" and t.pairs]
+    assert tried == ["LoaderWorkers(0)", "LoaderWorkers(1)"]
+    none = search(Room({"LoaderWorkers": 0.5}), trace(fetch=0.1), only=("LoaderWorkers",))
+    assert [t.why for t in none.trials if t.remedy == "LoaderWorkers(2)"] == [
+        "another setting of it was clearly slower"
+    ]
+
+
 def test_a_budget_for_one_long_trial_goes_to_the_one_that_promises_most() -> None:
     seen = trace(fetch=0.9)
     room = Room({"BatchedFetch": 9.0}, least=50.0)

@@ -1,4 +1,4 @@
-"""Calls of the model are seen, also where the script calls ``forward`` itself."""
+"""Calls of the model are seen, also where the script calls ``forward`` itself, and not by what traces their code."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+import torch.fx
 from torch import nn
 
 from hasten.measure.clock import INDEX
-from hasten.seams.forward import ForwardSeam
+from hasten.seams.forward import ForwardSeam, install
 from hasten.seams.locate import user_frame
 from hasten.seams.patch import Patches
 from hasten.seams.watch import Watch
@@ -42,10 +43,11 @@ class Net(nn.Module):
 
 @pytest.fixture
 def seam() -> Iterator[ForwardSeam]:
-    seam = ForwardSeam(Watch(), Patches())
-    seam.discover()
+    patches = Patches()
+    seam = install(Watch(), patches)
     yield seam
     seam.release()
+    patches.undo()
 
 
 def step(seam: ForwardSeam, optimizer: torch.optim.Optimizer) -> None:
@@ -95,3 +97,18 @@ def test_of_a_forward_called_directly_whose_parts_are_called_the_parts_are_watch
     forward_seconds(seam)
     net.forward(torch.ones(2, 4))
     assert forward_seconds(seam) > 0
+
+
+@pytest.mark.parametrize("settled", [False, True])
+def test_tracers_see_the_model_as_it_is(seam: ForwardSeam, settled: bool) -> None:
+    net, x = Net(), torch.ones(1, 4)
+    net(x), nn.Linear(4, 2)(x)  # a class of torch's own is called from outside, too
+    if settled:
+        seam.settle()
+    graph = torch.fx.symbolic_trace(net).graph
+    assert [node.op for node in graph.nodes] == ["placeholder", "call_module", "output"]
+    assert torch.export.export(net, (x,), strict=True).module()(x).equal(net(x))
+    before = len(seam.watch.models)
+    late = Net()
+    late(x)
+    assert len(seam.watch.models) == before + 1  # watched again

@@ -21,7 +21,7 @@ from hasten.seams import backward, checkpoint, copy, forward, loader, log, optim
 from hasten.seams.apply import Switchboard
 from hasten.seams.forward import ForwardSeam
 from hasten.seams.guard import guarded, remember_stderr
-from hasten.seams.locate import is_users
+from hasten.seams.locate import is_users, show_from
 from hasten.seams.patch import Patches, StandIn
 from hasten.seams.watch import Watch
 
@@ -50,6 +50,7 @@ class Session:
         self.switchboard: Switchboard
         self.finish: Callable[[str], None] | None = None
         self.ended = ""
+        self.forked = False
         self._finished = False
 
     def install(self) -> None:
@@ -83,20 +84,28 @@ class Session:
         return self.watch.forking and code is not None and is_users(code.co_filename)
 
     def _forked(self) -> None:
-        if not self.watch.forking:  # the script's own fork, a loader's worker: nothing of ours there
+        if self.watch.forking:
+            return
+        self.watch.sampler.forget()
+        if self.watch.steps or self.watch.backwards:  # the script's own fork, a loader's worker: nothing of ours there
             self._finished = True
             self.watch.at_step = None
-            self.watch.sampler.forget()
+        else:  # it may be what trains
+            self.pid = os.getpid()
+            self.forked = True
 
     def write(self, name: str, value: Any) -> None:
-        """One JSON file into the session's folder, whole or not at all."""
-        write_atomically(self.folder / f"{name}-{self.pid}.json", json.dumps(encode(value)))
+        """One JSON file into the session's folder, whole or not at all; not once the command line has gone with it."""
+        if self.folder.is_dir():
+            write_atomically(self.folder / f"{name}-{self.pid}.json", json.dumps(encode(value)))
 
     def end(self, how: str) -> None:
         """Write the final trace, once."""
         if self._finished or os.getpid() != self.pid or self.watch.driver is not None:
             return
         self._finished = True
+        if self.forked and not (self.watch.steps or self.watch.backwards):
+            return
         self.watch.catch_up()
         failed = getattr(sys, "last_type", None)  # what ended the script, as the interpreter notes it
         if failed is not None:
@@ -124,9 +133,10 @@ def start(torch_started: int, at_fork: Any = None) -> None:
     Args:
         at_fork: what asks ``at_fork.holds_back(call)`` before doing what the script has registered for forks.
     """
-    remember_stderr()
     folder = Path(os.environ["HASTEN_SESSION"])
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    remember_stderr(config["stderr"])
+    show_from(config["cwd"])
     session = Session(folder, config, torch_started)
     session.install()
     if at_fork is not None:

@@ -188,7 +188,7 @@ def _common(parser: Parser) -> list[argparse.Action]:
     parser.add_argument("--quiet", action="store_true", help="no report on stderr")
     return [
         parser.add_argument("--json", metavar="FILE", help="every figure as JSON; - is stdout, after the script's own"),
-        parser.add_argument("--html", metavar="FILE", help="the report as one page"),
+        parser.add_argument("--html", metavar="FILE", help="the report as one page; - is stdout"),
     ]
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from hasten.cli import output
 from hasten.cli.arguments import Asked, parse
-from hasten.core.errors import HastenError
+from hasten.core.errors import HastenError, UsageError
 
 if TYPE_CHECKING:
     from hasten.core.report import Report, Result
@@ -28,6 +28,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         the exit code: the script's own, 2 for wrong usage, 3 for a broken promise with --strict, 1 where a report
         could not be written. A script that a signal ended ends this process by the same signal.
     """
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by whoever has started us
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
     try:
         return _do(parse(sys.argv[1:] if argv is None else argv))
     except HastenError as error:
@@ -97,8 +100,12 @@ def run(asked: Asked) -> int:
 
 
 def _check_outputs(asked: Asked) -> None:
+    paths = [path for path in (asked.json, asked.html, asked.save_plan) if path]
+    twice = next((path for path in paths if paths.count(path) > 1), "")
+    if twice:
+        raise UsageError(f"two of --json, --html and --save-plan go to {twice}", "a typing error", "a path for each")
     for path in (asked.json, asked.html):
-        if path and not (path == output.STDOUT and path is asked.json):
+        if path and path != output.STDOUT:
             output.check(path)
     if asked.save_plan:
         output.check(asked.save_plan, device=False)

@@ -12,6 +12,7 @@ from hasten.core.errors import UsageError, unforeseen
 from hasten.core.plan import write_atomically
 
 STDOUT = "-"
+_DESCRIPTORS = ("/dev/stdout", "/dev/stderr", "/dev/fd/", "/proc/self/fd/")
 
 
 def check(path: str, device: bool = True) -> None:
@@ -26,8 +27,8 @@ def check(path: str, device: bool = True) -> None:
     target = Path(path).resolve()
     if target.is_dir():
         raise UsageError(f"cannot write {path}: it is a folder", "the file's name is missing", f"{path}/report")
-    if _special(target):
-        if not device or not os.access(target, os.W_OK):
+    if _special(path):
+        if not device or not os.access(path, os.W_OK):
             reason = "this user may not write it" if device else "it is no plain file"
             raise UsageError(f"cannot write {path}: {reason}", "a typing error", "the path of a file")
         return
@@ -54,15 +55,14 @@ def write(path: str, text: str) -> None:
     Raises:
         OSError: what was writable before the script ran is no longer.
     """
-    target = Path(path).resolve()
     if path == STDOUT:
         sys.stdout.write(text)
         sys.stdout.flush()
-    elif _special(target):
-        with open(target, "w", encoding="utf-8") as file:
+    elif _special(path):
+        with open(path, "a", encoding="utf-8") as file:  # /dev/stdout may be a file that the script has written to
             file.write(text)
     else:
-        write_atomically(target, text)
+        write_atomically(Path(path).resolve(), text)
 
 
 def attempt(what: str, action: Callable[[], object]) -> bool:
@@ -78,6 +78,8 @@ def attempt(what: str, action: Callable[[], object]) -> bool:
     return True
 
 
-def _special(target: Path) -> bool:
-    """A device or a pipe, which must not be replaced by a file."""
-    return target.exists() and not target.is_file()
+def _special(path: str) -> bool:
+    """A device, a pipe, or a descriptor that is open (``/dev/stdout``, ``>(command)``): no file may replace it."""
+    if os.path.abspath(path).startswith(_DESCRIPTORS):
+        return True
+    return os.path.exists(path) and not os.path.isfile(path)

@@ -10,6 +10,7 @@ import typing
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+_SHAPES = {tuple: list, dict: dict}  # what a field of such a type is in JSON
 
 
 def encode(value: Any) -> Any:
@@ -48,6 +49,8 @@ def _decode(kind: Any, data: Any) -> Any:
         if data is None:
             return None
         return _decode(arms[0], data) if len(arms) == 1 else data
+    if origin in _SHAPES and not isinstance(data, _SHAPES[origin]):
+        raise ValueError(f"expected {_SHAPES[origin].__name__}, got {type(data).__name__}")
     if origin is tuple:
         args = typing.get_args(kind)
         if len(args) == 2 and args[1] is Ellipsis:
@@ -58,8 +61,14 @@ def _decode(kind: Any, data: Any) -> Any:
     if dataclasses.is_dataclass(kind):
         return _decode_dataclass(typing.cast(type, kind), data)
     if kind is float:
-        return math.nan if data is None else float(data)
+        return math.nan if data is None else _number(data)
     return data
+
+
+def _number(data: Any) -> float:
+    if not isinstance(data, int | float):
+        raise ValueError(f"expected a number, got {type(data).__name__}")
+    return float(data)
 
 
 def _decode_dataclass(kind: type, data: Any) -> Any:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, ClassVar
 
+from hasten.core.trace import Trace
+
 Undo = Callable[[], None]
 
 
@@ -82,6 +84,11 @@ class Remedy(ABC):
     def replaces(self, other: Remedy) -> bool:
         """Whether both cannot be on: ``other`` goes when this one comes."""
         return other.name in self.conflicts
+
+    def direction(self, trace: Trace) -> str:
+        """Which way this setting leads from what the script does now. Where one setting was clearly slower, others that
+        lead the same way are not tried."""
+        return ""
 
     @property
     def name(self) -> str:

@@ -80,6 +80,11 @@ class LoaderWorkers(Remedy):
 
         return undo
 
+    def direction(self, trace: Trace) -> str:
+        """More processes, fewer, or none, which also spares handing batches from one to another."""
+        now = trace.loader.num_workers if trace.loader is not None else 0
+        return "more" if self.workers > now else "fewer" if self.workers else "none"
+
 
 @dataclass(frozen=True)
 class _Unasked(LoaderWorkers):

@@ -14,7 +14,6 @@ import shutil
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,6 +26,7 @@ from hasten.core.trace import Trace
 from hasten.measure.interleave import REPORT_LEVEL, Outcome, Pairs, coin_flips
 from hasten.run.fidelity import LEAST_JUDGED, Finding, compare, weights
 from hasten.run.trial import Measured
+from hasten.seams.isolate import folder_in
 from hasten.seams.state import Layout
 
 METHOD = "throw-away processes, in turns"
@@ -81,12 +81,14 @@ class ProcessRoom:
         cwd: the folder the script was started in.
         step_seconds: mean duration of a step now.
         start_seconds: what the script took until its first step.
+        folder: the session's, with which all goes that they leave, however the script ends.
     """
 
     cwd: str
     step_seconds: float
     start_seconds: float
     command: list[str] = field(default_factory=lambda: list(sys.orig_argv))
+    folder: str = ""
 
     def unsuited(self, remedy: Remedy, base: list[Remedy]) -> str:
         """Nothing else can be asked beforehand; a process in which it cannot be applied says so by its result."""
@@ -132,7 +134,7 @@ class ProcessRoom:
 
     def once(self, remedies: list[Remedy], warm: int, steps: int, perturb: bool = False) -> dict[str, Any] | None:
         """One throw-away process: median step times, digest, weights; None if it ended early."""
-        with _folder() as folder:
+        with _folder(self.folder) as folder:
             order = {
                 "remedies": [[r.name, r.settings()] for r in remedies],
                 "warm": warm,
@@ -182,8 +184,8 @@ def _kill_group(process: subprocess.Popen[bytes]) -> None:
 
 
 @contextmanager
-def _folder() -> Iterator[str]:
-    folder = tempfile.mkdtemp(prefix="hasten-trial-", dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None)
+def _folder(base: str) -> Iterator[str]:
+    folder = folder_in(base, "trial-")
     try:
         yield folder
     finally:

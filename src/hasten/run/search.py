@@ -29,7 +29,7 @@ SAME_OUTPUTS = "outputs of the evaluation identical, to the bit"
 SLACK = 1.3  # times the shortest trial, where steps are long
 LONG_STEPS = "the budget holds only trials of what promises more"
 LEAST_TRIAL = 2.0  # seconds; a trial that would get less is not begun
-CLEARLY_SLOWER = 0.9  # measured speed-up of one setting below which its other settings are not tried
+CLEARLY_SLOWER = 0.9  # measured speed-up of one setting below which others of the same direction are not tried
 LEAST_PASSES = 1.5  # predicted passes over the data below which nothing is cached
 LEAST_REVEALED = 1.05  # predicted gain that a remedy needs to be tried after the second look
 LEAST_GAIN = 1.005  # predicted best case below which a remedy is not tried
@@ -81,6 +81,7 @@ class Search:
     broken: list[str] = field(default_factory=list)
     _begun: int = 0
     _unsuited: set[str] = field(default_factory=set)
+    _slower: set[tuple[str, str]] = field(default_factory=set)
     _seen_with: list[Remedy] = field(default_factory=list)
     _proved: tuple[set[str], str] = field(default_factory=lambda: (set(), ""))
 
@@ -176,8 +177,7 @@ class Search:
             return "predicted to gain nothing"
         if any(k.remedy.name == remedy.name for k in (*self.kept, *self.launched)):
             return "another setting of it was kept"
-        others = [t for t in self.trials if t.name == remedy.name and t.ratio is not None]
-        if any(t.ratio is not None and t.ratio.value < CLEARLY_SLOWER for t in others):
+        if (remedy.name, remedy.direction(self.trace)) in self._slower:
             return "another setting of it was clearly slower"
         if remedy.later_passes and any(k.remedy.name == "BatchedFetch" for k in self.kept):
             return "whole batches are gathered already, from the first pass on"
@@ -217,6 +217,8 @@ class Search:
         self, trial: Trial, measured: Measured, remedy: Remedy, with_: list[Remedy], judge: Judge | ProcessJudge
     ) -> Trial:
         """The trial with its verdict; what is faster must keep its promise, too."""
+        if measured.ratio is not None and measured.ratio.value < CLEARLY_SLOWER:
+            self._slower.add((remedy.name, remedy.direction(self.trace)))
         verdict, why = _verdict(measured, remedy)
         proof = ""
         if verdict == "kept" and remedy.grain is Grain.CALL:

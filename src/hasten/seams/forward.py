@@ -7,6 +7,7 @@ owns what is trained, the script calls ``forward`` itself, and the classes of th
 
 from __future__ import annotations
 
+import functools
 import gc
 import sys
 import threading
@@ -97,6 +98,23 @@ class ForwardSeam:
             self.settle()
         while self._classes:
             self._classes.popitem()[1].undo()
+
+    def away_in(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        """``call``, during which nothing is watched: what traces a model's code would see the wrapper."""
+
+        @functools.wraps(call)
+        def alone(*args: Any, **kwargs: Any) -> Any:
+            kept, discovering = list(self._classes), self.discovering
+            self.release()
+            try:
+                return call(*args, **kwargs)
+            finally:
+                for kind, method in kept:
+                    self.keep(kind, method)
+                if discovering:
+                    self.discover()
+
+        return alone
 
     def _wrapper(self, call: Callable[..., Any], directly: bool = False) -> Callable[..., Any]:
         watch, clock, grad_enabled, around = self.watch, self.watch.clock, self.grad_enabled, self.around
@@ -208,5 +226,7 @@ def install(watch: Watch, patches: Patches) -> ForwardSeam:
     compile.__wrapped__ = original  # type: ignore[attr-defined]
     patches.set(torch, "compile", compile)
     patches.set(torch.nn.Module, "compile", compile_module)
+    for owner, name in ((torch.fx.Tracer, "trace"), (torch.export, "export")):
+        patches.set(owner, name, seam.away_in(getattr(owner, name)))
     seam.discover()
     return seam

@@ -9,10 +9,11 @@ import signal
 import threading
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from hasten.seams import fork
+from hasten.seams.launch import leads_to
 from hasten.seams.watch import Departed, Watch
 
 # Signals that can wait until hasten is done; at any other one it stops what it is doing.
@@ -124,13 +125,20 @@ def _someone_ended() -> bool:
         return False
 
 
-def remember_stderr() -> None:
-    """Keep today's stderr for hasten's own words: the script may lead its descriptor elsewhere."""
+def remember_stderr(ours: Sequence[int] | None) -> None:
+    """Keep today's stderr for hasten's own words: the script may lead its descriptor elsewhere.
+
+    Args:
+        ours: where the command line's own stderr leads, see :func:`hasten.seams.launch.leads_to`. One that leads
+            elsewhere is read by the script, which started this program; nothing is said there.
+    """
     global _stderr
     try:
         _stderr = fcntl.fcntl(2, fcntl.F_DUPFD_CLOEXEC, _LEAST_DESCRIPTOR)
     except OSError as error:
         _stderr = -1 if error.errno == errno.EBADF else 2
+    if _stderr >= 0 and leads_to(_stderr) != ours:
+        _stderr = -1
 
 
 def say(text: str) -> None:
@@ -138,7 +146,7 @@ def say(text: str) -> None:
     pipe = {signal.SIGPIPE}
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, pipe)
     try:
-        os.write(_stderr, f"hasten: {text}\n".encode())
+        os.write(_stderr, f"hasten: {text}\n".encode(errors="backslashreplace"))
     except OSError:
         while signal.SIGPIPE in signal.sigpending() and signal.SIGPIPE not in blocked:
             signal.sigtimedwait(pipe, 0)

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from hasten.core.errors import UsageError
+from hasten.core.errors import HastenError, UsageError
 from hasten.seams.isolate import folder_in, roomy_folder
 from hasten.seams.silent import silent_fork
 
@@ -34,15 +34,48 @@ def session_folder(config: dict[str, Any]) -> Iterator[Path]:
     """A private folder with ``config.json``, through which the watched process and the command line talk. What
     children need lies in it, too, so it all goes at once."""
     remove_stale()
-    folder = Path(folder_in("", PREFIX))
-    lock = os.open(folder, os.O_RDONLY)
+    folder, lock = _made({**config, "cwd": _here(), "stderr": leads_to(2)})
     try:
-        fcntl.flock(lock, fcntl.LOCK_SH)  # until this process is gone, however it goes
-        (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         os.close(lock)
+
+
+def _made(config: dict[str, Any]) -> tuple[Path, int]:
+    """The folder with its file, and a descriptor that locks it until this process is gone, however it goes.
+
+    Raises:
+        HastenError: there is no room for it.
+    """
+    try:
+        folder = Path(folder_in("", PREFIX))
+        lock = os.open(folder, os.O_RDONLY)
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    except OSError as error:
+        raise HastenError(
+            f"cannot keep what is measured: {error.strerror or error} ({error.filename or 'no temporary folder'})",
+            "the disk of the temporary folder is full or read-only; the script was not run",
+            "TMPDIR=FOLDER hasten …, with a folder that has room",
+        ) from None
+    return folder, lock
+
+
+def _here() -> str:
+    try:
+        return os.getcwd()
+    except OSError:  # it was removed
+        return ""
+
+
+def leads_to(descriptor: int) -> list[int] | None:
+    """What a descriptor leads to: device and inode; None where it is closed."""
+    try:
+        status = os.fstat(descriptor)
+    except OSError:
+        return None
+    return [status.st_dev, status.st_ino]
 
 
 def remove_stale() -> None:
@@ -107,7 +140,8 @@ def run(
     signals = Signals() if threading.current_thread() is threading.main_thread() else None
     try:
         env = environment(folder, more)
-        process = subprocess.Popen(argv, env=env, stdout=stdout, preexec_fn=_die_with(os.getpid()))
+        # Descriptors that the shell has opened (3<file, <(command)) are the script's; all of ours close by themselves.
+        process = subprocess.Popen(argv, env=env, stdout=stdout, close_fds=False, preexec_fn=_die_with(os.getpid()))
         if signals is not None:
             signals.attach(process)
         if started is not None:

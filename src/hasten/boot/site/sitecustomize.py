@@ -34,14 +34,15 @@ def _install() -> None:
         def find_spec(name, path=None, target=None):  # type: ignore[no-untyped-def]
             if name not in waiting or finder not in sys.meta_path:
                 return None
-            waiting.remove(name)  # it is asked for again below
-            if not waiting:
-                sys.meta_path.remove(finder)
             import importlib.util
             import time
 
             started = time.perf_counter_ns()
-            spec = importlib.util.find_spec(name)
+            waiting.remove(name)  # it is asked for again
+            try:
+                spec = importlib.util.find_spec(name)
+            finally:
+                waiting.add(name)  # who asks need not import: libraries look whether torch is there
             if spec is None or spec.loader is None:
                 return spec
             original = spec.loader.exec_module
@@ -50,6 +51,11 @@ def _install() -> None:
             def exec_module(module):  # type: ignore[no-untyped-def]
                 del spec.loader.exec_module  # type: ignore[union-attr]
                 original(module)
+                if name not in waiting:
+                    return
+                waiting.remove(name)
+                if not waiting and finder in sys.meta_path:
+                    sys.meta_path.remove(finder)
                 import _signal as signal  # type: ignore[import-not-found]  # without the frames of the module around it
 
                 blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
@@ -83,6 +89,8 @@ class _AtFork:
 
 
 def _start(name: str, started: int, at_fork: object) -> None:
+    if not os.path.exists(os.path.join(os.environ.get("HASTEN_SESSION", ""), "config.json")):
+        return  # a program that the script has left behind: the command line has gone, with its folder
     try:
         with _PastTheScript():
             try:
@@ -105,22 +113,20 @@ def _start(name: str, started: int, at_fork: object) -> None:
 
 
 class _PastTheScript:
-    """Imports find nothing in the script's folder: it may hold a ``statistics.py`` of its own. What such a module would
-    have been hidden by is forgotten at the end, so that the script gets its own."""
+    """Imports find nothing in the script's folders: they may hold a ``statistics.py`` of its own. What such a module
+    would have been hidden by is forgotten at the end, so that the script gets its own."""
 
     def __enter__(self) -> None:
-        self.folder = sys.path[0] if sys.path and sys.path[0] not in _LIBRARY else None
+        self.path = list(sys.path)
+        self.folders = [p for p in self.path if p not in _LIBRARY]
         self.before = set(sys.modules)
-        if self.folder is not None:
-            del sys.path[0]
+        sys.path[:] = [p for p in self.path if p in _LIBRARY]
 
     def __exit__(self, *_: object) -> None:
-        if self.folder is None:
-            return
-        sys.path.insert(0, self.folder)
+        sys.path[:] = self.path
         for name in set(sys.modules) - self.before:
-            path = os.path.join(self.folder, name)
-            if "." not in name and (os.path.exists(path + ".py") or os.path.isdir(path)):
+            paths = [os.path.join(folder, name) for folder in self.folders if "." not in name]
+            if any(os.path.exists(path + ".py") or os.path.isdir(path) for path in paths):
                 del sys.modules[name]
 
 
