@@ -45,6 +45,12 @@ SAMPLES: dict[str, Callable[[int], Any]] = {
     "conjugated": lambda i: torch.full((2,), 1j * i).conj(),
     "half precision": lambda i: torch.full((2,), float(i), dtype=torch.bfloat16),
     "defaultdict": keyed,
+    "text": lambda i: {"x": torch.ones(2) * i, "name": "n" * (1 + 3 * i), "raw": b"b" * i},
+    "rows last": lambda i: torch.full((4, 5, 3), float(i)).permute(2, 0, 1),
+    "cut out, rows last": lambda i: torch.arange(4 * 5 * 3).reshape(4, 5, 3)[1:3, 1:4].permute(2, 0, 1) * i,
+    "expanded": lambda i: torch.full((1, 4, 5), float(i)).expand(3, -1, -1),
+    "turned": lambda i: torch.full((4, 5), float(i)).T,
+    "half precision, rows last": lambda i: torch.full((4, 5, 3), float(i), dtype=torch.bfloat16).permute(2, 0, 1),
 }
 
 
@@ -143,6 +149,54 @@ def test_a_setting_that_changes_is_noticed() -> None:
     assert [b.tolist() for b in loader] == [[0, 2, 4, 6]]
 
 
+def test_a_setting_that_changes_within_a_pass_is_noticed() -> None:
+    data = Made(8, lambda i: torch.tensor(i * data.factor))  # type: ignore[attr-defined]
+    data.factor = 1  # type: ignore[attr-defined]
+    seen: list[int] = []
+    for _ in range(2):
+        fetcher = DataLoader(data, batch_size=2)
+        iterator = iter(fetcher)
+        hasten.CacheSamples()(iterator._dataset_fetcher)  # type: ignore[attr-defined]
+        for batch in iterator:
+            seen += batch.tolist()
+            data.factor = 10 if seen[-1] == 3 and len(seen) > 8 else 1  # type: ignore[attr-defined]
+    assert seen == [*range(8), 0, 1, 2, 3, 40, 50, 6, 7]
+
+
+def test_samples_without_a_value_or_with_texts_are_kept_for_collates_of_the_scripts_own() -> None:
+    def loader() -> DataLoader[Any]:
+        return DataLoader(Noted(8, lambda i: (i, None, "é" * i)), batch_size=4, shuffle=True, collate_fn=list)
+
+    found = passes(hasten.CacheSamples()(loader()), 3)
+    assert len(noted("asked")) <= 8 + 2
+    assert found == passes(loader(), 3)
+    noted("asked")
+
+
+class Padded(Made):
+    """As long as the longest of its batch."""
+
+    def __getitems__(self, indices: list[int]) -> list[Any]:
+        return [torch.tensor([i, max(indices)]) for i in indices]
+
+
+def test_samples_that_depend_on_their_batch_are_not_kept() -> None:
+    def loader() -> DataLoader[Any]:
+        return DataLoader(Padded(9, lambda i: torch.tensor([i, i])), batch_size=3, shuffle=True)
+
+    kept = loader()
+    remedy = hasten.CacheSamples()
+    assert passes(remedy(kept), 3) == passes(loader(), 3)
+    assert not remedy.broken()
+
+
+def test_a_dataset_with_a_generator_of_its_own_is_refused() -> None:
+    data = Made(4, lambda i: torch.tensor(data.rng.random()))  # type: ignore[attr-defined]
+    data.rng = np.random.default_rng(1)  # type: ignore[attr-defined]
+    with pytest.raises(Unsuited, match="generator of its own"):
+        hasten.CacheSamples()(DataLoader(data, batch_size=2))
+
+
 # -- chains ------------------------------------------------------------------------------------------------------------
 
 
@@ -170,6 +224,19 @@ class Rows(Dataset[Any]):
 
 def noisy(x: Any) -> Any:
     return x + torch.rand(()) + random.random() + np.random.rand()
+
+
+class Named(Rows):
+    def __getitem__(self, i: int) -> Any:
+        return {"row": i, "x": self.transform(torch.tensor(float(i)))}
+
+
+def test_a_chain_inside_of_a_dictionary_is_cut() -> None:
+    def loader() -> DataLoader[Any]:
+        return DataLoader(Named(torch.sin, noisy), batch_size=3, shuffle=True)
+
+    assert probe(Named(torch.sin, noisy)).prefix_exact
+    assert passes(hasten.CachePrefix(1)(loader()), 3) == passes(loader(), 3)
 
 
 def test_random_stages_after_a_kept_prefix_draw_what_they_would_have_drawn() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
 
@@ -216,6 +216,8 @@ class Compose:
 
 
 class Pictures(Dataset[Any]):
+    label: Callable[[int], Any]
+
     def __init__(self, data: Any, targets: Any, transform: Any, target_transform: Any = None) -> None:
         self.data, self.targets = data, targets
         self.transform, self.target_transform = transform, target_transform
@@ -226,17 +228,19 @@ class Pictures(Dataset[Any]):
     def __getitem__(self, index: int) -> Any:
         from PIL import Image
 
-        label = int(self.targets[index])
+        label = self.label(index)
         picture = self.transform(Image.fromarray(np.asarray(self.data[index])))
         return picture, label if self.target_transform is None else self.target_transform(label)
 
 
 class MNIST(Pictures):
-    pass
+    def label(self, index: int) -> int:
+        return int(self.targets[index])
 
 
 class CIFAR10(Pictures):
-    pass
+    def label(self, index: int) -> Any:
+        return self.targets[index]
 
 
 @pytest.fixture
@@ -274,6 +278,25 @@ def test_pictures_in_memory_are_gathered(make: Any) -> None:
     plain, gathered = (DataLoader(make(), batch_size=7, shuffle=True) for _ in range(2))
     hasten.BatchedFetch()(gathered)
     assert passes(gathered, 3, lambda n: relabel(gathered, n)) == passes(plain, 3, lambda n: relabel(plain, n))
+
+
+@pytest.mark.parametrize(
+    "targets",
+    [
+        [i / 7 for i in range(30)],
+        np.arange(30),
+        np.arange(30, dtype=np.int32),
+        torch.arange(30) / 7,
+        torch.eye(30),
+        list(torch.eye(30)),
+        np.eye(30, dtype=np.float32),
+    ],
+    ids=["floats", "array", "int32", "tensor", "one-hot", "rows", "one-hot array"],
+)
+@pytest.mark.usefixtures("_as_torchvision")
+def test_labels_of_other_kinds_stay_what_they_are(targets: Any) -> None:
+    plain, gathered = (DataLoader(cifar(targets=targets), batch_size=7, shuffle=True) for _ in range(2))
+    assert passes(hasten.BatchedFetch()(gathered)) == passes(plain)
 
 
 @pytest.mark.parametrize(

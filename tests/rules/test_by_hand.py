@@ -110,3 +110,15 @@ def test_anomaly_mode_off_still_finds_nan_and_says_what_the_script_asked_for() -
         undo()
         torch.autograd.set_detect_anomaly(False)
     assert (torch.is_anomaly_enabled, torch.set_anomaly_enabled, torch.autograd.backward) == plain
+
+
+def test_weights_whose_memory_is_held_elsewhere_keep_it() -> None:
+    model = torch.nn.Conv2d(2, 3, 2)
+    hasten.ChannelsLast().on(model)()
+    best = model.state_dict()  # no copy: it follows the weights
+    with pytest.raises(Unsuited, match="elsewhere"):
+        hasten.ChannelsLast()(model)
+    del best
+    hasten.ChannelsLast()(model)
+    with pytest.raises(Unsuited, match="elsewhere"):
+        hasten.ChannelsLast()(torch.nn.Conv2d(2, 3, 2).share_memory())

@@ -210,3 +210,58 @@ def test_nothing_is_kept_alive(x: torch.Tensor) -> None:
     del module, out
     gc.collect()
     assert gone() is None
+
+
+class Forces(nn.Module):
+    """Differentiates inside of its call, as models of energies do for forces."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = nn.Linear(4, 1)
+        self.inside = False
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        if not self.inside:
+            return (self.a(x).tanh(),)
+        x = x.clone().requires_grad_()
+        energy = self.a(x).tanh()
+        return energy, torch.autograd.grad(energy.sum(), x, create_graph=True)[0]
+
+
+class KeepsFeatures(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(4, 4), nn.Linear(4, 2)
+        self.features: Any = None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.features = self.a(x)
+        return self.b(self.features)  # type: ignore[no-any-return]
+
+
+def test_a_call_that_needs_its_graph_has_one(x: torch.Tensor) -> None:
+    module, run = Forces().eval(), OnDemand()
+    third(run, module, x)
+    module.inside = True
+    state = torch.get_rng_state()
+    energy, forces = run(calls, module, (x,), {})
+    assert torch.equal(forces, module(x)[1]) and node(energy) == "TanhBackward0"
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_features_that_a_module_keeps_have_their_graph(x: torch.Tensor) -> None:
+    module = KeepsFeatures().eval()
+    out = third(OnDemand(), module, x)
+    module.features.retain_grad()
+    summed(out).backward()
+    assert module.features.grad is not None
+
+
+def test_what_hooks_see_has_its_graph(x: torch.Tensor) -> None:
+    module, run, seen = net(), OnDemand(), []
+    third(run, module, x)
+    hook = module[0].register_forward_hook(lambda *args: seen.append(args[2]))  # type: ignore[index]
+    run(calls, module, (x,), {})
+    hook.remove()
+    assert seen[0].requires_grad
+    assert node(run(calls, module, (x,), {})) == "AgainBackward"

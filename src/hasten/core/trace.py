@@ -125,6 +125,7 @@ class Probe:
         prefix_exact: cached prefix + replayed suffix gave the same bytes and random states as the whole.
         prefix_seconds, suffix_seconds: seconds of either part for one sample.
         gatherable: whole batches can be gathered from what it holds.
+        kind: what the dataset is made of, as a digest: others of the same classes have the same.
         why_not: why something could not be probed.
     """
 
@@ -139,6 +140,7 @@ class Probe:
     suffix_seconds: float = math.nan
     prefix_bytes: int = 0
     gatherable: bool = False
+    kind: str = ""
     why_not: str = ""
 
 

@@ -18,11 +18,12 @@ from hasten.data.structure import (
     batch_like,
     columns_of,
     flatten,
+    laid_out,
     pack_skeleton,
     rebuild,
     unpack_skeleton,
 )
-from hasten.data.view import samples_of
+from hasten.data.view import asked_together, samples_of
 from hasten.measure.digest import random_states, restore, same_states
 
 OFF, BROKEN, RANDOM, FULL = 0, 1, 2, 3  # bytes of RowStore.signals
@@ -175,7 +176,7 @@ class SampleCache:
             if self.store is None:
                 if collated is None:
                     return
-                self._open(samples, collated)
+                self._open(rows, samples, collated)
             if self.columns and self._keep_at_once(rows, samples, collated):
                 return
             for row, sample in zip(rows, samples, strict=True):
@@ -207,10 +208,15 @@ class SampleCache:
             self.store.signals[OFF] = 1
             self.store.signals[signal] = 1
 
-    def _open(self, samples: list[Any], collated: Any) -> None:
+    def _open(self, rows: np.ndarray, samples: list[Any], collated: Any) -> None:
         flat = [flatten(s) for s in samples]
+        if asked_together(self.dataset) and any(
+            flatten(self._make([int(row)])[0]) != made for row, made in zip(rows, flat, strict=True)
+        ):
+            raise Unsupported("what depends on the others of its batch")
         self.skeleton = flat[0][0]
-        self.fixed = all(skeleton == self.skeleton for skeleton, _ in flat)
+        texts = any(leaf.kind in ("str", "bytes") for leaf, _ in flat[0][1])  # of other lengths sooner or later
+        self.fixed = not texts and all(skeleton == self.skeleton for skeleton, _ in flat)
         if not self.fixed:
             sizes = [sum(len(c) for _, c in leaves) for _, leaves in flat]
             width = int(MOST_LARGER * max(sizes)) + max(len(pack_skeleton(s)) for s, _ in flat) + 256
@@ -264,8 +270,9 @@ class SampleCache:
         source = self.columns[column]
         out = np.empty((len(rows), *source.shape[1:]), source.dtype)
         np.take(source, rows, axis=0, out=out, mode="clip")
-        tensor = torch.from_numpy(out)
-        return tensor.view(torch.bfloat16) if self.leaves[column].dtype == "bfloat16" else tensor
+        leaf, tensor = self.leaves[column], torch.from_numpy(out)
+        tensor = tensor.view(torch.bfloat16) if leaf.dtype == "bfloat16" else tensor
+        return laid_out(tensor, leaf, 1).contiguous()  # as torch stacks them
 
     def _sample(self, row: int) -> Any:
         assert self.store is not None

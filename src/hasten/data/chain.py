@@ -120,8 +120,8 @@ class Split:
                 restore(states)
         if not quiet:
             return None
-        marks = [v for v in (item if isinstance(item, (tuple, list)) else (item,)) if isinstance(v, Marked)]
-        return split if len(marks) == 1 else None
+        parts = item.values() if type(item) is dict else item if isinstance(item, (tuple, list)) else (item,)
+        return split if sum(isinstance(v, Marked) for v in parts) == 1 else None
 
     def prefix(self, index: int) -> Any:
         return self.tapped[index]
@@ -129,6 +129,8 @@ class Split:
     def suffix(self, item: Any) -> Any:
         if isinstance(item, Marked):
             return self._finish(item.value)
+        if type(item) is dict:
+            return {k: self._finish(v.value) if isinstance(v, Marked) else v for k, v in item.items()}
         parts = [self._finish(v.value) if isinstance(v, Marked) else v for v in item]
         return type(item)(*parts) if hasattr(item, "_fields") else type(item)(parts)
 

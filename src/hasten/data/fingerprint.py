@@ -15,8 +15,8 @@ from hasten.data.surroundings import Surroundings
 _PLAIN = (int, float, str, bytes, bool, type(None), complex)
 DEEPEST = 6  # objects inside objects; a transform below two wrappers is the fourth
 SMALL = 32  # longer containers are not looked into, …
-LONGEST = 16384  # … but for plain values, which are hashed at once up to here
-MOST_BYTES = 1 << 20  # of an array that is hashed
+LONGEST = 1 << 17  # … but for plain values, which are hashed at once up to here, in a millisecond or two
+MOST_BYTES = 1 << 24  # of an array that is hashed, in about ten milliseconds
 
 
 def fingerprint(value: Any) -> Any:
@@ -24,7 +24,23 @@ def fingerprint(value: Any) -> Any:
     identity and length, objects by their attributes down to :data:`DEEPEST` levels; then what the code of all these
     objects reads besides: names of their modules, attributes of their classes. It cannot see a change inside a large
     array or a long list of objects; the audit of :class:`~hasten.data.cache.SampleCache` is there for that."""
+    return _mark(_Walk(), value)
+
+
+def whole_fingerprint(value: Any) -> Any:
+    """The same where nothing could change that it does not see, as far as is known; else None."""
     walk = _Walk()
+    mark = _mark(walk, value)
+    return None if walk.blind else mark
+
+
+def quick_fingerprint(value: Any) -> Any:
+    """Its settings only, without what large containers and arrays hold and without what its code reads besides: fit to
+    be asked for every batch."""
+    return _Walk(quick=True)(value, 0)
+
+
+def _mark(walk: _Walk, value: Any) -> Any:
     inside = walk(value, 0)
     outside = _surroundings(walk)
     return inside, tuple((name, walk(found, 1)) for name, found in outside.values())
@@ -54,16 +70,22 @@ def _surroundings(walk: _Walk) -> Surroundings:
 class _Walk:
     """Marks values.
 
+    Args:
+        quick: look at no more than the length or shape of what is large.
+
     Attributes:
         kinds, functions: classes of the objects seen, and functions.
         draws: whether a generator or an iterator was among them.
+        blind: whether there was something that may change unseen.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, quick: bool = False) -> None:
+        self.quick = quick
         self.seen: dict[int, Any] = {}  # kept alive, so that no address comes twice
         self.kinds: dict[type, None] = {}
         self.functions: dict[FunctionType, None] = {}
         self.draws = False
+        self.blind = False
 
     def __call__(self, value: Any, depth: int) -> Any:
         if isinstance(value, _PLAIN):
@@ -74,14 +96,19 @@ class _Walk:
         if hasattr(value, "_version") and hasattr(value, "shape"):
             return (id(value), value._version, tuple(value.shape))
         if isinstance(value, np.ndarray):
-            return (id(value), value.shape, _content(value))
+            content = None if self.quick else _content(value)
+            self.blind |= content is None
+            return (id(value), value.shape, content)
         if isinstance(value, (list, tuple, dict, set, frozenset)):
             return self._container(value, depth)
         self._note(value)
         if isinstance(value, (type, ModuleType, FunctionType)):
             return (type(value).__name__, id(value))
         attributes = getattr(value, "__dict__", None)
-        if attributes is None or depth >= DEEPEST:
+        if attributes is None:
+            return (type(value).__name__, id(value), self._by_value(value))
+        if depth >= DEEPEST:
+            self.blind = True
             return (type(value).__name__, id(value))
         inside = tuple((k, self(v, depth + 1)) for k, v in list(attributes.items()))
         return (type(value).__name__, id(value), inside)
@@ -100,7 +127,20 @@ class _Walk:
             return (name, tuple(self(v, depth) for v in value))
         if len(value) <= SMALL and isinstance(value, dict):
             return (name, tuple((k if isinstance(k, _PLAIN) else id(k), self(v, depth)) for k, v in value.items()))
-        return (id(value), len(value), _hashed(value))
+        content = None if self.quick else _hashed(value)
+        self.blind |= content is None
+        return (id(value), len(value), content)
+
+    def _by_value(self, value: Any) -> int | None:
+        """Of an object without attributes: what its value is, if it is compared by that; functions have none."""
+        if type(value).__eq__ is object.__eq__:
+            self.blind |= not callable(value)
+            return None
+        try:
+            return hash(value)
+        except TypeError:
+            self.blind = True
+            return None
 
 
 def _hashed(value: Any) -> int | None:

@@ -151,7 +151,8 @@ class _Pictures:
         self._given, self._data, self._targets = dataset.data, data, dataset.targets
         self._place, self._length = data.data_ptr(), len(data)
         as_int64 = isinstance(self._targets, torch.Tensor) and self._targets.dtype is torch.int64
-        self._labels = self._targets.index_select if as_int64 else lambda _, rows: _labels(self._targets, rows)
+        given = type(dataset).__module__.endswith(".cifar")  # MNIST makes integers of its labels
+        self._labels = self._targets.index_select if as_int64 else lambda _, rows: _labels(self._targets, rows, given)
         self._flat = data.flatten(1) if data.dim() > 1 and data.is_contiguous() else data
 
     def _take(self, rows: Any) -> tuple[Any, Any]:
@@ -165,12 +166,21 @@ def _in_front(shape: tuple[int, ...]) -> Callable[[Any], Any]:
     return lambda x: x.view(-1, *shape).permute(0, 3, 1, 2).contiguous()
 
 
-def _labels(targets: Any, rows: Any) -> Any:
+def _labels(targets: Any, rows: Any, given: bool) -> Any:
+    """Labels as torch puts them together.
+
+    Args:
+        given: whether samples have them as they are given, not as integers.
+    """
     import torch
 
     if isinstance(targets, torch.Tensor):
-        return targets.index_select(0, rows).to(torch.int64)
-    return torch.tensor([int(targets[i]) for i in rows.tolist()])
+        found = targets.index_select(0, rows)
+        return found if given else found.to(torch.int64)
+    each = [targets[i] for i in rows.tolist()]
+    if not set(map(type, each)) <= {int, np.int64}:
+        raise NotGatherable("its labels are no plain numbers")
+    return torch.tensor(each, dtype=torch.int64)
 
 
 def _element_wise(transform: Any, dtype: Any) -> list[Callable[[Any], Any]]:

@@ -6,6 +6,7 @@ Asking may have side effects in the dataset, so callers do it in a forked child.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import statistics
 import time
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 from hasten.core.trace import Probe
 from hasten.data.chain import Split, cacheable_stages, find_chain, plain
 from hasten.data.effects import Effects
-from hasten.data.fingerprint import draws_by_itself, fingerprint
+from hasten.data.fingerprint import DEEPEST, SMALL, draws_by_itself, fingerprint
 from hasten.data.gather import NotGatherable, gather_of
 from hasten.measure.digest import random_digest, random_states, restore, sha256
 
@@ -22,7 +23,31 @@ ITEMS = 6
 
 def probe(dataset: Any) -> Probe:
     """Ask for a few items twice, with the same random states before each."""
-    return dataclasses.replace(_asked(dataset), gatherable=_gatherable(dataset))
+    return dataclasses.replace(_asked(dataset), gatherable=_gatherable(dataset), kind=kind_of(dataset))
+
+
+def kind_of(dataset: Any) -> str:
+    """What a dataset is made of, as a short digest: its class, and the classes and switches of what it works with
+    (transforms, other datasets, objects of classes beside its own). Data that it holds, and handles that it opens
+    when it is first asked, are no part of it."""
+    return hashlib.sha256(repr(_made_of(dataset, type(dataset).__module__, set())).encode()).hexdigest()[:12]
+
+
+def _made_of(value: Any, home: str, inside: set[int]) -> Any:
+    """None for what is no part of it."""
+    if isinstance(value, (bool, float)):
+        return bool(value)
+    if isinstance(value, (list, tuple)):
+        return [_made_of(v, home, inside) for v in value] if 0 < len(value) <= SMALL else None
+    named = getattr(value, "__qualname__", None)
+    if named is not None:  # a class, a function
+        return named
+    kind = type(value)
+    works = callable(value) or kind.__module__ == home or hasattr(value, "__getitem__") and hasattr(value, "dataset")
+    if not works or id(value) in inside or len(inside) > DEEPEST:
+        return None
+    parts = {k: _made_of(v, home, inside | {id(value)}) for k, v in list(getattr(value, "__dict__", {}).items())}
+    return kind.__qualname__, [(k, part) for k, part in parts.items() if part is not None]
 
 
 def _gatherable(dataset: Any) -> bool:

@@ -26,9 +26,10 @@ class Marked:
 
 @dataclass(frozen=True, slots=True)
 class Leaf:
-    """What is needed to rebuild one leaf from its bytes: kind, dtype, shape."""
+    """What is needed to rebuild one leaf from its bytes: kind, dtype, shape as it lies in memory, and besides the mode of
+    a picture, or the order of a tensor's dimensions where they lie in another one."""
 
-    kind: str  # "tensor", "array", "scalar", "int", "float", "bool", "image"
+    kind: str  # "tensor", "array", "scalar", "int", "float", "bool", "image", "str", "bytes", "none"
     dtype: str
     shape: tuple[int, ...]
     extra: str = ""
@@ -46,7 +47,7 @@ def flatten(sample: Any) -> tuple[Any, list[tuple[Leaf, bytes]]]:
     """Skeleton (containers with :class:`Leaf` in place of data) and the leaves' bytes, in order.
 
     Raises:
-        Unsupported: a leaf is neither a tensor, an array, a number nor a picture, or a mapping is no plain dict.
+        Unsupported: a leaf is neither a tensor, an array, a number, a text nor a picture, or a mapping is no plain dict.
     """
     leaves: list[tuple[Leaf, bytes]] = []
 
@@ -83,6 +84,13 @@ def _to_bytes(value: Any) -> tuple[Leaf, bytes]:
         return Leaf("int", "<i8", ()), np.int64(value).tobytes()
     if type(value) is float:
         return Leaf("float", "<f8", ()), np.float64(value).tobytes()
+    if value is None:
+        return Leaf("none", "|u1", (0,)), b""
+    if type(value) is str:
+        text = value.encode("utf-8", "surrogatepass")
+        return Leaf("str", "|u1", (len(text),)), text
+    if type(value) is bytes:
+        return Leaf("bytes", "|u1", (len(value),)), value
     if type(value).__module__.startswith("PIL.") and value.mode in ("L", "RGB", "RGBA", "CMYK", "I;16", "F", "I"):
         array = np.asarray(value)
         return Leaf("image", array.dtype.str, array.shape, value.mode), array.tobytes()
@@ -95,14 +103,34 @@ def _tensor_bytes(value: Any) -> tuple[Leaf, bytes]:
     if value.requires_grad or value.layout is not torch.strided or value.device.type != "cpu" or value.is_quantized:
         raise Unsupported("a tensor that needs a gradient, is sparse, or lies on a device")
     dtype = str(value.dtype).removeprefix("torch.")
-    flat = value.resolve_conj().resolve_neg().contiguous()
+    flat, order = value.resolve_conj().resolve_neg(), _order(value)
+    if order:
+        flat = flat.permute(order)
+    flat = flat.contiguous()
+    back = ",".join(str(order.index(d)) for d in range(len(order)))
     if value.dtype is torch.bfloat16:
-        return Leaf("tensor", dtype, tuple(value.shape)), flat.view(torch.int16).numpy().tobytes()
+        return Leaf("tensor", dtype, tuple(flat.shape), back), flat.view(torch.int16).numpy().tobytes()
     try:
         array = flat.numpy()
     except TypeError:
         raise Unsupported(f"a tensor of {dtype}") from None
-    return Leaf("tensor", array.dtype.str, tuple(value.shape)), array.tobytes()
+    return Leaf("tensor", array.dtype.str, tuple(flat.shape), back), array.tobytes()
+
+
+def _order(tensor: Any) -> list[int]:
+    """A tensor's dimensions as they lie in memory, where that is another order; a collate function may see it."""
+    strides = tensor.stride()
+    if tensor.dim() < 3 or tensor.is_contiguous() or 0 in strides:
+        return []
+    order = sorted(range(tensor.dim()), key=lambda d: (-strides[d], d))
+    return order if order != list(range(tensor.dim())) else []
+
+
+def laid_out(tensor: Any, leaf: Leaf, first: int = 0) -> Any:
+    """A tensor of a leaf's shape in memory with its dimensions in their order, behind ``first`` others."""
+    if leaf.kind != "tensor" or not leaf.extra:
+        return tensor
+    return tensor.permute(*range(first), *(first + int(d) for d in leaf.extra.split(",")))
 
 
 def alike(skeleton: Any) -> Callable[[Any], bool]:
@@ -127,7 +155,7 @@ def alike(skeleton: Any) -> Callable[[Any], bool]:
 def _alike_leaf(leaf: Leaf) -> Callable[[Any], bool]:
     import torch
 
-    if leaf.kind == "tensor":
+    if leaf.kind == "tensor" and not leaf.extra:
         name, shape, strided = leaf.dtype, leaf.shape, torch.strided
         dtype = torch.bfloat16 if name == "bfloat16" else torch.from_numpy(np.empty(0, name)).dtype
         return lambda value: (
@@ -137,6 +165,7 @@ def _alike_leaf(leaf: Leaf) -> Callable[[Any], bool]:
             and value.layout is strided
             and value.is_cpu
             and not value.requires_grad
+            and (len(shape) < 3 or value.is_contiguous())
         )
     if leaf.kind == "array":
         return lambda value: type(value) is np.ndarray and value.dtype.str == leaf.dtype and value.shape == leaf.shape
@@ -145,7 +174,7 @@ def _alike_leaf(leaf: Leaf) -> Callable[[Any], bool]:
     if leaf.kind == "int":
         return lambda value: type(value) is int and -(2**63) <= value < 2**63
     plain = {"float": float, "bool": bool}.get(leaf.kind)
-    return lambda value: type(value) is plain
+    return lambda value: plain is not None and type(value) is plain
 
 
 def rebuild(skeleton: Any, content: memoryview) -> Any:
@@ -171,12 +200,16 @@ def rebuild(skeleton: Any, content: memoryview) -> Any:
 def _from_bytes(leaf: Leaf, part: memoryview) -> Any:
     import torch
 
+    if leaf.kind in ("none", "bytes"):
+        return bytes(part) if leaf.kind == "bytes" else None
+    if leaf.kind == "str":
+        return bytes(part).decode("utf-8", "surrogatepass")
     if leaf.dtype == "bfloat16":
         raw = np.frombuffer(bytearray(part), np.int16).reshape(leaf.shape)
-        return torch.from_numpy(raw).view(torch.bfloat16)
+        return laid_out(torch.from_numpy(raw).view(torch.bfloat16), leaf)
     array = np.frombuffer(bytearray(part), np.dtype(leaf.dtype)).reshape(leaf.shape)
     if leaf.kind == "tensor":
-        return torch.from_numpy(array)
+        return laid_out(torch.from_numpy(array), leaf)
     if leaf.kind == "array":
         return array
     if leaf.kind == "scalar":

@@ -8,6 +8,7 @@ from typing import Any
 
 from hasten.core.errors import Unsuited
 from hasten.core.remedy import Undo
+from hasten.data.fingerprint import quick_fingerprint
 
 
 class Ready:
@@ -56,6 +57,15 @@ def samples_of(dataset: Any, indices: Sequence[Any]) -> list[Any]:
     """The dataset's own samples, as torch's fetcher asks for them."""
     many = getattr(dataset, "__getitems__", None)
     return list(many(list(indices))) if many else [dataset[i] for i in indices]
+
+
+def asked_together(dataset: Any) -> bool:
+    """Whether code of the dataset's own makes all samples of a batch at once."""
+    from torch.utils.data import Subset
+
+    while type(dataset) is Subset:
+        dataset = dataset.dataset
+    return hasattr(dataset, "__getitems__")
 
 
 def _unwrap(collate: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -114,15 +124,24 @@ def gathered(target: Any) -> bool:
 
 
 def asks_anew(target: Any) -> Callable[[], bool]:
-    """Says before each batch whether the dataset's settings may have changed since they were last compared.
+    """Says before each batch whether the dataset may have changed since it was last compared.
 
-    A fetcher lives for one pass, and they are compared when it comes. A DataLoader goes on for many: there they may
-    have changed at any time, in a worker process before its first batch.
+    A fetcher lives for one pass, and all is compared when it comes; within the pass its settings are looked at. A
+    DataLoader goes on for many: there anything may have changed at any time, in a worker process before its first
+    batch.
     """
     from torch.utils.data import get_worker_info
 
     if not hasattr(target, "batch_sampler"):
-        return lambda: False
+        dataset = target.dataset
+        mark = quick_fingerprint(dataset)
+
+        def changed() -> bool:
+            nonlocal mark
+            before, mark = mark, quick_fingerprint(dataset)
+            return bool(mark != before)
+
+        return changed
     asked: set[int] = set()
 
     def ask() -> bool:

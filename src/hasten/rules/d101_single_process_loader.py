@@ -23,6 +23,7 @@ References
 from __future__ import annotations
 
 import math
+import multiprocessing
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -31,6 +32,8 @@ from hasten.core.errors import Unsuited
 from hasten.core.finding import Finding, Rule
 from hasten.core.remedy import Fidelity, Grain, Remedy, Seam, Undo
 from hasten.core.trace import LoaderFacts, Trace
+from hasten.data import passes
+from hasten.data.probe import kind_of
 
 LEAST_SHARE = 0.10  # of the step spent waiting for batches
 MOSTLY = 0.30  # of the step spent waiting: then the workers are what it waits for, and they do not wait for it
@@ -46,14 +49,23 @@ UNASKED = "the dataset could not be asked: identical only if its samples draw no
 
 @dataclass(frozen=True)
 class LoaderWorkers(Remedy):
-    """Sets a DataLoader's worker processes; takes hold at the next iterator."""
+    """Sets a DataLoader's worker processes; takes hold at the next iterator.
+
+    Args:
+        of: kinds of datasets (:func:`hasten.data.probe.kind_of`) that it is for, with spaces between; empty for any.
+            Loaders of others, and passes over a dataset that has become another, stay as the script has them.
+    """
 
     workers: int
+    of: str = ""
     fidelity: ClassVar[Fidelity] = Fidelity.IDENTICAL
     seam: ClassVar[Seam] = Seam.LOADER
     grain: ClassVar[Grain] = Grain.CHILD
     settle: ClassVar[int] = 4
     parallel: ClassVar[bool] = True
+
+    def __str__(self) -> str:
+        return f"{self.name}({self.workers})"
 
     def on(self, target: Any = None) -> Undo:
         from torch.utils.data import IterableDataset
@@ -62,23 +74,21 @@ class LoaderWorkers(Remedy):
             raise Unsuited("an IterableDataset must be split among workers by itself")
         if self.workers < 0:
             raise Unsuited("a loader cannot have fewer than no workers")
-        if not self.workers and target.worker_init_fn is not None:
+        own = target.num_workers
+        if own and not self.workers and target.worker_init_fn is not None:
             raise Unsuited("the loader's workers are prepared by a function of the script")
-        fields = vars(target)
-        names = ("num_workers", "prefetch_factor", "persistent_workers", "timeout", "_iterator")
-        before = {name: fields.get(name) for name in names}
-        if before["num_workers"] == self.workers and bool(before["persistent_workers"]) == bool(self.workers):
-            raise Unsuited(f"the loader has {self.workers} workers already")
-        fields["num_workers"] = self.workers
-        fields["prefetch_factor"] = 2 if self.workers else None
-        fields["persistent_workers"] = self.workers > 0
-        fields["timeout"] = before["timeout"] if self.workers else 0  # torch allows none without workers
-        fields["_iterator"] = None
+        if passes.changed(target) or (own == self.workers and bool(own) == target.persistent_workers):
+            raise Unsuited(f"the loader has {own} workers already")
+        if not own and multiprocessing.get_start_method(allow_none=True) not in (None, "fork"):
+            raise Unsuited("processes that the script starts are not forked")
+        if not getattr(target, "in_order", True):
+            raise Unsuited("the loader hands batches out as they come")
+        if not self._suits(target.dataset):
+            raise Unsuited("nothing is known of what the loader's dataset draws")
+        return passes.change(target, self.workers, self._suits)
 
-        def undo() -> None:
-            fields.update(before)
-
-        return undo
+    def _suits(self, dataset: Any) -> bool:
+        return not self.of or kind_of(dataset) in self.of.split()
 
     def direction(self, trace: Trace) -> str:
         """More processes, fewer, or none, which also spares handing batches from one to another."""
@@ -97,10 +107,15 @@ class _Unasked(LoaderWorkers):
         return LoaderWorkers.__name__
 
 
-def settings(loader: LoaderFacts, *counts: int) -> tuple[LoaderWorkers, ...]:
-    """Remedies for these numbers of workers, which promise no more than is known of the dataset."""
-    kind = LoaderWorkers if loader.probe is not None else _Unasked
-    return tuple(kind(n) for n in dict.fromkeys(counts))
+def settings(trace: Trace, loader: LoaderFacts, *counts: int) -> tuple[LoaderWorkers, ...]:
+    """Remedies for these numbers of workers, which promise no more than is known of the datasets."""
+    counts = tuple(dict.fromkeys(counts))
+    if loader.probe is None:
+        return tuple(_Unasked(n) for n in counts)
+    asked = [(x.probe.kind, may_move(x)) for x in trace.loaders if x.probe is not None]
+    unsafe = {kind for kind, safe in asked if not safe}
+    of = " ".join(kind for kind in dict.fromkeys(kind for kind, _ in asked) if kind and kind not in unsafe)
+    return tuple(LoaderWorkers(n, of) for n in counts)
 
 
 def doubts(loader: LoaderFacts) -> tuple[str, ...]:
@@ -140,7 +155,7 @@ def _without_workers(trace: Trace, loader: LoaderFacts) -> Iterator[Finding]:
         loader.place,
         _range(trace, max(model, fetch / counts[0]) + IPC_SECONDS, free),
         label="num_workers is 0",
-        remedies=settings(loader, *counts),
+        remedies=settings(trace, loader, *counts),
         notes=doubts(loader),
     )
 
@@ -167,7 +182,7 @@ def _too_few(trace: Trace, loader: LoaderFacts) -> Iterator[Finding]:
         loader.place,
         _range(trace, best),
         label=f"num_workers is {workers}",
-        remedies=settings(loader, *counts),
+        remedies=settings(trace, loader, *counts),
         notes=doubts(loader),
     )
 
@@ -200,7 +215,7 @@ def _too_many(trace: Trace, loader: LoaderFacts) -> Iterator[Finding]:
         loader.place,
         _range(trace, best, certain=False),
         label=f"num_workers is {workers}",
-        remedies=settings(loader, *(n for n in (0, 1) if n < workers)),
+        remedies=settings(trace, loader, *(n for n in (0, 1) if n < workers)),
         notes=doubts(loader),
     )
 

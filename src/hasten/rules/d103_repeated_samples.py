@@ -31,6 +31,7 @@ from hasten.core.finding import Finding, Rule
 from hasten.core.remedy import Fidelity, Remedy, Seam, Undo
 from hasten.core.trace import Trace
 from hasten.data.cache import SampleCache
+from hasten.data.fingerprint import draws_by_itself
 from hasten.data.view import asks_anew, original, put, source
 
 LEAST_SHARE = 0.03  # of the step spent fetching
@@ -83,6 +84,8 @@ def cache_of(dataset: Any, collate: Callable[[list[Any]], Any]) -> SampleCache:
     cache = _caches.get(id(dataset))
     if cache is None or cache.dataset is not dataset or cache.collate is not collate:
         cache = _caches[id(dataset)] = SampleCache(dataset, collate)
+        if draws_by_itself(dataset):
+            cache.off = "the dataset has a generator of its own"
     return cache
 
 

@@ -46,7 +46,7 @@ def detect(trace: Trace) -> Iterator[Finding]:
         loader.place,
         (1 + 0.5 * each / epoch, epoch / max(epoch - each, 0.01 * epoch)),
         label="persistent_workers is False",
-        remedies=settings(loader, loader.num_workers),
+        remedies=settings(trace, loader, loader.num_workers),
         notes=doubts(loader),
     )
 

@@ -48,8 +48,19 @@ class ChannelsLast(Remedy):
         tensors = [t for t in (*target.parameters(), *target.buffers()) if t.dim() == 4]
         if any(t.is_contiguous(memory_format=torch.channels_last) and not t.is_contiguous() for t in tensors):
             raise Unsuited("the model is in channels-last memory already")
+        if any(_held(t) for t in tensors):
+            raise Unsuited("the script holds the memory of its weights elsewhere, too")
         _convert(tensors, torch.channels_last)
         return lambda: _convert(tensors, torch.contiguous_format)
+
+
+def _held(tensor: Any) -> bool:
+    """Whether others look at the same memory (a state dict that is no copy, another process) and would lose it."""
+    import torch
+
+    storage = tensor.untyped_storage()
+    shared = tensor.device.type == "cpu" and tensor.is_shared()
+    return shared or torch._C._storage_Use_Count(storage._cdata) > 2  # the tensor, and what was asked for here
 
 
 def _convert(tensors: list[Any], layout: Any) -> None:

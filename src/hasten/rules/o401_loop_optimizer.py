@@ -48,7 +48,7 @@ class ForeachOptimizer(Remedy):
     def on_seam(self, _seam: Any, target: Any) -> Undo:
         """From outside: while it steps, so that what the script saves of its optimizer is as it was."""
         self._suits(target)
-        return in_groups_while_stepping(target, foreach=True)
+        return in_groups_while_stepping(target, self._suits, foreach=True)
 
     def _suits(self, target: Any) -> None:
         groups = target.param_groups

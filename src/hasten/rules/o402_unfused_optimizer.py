@@ -48,7 +48,7 @@ class FusedOptimizer(Remedy):
     def on_seam(self, _seam: Any, target: Any) -> Undo:
         """From outside: while it steps, so that what the script saves of its optimizer is as it was."""
         self._suits(target)
-        return self._scaled(target, in_groups_while_stepping(target, fused=True, foreach=False))
+        return self._scaled(target, in_groups_while_stepping(target, self._suits, fused=True, foreach=False))
 
     def _suits(self, target: Any) -> None:
         groups = target.param_groups

@@ -8,9 +8,9 @@ Remedy
     ``ZeroGradToNone()`` drops the gradients.
 
 Fidelity
-    identical, as long as every parameter gets a gradient in every step: a parameter without one is then skipped by
-    the optimizer instead of being updated with zeros (weight decay, momentum). The comparison of weights finds
-    that.
+    identical: a parameter that ``backward`` has no gradient for gets its zeros back right after it (or before the
+    optimizer steps), so that it is updated with them (weight decay, momentum). Gradients that the script holds itself, or
+    that are views of a larger tensor, are filled with zeros as before.
 
 When it does not help
     Scripts that read ``.grad`` between ``zero_grad`` and ``backward``.
@@ -21,7 +21,11 @@ References
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+import inspect
+import sys
+import weakref
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -29,6 +33,8 @@ from hasten.core.errors import Unsuited
 from hasten.core.finding import Finding, Rule
 from hasten.core.remedy import Fidelity, Remedy, Seam, Undo
 from hasten.core.trace import Trace
+from hasten.seams.optimizer import around_steps
+from hasten.seams.patch import Patches
 
 GRADIENT_BYTES_A_SECOND = 4e9  # a pass over memory on two cores
 
@@ -42,19 +48,80 @@ class ZeroGradToNone(Remedy):
     settle: ClassVar[int] = 1
 
     def on(self, target: Any = None) -> Undo:
+        import torch
+
         if "zero_grad" in vars(target):
             raise Unsuited("the optimizer has a zero_grad of its own")
-        original = target.zero_grad
+        if inspect.unwrap(type(target).zero_grad) is not inspect.unwrap(torch.optim.Optimizer.zero_grad):
+            raise Unsuited(f"{type(target).__name__} has a zero_grad of its own")
+        return _Drops(target).take_off
 
-        def zero_grad(set_to_none: bool = True) -> None:
-            original(set_to_none=True)
 
-        target.zero_grad = zero_grad
+class _Drops:
+    """Drops an optimizer's gradients where it is asked to fill them with zeros, and fills what stays without."""
 
-        def undo() -> None:
-            vars(target).pop("zero_grad", None)
+    def __init__(self, optimizer: Any) -> None:
+        import torch
 
-        return undo
+        self.optimizer = weakref.ref(optimizer)
+        self.original = optimizer.zero_grad
+        self.dropped: list[Any] = []
+        self.alone = _references()
+        self.patches = Patches()
+        self.patches.set(torch.autograd, "backward", self._filling(torch.autograd.backward))
+        self.steps = around_steps(self._before_step, lambda *_: None)
+        optimizer.zero_grad = self.zero_grad
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        self.dropped.clear()
+        if not set_to_none:
+            for p in (p for group in self.original.__self__.param_groups for p in group["params"]):
+                gradient = p.grad
+                if gradient is None or gradient._is_view() or sys.getrefcount(gradient) > self.alone:
+                    continue
+                p.grad = None
+                self.dropped.append(p)
+        self.original(set_to_none=set_to_none)
+
+    def _filling(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(call)
+        def backward(*args: Any, **kwargs: Any) -> Any:
+            try:
+                return call(*args, **kwargs)
+            finally:
+                self.fill()
+
+        return backward
+
+    def _before_step(self, optimizer: Any, _args: Any, _kwargs: Any) -> None:
+        if self.dropped and optimizer is self.optimizer():
+            self.fill()
+
+    def fill(self) -> None:
+        import torch
+
+        for p in self.dropped:
+            if p.grad is None:
+                p.grad = torch.zeros_like(p, requires_grad=False)
+        self.dropped.clear()
+
+    def take_off(self) -> None:
+        self.fill()
+        self.patches.undo()
+        self.steps()
+        optimizer = self.optimizer()
+        if optimizer is not None:
+            vars(optimizer).pop("zero_grad", None)
+
+
+def _references() -> int:
+    """To a gradient that nobody else holds; more or fewer by the version of torch."""
+    import torch
+
+    p = torch.nn.Parameter(torch.zeros(1))
+    p.grad = torch.zeros(1)
+    gradient = p.grad
+    return sys.getrefcount(gradient)
 
 
 def detect(trace: Trace) -> Iterator[Finding]:

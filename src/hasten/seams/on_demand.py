@@ -6,7 +6,8 @@ them after all (a saliency map, an attack), the node runs the call again, with a
 the idea of activation checkpointing (Chen et al., arXiv 1604.06174). From then on that module's calls are left alone.
 
 The first call of each module is left alone, too, and looked at: what depends on other leaves than its parameters and
-arguments, returns views of them, or is no plain tensor, tuple, list or dict, is never touched.
+arguments, returns views of them, is no plain tensor, tuple, list or dict, or keeps tensors with their graphs besides, is
+never touched. Nor are modules with hooks, those that fail without a graph, and calls under the script's own autocast.
 """
 
 from __future__ import annotations
@@ -30,19 +31,25 @@ class OnDemand:
         """``call(module, *args, **kwargs)``, with outputs of the same bits."""
         import torch
 
-        if _traced():
+        if _traced() or _observed(module) or torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda"):
             return call(module, *args, **kwargs)
         known = self._known.get(module)
         if known is None:
             out = call(module, *args, **kwargs)
-            self._known[module] = _differentiable(out, _inputs(module, args, kwargs), (args, kwargs))
+            known = () if _keeps_graph(module) else _differentiable(out, _inputs(module, args, kwargs), (args, kwargs))
+            self._known[module] = known
             return out
         inputs = _inputs(module, args, kwargs) if known else []
         if not inputs:
             return call(module, *args, **kwargs)
         job = _Job(lambda: call(module, *args, **kwargs), torch.get_rng_state(), lambda: self._leave_alone(module))
-        with torch.no_grad():
-            out = job.call()
+        try:
+            with torch.no_grad():
+                out = job.call()
+        except RuntimeError:  # it differentiates inside; what else it fails for, it fails for again
+            self._leave_alone(module)
+            torch.set_rng_state(job.random_state)
+            return call(module, *args, **kwargs)
         job.tensors = tuple(_tensors(out))
         if len(job.tensors) != len(known):  # another form than the first call's: as if nothing had happened
             self._leave_alone(module)
@@ -108,6 +115,22 @@ def _traced() -> bool:
 
     transformed = getattr(torch._C, "_are_functorch_transforms_active", lambda: False)
     return bool(torch.compiler.is_compiling() or torch.jit.is_tracing() or transformed())
+
+
+def _observed(module: Any) -> bool:
+    """Whether hooks of the script's see what happens inside of it, and may need its graph."""
+    return any(
+        m._forward_hooks or m._forward_pre_hooks or m._backward_hooks or m._backward_pre_hooks for m in module.modules()
+    )
+
+
+def _keeps_graph(module: Any) -> bool:
+    """Whether a module has kept something of its call that can be differentiated (for a loss, or a map of what it
+    has looked at)."""
+    import torch
+
+    kept = (value for m in module.modules() for name, value in vars(m).items() if not name.startswith("_"))
+    return any(t.grad_fn is not None for value in kept for t in _tensors(value) if isinstance(t, torch.Tensor))
 
 
 def _inputs(module: Any, args: Any, kwargs: Any) -> list[Any]:

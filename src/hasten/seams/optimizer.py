@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from hasten.core.errors import Unsuited
 from hasten.core.remedy import Undo, undo_all
 from hasten.measure.clock import INDEX, timed
 from hasten.seams.locate import user_frame
@@ -170,21 +171,40 @@ def around_steps(before: Hook, after: Hook) -> Undo:
     return lambda: calls.remove(pair)
 
 
-def in_groups_while_stepping(optimizer: Any, **values: Any) -> Undo:
+def in_groups_while_stepping(optimizer: Any, check: Callable[[Any], None] | None = None, **values: Any) -> Undo:
     """Set keys in every parameter group during its steps only, with the way back: what the script saves or prints of
-    its optimizer stays the script's own."""
-    undos: list[Undo] = []
+    its optimizer stays the script's own.
 
-    def before(stepping: Any, _args: Any, _kwargs: Any) -> None:
+    Args:
+        check: raises :class:`~hasten.core.errors.Unsuited` where the optimizer cannot take them; asked again whenever
+            the script has added parameters.
+    """
+    undos: list[Undo] = []
+    known, suits = _sizes(optimizer), True
+
+    def begin(stepping: Any, _args: Any, _kwargs: Any) -> None:
+        nonlocal known, suits
         if stepping is optimizer:
             undo_all(undos)()
-            undos.append(set_in_groups(optimizer, **values))
+            before, known = known, _sizes(optimizer)
+            if check is not None and known != before:
+                try:
+                    check(optimizer)
+                    suits = True
+                except Unsuited:
+                    suits = False
+            if suits:
+                undos.append(set_in_groups(optimizer, **values))
 
     def after(stepping: Any, _args: Any, _kwargs: Any) -> None:
         if stepping is optimizer:
             undo_all(undos)()
 
-    return around_steps(before, after)
+    return around_steps(begin, after)
+
+
+def _sizes(optimizer: Any) -> list[int]:
+    return [len(group["params"]) for group in optimizer.param_groups]
 
 
 def set_in_groups(optimizer: Any, **values: Any) -> Undo:

@@ -1,0 +1,231 @@
+"""Passes over a loader by other worker processes than its script has asked for: the same batches, the same draws.
+
+With each pass torch asks the sampler for its rows and draws a seed for workers: without workers once each, with new
+workers it asks twice, with workers that outlive a pass it draws no seed but the first. Whoever changes a loader's
+workers changes what is drawn, and so the order of every later pass, unless asking and drawing are done as the script's
+own settings would have had them done.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import itertools
+import sys
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from hasten.core.remedy import Undo
+from hasten.data.fingerprint import whole_fingerprint
+
+ASK, ASK_AND_DRAW, ASK_DRAW_ASK = "ask", "ask, draw", "ask, draw, ask"  # what a pass begins with
+_SETTINGS = ("num_workers", "prefetch_factor", "persistent_workers", "timeout", "_iterator")
+_known: weakref.WeakKeyDictionary[Any, Passes] = weakref.WeakKeyDictionary()
+
+
+def changed(loader: Any) -> bool:
+    """Whether a loader's passes are made here."""
+    return loader in _known
+
+
+def change(loader: Any, workers: int, suits: Callable[[Any], bool]) -> Undo:
+    """Have a loader's passes from the next one on made by so many workers, which outlive them; with the way back.
+
+    Args:
+        suits: asked with the dataset before each pass: whether its samples may be made elsewhere. A pass for which
+            they may not is the script's own.
+    """
+    _patch()
+    fields = vars(loader)
+    before = {name: fields.get(name) for name in _SETTINGS}
+    _known[loader] = Passes(before, workers, suits)
+    fields.update(num_workers=workers, prefetch_factor=2 if workers else None, _iterator=None)
+    if not workers:
+        fields["timeout"] = 0  # torch allows none without workers
+
+    def undo() -> None:
+        _known.pop(loader, None)
+        fields.update(before)
+
+    return undo
+
+
+class Passes:
+    """Makes a loader's iterators.
+
+    Workers go on to the next pass where nobody else holds their iterator (a second loop over the same loader inside
+    the first has its own) and the dataset is what it was when they were forked.
+    """
+
+    def __init__(self, before: dict[str, Any], workers: int, suits: Callable[[Any], bool]) -> None:
+        self.before = before
+        self.workers = workers
+        self.suits = suits
+        own = bool(before["num_workers"])
+        self.later = ASK_DRAW_ASK if own else ASK_AND_DRAW
+        self.first = self.later
+        if own and before["persistent_workers"]:
+            self.later = ASK
+            if before["_iterator"] is not None:
+                self.first = ASK
+        self.kept: Any = None
+        self.mark: Any = None
+
+    def iterator(self, loader: Any, original: Callable[[Any], Any]) -> Any:
+        """What ``iter(loader)`` gives."""
+        dataset = loader.dataset
+        if not self.suits(dataset):
+            self.kept = None
+            with _with(loader, **{name: self.before[name] for name in _SETTINGS if name != "_iterator"}):
+                return original(loader)
+        if not self.workers:
+            return self._here(loader)
+        mark = whole_fingerprint(dataset)
+        if self.kept is not None and mark is not None and mark == self.mark and sys.getrefcount(self.kept) <= 2:
+            self.kept._reset(loader)
+            return self.kept
+        self.kept, self.mark = None, mark
+        changes: dict[str, Any] = {"persistent_workers": True}
+        if not self.before["num_workers"]:
+            changes["worker_init_fn"] = None  # with the script's settings it is never called
+        with _with(loader, **changes), self._seeding(loader):
+            made = _outliving()(loader, self.first, self.later, not self.before["num_workers"])
+        self.first = self.later
+        if not self.before["persistent_workers"]:  # else the loader itself keeps it
+            self.kept = made
+        return made
+
+    def _here(self, loader: Any) -> Any:
+        """A pass in this process."""
+        from torch.utils.data.dataloader import _SingleProcessDataLoaderIter
+
+        with _with(loader, persistent_workers=False), self._seeding(loader):
+            made = _SingleProcessDataLoaderIter(loader)
+        if self.first == ASK_DRAW_ASK:
+            made._sampler_iter = iter(made._index_sampler)
+        self.first = self.later
+        if self.before["num_workers"]:
+            made._sampler_iter = _ahead(made._sampler_iter, self.before["num_workers"] * self.before["prefetch_factor"])
+        return made
+
+    def _seeding(self, loader: Any) -> Any:
+        """Where the script's own pass would draw no seed, it comes from elsewhere."""
+        import torch
+
+        return _with(loader, generator=torch.Generator()) if self.first == ASK else contextlib.nullcontext()
+
+
+@contextlib.contextmanager
+def _with(loader: Any, **changes: Any) -> Iterator[None]:
+    """With some of a loader's settings changed for a moment."""
+    fields = vars(loader)
+    before = {name: fields[name] for name in changes}
+    fields.update(changes)
+    try:
+        yield
+    finally:
+        fields.update(before)
+
+
+@functools.cache
+def _outliving() -> Any:
+    """The iterator whose workers outlive its passes; made once torch is there."""
+    import torch
+    from torch._utils import ExceptionWrapper
+    from torch.utils.data.dataloader import _DatasetKind, _MultiProcessingDataLoaderIter
+
+    class Outliving(_MultiProcessingDataLoaderIter):
+        """
+        Args:
+            alone: whether the script's own pass has no workers: then no row is asked for before the first batch is, and
+                what fails in a worker fails here again, with the words that the script knows.
+        """
+
+        def __init__(self, loader: Any, first: str, later: str, alone: bool) -> None:
+            self.first, self.later, self.alone, self.waits = first, later, alone, alone
+            self.sent: deque[Any] = deque()
+            super().__init__(loader)
+
+        def _reset(self, loader: Any, first_iter: bool = False) -> None:
+            sampler = self._index_sampler
+            if first_iter:
+                rows = iter(sampler) if self.first == ASK_DRAW_ASK else self._sampler_iter
+            else:
+                rows = iter(sampler)
+                if self.later != ASK:
+                    torch.empty((), dtype=torch.int64).random_(generator=loader.generator)
+                if self.later == ASK_DRAW_ASK:
+                    rows = iter(sampler)
+            self._index_sampler = _Begun(rows)
+            self.sent.clear()
+            self.waits = self.alone
+            try:
+                super()._reset(loader, first_iter)
+            finally:
+                self._index_sampler = sampler
+
+        def _try_put_index(self) -> None:
+            if not self.waits:
+                super()._try_put_index()
+
+        def _next_data(self) -> Any:
+            if self.waits:
+                self.waits = False
+                for _ in range(self._prefetch_factor * self._num_workers):
+                    self._try_put_index()
+            return super()._next_data()
+
+        def _next_index(self) -> Any:
+            rows = super()._next_index()
+            self.sent.append(rows)
+            return rows
+
+        def _process_data(self, data: Any, worker: int) -> Any:
+            rows = self.sent.popleft()
+            if not self.alone or not isinstance(data, ExceptionWrapper):
+                return super()._process_data(data, worker)
+            super()._process_data(None, worker)
+            collates = (self._auto_collation, self._collate_fn, self._drop_last)
+            return _DatasetKind.create_fetcher(self._dataset_kind, self._dataset, *collates).fetch(rows)
+
+    return Outliving
+
+
+def _ahead(rows: Iterator[Any], count: int) -> Iterator[Any]:
+    """The same rows, asked for as far ahead as workers have them, from now on."""
+    queue = deque(itertools.islice(rows, count))
+
+    def given() -> Iterator[Any]:
+        while queue:
+            now = queue.popleft()
+            queue.extend(itertools.islice(rows, 1))
+            yield now
+
+    return given()
+
+
+class _Begun:
+    """Rows that were asked for already, as a sampler."""
+
+    def __init__(self, rows: Iterator[Any]) -> None:
+        self.rows = rows
+
+    def __iter__(self) -> Iterator[Any]:
+        return self.rows
+
+
+@functools.cache
+def _patch() -> None:
+    """Ask here first, for loaders that are known here."""
+    from torch.utils.data import DataLoader
+
+    original = DataLoader._get_iterator
+
+    @functools.wraps(original)
+    def _get_iterator(self: Any) -> Any:
+        passes = _known.get(self)
+        return original(self) if passes is None else passes.iterator(self, original)
+
+    DataLoader._get_iterator = _get_iterator

@@ -1,0 +1,175 @@
+"""Passes by other worker processes than the script asked for: the same batches, the same random states after each."""
+
+from __future__ import annotations
+
+import os
+import random
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch.utils.data import DataLoader, Sampler
+
+import hasten
+from hasten.core.errors import Unsuited
+from hasten.data.probe import kind_of
+from tests.data.common import Made, passes, seed
+
+OWN: dict[str, dict[str, Any]] = {
+    "none": {},
+    "new": {"num_workers": 1},
+    "persistent": {"num_workers": 1, "persistent_workers": True},
+}
+
+
+class Eager(Sampler[int]):
+    """Draws when it is asked for an iterator, not when that is asked for the first row."""
+
+    def __len__(self) -> int:
+        return 9
+
+    def __iter__(self) -> Iterator[int]:
+        first = random.randrange(9)
+        return iter([first, *torch.randperm(9).tolist()[1:]])
+
+
+def sample(i: int) -> Any:
+    return torch.tensor(float(i)), i
+
+
+def loader(own: str, sampler: str) -> DataLoader[Any]:
+    options: dict[str, Any] = {
+        "shuffled": {"shuffle": True},
+        "given": {"shuffle": True, "generator": torch.Generator().manual_seed(1)},
+        "eager": {"sampler": Eager()},
+    }[sampler]
+    return DataLoader(Made(9, sample), batch_size=4, **options, **OWN[own])
+
+
+@pytest.mark.parametrize("sampler", ["shuffled", "given", "eager"])
+@pytest.mark.parametrize(
+    ("own", "workers"),
+    [("none", 1), ("none", 2), ("new", 0), ("new", 1), ("new", 2), ("persistent", 0), ("persistent", 2)],
+)
+def test_batches_and_random_states_are_the_same(own: str, workers: int, sampler: str) -> None:
+    changed = hasten.LoaderWorkers(workers)(loader(own, sampler))
+    assert passes(changed, 3) == passes(loader(own, sampler), 3)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_workers_that_outlive_passes_are_changed_between_two(workers: int) -> None:
+    plain, changed = loader("persistent", "shuffled"), loader("persistent", "shuffled")
+    assert passes(plain, 1) == passes(changed, 1)
+    hasten.LoaderWorkers(workers)(changed)
+    assert passes(changed, 2) == passes(plain, 2)
+
+
+def test_a_loop_inside_of_a_loop_has_an_iterator_of_its_own() -> None:
+    def rows(loader: DataLoader[Any]) -> Any:
+        seed(3)
+        found = []
+        for _ in range(2):
+            for number, (_, outer) in enumerate(loader):
+                found.append(outer.tolist())
+                if number == 1:
+                    found.append([inner.tolist() for _, inner in loader])
+            found += [(a.tolist(), b.tolist()) for (_, a), (_, b) in zip(loader, loader, strict=True)]
+        return found
+
+    assert rows(hasten.LoaderWorkers(1)(loader("none", "shuffled"))) == rows(loader("none", "shuffled"))
+
+
+def processes(loader: DataLoader[Any]) -> set[int]:
+    return {pid for batch in loader for pid in batch.tolist()}
+
+
+def pids() -> DataLoader[Any]:
+    return DataLoader(Made(4, lambda i: os.getpid()), batch_size=2)
+
+
+def test_workers_outlive_their_pass_and_what_the_dataset_was_then() -> None:
+    loader = hasten.LoaderWorkers(1)(pids())
+    first = processes(loader)
+    assert len(first) == 1 and first != {os.getpid()}
+    assert processes(loader) == first
+    loader.dataset.length = 2  # type: ignore[attr-defined]
+    assert processes(loader) != first
+    assert not loader.persistent_workers
+
+
+def test_what_the_script_changes_between_passes_holds() -> None:
+    def change(loader: DataLoader[Any]) -> Any:
+        def between(number: int) -> None:
+            loader.dataset.make = lambda i: torch.tensor(i * number)  # type: ignore[attr-defined]
+
+        return between
+
+    changed = hasten.LoaderWorkers(1)(loader("none", "shuffled"))
+    plain = loader("none", "shuffled")
+    assert passes(changed, 3, change(changed)) == passes(plain, 3, change(plain))
+
+
+class Noise:
+    def __call__(self, i: int) -> Any:
+        return torch.rand(()) + i
+
+
+class Scale:
+    def __call__(self, i: int) -> Any:
+        return torch.tensor(float(i))
+
+
+def test_only_datasets_of_the_kind_that_was_asked() -> None:
+    def loader() -> DataLoader[Any]:
+        return DataLoader(Made(6, Scale()), batch_size=2, shuffle=True)  # type: ignore[arg-type]
+
+    remedy = hasten.LoaderWorkers(1, kind_of(Made(3, Scale())))
+    with pytest.raises(Unsuited, match="nothing is known"):
+        remedy(DataLoader(Made(6, Noise())))
+
+    def noisy(loader: DataLoader[Any]) -> Any:
+        return lambda number: setattr(loader.dataset, "make", Noise() if number == 1 else Scale())
+
+    changed, plain = remedy(loader()), loader()
+    assert passes(changed, 3, noisy(changed)) == passes(plain, 3, noisy(plain))
+
+
+def test_many_workers_are_no_reason_to_warn() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(list(hasten.LoaderWorkers(1 + (os.cpu_count() or 1))(loader("none", "shuffled")))) == 3
+
+
+class Broken:
+    def __call__(self, i: int) -> Any:
+        if i == 5:
+            raise KeyError(i)
+        return torch.tensor(i)
+
+
+def test_an_error_is_the_one_that_the_script_knows() -> None:
+    def outcome(loader: DataLoader[Any]) -> Any:
+        seed(1)
+        found: list[Any] = []
+        for _ in range(2):
+            iterator = iter(loader)
+            for _ in range(3):
+                try:
+                    found.append(next(iterator).tolist())
+                except KeyError as error:
+                    found.append(repr(error))
+        return found
+
+    def loader() -> DataLoader[Any]:
+        return DataLoader(Made(9, Broken()), batch_size=3, shuffle=True)  # type: ignore[arg-type]
+
+    assert outcome(hasten.LoaderWorkers(2)(loader())) == outcome(loader())
+
+
+def test_undo_brings_the_scripts_own_back() -> None:
+    made = loader("persistent", "shuffled")
+    before = dict(vars(made))
+    hasten.LoaderWorkers(2).on(made)()
+    assert vars(made) == before
