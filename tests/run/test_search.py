@@ -6,6 +6,8 @@ import dataclasses
 import math
 from typing import Any
 
+import pytest
+
 import hasten
 from hasten.core.interval import Interval
 from hasten.core.remedy import Fidelity, Remedy
@@ -23,6 +25,7 @@ class Room:
 
     Attributes:
         tried: what was compared: without, with.
+        allowed: seconds that each trial might have taken.
     """
 
     def __init__(self, gains: dict[str, float], counted: tuple[float, float, float] | None = None, least: float = 0.1):
@@ -32,6 +35,7 @@ class Room:
         self.step_seconds = 0.1
         self.tried: list[tuple[list[str], list[str]]] = []
         self.asked: list[list[str]] = []
+        self.allowed: list[float] = []
 
     def least_seconds(self, remedy: Remedy) -> float:
         return self.least + remedy.one_off_seconds
@@ -49,6 +53,7 @@ class Room:
 
     def compare(self, without: list[Remedy], with_: list[Remedy], seconds: float) -> Measured:
         self.tried.append(([r.name for r in without], [r.name for r in with_]))
+        self.allowed.append(seconds)
         pairs = Pairs()
         for i in range(272):
             noise = 1 + 0.001 * (i % 7 - 3)
@@ -172,6 +177,17 @@ def test_only_what_the_user_allows_is_tried() -> None:
     found = search(room, trace(fetch=0.1), allow=Fidelity.IDENTICAL)
     assert not any("ChannelsLast" in with_ for _, with_ in room.tried)
     assert next(t for t in found.trials if t.name == "ChannelsLast").why == "ask: --allow equivalent"
+
+
+def test_what_is_not_tried_takes_no_time_from_what_is() -> None:
+    room = Room({})
+    search(room, trace(fetch=0.1), budget=30.0, only=("BatchedFetch",))
+    assert room.allowed == [pytest.approx(30.0, abs=1.0)]
+    two = Room({})
+    search(two, trace(fetch=0.1), budget=30.0, only=("BatchedFetch", "ChannelsLast"))
+    assert (
+        two.allowed == [pytest.approx(30.0, abs=1.0)] * 2
+    )  # all of it if need be: what the first leaves is the next's
 
 
 def test_only_trials_that_are_begun_are_counted() -> None:

@@ -29,6 +29,7 @@ SAME_OUTPUTS = "outputs of the evaluation identical, to the bit"
 SLACK = 1.3  # times the shortest trial, where steps are long
 LONG_STEPS = "the budget holds only trials of what promises more"
 LEAST_TRIAL = 2.0  # seconds; a trial that would get less is not begun
+GENEROUS = 1.5  # times an equal part of what is left: what a trial leaves, later ones have
 CLEARLY_SLOWER = 0.9  # measured speed-up of one setting below which others of the same direction are not tried
 LEAST_PASSES = 1.5  # predicted passes over the data below which nothing is cached
 LEAST_REVEALED = 1.05  # predicted gain that a remedy needs to be tried after the second look
@@ -104,10 +105,11 @@ class Search:
             if why:
                 self.trials.append(replace(trial, why=why))
             else:
+                rest = sum(str(r) in affordable and not self._why_not(f, r, left) for f, r in candidates[number:])
                 share = max(
                     LEAST_TRIAL + 2 * remedy.one_off_seconds,
                     SLACK * self.room.least_seconds(remedy),
-                    left / (len(candidates) - number + 1) * 2,
+                    GENEROUS * left / (1 + rest),
                 )
                 self.trials.append(self._try(finding, remedy, trial, min(left, share)))
                 if self.trials[-1].verdict == "kept" and remedy.seam is Seam.LOADER:
