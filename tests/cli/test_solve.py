@@ -67,9 +67,10 @@ def test_classes(data: Path, tmp_path: Path) -> None:
 def test_a_row_without_a_label_is_refused(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     frame = pd.read_parquet(data)
     frame.loc[7, "kind"] = None
-    frame.to_parquet(data)
-    assert main(["solve", str(data), "--target", "kind"]) == 2
-    assert "y contains NaN: row 7" in capsys.readouterr().err
+    for kind in ("object", "category"):
+        frame.astype({"kind": kind}).to_parquet(data)
+        assert main(["solve", str(data), "--target", "kind"]) == 2
+        assert "y contains NaN: row 7" in capsys.readouterr().err
 
 
 def test_update_adds_rows(data: Path, tmp_path: Path) -> None:

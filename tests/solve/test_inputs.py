@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import polars as pl
+import pyarrow as pa
 import pytest
 import torch
 from scipy import sparse
@@ -376,3 +377,25 @@ def test_folds_of_some_rows_need_no_array_of_all() -> None:
         assert whole.tolist() == wanted
         assert dealing.fold_numbers(rows, folds, 3, 6).tolist() == wanted[3:6]
     assert dealing.fold_numbers(10**15, 10, 10**15 - 2, 10**15).tolist() == [9, 9]
+
+
+@pytest.mark.parametrize("kind", ["pandas", "polars", "arrow", "parquet"])
+def test_a_missing_category_is_no_other_one(tmp_path: Path, kind: str) -> None:
+    """Of Arrow's dictionaries it was the last one."""
+    frame = pd.DataFrame({"t": pd.Categorical(["a", None, "b", "c"] * 5), "y": np.arange(20.0)})
+    table: Any = frame
+    if kind == "parquet":
+        table = tmp_path / "d.parquet"
+        frame.to_parquet(table, row_group_size=7)
+    elif kind != "pandas":
+        table = pl.from_pandas(frame) if kind == "polars" else pa.Table.from_pandas(frame)
+    m = Moments(table, "y")
+    assert set(m.names) == {"t=a", "t=b", "t=c", "t=missing"} and np.allclose(m.mean[:4], 0.25)
+
+
+def test_times_are_labels_in_any_unit() -> None:
+    days = np.array(["2024-01-01", "2024-01-02"] * 150, dtype="datetime64[D]")
+    model = GroupRidge().fit(X, np.where(np.arange(300) % 2, Y, -Y), groups=days)
+    for unit in ("D", "s", "us", "ns"):
+        assert apart(model.predict(X, groups=days.astype(f"datetime64[{unit}]")), model.predict(X, groups=days)) == 0
+    assert apart(model.predict(X, groups=days), model.predict(X)) > 0.1

@@ -220,6 +220,26 @@ def test_the_budget_holds_against_a_model_that_never_ends() -> None:
     assert {r.status for r in spent.rungs} == {"out of time"} and spent.model is None and not spent.best
 
 
+class Stubborn(Sleeper):
+    """Cannot be pickled, and goes on after any error."""
+
+    def __init__(self) -> None:
+        self.hook = lambda: None
+
+    def fit(self, X: Any, y: Any) -> Any:
+        while True:
+            try:
+                time.sleep(0.01)
+            except Exception:
+                continue
+
+
+def test_the_budget_holds_against_a_model_that_catches_errors() -> None:
+    X, y = table(60, 2)
+    found = ladder(X, y, budget=5.0, network=Stubborn(), climb_all=True)
+    assert found.rungs[-1].status == "out of time" and found.seconds < 6.0
+
+
 def test_the_ladder_refuses_holes() -> None:
     with pytest.raises(BadData, match="NaN"):
         ladder(np.full((50, 2), np.nan), np.ones(50))

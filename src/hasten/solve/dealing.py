@@ -71,6 +71,11 @@ def parts_of(labels: Sequence[Array]) -> Iterable[tuple[Hashable, Any]]:
         yield value, slice(int(rows[0]), int(rows[-1]) + 1) if neighbours else rows
 
 
+def dated(labels: Array) -> Array:
+    """Times in one unit: those in nanoseconds become other labels than those in seconds."""
+    return labels.astype("datetime64[us]") if labels.dtype.kind == "M" else labels
+
+
 def label_array(labels: Sequence[Any]) -> Array:
     """(labels,) the labels as they are: of several kinds NumPy would make texts."""
     found = np.asarray(labels)
@@ -101,7 +106,7 @@ def as_labels(given: Any, what: str, source: Source) -> Array | None:
         return None
     check_order(source)
     given = given.detach().cpu().numpy() if hasattr(given, "detach") else given
-    labels = np.asarray(given)
+    labels = dated(np.asarray(given))
     if labels.ndim != 1:
         raise BadData(f"{what} has the shape {labels.shape}", "labels of several columns", "one label a row, as text")
     missing = np.zeros(len(labels), bool)

@@ -9,7 +9,7 @@ from sklearn.base import RegressorMixin
 
 from hasten.solve import path
 from hasten.solve.accuracy import climb, host
-from hasten.solve.dealing import label_array
+from hasten.solve.dealing import dated, label_array
 from hasten.solve.estimator import Streaming, as_numpy, is_stream
 from hasten.solve.grouped import solve_groups
 from hasten.solve.kernel import FAR, Array, Floats
@@ -264,7 +264,7 @@ class GroupRidge(Linear):
         common: Floats = super().predict(X)
         if groups is None:
             return common
-        x, labels = self._input(X), np.asarray(as_numpy(groups))
+        x, labels = self._input(X), dated(np.asarray(as_numpy(groups)))
         if len(labels) != len(x):
             raise BadData(f"{len(labels)} groups for {len(x)} rows", "labels of other rows", "one label a row")
         place = {label: i for i, label in enumerate(self.groups_.tolist())}

@@ -173,7 +173,7 @@ class TableSource(Source):
                 None if self.weight is None else self.weight[here],
                 self.numeric,
                 self.targets,
-                tuple(part[c].to_numpy().astype(object) for c in self.texts),
+                tuple(texts_of(part[c]) for c in self.texts),
                 self.texts,
                 start,
             )
@@ -182,7 +182,7 @@ class TableSource(Source):
         if not self.classes:
             return dense(part, self.target)
         name = self.target[0]
-        texts = class_texts(part[name].to_numpy() if self.labels else dense(part, [name])[:, 0])
+        texts = class_texts(texts_of(part[name]) if self.labels else dense(part, [name])[:, 0])
         place: dict[str | None, int] = {c: i for i, c in enumerate(self.classes)} | {None: -1}
         unknown = next((text for text in texts if text not in place), None)
         if unknown is not None:
@@ -296,6 +296,14 @@ def check_lengths(rows: int, y: Any, weight: Any) -> None:
     for what, other in (("y", y), ("sample_weight", weight)):
         if other is not None and len(other) != rows:
             raise BadData(f"X has {rows} rows, {what} has {len(other)}", "rows of different tables", "one each a row")
+
+
+def texts_of(column: Any) -> Array:
+    """(rows,) objects of a narwhals column; None or NaN where one is missing."""
+    if column.implementation.is_pyarrow():  # which gives the last category of a dictionary for a missing one
+        column = column.cast(need("narwhals", "reading a table").String)
+    found: Array = column.to_numpy().astype(object)
+    return found
 
 
 def class_texts(values: Array) -> list[str | None]:
