@@ -230,6 +230,17 @@ def test_sums_in_place_in_lists_dictionaries_and_objects_are_found() -> None:
     }
 
 
+def test_a_running_mean_is_found_with_its_line() -> None:
+    mean, other = torch.zeros(()), torch.zeros(())
+    for loss in losses(30):
+        mean = 0.9 * mean + 0.1 * loss
+        other = loss / 10 + other * 0.9
+    found = here()
+    assert {n: k.length for n, k in found.items()} == {"mean": 30, "other": 30}
+    place = found["mean"].place
+    assert place is not None and place.text.strip() == "mean = 0.9 * mean + 0.1 * loss"
+
+
 def test_numbers_and_detached_tensors_keep_nothing() -> None:
     total, history, detached = 0.0, [], torch.zeros(())
     for loss in losses(60):
@@ -238,6 +249,16 @@ def test_numbers_and_detached_tensors_keep_nothing() -> None:
         detached += loss.detach()
     assert total and len(history) == 60 and detached
     assert here() == {}
+
+
+def test_objects_that_stand_in_for_others_are_not_asked() -> None:
+    class Proxy:
+        @property
+        def __class__(self) -> Any:
+            raise RuntimeError("there is nothing to stand in for")
+
+    proxies = Proxy(), [Proxy()] * 30
+    assert here() == {} and len(proxies) == 2
 
 
 def test_parameters_optimizers_and_batches_keep_nothing() -> None:

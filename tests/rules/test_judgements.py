@@ -10,7 +10,19 @@ import pytest
 from hasten.core.finding import Finding, worth_telling
 from hasten.core.interval import Interval
 from hasten.core.remedy import Fidelity
-from hasten.core.trace import Epoch, LoaderFacts, ModelFacts, OptimizerFacts, Phase, Place, Probe, Process, Trace, Usage
+from hasten.core.trace import (
+    Epoch,
+    Hot,
+    LoaderFacts,
+    ModelFacts,
+    OptimizerFacts,
+    Phase,
+    Place,
+    Probe,
+    Process,
+    Trace,
+    Usage,
+)
 from hasten.rules import all_rules, ranked
 
 LOOP, MODEL, LOAD = (Place("train.py", n, "main", text) for n, text in ((4, "for"), (5, "net(x)"), (9, "np.load")))
@@ -170,3 +182,58 @@ def test_one_timed_step_tells_nothing_of_the_optimizer() -> None:
     for code in ("O401", "O402"):
         assert found(code, many)
         assert not found(code, dataclasses.replace(many, window=1))
+
+
+def test_a_step_that_is_all_logging_promises_no_miracle() -> None:
+    """Shares of samples are known to a part in a hundred; what is left of the step is not nothing."""
+    (finding,) = found("S501", trace(0.1, log=0.0999))
+    assert finding.predicted.high <= 100
+
+
+def test_few_subnormal_numbers_promise_little() -> None:
+    def promised(share: float) -> float:
+        seen = trace(0.1, optimizer=0.02)
+        process = dataclasses.replace(seen.process, denormal_share=share, denormal_tensor="weight")
+        (finding,) = found("M305", dataclasses.replace(seen, process=process))
+        return finding.predicted.high
+
+    assert promised(0.001) < 1.15 < 5 < promised(0.5)
+
+
+@pytest.mark.parametrize(
+    ("now", "ways"),
+    [(0, {1: "more", 2: "more"}), (2, {0: "none", 1: "fewer", 4: "more"}), (4, {0: "none", 2: "fewer"})],
+)
+def test_numbers_of_workers_lead_in_directions(now: int, ways: dict[int, str]) -> None:
+    from hasten.rules.d101_single_process_loader import LoaderWorkers
+
+    seen = trace(0.1, loader=LoaderFacts("training", "Rows", num_workers=now))
+    assert {count: LoaderWorkers(count).direction(seen) for count in ways} == ways
+
+
+@pytest.mark.parametrize(
+    ("text", "copies"),
+    [
+        ("best = copy.deepcopy(net.state_dict())", True),
+        ("best = {k: v.clone() for k, v in net.state_dict().items()}", True),
+        ("best = deepcopy(net)", True),
+        ("best = copy.deepcopy(self.net)", True),
+        ("before = copy.deepcopy(settings)", False),
+        ("names = list(net.state_dict())", False),
+        ("a, b = net(x), deepcopy(settings)", False),
+    ],
+)
+def test_all_weights_are_copied_in_many_ways(text: str, copies: bool) -> None:
+    hot = Hot("python", Place("train.py", 7, "main", text), 0.02, 0.2)
+    model = ModelFacts("Net", Place("train.py", 5, "main", "y = net(x)"), 1000)
+    seen = dataclasses.replace(trace(0.1, python=0.02), hot=(hot,), models=(model,))
+    assert [f.label for f in found("E603", seen)] == ["copies all weights"] * copies
+
+
+def test_of_several_loaders_the_one_that_is_waited_for_is_the_training_loader() -> None:
+    quick, slow = (LoaderFacts("training", name, fetch_seconds=s) for name, s in (("Quick", 0.1), ("Slow", 9.0)))
+    asked = dataclasses.replace(quick, probe=Probe())
+    held_out = LoaderFacts("evaluation", "Rows", fetch_seconds=99.0)
+    seen = dataclasses.replace(trace(0.1), loaders=(quick, slow, held_out))
+    assert seen.loader == slow
+    assert dataclasses.replace(seen, loaders=(slow, asked)).loader == asked  # of the last epoch: others are gone

@@ -9,6 +9,7 @@ from typing import Any
 from hasten.core.interval import Interval
 
 SCHEMA = 1
+LEAST_LEFT = 0.01  # part of a step that always stays: shares come from samples, and are not known any better
 
 # First-level phases in the order a step passes them. Exclusive: an instant belongs to exactly one.
 PHASES = (
@@ -162,6 +163,7 @@ class LoaderFacts:
     starts: int = 0
     start_seconds: float = 0.0
     batches: int = 0
+    fetch_seconds: float = 0.0
     probe: Probe | None = None
 
 
@@ -382,9 +384,11 @@ class Trace:
 
     @property
     def loader(self) -> LoaderFacts | None:
-        """The training loader, if the script has one."""
-        return next((x for x in self.loaders if x.role == "training"), None)
+        """The training loader, if the script has one; of several the one that is waited for most, of those that could
+        be asked."""
+        training = [x for x in self.loaders if x.role == "training"]
+        return max(training, key=lambda x: (x.probe is not None, x.fetch_seconds), default=None)
 
     def amdahl(self, saved: float) -> float:
-        """Speed-up of a step when ``saved`` seconds of it vanish."""
-        return self.step_seconds / max(self.step_seconds - saved, 1e-9)
+        """Speed-up of a step when ``saved`` seconds of it vanish; what is left is not known to be nothing."""
+        return self.step_seconds / max(self.step_seconds - saved, LEAST_LEFT * self.step_seconds, 1e-9)

@@ -19,6 +19,7 @@ MOST_SECONDS = 8.0  # for either ceiling
 PAIRS = 24
 LEAST = 3  # steps below which nothing is told
 NAMELESS = "the loop makes its DataLoader and keeps no name for it, so that it cannot be asked alone"
+SEVERAL = "several loaders feed a step, and only one of them could be made free"
 TOO_FEW = f"fewer than {LEAST} such steps were taken in {MOST_SECONDS:.0f} s"
 
 
@@ -26,6 +27,8 @@ def measure(watch: Watch) -> Ceilings:
     """As it is, data free, and model free. The caller has checked that forking is safe."""
     if watch.trained_from is None:
         return Ceilings(why_not="no DataLoader feeds the training steps")
+    if any(record.feeds_beside for record in watch.loaders.values()):
+        return Ceilings(why_not=SEVERAL)
     recorded = record_batches(watch)
     if recorded is not None and len(recorded) < 2:
         return Ceilings(why_not="the loader's workers could not be asked ahead without changing the data order")

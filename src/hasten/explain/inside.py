@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from typing import Any
 
@@ -29,7 +30,9 @@ class Explainer:
         self.probes: dict[int, Any] = {}
         self.repeats: dict[tuple[str, int], Any] = {}
         self.limit = int(session.config.get("steps") or 0)
-        self.window = Window(self.watch, session.forward, self._after)
+        self.window = Window(self.watch, session.forward, self._after, limit=self.limit or math.inf)
+        if self.limit:
+            self.watch.at_step = self._until
         session.finish = self._finish
         self.linear: Any = None
         self._measured = False
@@ -38,7 +41,11 @@ class Explainer:
 
     def _after(self, _now: int) -> None:
         guarded(self.session, self._between)
-        if self.limit and self.watch.steps >= self.limit:
+
+    def _until(self, now: int) -> None:
+        """Look as always, and end the script after as many steps as were asked for."""
+        self.window.step(now)
+        if self.watch.steps >= self.limit:
             self.session.ended = f"stopped after {self.limit} steps as asked"
             raise SystemExit(0)
 

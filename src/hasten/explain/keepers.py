@@ -65,8 +65,8 @@ def _held(name: str, value: Any) -> Iterator[tuple[str, int]]:
     length = graphs_kept(value)
     if length:
         yield name, length
-    elif isinstance(value, dict):
-        for key, inner in list(value.items())[:MOST_MEMBERS]:
+    elif issubclass(type(value), dict):
+        for key, inner in list(dict.items(value))[:MOST_MEMBERS]:
             if isinstance(key, str) and (length := graphs_kept(inner)):
                 yield f"{name}[{key!r}]", length
     elif _of_users_class(value):
@@ -86,23 +86,39 @@ def graphs_kept(value: Any) -> int:
     import torch
 
     length = 0
-    if isinstance(value, torch.Tensor):
+    kind = type(value)  # isinstance would ask objects that stand in for others, and may fail to
+    if issubclass(kind, torch.Tensor):
         length = _sums(value.grad_fn)
-    elif isinstance(value, list) and len(value) >= LONG_GRAPH:
+    elif issubclass(kind, list) and len(value) >= LONG_GRAPH:
         last = value[-LONGEST:]
-        if all(isinstance(v, torch.Tensor) and v.grad_fn is not None for v in last):
+        if all(issubclass(type(v), torch.Tensor) and v.grad_fn is not None for v in last):
             length = len(value)
     return length if length >= LONG_GRAPH else 0
 
 
 def _sums(node: Any) -> int:
-    """Length of the chain of additions that ends in ``node`` (``total = total + loss``)."""
+    """Length of the chain of additions that ends in ``node``: ``total = total + loss``, and running means, as in
+    ``mean = 0.9 * mean + 0.1 * loss``."""
     length = 0
-    while node is not None and type(node).__name__.startswith("Add") and length < MOST_SUMS:
+    while node is not None and _does(node, "Add") and length < MOST_SUMS:
         length += 1
-        following = [f for f, _ in node.next_functions if f is not None]
-        node = next((f for f in following if type(f).__name__.startswith("Add")), None)
+        following = [_scaled(f) for f, _ in node.next_functions if f is not None]
+        node = next((f for f in following if _does(f, "Add")), None)
     return length
+
+
+def _scaled(node: Any) -> Any:
+    """What is multiplied by numbers that are not differentiated."""
+    while _does(node, "Mul", "Div"):
+        behind = [f for f, _ in node.next_functions if f is not None]
+        if len(behind) != 1:
+            break
+        node = behind[0]
+    return node
+
+
+def _does(node: Any, *operations: str) -> bool:
+    return type(node).__name__.startswith(operations)
 
 
 def assignment(file: str, name: str, function: str = "") -> Place | None:

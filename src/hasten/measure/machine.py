@@ -144,7 +144,7 @@ def resident_bytes() -> int:
     """Resident memory of this process; 0 where unknown."""
     try:
         with open("/proc/self/statm", "rb") as file:
-            return int(file.read().split()[1]) * 4096
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, ValueError, IndexError):
         return 0
 

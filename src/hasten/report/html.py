@@ -129,7 +129,7 @@ def _tiles(trace: Trace, result: Result | None) -> Iterator[Markup]:
             yield _tile("trials took", duration(result.cost_seconds), repaid)
     if math.isfinite(trace.startup_seconds):
         torch = f"{duration(trace.import_seconds)} of it imports torch" if math.isfinite(trace.import_seconds) else ""
-        yield _tile("until the first batch", duration(trace.startup_seconds), torch)
+        yield _tile(f"until {view.first(trace)}", duration(trace.startup_seconds), torch)
     if math.isfinite(trace.usage.resident_bytes) and result is None:
         yield _tile("memory", size(trace.usage.resident_bytes), "resident in this process")
 

@@ -14,7 +14,7 @@ from hasten.report.figures import significant
 TITLES = {
     "fetch": "fetch a batch",
     "copy": "copy to the device",
-    "wait": "wait for the device",
+    "wait": "wait for a value",
     "log": "logging",
     "loader start": "start of workers",
     "python": "Python in between",

@@ -91,12 +91,17 @@ def startup(trace: Trace) -> str:
     """What passed before the first step counted, in one line; empty where nothing is known."""
     said = []
     if math.isfinite(trace.startup_seconds):
-        said.append(f"{duration(trace.startup_seconds)} until the first batch")
+        said.append(f"{duration(trace.startup_seconds)} until {first(trace)}")
     if math.isfinite(trace.import_seconds):
         said.append(f"{duration(trace.import_seconds)} of it to import torch")
     if math.isfinite(trace.first_step_seconds):
         said.append(f"the first step took {duration(trace.first_step_seconds)}")
     return ", ".join(said)
+
+
+def first(trace: Trace) -> str:
+    """What ends the start-up."""
+    return "the first batch" if trace.loaders else "the first step"
 
 
 def remarks(report: Report) -> list[str]:

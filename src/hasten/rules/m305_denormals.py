@@ -29,7 +29,8 @@ from hasten.core.remedy import Fidelity, Remedy, Seam, Undo
 from hasten.core.trace import Trace
 
 LEAST_SHARE = 0.001  # of a tensor's elements; fewer do not show in a step
-SAVED = 0.9  # of the time of what computes with them; measured 10x where half of the state was subnormal
+SAVED = 0.9  # of the time of what computes with them at most; measured 10x where half of the state was subnormal
+SLOWER = 100.0  # times longer than usual that an operation on one takes, at most
 
 
 @dataclass(frozen=True)
@@ -76,10 +77,11 @@ def detect(trace: Trace) -> Iterator[Finding]:
     cost = trace.phase("optimizer")
     if trace.process.denormal_tensor == "weight":
         cost += trace.phase("forward") + trace.phase("backward")
+    saved = min(SAVED, share * SLOWER / (1 + share * SLOWER))
     yield RULE.finding(
         f"{share:.1%} of the first elements of the {trace.process.denormal_tensor} are subnormal numbers",
         trace.place("optimizer"),
-        (1.0, trace.amdahl(SAVED * cost)),
+        (1.0, trace.amdahl(saved * cost)),
         label="computes with subnormal numbers",
         remedies=(FlushDenormals(),),
     )

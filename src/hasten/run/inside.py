@@ -71,7 +71,7 @@ class Runner:
 
         def after_first_step(now: int) -> None:
             self.watch.first_step = self.watch.first_step or now
-            self.watch.at_step = self.window._step
+            self.watch.at_step = self.window.step
             guarded(self.session, lambda: self._apply(late))
 
         self.watch.at_step = after_first_step
@@ -145,7 +145,7 @@ class Runner:
     def _processes(self) -> tuple[ProcessRoom, ProcessJudge]:
         assert self.trace is not None
         started = max(1.0, (self.watch.first_step - self.watch.torch_started) / 1e9)
-        room = ProcessRoom(self.session.cwd, self.trace.step_median, started)
+        room = ProcessRoom(self.session.cwd, self.trace.step_median, started, folder=self.watch.folder)
         return room, ProcessJudge(room)
 
     def _try_all(self, room: Any, judge: Any, start: float, budget: float, launches: Any = None) -> None:

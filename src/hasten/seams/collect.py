@@ -23,6 +23,7 @@ from hasten.core.trace import (
 from hasten.measure import machine
 from hasten.measure.clock import INDEX
 from hasten.seams.facts import loader_facts, model_facts, optimizer_facts, process_facts
+from hasten.seams.known import MOST_EPOCHS
 from hasten.seams.locate import SampleKey, is_users, place_of_line, resolve, shown
 from hasten.seams.watch import Watch
 from hasten.seams.window import WARM, Window
@@ -203,7 +204,9 @@ def _curve(walls: list[float]) -> list[float]:
 def _epochs(watch: Watch) -> Iterable[Epoch]:
     records, fold = watch.records(), watch.fold
     record = watch.trained_from
-    bounds = [s for s, _ in record.epochs] if record is not None else []
+    bounds = record.epochs if record is not None else []
+    if len(bounds) > MOST_EPOCHS:
+        return
     if not bounds:
         bounds = list(range(0, watch.steps, 1000))
     bounds = [*sorted(set(bounds)), watch.steps]

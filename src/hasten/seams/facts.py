@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from hasten.core.trace import LoaderFacts, ModelFacts, OptimizerFacts, Place, Process
@@ -41,11 +41,12 @@ def loader_facts(record: LoaderRecord) -> LoaderFacts:
     facts = _last_seen(record, record.loader(), _loader_settings) or LoaderFacts("unknown", "gone")
     return dataclasses.replace(
         facts,
-        role=record.role or "unknown",
+        role="training" if record.feeds else record.role or "unknown",
         place=_place(record.place),
         starts=record.starts,
         start_seconds=record.start_seconds,
         batches=record.batches,
+        fetch_seconds=record.fetched / 1e9,
     )
 
 
@@ -188,16 +189,29 @@ def _anomaly_place(watch: Watch) -> Place | None:
     from hasten.seams.source import calls
 
     names = ("set_detect_anomaly", "detect_anomaly")
-    found = calls(shown(watch.script), lambda call: getattr(call.func, "attr", getattr(call.func, "id", "")) in names)
-    return found[0] if found else None
+    found = calls(watch.script, lambda call: getattr(call.func, "attr", getattr(call.func, "id", "")) in names)
+    return dataclasses.replace(found[0], file=shown(found[0].file)) if found else None
 
 
-def _denormals(watch: Watch, most: int = 1 << 20) -> tuple[float, str]:
-    """Largest share of subnormal numbers among the first ``most`` elements of a weight or optimizer state."""
+def _denormals(watch: Watch) -> tuple[float, str]:
+    """The largest share of subnormal numbers, among all weights or among all that optimizers keep by one name. A share
+    of single tensors would be that of a bias, which takes no time."""
     import torch
 
-    worst, name = 0.0, ""
-    left = most
+    found: dict[str, tuple[int, int]] = {}
+    for label, flat in _looked_at(watch):
+        tiny = int(((flat != 0) & (flat.abs() < torch.finfo(torch.float32).tiny)).sum())
+        before = found.get(label, (0, 0))
+        found[label] = before[0] + tiny, before[1] + flat.numel()
+    shares = {label: tiny / seen for label, (tiny, seen) in found.items() if tiny}
+    worst = max(shares, key=lambda label: shares[label], default="")
+    return shares.get(worst, 0.0), worst
+
+
+def _looked_at(watch: Watch, most: int = 1 << 20) -> Iterator[tuple[str, Any]]:
+    """The beginnings of weights and of optimizer state, up to ``most`` elements in all."""
+    import torch
+
     for optimizer in (o for r in watch.optimizers.values() if (o := r.optimizer) is not None):
         for p in (p for g in optimizer.param_groups for p in g["params"]):
             state = optimizer.state.get(p, {})
@@ -205,10 +219,7 @@ def _denormals(watch: Watch, most: int = 1 << 20) -> tuple[float, str]:
                 if not isinstance(tensor, torch.Tensor) or tensor.dtype != torch.float32 or tensor.is_cuda:
                     continue
                 flat = tensor.detach().reshape(-1)[: 1 << 16]
-                left -= flat.numel()
-                if left < 0:
-                    return worst, name
-                tiny = ((flat != 0) & (flat.abs() < torch.finfo(torch.float32).tiny)).float().mean().item()
-                if tiny > worst:
-                    worst, name = tiny, label
-    return worst, name
+                most -= flat.numel()
+                if most < 0:
+                    return
+                yield label, flat

@@ -7,14 +7,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+LEAST_BESIDE = 4  # batches of two loaders for one step; fewer are a look at the model before training begins
+MOST_EPOCHS = 2000  # passes over a loader that are told apart; some scripts begin one for every batch
+
 
 class LoaderRecord:
     """What is known of one DataLoader."""
 
     __slots__ = (
+        "asked_at",
         "batches",
+        "beside",
         "epochs",
         "facts",
+        "fetched",
         "last_fetch",
         "loader",
         "place",
@@ -36,7 +42,26 @@ class LoaderRecord:
         self.reference: Any = None
         self.serving = 0
         self.last_fetch = 0
-        self.epochs: list[tuple[int, float]] = []
+        self.fetched = 0  # nanoseconds for all batches
+        self.asked_at = -1  # backward passes before it was asked last
+        self.beside = 0  # batches after which another loader was asked, for the same step
+        self.epochs: list[int] = []  # steps taken when each pass began
+
+    @property
+    def feeds(self) -> bool:
+        """Whether batches of it are trained on, also beside those of a loader that is asked after it."""
+        return self.role == "training" or self.feeds_beside
+
+    @property
+    def feeds_beside(self) -> bool:
+        """Whether most of its batches go into a step together with those of another loader."""
+        return not self.role and self.beside > max(LEAST_BESIDE, self.batches // 2)
+
+    def begins_pass(self, steps: int) -> None:
+        """Another pass begins after so many steps. One too many to be told is remembered, and no more."""
+        self.starts += 1
+        if len(self.epochs) <= MOST_EPOCHS:
+            self.epochs.append(steps)
 
     @property
     def iterator(self) -> Any:

@@ -47,6 +47,8 @@ def _iter(watch: Watch, original: Any) -> Any:
         if threading.get_ident() != clock.thread:
             return original(self)
         record = watch.record_of(self)
+        if not record.starts and len(watch.loaders) == 1:
+            watch.begins()
         if watch.new_target is not None:
             watch.new_target("loader", self)
         clock.enter(START)
@@ -57,10 +59,9 @@ def _iter(watch: Watch, original: Any) -> Any:
                 iterator = original(self)
         finally:
             clock.leave()
-            record.starts += 1
             record.start_seconds += (clock.last - start) / 1e9
         watch.catch_up()
-        record.epochs.append((watch.steps, clock.last / 1e9))
+        record.begins_pass(watch.steps)
         if record.place is None:
             frame = user_frame(_get_frame(1))
             record.place = (frame.f_code, frame.f_lasti)
@@ -114,12 +115,13 @@ def _next(watch: Watch, original: Any) -> Any:
             if clock.evaluating and record.role == "evaluation":
                 clock.evaluated()
             record.last_fetch = clock.last - start
+            record.fetched += record.last_fetch
+            record.asked_at = watch.backwards
             record.batches += 1
             if record.serving != id(self) and watch.driver is None:
                 record.iterator = self
-            watch.feeding = record
-            if not watch.first_fetch:
-                watch.first_fetch = start
+            if watch.feeding is not record:
+                watch.feeds(record)
             if clock.locate is not None:
                 frame = clock.locate(_get_frame(1))
                 phase = EVALUATION if record.role == "evaluation" else FETCH

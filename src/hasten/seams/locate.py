@@ -24,12 +24,20 @@ LEAST_FAULTS = 2000  # page faults that must be seen before a line is blamed for
 OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
 
+# Libraries lie in such folders, also where they are found by PYTHONPATH, as on clusters.
+_LIBRARY_FOLDERS = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
+
+
 @functools.cache
 def _library_roots() -> tuple[str, ...]:
     paths = {sysconfig.get_paths()[k] for k in ("stdlib", "platstdlib", "purelib", "platlib")}
     paths.update(site.getsitepackages() if hasattr(site, "getsitepackages") else ())
     paths.add(site.getusersitepackages())
     return tuple(sorted({os.path.realpath(p) + os.sep for p in paths} | {p + os.sep for p in paths}))
+
+
+def _is_librarys(path: str) -> bool:
+    return path.startswith(_library_roots()) or any(folder in path for folder in _LIBRARY_FOLDERS)
 
 
 @functools.cache
@@ -47,9 +55,10 @@ def is_users(filename: str) -> bool:
     path = os.path.abspath(filename)
     if path.startswith(OURS):
         return False
-    if path.startswith(_library_roots()):
+    if _is_librarys(path):
         root = _main_root()  # a script inside site-packages (python -m package) has its own folder there
-        return root.startswith(_library_roots()) and root not in _library_roots() and path.startswith(root)
+        alone = root not in _library_roots() and not root.endswith(_LIBRARY_FOLDERS)
+        return _is_librarys(root) and alone and path.startswith(root)
     return True
 
 
@@ -146,10 +155,19 @@ def place_of_line(code: CodeType, line: int) -> Place:
     return _place(code.co_filename, line, code.co_name)
 
 
+_shown_from: str | None = None
+
+
+def show_from(folder: str) -> None:
+    """Show paths as seen from the folder in which the command was typed, wherever the script goes."""
+    global _shown_from
+    _shown_from = folder
+
+
 def shown(filename: str) -> str:
     """A path as a user writes it: relative when below the working folder."""
     try:
-        path = os.path.relpath(filename)
+        path = os.path.relpath(filename, _shown_from)
     except (ValueError, OSError):
         return filename
     return filename if path.startswith("..") else path

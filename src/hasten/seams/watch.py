@@ -6,6 +6,7 @@ does). Time since the last step's end is split by :class:`~hasten.measure.clock.
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
@@ -29,6 +30,7 @@ BACKWARDS_ACCUMULATED = 4096  # … or, where an optimizer exists that has not s
 IDLE_CLOCK = 25  # steps of other optimizers after which a silent clock optimizer is replaced
 MEMORY_EVERY = 8  # steps between two readings of the resident memory …
 MEMORY_RARELY = 64  # … and after the first thousand
+PAGE = os.sysconf("SC_PAGE_SIZE")
 STAMPS_FOR = 20_000_000  # nanoseconds; so often the steps of a light watch are looked at
 WIDTH = len(PHASES) + 1
 _NO_PHASES = array("q", [0] * len(PHASES))
@@ -96,7 +98,9 @@ class Watch:
     torch_imported: int = 0
     clock_key: int = 0
     clock_name: str = "optimizer"
-    others: int = 0
+    others: int = 0  # steps of other optimizers since the clock's last one …
+    other_key: int = 0  # … and whose the last of them was
+    entered: OptimizerRecord | None = None  # the optimizer whose step runs
     foreign_steps: int = 0
     notes: list[str] = field(default_factory=list)
     folder: str = ""  # the session's, where children get theirs
@@ -121,6 +125,12 @@ class Watch:
 
     # -- the beat ------------------------------------------------------------------------------------------------
 
+    def begins(self) -> None:
+        """The first step begins: what has passed so far was start-up, and is no step's."""
+        if not self.steps:
+            self.first_fetch = self.step_started = self.clock.now()
+            self.clock.cut(self.first_fetch)
+
     def optimizer_entered(self, optimizer: Any) -> None:
         """An optimizer's step begins."""
         if threading.get_ident() != self.clock.thread:
@@ -138,13 +148,16 @@ class Watch:
             self.succession.returns += 1
         record.steps += 1
         if not self.light:
+            if self.entered is record and self.clock.current == OPTIMIZER:
+                self.clock.leave()  # its last step has raised, and torch calls no hook then
+            self.entered = record
             self.clock.enter(OPTIMIZER)
 
     def _move_to_this_thread(self) -> None:
         self.clock.thread = threading.get_ident()
         self.clock.stack.clear()
         self.clock.current = PYTHON
-        self.clock.pause_until(self.clock.now())
+        self.begins()
 
     def optimizer_left(self, optimizer: Any) -> None:
         """An optimizer's step is over; a step ends if it is the clock."""
@@ -153,6 +166,7 @@ class Watch:
             return
         if not self.light:
             clock.leave()
+            self.entered = None
         if self.beginning is not None:
             record, self.beginning = self.beginning, None
             if record.optimizer is optimizer:
@@ -160,7 +174,8 @@ class Watch:
         key = id(optimizer)
         if key != self.clock_key:
             self.others += 1
-            if self._clock_ticks() and self.others < IDLE_CLOCK:
+            again, self.other_key = self.others > 1 and key == self.other_key, key
+            if self._clock_ticks() and self.others < IDLE_CLOCK and not (again and self._is_newest(optimizer)):
                 return
             self.clock_key, self.clock_name = key, "optimizer"
         self.others = 0
@@ -170,6 +185,11 @@ class Watch:
         """Whether the clock optimizer may step again: it is there, and the script has not done with it."""
         record = self.optimizers.get(self.clock_key) if self.clock_name == "optimizer" else None
         return record is not None and record.optimizer is not None
+
+    def _is_newest(self, optimizer: Any) -> bool:
+        """Whether no other has begun since: one that steps again and again is the next model's, in a loop over many."""
+        newest = self.succession.newest
+        return newest is not None and newest.optimizer is optimizer
 
     def backward_left(self) -> None:
         """A backward pass is over."""
@@ -299,13 +319,11 @@ class Watch:
         self.fold *= 2
 
     def _read_memory(self) -> None:
-        import os
-
         self.processor.append((self.steps, time.thread_time_ns()))
         try:  # opened each time: a descriptor that stayed open would change the numbers that the script's files get
             statm = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
             try:
-                self.memory.append((self.steps, int(os.read(statm, 64).split()[1]) * 4096))
+                self.memory.append((self.steps, int(os.read(statm, 64).split()[1]) * PAGE))
             finally:
                 os.close(statm)
         except (OSError, ValueError, IndexError):
@@ -322,11 +340,19 @@ class Watch:
             record = self.loaders[id(loader)] = LoaderRecord(loader)
         return record
 
+    def feeds(self, record: LoaderRecord) -> None:
+        """Another loader has given a batch; the one before, for the same step if nothing was differentiated since."""
+        before, self.feeding = self.feeding, record
+        if before is not None and before.asked_at == self.backwards:
+            before.beside += 1
+
     def module_called(self, module: Any, grad: bool) -> None:
         """An outermost module is called: decide whether this is training or evaluation."""
         record = self.models.get(id(module))
         if record is None or record.module() is not module:
             record = self.models[id(module)] = ModelRecord(weakref.ref(module))
+            if not self.first_fetch and not self.loaders:
+                self.begins()
             if self.new_target is not None:
                 self.new_target("model", module)
         clock = self.clock

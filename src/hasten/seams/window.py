@@ -73,17 +73,29 @@ def machine_busy() -> float:
 class Window:
     """Opens after the warm-up, closes when enough was seen, then calls ``then`` at a step's end.
 
+    Args:
+        sample: whether lines are looked at.
+        limit: steps after which the script will be stopped.
+
     Attributes:
         usage: per-step use of the machine inside the window.
         opens: files opened inside the window.
         early, late: samples by line in the window, and since the last doubling of the number of steps.
     """
 
-    def __init__(self, watch: Watch, forward: ForwardSeam, then: Callable[[int], None], sample: bool = True) -> None:
+    def __init__(
+        self,
+        watch: Watch,
+        forward: ForwardSeam,
+        then: Callable[[int], None],
+        sample: bool = True,
+        limit: float = math.inf,
+    ) -> None:
         self.watch = watch
         self.forward = forward
         self.then = then
         self.sample = sample
+        self.limit = limit
         self.usage = Usage()
         self.samples: dict[SampleKey, float] = {}
         self.early: tuple[int, dict[SampleKey, float]] = (0, {})
@@ -94,7 +106,7 @@ class Window:
         self._mark: _Mark | None = None
         self._half = math.inf  # step at which half of a short job is over, where its length is known
         self._late_start = 0
-        watch.at_step = self._step
+        watch.at_step = self.step
         watch.next_call = 1
 
     def note(self) -> None:
@@ -106,7 +118,8 @@ class Window:
     def open(self) -> bool:
         return self._mark is not None and not self.closed_at
 
-    def _step(self, now: int) -> None:
+    def step(self, now: int) -> None:
+        """A step has ended."""
         watch = self.watch
         if not watch.first_step:
             watch.first_step = now
@@ -143,7 +156,7 @@ class Window:
             self.opens.start()
         self._watch_device()
         steps, _ = schedule.expected(self.watch)
-        self._half = SHORT_JOB * steps if steps > 0 else math.inf
+        self._half = SHORT_JOB * min(steps if steps > 0 else math.inf, self.limit)
         self._mark = _Mark.now()
 
     def _watch_device(self) -> None:

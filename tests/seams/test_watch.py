@@ -1,0 +1,125 @@
+"""The heartbeat by a clock that is turned by hand: where the first step begins, and whose steps are counted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from hasten.measure.clock import INDEX, PhaseClock
+from hasten.seams.known import MOST_EPOCHS, LoaderRecord
+from hasten.seams.watch import Watch
+
+SECOND = 1_000_000_000
+
+
+class Hand:
+    """A clock's hand, and a watch that reads it."""
+
+    def __init__(self) -> None:
+        self.time = 0
+        self.watch = Watch(clock=PhaseClock(lambda: self.time))
+
+    def step(self, optimizer: Any, seconds: float = 1.0, raises: bool = False) -> None:
+        self.watch.optimizer_entered(optimizer)
+        self.time += int(seconds * SECOND)
+        if not raises:
+            self.watch.optimizer_left(optimizer)
+
+    def seconds(self, phase: str) -> list[float]:
+        return [row[INDEX[phase] + 1] / SECOND for row in self.watch.records()]
+
+    @property
+    def walls(self) -> list[float]:
+        return [row[0] / SECOND for row in self.watch.records()]
+
+
+def made() -> Any:
+    return torch.optim.SGD([torch.nn.Parameter(torch.zeros(2))], lr=1.0)
+
+
+def test_start_up_is_no_part_of_the_first_step() -> None:
+    hand, optimizer = Hand(), made()
+    hand.time += 90 * SECOND  # data are read, a model is made
+    hand.watch.begins()
+    hand.step(optimizer)
+    hand.watch.begins()  # another loader: this is training
+    hand.step(optimizer)
+    assert hand.walls == [1.0, 1.0] and hand.watch.first_fetch == 90 * SECOND
+    assert hand.seconds("python") == [0.0, 0.0]
+
+
+def test_the_first_batch_or_the_first_call_of_a_model_begins_the_first_step() -> None:
+    hand = Hand()
+    hand.time += SECOND
+    hand.watch.module_called(torch.nn.Linear(1, 1), True)
+    hand.time += SECOND
+    hand.watch.module_called(torch.nn.Linear(1, 1), True)
+    assert hand.watch.first_fetch == SECOND
+
+
+def test_models_that_are_kept_are_counted_one_after_the_other() -> None:
+    hand, kept = Hand(), [made() for _ in range(10)]
+    for optimizer in kept:
+        for _ in range(30):
+            hand.step(optimizer)
+    assert hand.walls == [1.0] * 30 + 9 * ([2.0] + [1.0] * 28)
+
+
+def test_optimizers_that_take_turns_make_one_step() -> None:
+    hand, critic, maker = Hand(), made(), made()
+    for _ in range(30):
+        for _ in range(5):
+            hand.step(critic)
+        hand.step(maker)
+    assert hand.watch.steps == 150
+    hand, a, b, c = Hand(), made(), made(), made()
+    for _ in range(30):
+        hand.step(a), hand.step(b), hand.step(c)
+    assert hand.watch.steps == 30
+
+
+def test_a_step_that_raises_is_over_when_the_next_one_begins() -> None:
+    hand, optimizer = Hand(), made()
+    for raises in (False, True, False, False):
+        hand.step(optimizer, raises=raises)
+        hand.time += 2 * SECOND
+    hand.step(optimizer)
+    assert hand.seconds("optimizer")[-2:] == [1.0, 1.0]
+    assert hand.seconds("python")[-2:] == [2.0, 2.0]
+    assert not hand.watch.clock.stack
+
+
+class Rows(torch.utils.data.Dataset[int]):
+    def __len__(self) -> int:
+        return 8
+
+
+def feed(watch: Watch, *records: LoaderRecord) -> None:
+    for record in records:
+        record.asked_at = watch.backwards
+        record.batches += 1
+        if watch.feeding is not record:
+            watch.feeds(record)
+
+
+def test_loaders_whose_batches_go_into_one_step_feed_it_both() -> None:
+    watch = Watch()
+    first, second, held_out = (LoaderRecord(torch.utils.data.DataLoader(Rows())) for _ in range(3))
+    feed(watch, held_out)  # a look at the model before training begins
+    for _ in range(3):
+        for _ in range(10):
+            feed(watch, first, second)
+            watch.backward_left()
+        feed(watch, *[held_out] * 5)
+    assert second.role == "training" and second.feeds
+    assert first.feeds and first.feeds_beside
+    assert not held_out.feeds
+
+
+def test_passes_are_remembered_up_to_a_number() -> None:
+    """``next(iter(loader))`` begins one for every batch, for as long as the training lasts."""
+    record = LoaderRecord(torch.utils.data.DataLoader(Rows()))
+    for step in range(2 * MOST_EPOCHS):
+        record.begins_pass(step)
+    assert record.starts == 2 * MOST_EPOCHS and len(record.epochs) == MOST_EPOCHS + 1
