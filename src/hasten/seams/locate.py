@@ -21,6 +21,7 @@ from hasten.core.trace import Place
 from hasten.measure.clock import CHECKPOINT, EVALUATION, INDEX, PhaseClock
 
 LEAST_FAULTS = 2000  # page faults that must be seen before a line is blamed for most of them
+_INSTALLED = ("site-packages", "dist-packages")  # folders of libraries, wherever they are
 OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
 
@@ -47,10 +48,16 @@ def is_users(filename: str) -> bool:
     path = os.path.abspath(filename)
     if path.startswith(OURS):
         return False
-    if path.startswith(_library_roots()):
+    if _in_library(path):
         root = _main_root()  # a script inside site-packages (python -m package) has its own folder there
-        return root.startswith(_library_roots()) and root not in _library_roots() and path.startswith(root)
+        own = root not in _library_roots() and os.path.basename(os.path.dirname(root)) not in _INSTALLED
+        return _in_library(root) and own and path.startswith(root)
     return True
+
+
+def _in_library(path: str) -> bool:
+    """Also one that another environment has installed and this one was told of, by PYTHONPATH or a ``.pth`` file."""
+    return path.startswith(_library_roots()) or any(f"{os.sep}{name}{os.sep}" in path for name in _INSTALLED)
 
 
 def user_frame(frame: FrameType) -> FrameType:
