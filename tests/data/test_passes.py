@@ -50,7 +50,8 @@ def loader(own: str, sampler: str) -> DataLoader[Any]:
 
 @pytest.mark.parametrize("sampler", ["shuffled", "given", "eager"])
 @pytest.mark.parametrize(
-    ("own", "workers"), [("none", 1), ("none", 2), ("new", 0), ("new", 1), ("new", 2), ("persistent", 0), ("persistent", 2)]
+    ("own", "workers"),
+    [("none", 1), ("none", 2), ("new", 0), ("new", 1), ("new", 2), ("persistent", 0), ("persistent", 2)],
 )
 def test_batches_and_random_states_are_the_same(own: str, workers: int, sampler: str) -> None:
     changed = hasten.LoaderWorkers(workers)(loader(own, sampler))
