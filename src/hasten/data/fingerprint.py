@@ -133,7 +133,8 @@ class _Walk:
 
     def _by_value(self, value: Any) -> int | None:
         """Of an object without attributes: what its value is, if it is compared by that; functions have none."""
-        if type(value).__eq__ is object.__eq__:
+        compares: Any = type(value).__eq__
+        if compares is object.__eq__:
             self.blind |= not callable(value)
             return None
         try:

@@ -136,7 +136,7 @@ def _outliving() -> Any:
     from torch._utils import ExceptionWrapper
     from torch.utils.data.dataloader import _DatasetKind, _MultiProcessingDataLoaderIter
 
-    class Outliving(_MultiProcessingDataLoaderIter):
+    class Outliving(_MultiProcessingDataLoaderIter):  # type: ignore[misc]
         """
         Args:
             alone: whether the script's own pass has no workers: then no row is asked for before the first batch is, and
@@ -149,7 +149,7 @@ def _outliving() -> Any:
             super().__init__(loader)
 
         def _reset(self, loader: Any, first_iter: bool = False) -> None:
-            sampler = self._index_sampler
+            sampler: Any = self._index_sampler  # type: ignore[has-type]
             if first_iter:
                 rows = iter(sampler) if self.first == ASK_DRAW_ASK else self._sampler_iter
             else:

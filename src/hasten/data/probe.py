@@ -43,7 +43,7 @@ def _made_of(value: Any, home: str, inside: set[int]) -> Any:
     if named is not None:  # a class, a function
         return named
     kind = type(value)
-    works = callable(value) or kind.__module__ == home or hasattr(value, "__getitem__") and hasattr(value, "dataset")
+    works = callable(value) or kind.__module__ == home or (hasattr(value, "__getitem__") and hasattr(value, "dataset"))
     if not works or id(value) in inside or len(inside) > DEEPEST:
         return None
     parts = {k: _made_of(v, home, inside | {id(value)}) for k, v in list(getattr(value, "__dict__", {}).items())}

@@ -59,8 +59,9 @@ def _held(tensor: Any) -> bool:
     import torch
 
     storage = tensor.untyped_storage()
-    shared = tensor.device.type == "cpu" and tensor.is_shared()
-    return shared or torch._C._storage_Use_Count(storage._cdata) > 2  # the tensor, and what was asked for here
+    if tensor.device.type == "cpu" and tensor.is_shared():
+        return True
+    return bool(torch._C._storage_Use_Count(storage._cdata) > 2)  # the tensor, and what was asked for here
 
 
 def _convert(tensors: list[Any], layout: Any) -> None:

@@ -8,7 +8,8 @@ Remedy
     ``ForeachOptimizer()`` sets ``foreach=True`` in the optimizer's groups.
 
 Fidelity
-    identical: the same operations on the same numbers (measured: the same bits).
+    identical: the same operations on the same numbers (measured: the same bits). NAdam, RAdam, ASGD and Adafactor take
+    others, and are left alone.
 
 When it does not help
     Few or large tensors; on a CPU the gain is small. Its temporaries take memory of the size of the parameters.
@@ -30,6 +31,7 @@ from hasten.core.trace import Trace
 from hasten.seams.optimizer import in_groups_while_stepping, set_in_groups
 
 LEAST_SHARE = 0.03  # of the step spent in the optimizer
+SAME_BITS = ("SGD", "Adam", "AdamW", "Adamax", "Adagrad", "Adadelta", "RMSprop", "Rprop")
 SAVED = (0.0, 0.6)  # part of the optimizer's time; measured 1.02 to 1.25x of a step
 
 
@@ -51,9 +53,13 @@ class ForeachOptimizer(Remedy):
         return in_groups_while_stepping(target, self._suits, foreach=True)
 
     def _suits(self, target: Any) -> None:
+        import torch
+
         groups = target.param_groups
         if not all("foreach" in g for g in groups):
             raise Unsuited(f"{type(target).__name__} has no foreach implementation")
+        if not isinstance(target, tuple(getattr(torch.optim, name) for name in SAME_BITS)):
+            raise Unsuited(f"{type(target).__name__} rounds elsewhere in its foreach implementation")
         if all(g["foreach"] for g in groups) or any(g.get("fused") for g in groups):
             raise Unsuited("the optimizer does not loop over tensors")
         if any(g.get("differentiable") for g in groups):
@@ -65,7 +71,7 @@ def detect(trace: Trace) -> Iterator[Finding]:
     if not cost >= LEAST_SHARE * trace.step_seconds or trace.window == 1:  # one step tells no share
         return
     for facts in trace.optimizers:
-        if facts.implementation == "loop" and facts.can_foreach and facts.tensors > 2:
+        if facts.implementation == "loop" and facts.can_foreach and facts.kind in SAME_BITS and facts.tensors > 2:
             yield RULE.finding(
                 f"{facts.kind} updates {facts.tensors} tensors one by one, {1000 * cost:.1f} ms a step",
                 facts.place,

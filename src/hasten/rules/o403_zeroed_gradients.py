@@ -9,8 +9,8 @@ Remedy
 
 Fidelity
     identical: a parameter that ``backward`` has no gradient for gets its zeros back right after it (or before the
-    optimizer steps), so that it is updated with them (weight decay, momentum). Gradients that the script holds itself, or
-    that are views of a larger tensor, are filled with zeros as before.
+    optimizer steps), so that it is updated with them (weight decay, momentum). Gradients that the script holds itself,
+    or that are views of a larger tensor, are filled with zeros as before.
 
 When it does not help
     Scripts that read ``.grad`` between ``zero_grad`` and ``backward``.

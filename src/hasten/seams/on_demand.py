@@ -6,8 +6,9 @@ them after all (a saliency map, an attack), the node runs the call again, with a
 the idea of activation checkpointing (Chen et al., arXiv 1604.06174). From then on that module's calls are left alone.
 
 The first call of each module is left alone, too, and looked at: what depends on other leaves than its parameters and
-arguments, returns views of them, is no plain tensor, tuple, list or dict, or keeps tensors with their graphs besides, is
-never touched. Nor are modules with hooks, those that fail without a graph, and calls under the script's own autocast.
+arguments, returns views of them, is no plain tensor, tuple, list or dict, or keeps tensors with their graphs besides,
+is never touched. Nor are modules with hooks, those that fail without a graph, and calls under the script's own
+autocast.
 """
 
 from __future__ import annotations
