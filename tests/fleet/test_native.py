@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import ctypes
-import functools
 import itertools
 import os
 import signal
@@ -339,6 +338,8 @@ def test_a_library_that_cannot_be_loaded_is_no_kernel(monkeypatch: pytest.Monkey
 
 
 def test_a_batch_may_be_larger_than_all_rows() -> None:
-    make = functools.partial(nn.Sequential, nn.Linear(6, 1))
+    def make() -> nn.Module:
+        return nn.Sequential(nn.Linear(6, 1))
+
     found = [fleet.fit(make, ragged(3), epochs=2, batch_size=size, engine="native") for size in (64, 2**40)]
     assert weights(found[0]) == weights(found[1])
