@@ -271,3 +271,26 @@ def test_the_planner_takes_the_kernel_and_the_plain_loop_proves_it(cell: str) ->
     summary = trained.summary()
     assert all(said.startswith("native") for said in summary.engines.values())
     assert all(proof["holds"] and proof["engine"] == "native" for proof in summary.proof)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("rows", [10, 50, 100])
+@pytest.mark.parametrize("after", [lambda m, x: m.norm(x).mean(1), lambda m, x: x.mean(1)])
+def test_states_that_come_to_lie_side_by_side(
+    after: Callable[[Any, torch.Tensor], torch.Tensor], rows: int, isa: str
+) -> None:
+    """Rows that a vector lacks are filled behind the last one, where there must be room for them."""
+
+    class Norm(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.cell, self.norm, self.head = nn.GRU(1, 32, batch_first=True), nn.LayerNorm(32), nn.Linear(32, 1)
+
+        def forward(self, x: torch.Tensor) -> Any:
+            return self.head(after(self, self.cell(x.unsqueeze(2))[0]))
+
+    torch.manual_seed(0)
+    module = Norm()
+    if "norm" not in {layer.weight.partition(".")[0] for layer in chain_of(module, (24,)).layers}:
+        module.norm = nn.Identity()
+    same_gradient(module, Recipe(batch_size=rows), 24, 1, rows, isa)
