@@ -206,6 +206,7 @@ def test_masked_values_are_missing() -> None:
         (lambda: Moments(X, Y, groups=[None, "a", "b"] * 100), "groups holds no label for row 0"),
         (lambda: Moments(X, Y, groups=np.where(np.arange(300) == 7, np.nan, 1.0)), "no label for row 7"),
         (lambda: Moments(X, Y, groups=pd.Series([1, pd.NA, 2] * 100, dtype="Int64")), "no label for row 1"),
+        (lambda: Moments(X, Y, groups=pa.array(["a", None, "b"] * 100).dictionary_encode()), "no label for row 1"),
         (lambda: Moments(X, Y, groups=[("a", 1)] * 300), "shape"),
     ],
 )

@@ -8,6 +8,7 @@ import pickle
 import signal
 import time
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -255,6 +256,22 @@ def test_counts_of_any_size_take_few_passes() -> None:
         error = X.T @ (np.exp(X @ found.coef + found.intercept) - y)
         assert found.converged and found.passes < 12
         assert np.abs(error).max() < 1e-6 * np.abs(X.T @ y).max()
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda y: forecaster(y, y, 2, lookbacks=[]),
+        lambda y: forecaster(y, np.column_stack([y, y]), 2, lookbacks=[5]),
+        lambda y: lagged(y, []),
+        lambda y: seasons(y, []),
+        lambda y: seasons(y, [0.0]),
+        lambda y: lasso(y[:, None], np.column_stack([y, y])),
+    ],
+)
+def test_nothing_to_choose_from_or_other_shapes(call: Callable[[Any], Any]) -> None:
+    with pytest.raises(BadData):
+        call(np.arange(50.0))
 
 
 def test_newton_needs_rows_that_weigh() -> None:

@@ -16,6 +16,7 @@ from hasten.solve import path as paths
 from hasten.solve import storage
 from hasten.solve.accuracy import Answer, centred, climb
 from hasten.solve.choice import Candidate, ranked
+from hasten.solve.columns import class_texts
 from hasten.solve.encode import encoded
 from hasten.solve.files import open_file
 from hasten.solve.kernel import Floats
@@ -23,7 +24,7 @@ from hasten.solve.linear import EPS, Factor, Normal
 from hasten.solve.moments import Moments
 from hasten.solve.problems import BadData, CannotWrite
 from hasten.solve.scan import scan_source
-from hasten.solve.source import Block, Source, class_texts, first_block
+from hasten.solve.source import Block, Source, first_block
 
 FOLDS = 10  # kept apart, so that later updates can choose alpha without the rows
 ALPHAS = np.logspace(-8, 2, 31)  # times the number of rows, for columns of unit variance

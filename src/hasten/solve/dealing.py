@@ -106,6 +106,8 @@ def as_labels(given: Any, what: str, source: Source) -> Array | None:
         return None
     check_order(source)
     given = given.detach().cpu().numpy() if hasattr(given, "detach") else given
+    if "dictionary" in str(getattr(given, "type", "")):  # of Arrow, whose NumPy array has other labels for missing ones
+        given = given.to_pylist()
     labels = dated(np.asarray(given))
     if labels.ndim != 1:
         raise BadData(f"{what} has the shape {labels.shape}", "labels of several columns", "one label a row, as text")

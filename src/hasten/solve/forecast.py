@@ -131,6 +131,11 @@ def forecaster(
     if not (len(lookbacks) and len(levels)):
         raise BadData("nothing to choose from", "lookbacks or levels is empty", "lookbacks=(96, 336)")
     train, validation = as_series(train), as_series(validation)
+    if train.shape[1] != validation.shape[1]:
+        raise BadData(
+            f"train has {train.shape[1]} channels, validation {validation.shape[1]}", "parts of different series",
+            "the same channels in both",
+        )  # fmt: skip
     tried: dict[tuple[int, str], Floats] = {}
     best: tuple[float, Any] = (np.inf, None)
     for lookback in lookbacks:
@@ -173,8 +178,8 @@ def lagged(series: Any, lags: Sequence[int], horizon: int = 1) -> tuple[Floats, 
         X: (rows, lags * channels), channel after channel for each lag; Y: (rows, channels).
     """
     values = as_series(series)
-    first = max(lags) + horizon - 1
-    if min(lags) < 1 or horizon < 1 or len(values) <= first:
+    first = max(lags, default=0) + horizon - 1
+    if not len(lags) or min(lags) < 1 or horizon < 1 or len(values) <= first:
         raise BadData(f"lags {list(lags)} on {len(values)} steps", "a lag below 1 or a short series", "lags=[1, 24]")
     columns = [values[first - (lag + horizon - 1) : len(values) - (lag + horizon - 1)] for lag in lags]
     return np.hstack(columns), values[first:]
@@ -186,6 +191,8 @@ def seasons(time: Any, periods: Sequence[float], harmonics: int = 3) -> Floats:
     Args:
         time: (rows,) in the unit of ``periods`` (24 and 168 for hours).
     """
+    if not len(periods) or not min(periods) > 0 or harmonics < 1:
+        raise BadData(f"periods={list(periods)}, harmonics={harmonics}", "none, or a period of 0", "periods=[24, 168]")
     t = np.asarray(time, dtype=np.float64)
     angles = [2 * np.pi * k * t / period for period in periods for k in range(1, harmonics + 1)]
     return np.column_stack([f(a) for a in angles for f in (np.sin, np.cos)])

@@ -32,10 +32,12 @@ def lasso(X: Any, y: Any, alpha: float = 1.0, *, fit_intercept: bool = True, sol
         solver: "auto", or one of ``SOLVERS``.
 
     Raises:
-        BadData: another solver. MissingExtra: the solver asked for is not installed.
+        BadData: another solver, or several targets. MissingExtra: the solver asked for is not installed.
     """
     if solver not in ("auto", *SOLVERS):
         raise BadData(f"solver={solver!r}", "a typing error", f"auto, {', '.join(SOLVERS)}")
+    if np.ndim(y) != 1:
+        raise BadData(f"y has the shape {np.shape(y)}", "several targets", "(rows,), or a call a target")
     name, module = _first() if solver == "auto" else (solver, need(solver, "the lasso"))
     model = module.Lasso(alpha=alpha, fit_intercept=fit_intercept).fit(X, y)
     method = f"{'scikit-learn' if name.startswith('sklearn') else name}, Lasso"

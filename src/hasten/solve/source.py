@@ -6,14 +6,12 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import time
-from decimal import Decimal
-from numbers import Real
 from typing import Any
 
 import numpy as np
 
-from hasten.solve.arrays import absent, is_sparse, is_table, matrix, target_names, targets_of, weights_of, wrong_shape
+from hasten.solve.arrays import is_sparse, is_table, matrix, target_names, targets_of, weights_of, wrong_shape
+from hasten.solve.columns import class_texts, dense, split_columns, texts_of
 from hasten.solve.kernel import Array, piece_rows
 from hasten.solve.problems import BadData, need, no_rows
 from hasten.solve.products import Ready
@@ -298,25 +296,6 @@ def check_lengths(rows: int, y: Any, weight: Any) -> None:
             raise BadData(f"X has {rows} rows, {what} has {len(other)}", "rows of different tables", "one each a row")
 
 
-def texts_of(column: Any) -> Array:
-    """(rows,) objects of a narwhals column; None or NaN where one is missing."""
-    if column.implementation.is_pyarrow():  # which gives the last category of a dictionary for a missing one
-        column = column.cast(need("narwhals", "reading a table").String)
-    found: Array = column.to_numpy().astype(object)
-    return found
-
-
-def class_texts(values: Array) -> list[str | None]:
-    """Classes as texts, whole numbers without a point; None where one is missing."""
-    return [None if absent(v) else _label(v) for v in values.astype(object).tolist()]
-
-
-def _label(value: Any) -> str:
-    if isinstance(value, float) and abs(value) >= 2**53:
-        raise BadData(f"a class is the number {value:.0f}", "identifiers, which float64 cannot tell apart", "texts")
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
-
-
 # -- helpers -----------------------------------------------------------------------------------------------------------
 
 
@@ -366,50 +345,3 @@ def no_column(name: str, columns: Sequence[str]) -> BadData:
         "a typing error",
         repr(near[0]) if near else "one of these names",
     )
-
-
-def split_columns(nw: Any, frame: Any, names: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Columns of numbers, and columns of texts."""
-    numeric, texts = [], []
-    for name in names:
-        kind = frame.schema[name]
-        number = kind.is_numeric() or kind == nw.Boolean or kind.is_temporal()
-        if number or (kind == nw.Object and _all_numbers(frame[name].to_numpy())):
-            numeric.append(name)
-        elif kind in (nw.String, nw.Categorical, nw.Object, nw.Enum) or isinstance(kind, nw.Enum):
-            texts.append(name)
-        else:
-            raise BadData(
-                f"column {name!r} is of the kind {kind}, which is neither number nor text",
-                "nested or binary data, texts that are not UTF-8, or no value at all",
-                "leave it out, or make numbers of it",
-            )
-    return numeric, texts
-
-
-def _seconds(moment: time) -> float:
-    """Of a time of day, since midnight."""
-    return 3600 * moment.hour + 60 * moment.minute + moment.second + moment.microsecond / 1e6
-
-
-def _all_numbers(values: Any) -> bool:
-    """Whether objects are numbers or missing: what databases give, and columns that held None."""
-    kinds = {type(v) for v in values if not absent(v)}
-    return bool(kinds) and all(issubclass(kind, Real | Decimal | np.bool_) for kind in kinds)
-
-
-def dense(frame: Any, names: Sequence[str]) -> Array:
-    """(rows, columns) float64 of a narwhals frame; NaN where a value is missing, seconds for times."""
-    out = np.empty((len(frame), len(names)), order="F")
-    for j, name in enumerate(names):
-        values = frame[name]
-        kind = values.dtype
-        array = values.to_numpy()
-        if kind.is_temporal() and array.dtype != object:
-            stamps = array.astype("datetime64[us]")
-            out[:, j] = np.where(np.isnat(stamps), np.nan, stamps.astype(np.int64) / 1e6)
-        elif array.dtype == object:
-            out[:, j] = [np.nan if absent(v) else _seconds(v) if isinstance(v, time) else float(v) for v in array]
-        else:
-            out[:, j] = array
-    return np.ascontiguousarray(out)
