@@ -25,8 +25,8 @@ class Marked:
 
 @dataclass(frozen=True, slots=True)
 class Leaf:
-    """What is needed to rebuild one leaf from its bytes: kind, dtype, shape as it lies in memory, and besides the mode of
-    a picture, or the order of a tensor's dimensions where they lie in another one."""
+    """What is needed to rebuild one leaf from its bytes: kind, dtype, shape as it lies in memory, and besides the mode
+    of a picture, or the order of a tensor's dimensions where they lie in another one."""
 
     kind: str  # "tensor", "array", "scalar", "int", "float", "bool", "image", "str", "bytes", "none"
     dtype: str
@@ -46,7 +46,7 @@ def flatten(sample: Any) -> tuple[Any, list[tuple[Leaf, bytes]]]:
     """Skeleton (containers with :class:`Leaf` in place of data) and the leaves' bytes, in order.
 
     Raises:
-        Unsupported: a leaf is neither a tensor, an array, a number, a text nor a picture, or a mapping is no plain dict.
+        Unsupported: a leaf is no tensor, array, number, text or picture, or a mapping is no plain dict.
     """
     leaves: list[tuple[Leaf, bytes]] = []
 
