@@ -86,3 +86,10 @@ def test_page_faults_are_told_by_line_outside_the_model(sampler: Sampler) -> Non
     sampler.faults[FORWARD, USER, 1] = 20_000
     model, place = sampler.faulting()
     assert model > 0.5 and place is None
+
+
+def test_a_part_is_never_more_than_the_whole() -> None:
+    weights = (0.5, 0.45, 0.66, 0.79)  # their sum depends on the order in the last digit
+    samples = {key(FETCH, line, "wait for workers"): weight for line, weight in enumerate(weights, 1)}
+    (part,) = _children(FETCH, Interval.exact(2.0), samples)
+    assert part.seconds.value == pytest.approx(2.0)

@@ -26,8 +26,8 @@ class Marked:
 
 @dataclass(frozen=True, slots=True)
 class Leaf:
-    """What is needed to rebuild one leaf from its bytes: kind, dtype, shape as it lies in memory; besides, the mode of a
-    picture, or the order of a tensor's dimensions where they lie in another one."""
+    """What is needed to rebuild one leaf from its bytes: kind, dtype, shape as it lies in memory, and besides the mode
+    of a picture, or the order of a tensor's dimensions where they lie in another one."""
 
     kind: str  # "tensor", "array", "scalar", "int", "float", "bool", "image", "str", "bytes", "none"
     dtype: str

@@ -147,7 +147,7 @@ def _children(phase: int, seconds: Interval, samples: dict[SampleKey, float]) ->
     count = max(4, len(mine), int(total * 100))
     out: list[Phase] = []
     for (kind, _, _), (place, weight, callees) in sorted(groups.items(), key=lambda g: -g[1][1]):
-        share = weight / total
+        share = min(1.0, weight / total)  # added up in another order, they may exceed it in the last digit
         if share < SMALL or len(out) == MOST_CHILDREN:
             break
         name = kind or _short(place.text.strip()) or max(callees, key=lambda c: callees[c]) or place.function
