@@ -184,7 +184,7 @@ def _fails(where: type, name: str, after: int = 5) -> None:
 def window_fails() -> None:
     from hasten.seams.window import Window
 
-    _fails(Window, "_step")
+    _fails(Window, "step")
 
 
 def optimizer_fails() -> None:
