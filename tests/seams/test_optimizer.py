@@ -93,6 +93,28 @@ def test_a_failure_in_a_light_watch_is_the_end_of_hasten_not_of_the_script(
     assert float(stepped.param_groups[0]["params"][0].detach().sum()) == -12.0  # six steps of two weights
 
 
+@pytest.mark.filterwarnings("error:Dynamo does not know")
+def test_a_compiled_step_is_watched_and_does_not_compile_the_watch(watch: Watch) -> None:
+    stepped, called = made(), []
+    watch.compiled_by_script = True
+    assert watch.at_compile is not None
+    watch.at_compile()
+    watch.at_step = lambda _: called.append(torch.compiler.is_compiling() or str(torch.empty(2).numpy().dtype))
+    watch.next_call = 1
+
+    @torch.compile(backend="eager")
+    def step() -> None:
+        stepped.step()
+
+    for _ in range(3):
+        step()
+    assert watch.steps == 3 and called == ["float32"] * 3
+    watch.lighten()
+    step()
+    watch.catch_up()
+    assert watch.steps == 4
+
+
 def test_groups_are_changed_during_steps_only() -> None:
     a, b = (torch.optim.Adam([torch.nn.Parameter(torch.ones(2))], foreach=False) for _ in range(2))
     seen = []

@@ -221,6 +221,8 @@ def install(watch: Watch, patches: Patches) -> ForwardSeam:
         if not watch.compiled_by_script:
             watch.compiled_by_script = True
             seam.release()
+            if watch.at_compile is not None:
+                watch.at_compile()
 
     compile.__doc__ = original.__doc__
     compile.__wrapped__ = original  # type: ignore[attr-defined]

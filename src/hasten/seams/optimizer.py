@@ -25,6 +25,7 @@ def install(watch: Watch, patches: Patches) -> None:
     Args:
         patches: where the wrappers go; the hooks stay, and do less once the watch is light.
     """
+    import torch
     from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
     global _around
@@ -61,12 +62,17 @@ def install(watch: Watch, patches: Patches) -> None:
 
     hooks = [register_optimizer_step_pre_hook(before), register_optimizer_step_post_hook(after)]
 
+    def put(calls: tuple[Hook, Hook]) -> None:
+        for hook, call in zip(hooks, calls, strict=True):
+            # In its place: torch is going through these very hooks. A compiled step must not compile what they call.
+            hook.hooks_dict_ref()[hook.id] = torch.compiler.disable(call) if watch.compiled_by_script else call
+
     def lighten() -> None:
         light = _Light(watch, enter, leave, around)
-        for hook, call in zip(hooks, (light.entered, light.left), strict=True):
-            hook.hooks_dict_ref()[hook.id] = call  # in its place: torch is going through these very hooks
+        put((light.entered, light.left))
 
     watch.at_lighten = lighten
+    watch.at_compile = lambda: put((before, after)) if not watch.light else lighten()
     _wrap_zero_grad(watch, patches)
 
 

@@ -114,6 +114,7 @@ class Watch:
     keeper: Any = None
     stamps: array[int] = field(default_factory=lambda: array("q", [0]))
     at_lighten: Callable[[], None] | None = None
+    at_compile: Callable[[], None] | None = None
 
     def __post_init__(self) -> None:
         self.sampler = Sampler(self.clock)
