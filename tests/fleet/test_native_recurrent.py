@@ -93,6 +93,8 @@ READ = {
     "dropout between": lambda m, x: m.lin(m.next(m.drop(m.gru(x[..., None])[0]))[0][:, -1]),
     "one after the other": lambda m, x: m.lin(m.next(m.deep(x.unsqueeze(2))[0])[1][-1]),
     "all states of two": lambda m, x: m.all(torch.relu(m.next(m.gru(x.unsqueeze(2))[0])[0]).reshape(x.size(0), -1)),
+    "the last as one position": lambda m, x: m.lin(m.next(m.gru(x.unsqueeze(2))[0][:, -1].unsqueeze(1))[0][:, -1]),
+    "other positions": lambda m, x: m.lin(m.lstm(m.gru(x.unsqueeze(2))[0].reshape(-1, 9, 2))[0][:, -1]),
     "a state in between": lambda m, x: m.lin(m.gru(x.unsqueeze(2))[0][:, 2]),
     "the last and the mean": lambda m, x: m.lin(_last_and_mean(m.gru(x.unsqueeze(2))[0])),
     "each layer's last": lambda m, x: m.lin(_sum_of_two(m.deep(x.unsqueeze(2))[1])),
@@ -271,3 +273,26 @@ def test_the_planner_takes_the_kernel_and_the_plain_loop_proves_it(cell: str) ->
     summary = trained.summary()
     assert all(said.startswith("native") for said in summary.engines.values())
     assert all(proof["holds"] and proof["engine"] == "native" for proof in summary.proof)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("rows", [10, 50, 100])
+@pytest.mark.parametrize("after", [lambda m, x: m.norm(x).mean(1), lambda m, x: x.mean(1)])
+def test_states_that_come_to_lie_side_by_side(
+    after: Callable[[Any, torch.Tensor], torch.Tensor], rows: int, isa: str
+) -> None:
+    """Rows that a vector lacks are filled behind the last one, where there must be room for them."""
+
+    class Norm(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.cell, self.norm, self.head = nn.GRU(1, 32, batch_first=True), nn.LayerNorm(32), nn.Linear(32, 1)
+
+        def forward(self, x: torch.Tensor) -> Any:
+            return self.head(after(self, self.cell(x.unsqueeze(2))[0]))
+
+    torch.manual_seed(0)
+    module = Norm()
+    if "norm" not in {layer.weight.partition(".")[0] for layer in chain_of(module, (24,)).layers}:
+        module.norm = nn.Identity()
+    same_gradient(module, Recipe(batch_size=rows), 24, 1, rows, isa)

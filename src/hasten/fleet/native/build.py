@@ -55,7 +55,9 @@ class Config(ctypes.Structure):
                 "ops", "batch", "loss", "optimizer", "nesterov", "inputs", "outputs", "total", "trained", "season",
             )
         ),
-        *((name, ctypes.c_float) for name in ("loss_parameter", "momentum", "beta1", "beta2", "eps", "clip")),
+        *((name, ctypes.c_float) for name in ("loss_parameter", "momentum")),
+        *((name, ctypes.c_double) for name in ("beta1", "beta2")),
+        *((name, ctypes.c_float) for name in ("eps", "clip")),
     )  # fmt: skip
 
 

@@ -160,7 +160,9 @@ struct Op {  // offsets count floats in the flat row, -1 where there is none
 
 struct Config {
     int32_t ops, batch, loss, optimizer, nesterov, inputs, outputs, total, trained, season;  // season: of a residual, 0 none
-    float loss_parameter, momentum, beta1, beta2, eps, clip;  // clip <= 0: none
+    float loss_parameter, momentum;
+    double beta1, beta2;
+    float eps, clip;  // clip <= 0: none
 };
 
 static inline vf shuffled(vf a, vf b, vi from) {
