@@ -250,3 +250,29 @@ def test_what_full_retraining_will_cost_is_printed(capsys: pytest.CaptureFixture
     trained.update({"s0": rows(9, 3)}, refit="full")
     said = capsys.readouterr().out
     assert "the next 100" in said and said.strip() in str(trained.summary())
+
+
+def test_full_retraining_asks_nothing_of_keys_that_failed() -> None:
+    tasks = {**ragged(2), "bad": (np.full((5, 6), np.nan, np.float32), np.arange(5.0))}
+    trained = fleet.fit(mlp, tasks, epochs=1, settings={"bad": {"lr": 0.1}})
+    assert not trained.update({"s0": rows(12, 50)}, refit="full").failed
+
+
+def test_after_full_retraining_no_naive_forecast_stands_in(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    walks = {f"w{i}": random.normal(size=120).cumsum() for i in range(3)}
+    options: dict[str, Any] = {"window": 8, "horizon": 3, "epochs": 1, "lr": 1e-6, "stop": 3, "baseline": "keep"}
+    trained = fleet.fit(series_net, walks, **options)
+    assert any(trained.is_naive(key) for key in trained)
+    trained.update({key: walk[-20:] for key, walk in walks.items()}, refit="full")
+    assert not trained.stand_ins and all(len(line.errors) == 3 for line in trained._growing.lines.values())
+
+
+def test_an_error_without_words_does_not_stop_an_update(monkeypatch: pytest.MonkeyPatch) -> None:
+    trained = fleet.fit(mlp, ragged(2), epochs=1)
+
+    def bare(*_: object) -> float:
+        raise AssertionError
+
+    monkeypatch.setattr(growing, "_loss", bare)
+    assert set(trained.update({"s0": rows(12, 50)}).failed.values()) == {"AssertionError"}

@@ -40,6 +40,12 @@ class Unsuited(HastenError):
     """A remedy cannot serve the object it was called on; nothing was changed."""
 
 
+def in_a_line(error: BaseException) -> str:
+    """An error's type, and the first line of what it says where it says something."""
+    said = next(iter(str(error).strip().splitlines()), "")
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__
+
+
 def unforeseen(what: str, error: Exception) -> str:
     """A failure of hasten's own as one line for stderr; with ``HASTEN_DEBUG=1`` its traceback stands before it."""
     import traceback

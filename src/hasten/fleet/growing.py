@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from hasten.core.errors import UsageError
+from hasten.core.errors import UsageError, in_a_line
 from hasten.fleet import arrived, engines, streams
 from hasten.fleet.history import Rows, parts_of, task_of
 from hasten.fleet.loop import batch_of
@@ -186,7 +186,7 @@ def _predict_then_append(
             with arrived.undone_by_errors([line]):
                 loss = _booked(growing, line, given, before)
         except Exception as error:
-            failed[key] = f"{type(error).__name__}: {str(error).splitlines()[0]}"
+            failed[key] = in_a_line(error)
             continue
         if line.task().rows > before:
             firsts[key] = before
@@ -300,12 +300,15 @@ def _full(fleet: Fleet, growing: Growing, rows: int, error: float, start: float)
 
     old = growing.session
     tasks = {key: line.task() for key, line in growing.lines.items()}
-    session = Session(old.factory, old.recipe, tasks, old.settings, old.engine, old.workers)
+    settings = {key: own for key, own in old.settings.items() if key in tasks}
+    session = Session(old.factory, old.recipe, tasks, settings, old.engine, old.workers)
     again = session.train(None, None)
     seconds = time.perf_counter() - start
     for key in again:
         fleet.own_weights(key, again.weights_of(key))
-        for state in growing.lines[key].states:
+        line = growing.lines[key]
+        del line.errors[len(line.states) :]  # nothing else predicts for it any more
+        for state in line.states:
             state.flat[0], state.flat[1:3], state.numbers[1] = again.weights_of(key), 0, 0
     history = max(sum(len(task.y) for task in tasks.values()), 1)
     per_row = seconds / history

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from hasten.core.errors import HastenError
+from hasten.core.errors import HastenError, in_a_line
 from hasten.fleet.described import loose_numbers
 from hasten.fleet.modules import Factory
 from hasten.fleet.recipe import Recipe
@@ -140,7 +140,7 @@ class Run:
 
     def failed(self, job: Job, error: BaseException | str) -> State:
         """What a job becomes that raised."""
-        cause = error if isinstance(error, str) else f"{type(error).__name__}: {str(error).splitlines()[0]}"
+        cause = error if isinstance(error, str) else in_a_line(error)
         return failed_state(self.recipe.epochs, self.kinds[job.index].layout.total, cause)
 
 
