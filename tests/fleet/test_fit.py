@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -217,3 +218,21 @@ def test_wrong_widths_fail_by_key() -> None:
     tasks = {"a": rows(20, 0), "b": (rows(20, 0)[0], np.zeros((20, 2), np.float32) + np.arange(20)[:, None])}
     trained = fleet.fit(mlp, tasks, epochs=1)
     assert list(trained) == ["a"] and "target" in trained.failed["b"]
+
+
+@pytest.mark.parametrize("horizon", [1, 3, 8])
+def test_no_held_out_target_shapes_the_scale(horizon: int) -> None:
+    series = waves(1, 120)["w0"]
+    changed = series.copy()
+    count = len(series) - 8 - horizon + 1
+    changed[8 + count - round(0.2 * count) :] += 1e6  # from the first target that is held out
+    options = {"window": 8, "horizon": horizon, "epochs": 1, "stop": fleet.EarlyStop()}
+    make = functools.partial(series_net, 8, horizon)
+    scales = [fleet.fit(make, {"w": values}, **options).scales for values in (series, changed)]
+    assert scales[0] == scales[1]
+
+
+def test_a_series_that_is_constant_until_rows_are_held_out_is_named() -> None:
+    series = np.r_[np.full(160, 19.99), waves(1, 40)["w0"]]
+    trained = fleet.fit(series_net, {"w": series}, window=8, horizon=3, epochs=1, stop=fleet.EarlyStop())
+    assert "constant: every value before those held out is 19.99" in trained.failed["w"]

@@ -21,6 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from hasten import fleet
 from hasten.fleet import naive
 from hasten.fleet.loop import LoopTrainer, drive, fresh
 from hasten.fleet.losses import KINDS
@@ -33,6 +34,7 @@ from hasten.fleet.state import Layout
 from hasten.fleet.tasks import Job, from_mapping, jobs_of
 from hasten.measure import machine
 from hasten.native import compiled
+from tests.fleet.common import ragged, weights
 
 try:
     build.kernel()
@@ -300,3 +302,44 @@ def test_strided_windows_are_read_where_they_lie() -> None:
         found.append(drive(task, fresh(module, layout, recipe), recipe, native).flat[0].tobytes())
         assert native.X is task.task.X  # no copy
     assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("kind", [torch.optim.Adam, torch.optim.AdamW])
+def test_many_steps_of_adam_are_torchs(kind: Any, isa: str) -> None:
+    """Constants are rounded as torch rounds them: 1 - beta2 in float32 would be off by one part in 80 000."""
+    lib, n = build.kernel(isa), 64
+    random = np.random.default_rng(0)
+    theirs = torch.zeros(n, requires_grad=True)
+    optimizer = kind([theirs], lr=1e-3, weight_decay=0.01)
+    w, m, v = np.zeros((3, n), np.float32)
+    config = build.Config(optimizer=1 if kind is torch.optim.Adam else 2, beta1=0.9, beta2=0.999, eps=1e-8, clip=0)
+    lr, decay, skip = np.array([1e-3]), np.array([0.01]), np.zeros(1, np.uint8)
+    for step in range(1, 401):
+        g = (random.normal(size=n) + 2).astype(np.float32)
+        theirs.grad = torch.from_numpy(g.copy())
+        optimizer.step()
+        t = np.array([step])
+        lib.hasten_update(
+            1, n, w.ctypes.data, m.ctypes.data, v.ctypes.data, n, g.ctypes.data, skip.ctypes.data, lr.ctypes.data,
+            decay.ctypes.data, t.ctypes.data, ctypes.byref(config),
+        )  # fmt: skip
+    assert np.allclose(v, optimizer.state[theirs]["exp_avg_sq"], rtol=2e-6, atol=0)
+    assert np.allclose(w, theirs.detach().numpy(), rtol=2e-6, atol=0)
+
+
+def test_a_library_that_cannot_be_loaded_is_no_kernel(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    path = build.LIBRARY.cached(compiled.target())
+    path.parent.mkdir()
+    path.write_bytes(b"made for another system")
+    with pytest.raises(build.NoCompiler, match="cannot be loaded"):
+        build.LIBRARY.load()
+
+
+def test_a_batch_may_be_larger_than_all_rows() -> None:
+    def make() -> nn.Module:
+        return nn.Sequential(nn.Linear(6, 1))
+
+    found = [fleet.fit(make, ragged(3), epochs=2, batch_size=size, engine="native") for size in (64, 2**40)]
+    assert weights(found[0]) == weights(found[1])

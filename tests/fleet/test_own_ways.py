@@ -183,6 +183,20 @@ def test_one_network_for_all_keys_is_copied_for_each() -> None:
         fleet.fit(whole, ragged(3), **OPTIONS)
 
 
+@pytest.mark.parametrize("engine", ["native", "loop"])
+def test_layers_that_keys_share_are_copied_for_each(engine: str) -> None:
+    shared = nn.Linear(6, 4)
+    before = shared.weight.detach().clone()
+
+    def make() -> nn.Module:
+        return nn.Sequential(shared, nn.Tanh(), nn.Linear(4, 1))
+
+    whole = fleet.fit(make, ragged(3), engine=engine, workers=1, **OPTIONS)
+    assert torch.equal(shared.weight, before)
+    alone = fleet.fit(make, {"s2": ragged(3)["s2"]}, engine=engine, **OPTIONS)
+    assert alone.weights_of("s2").tobytes() == whole.weights_of("s2").tobytes()
+
+
 def test_one_hooked_network_for_all_keys_is_refused() -> None:
     whole = own_forward()
     trained = fleet.fit(lambda: whole, ragged(3), engine="loop", workers=1, **OPTIONS)

@@ -54,6 +54,7 @@ class Beginnings:
 def native(run: Run) -> None:
     """Threads, each with the kernel's workspace in its core's cache."""
     beginnings = Beginnings(run)
+    most = max(job.most for job in run.jobs)
 
     def work() -> Callable[[Job, int], State]:
         trainers: dict[str, NativeTrainer] = {}
@@ -61,7 +62,7 @@ def native(run: Run) -> None:
         def train(job: Job, slot: int) -> State:
             kind = run.kinds[job.index]
             if kind.name not in trainers:
-                trainers[kind.name] = NativeTrainer(kind.chain, kind.layout, run.recipe)
+                trainers[kind.name] = NativeTrainer(kind.chain, kind.layout, run.recipe, most=most)
                 trainers[kind.name].checked = run.go_on
             trainer = trainers[kind.name].take(job)
             return drive(job, beginnings.of(job), run.recipe, trainer, saver(run, job, slot))

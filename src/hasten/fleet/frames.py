@@ -21,6 +21,8 @@ from hasten.fleet.tasks import (
     as_target,
     checked,
     from_mapping,
+    held_out,
+    once,
     standardised,
     windows_of,
 )
@@ -64,6 +66,7 @@ def tasks_of(
         series = frame.series(target)
     found: dict[str, Task] = {}
     for key, values in series.items():
+        once(str(key), found)
         try:
             as_series(values)
         except UsageError as why:
@@ -132,16 +135,17 @@ def windows(series: Array, window: int, horizon: int, season: int, recipe: Recip
         bad = ~np.isfinite(values)
         why = f"the series holds NaN or infinity in {bad.sum()} of {len(values)} rows, first in row {bad.argmax()}"
         return Task(np.empty((0, window), np.float32), np.empty((0, horizon), np.float32), why_not=why)
+    gap = min(horizon - 1, count - 2) if count > 2 else 0
     known = values
     if recipe.stop is not None:  # what is held out must not shape the scale
-        known = values[: max(window + horizon, round(len(values) * (1 - recipe.stop.fraction)))]
+        known = values[: window + count - held_out(count, gap, recipe.stop)]
     shift = math.fsum(known) / len(known)  # exact sums: NumPy's depend on where the numbers lie in memory
     scale = math.sqrt(math.fsum((known - shift) ** 2) / len(known))
-    if values.min() == values.max() or scale == 0:
-        why = f"constant: every value is {known[0]:g}"
+    if known.min() == known.max() or scale == 0:
+        which = "every value" if values.min() == values.max() else "every value before those held out"
+        why = f"constant: {which} is {known[0]:g}"
         return Task(np.empty((0, window), np.float32), np.empty((0, horizon), np.float32), why_not=why)
     X, y = windows_of(standardised(values, shift, scale), window, horizon)
-    gap = min(horizon - 1, count - 2) if count > 2 else 0
     return Windows(series.reshape(-1), checked(Task(X, y, gap, season, shift, scale, series=True), recipe))
 
 
@@ -242,9 +246,12 @@ class Columns:
 
 def _sorted(times: npt.NDArray[Any], name: str) -> npt.NDArray[np.int64]:
     try:
+        if times.dtype.kind in "OU" and any(isinstance(time, str) for time in times):
+            times = times.astype("datetime64[us]")  # "9/1/2024" would come behind "10/1/2024"
         order: npt.NDArray[np.int64] = np.argsort(times, kind="stable")
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise UsageError(
-            f"column {name!r} cannot be sorted: {error}", "times of several kinds", "dates or numbers only"
-        ) from None
+            f"column {name!r} cannot be sorted: {error}", "times of several kinds, or text that is no ISO date",
+            "dates or numbers only; text as 2024-01-31 12:00",
+        ) from None  # fmt: skip
     return order

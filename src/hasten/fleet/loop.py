@@ -53,6 +53,8 @@ def drive(job: Job, state: State, recipe: Recipe, trainer: Trainer, saved: Saved
         saved: called after every epoch with the state, to be kept.
     """
     trainer.load(state)
+    if recipe.stop is not None and not state.best_epoch:
+        state.flat[3] = state.flat[0]  # an engine may hand back only what it trains
     per_epoch = job.steps(recipe.batch_size)
     together = recipe.epochs - state.epoch if recipe.stop is None and saved is None else 1
     while state.status == RUNNING:

@@ -44,7 +44,7 @@ class Factory:
                 "make_model=lambda: nn.Sequential(nn.Linear(8, 1)), or make_model=lambda: copy.deepcopy(network)",
             )
         self.make_model = make_model
-        self.given: weakref.WeakSet[nn.Module] = weakref.WeakSet()
+        self.given: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
         try:
             self.wants_key = "key" in inspect.signature(make_model).parameters
         except (TypeError, ValueError):
@@ -71,9 +71,9 @@ class Factory:
                 "make_model=lambda: nn.Sequential(nn.Linear(8, 1))",
             )
         with _BUILDING:
-            if module in self.given:  # one object for all keys, which the loop must not train in place
-                module = _again(module)
-            self.given.add(module)
+            if any(self.given.get(id(part)) is part for part in (module, *module.parameters())):
+                module = _again(module)  # shared by several keys, and the loop trains in place
+            self.given.update({id(part): part for part in (module, *module.parameters())})
         return module.train()
 
 

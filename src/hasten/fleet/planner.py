@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -11,7 +12,7 @@ from typing import Any, NoReturn
 import numpy as np
 import torch
 
-from hasten.core.errors import UsageError
+from hasten.core.errors import HastenError, UsageError, in_a_line
 from hasten.fleet import stacked
 from hasten.fleet.described import own_ways, signature
 from hasten.fleet.engines import ENGINES
@@ -20,7 +21,7 @@ from hasten.fleet.losses import Loss
 from hasten.fleet.modules import Factory
 from hasten.fleet.native.build import NoCompiler, kernel
 from hasten.fleet.native.chain import Chain
-from hasten.fleet.native.engine import NativeTrainer
+from hasten.fleet.native.engine import NativeTrainer, fits
 from hasten.fleet.native.reader import NotAChain, chain_of
 from hasten.fleet.recipe import Recipe
 from hasten.fleet.stackable import stackable
@@ -86,7 +87,7 @@ def kinds_of(jobs: Sequence[Job], factory: Factory) -> tuple[list[Kind], dict[st
         found.append(known[own, row])
     if refused and not found:
         _none_made(refused)
-    return found, {key: f"{type(error).__name__}: {_line(error)}" for key, error in refused.items()}
+    return found, {key: in_a_line(error) for key, error in refused.items()}
 
 
 def _kind_of(module: torch.nn.Module, row: tuple[int, ...], by_signature: dict[Any, Kind]) -> Kind:
@@ -101,7 +102,7 @@ def _none_made(refused: Mapping[str, Exception]) -> NoReturn:
     if isinstance(error, UsageError):
         raise error
     raise UsageError(
-        f"make_model failed for every key; for {key!r} with {type(error).__name__}: {_line(error)}",
+        f"make_model failed for every key; for {key!r} with {in_a_line(error)}",
         "an argument it does not take (settings= and a parameter `key` are passed on), or an error of its own",
         "make_model() by itself shows where",
     ) from error
@@ -138,6 +139,7 @@ def choose(kind: Kind, jobs: Sequence[Job], factory: Factory, recipe: Recipe, as
     """
     if asked != "auto" and asked not in ENGINES:
         raise UsageError(f"engine={asked!r}", "a typing error", f"one of auto, {', '.join(ENGINES)}")
+    jobs = _usual(kind, jobs, recipe)
     longest = max(jobs, key=lambda j: j.steps(recipe.batch_size))
     probes: dict[str, Callable[[], float]] = {
         "native": lambda: _probe_native(kind, longest, factory, recipe),
@@ -159,8 +161,26 @@ def choose(kind: Kind, jobs: Sequence[Job], factory: Factory, recipe: Recipe, as
         raise UsageError(f"the {asked} engine cannot train these models: {why_not[asked]}", "", 'engine="auto"')
     if asked != "auto":
         return Choice(asked, times, {}, True)
-    times.setdefault("loop", float("inf"))  # where a probe of the loop itself failed, its error is each key's own
-    return Choice(min(times, key=lambda name: times[name]), times, why_not)
+    best = min(times, key=lambda name: times[name], default="loop")  # whose probe has failed, too: as each key will
+    return Choice(best, times, why_not)
+
+
+def _usual(kind: Kind, jobs: Sequence[Job], recipe: Recipe) -> Sequence[Job]:
+    """The jobs that engines are tried on. A key whose target the model cannot learn, or whose epochs end with a single
+    row, must not decide for all."""
+    found = [job for job in jobs if not job.ends_alone(recipe.batch_size)] or jobs
+    try:
+        module = copy.deepcopy(kind.prototype).eval()
+        with torch.no_grad():
+            outputs = module(torch.from_numpy(found[0].task.X[[0, 0]])).shape[1:].numel()
+    except Exception:  # each engine will say what is wrong
+        return found
+    fitting = []
+    for job in found:
+        with contextlib.suppress(HastenError):
+            fits(job, outputs, recipe)
+            fitting.append(job)
+    return fitting or found
 
 
 class Unfit(Exception):
@@ -175,7 +195,7 @@ def _probe_native(kind: Kind, job: Job, factory: Factory, recipe: Recipe) -> flo
     reference = LoopTrainer(module, kind.layout, job, recipe)
     state = fresh(module, kind.layout, recipe)
     try:
-        trainer = NativeTrainer(kind.chain, kind.layout, recipe).take(job)
+        trainer = NativeTrainer(kind.chain, kind.layout, recipe, most=job.most).take(job)
         reference.gradient(rows)
     except Exception as error:
         raise Unfit(_line(error) or type(error).__name__) from None
@@ -188,7 +208,10 @@ def _probe_native(kind: Kind, job: Job, factory: Factory, recipe: Recipe) -> flo
     if not wrong < GRADIENT:
         raise Unfit(f"its gradient differs from torch's by {wrong:.1e}")
     trainer.load(state)
-    return _timed(lambda e: list(trainer.epochs(e, 0, 1)), job.steps(recipe.batch_size))
+    try:
+        return _timed(lambda e: list(trainer.epochs(e, 0, 1)), job.steps(recipe.batch_size))
+    except HastenError as why:  # a batch norm that meets a single row
+        raise Unfit(why.what) from None
 
 
 def _differs_elsewhere(trainer: NativeTrainer, reference: LoopTrainer, state: State, rows: Any) -> float:
@@ -217,7 +240,7 @@ def _probe_loop(kind: Kind, job: Job, factory: Factory, recipe: Recipe) -> float
         trainer.step(rows)
         return _timed(lambda e: trainer.step(rows), 1, 0.2)
     except Exception as error:
-        raise Unfit(f"{type(error).__name__}: {_line(error)}") from None
+        raise Unfit(in_a_line(error)) from None
     finally:
         torch.set_num_threads(threads)
 

@@ -81,6 +81,8 @@ class Recipe:
             object.__setattr__(self, name, value)
         if self.optimizer not in OPTIMIZERS and not callable(self.optimizer):
             _no_optimizer(self.optimizer)
+        if self.nesterov and self.optimizer == "sgd" and not self.momentum:
+            raise UsageError("nesterov=True and momentum=0", "it is a way to use momentum", "momentum=0.9")
         if self.clip is not None and not self.clip > 0:
             raise UsageError(f"clip={self.clip!r}", "the norm's limit must be positive", "clip=1.0, or None")
 
@@ -137,7 +139,10 @@ def _betas(betas: Any) -> tuple[float, float]:
         first, second = betas
     except (TypeError, ValueError):
         raise UsageError(f"betas={betas!r}", "Adam has two", "betas=(0.9, 0.999)") from None
-    return number("betas", first), number("betas", second)
+    found = number("betas", first), number("betas", second)
+    if max(found) >= 1:
+        raise UsageError(f"betas={betas!r}", "each is the weight of what was, below 1", "betas=(0.9, 0.999)")
+    return found
 
 
 def _no_optimizer(optimizer: Any) -> NoReturn:

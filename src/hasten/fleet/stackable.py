@@ -74,15 +74,17 @@ class StackBatchNorm(nn.Module):  # type: ignore[misc]
         for name in ("running_mean", "running_var", "num_batches_tracked"):
             self.register_buffer(name, getattr(old, name))
         self.register_buffer("rows", torch.ones(()), persistent=False)
+        self.positions = 0  # of a channel, when it was last called
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """x: (rows, channels, …), float32."""
         each = (1, -1, *[1] * (x.dim() - 2))
+        self.positions = x[0, 0].numel()
         mean, var = self.get_buffer("running_mean"), self.get_buffer("running_var")
         if self.training:
             count = self.get_buffer("rows").reshape(-1, *[1] * (x.dim() - 1))
             dims = [0, *range(2, x.dim())]
-            n = count.sum() * (x[0, 0].numel())
+            n = count.sum() * self.positions
             mean = (x * count).sum(dims) / n
             var = ((x - mean.reshape(each)).square() * count).sum(dims) / n
             with torch.no_grad():

@@ -17,10 +17,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from hasten.core.errors import UsageError
+from hasten.core.errors import HastenError, in_a_line
 from hasten.fleet import streams
 from hasten.fleet.loop import EVAL_ROWS, batches, fresh
 from hasten.fleet.modules import Factory, dropout_scale
+from hasten.fleet.native.engine import SINGLE, fits
 from hasten.fleet.recipe import Recipe
 from hasten.fleet.stackable import CannotStack, StackBatchNorm, StackDropout, stackable, up
 from hasten.fleet.state import RUNNING, State
@@ -74,6 +75,7 @@ class Stack:
         self.size = size = up(recipe.batch_size)
         self.X = torch.zeros(width, size, *kind.row)
         self.y: torch.Tensor | None = None
+        self.outputs = 0
         self.rows = torch.ones(width, size)
         self.norms = [n for n, m in self.module.named_modules() if isinstance(m, StackBatchNorm)]
         self.drops = [(n, m) for n, m in self.module.named_modules() if isinstance(m, StackDropout) and m.p > 0]
@@ -93,24 +95,34 @@ class Stack:
         return self.places.count(None)
 
     def put(self, slot: Slot) -> None:
-        """Give a model a place."""
+        """Give a model a place.
+
+        Raises:
+            HastenError: see ``check``.
+        """
+        self.check(slot.job)
         i = self.places.index(None)
         self._lay(i, torch.from_numpy(slot.state.flat[:3]))
         self.places[i] = slot
-        if self.y is None:
-            y = torch.from_numpy(slot.rows[1][:1].copy())  # windows cannot be written to, which torch warns of
-            self.y = torch.zeros(self.width, self.size, *y.shape[1:], dtype=y.dtype)
-            self._measure_masks()
 
     def check(self, job: Job) -> None:
-        """Whether a job's target has the shape that the others' have.
+        """Whether a job can be trained here.
 
         Raises:
-            UsageError: it has not.
+            HastenError: its target is not what the model can learn, or an epoch ends with a single row, which no batch
+                norm can normalise.
         """
-        shape = job.task.y.shape[1:]
-        if self.y is not None and tuple(self.y.shape[2:]) != shape:
-            raise UsageError(f"its target has {shape} a row, that of other keys {tuple(self.y.shape[2:])}")
+        if self.y is None:
+            with torch.no_grad():
+                given = self.idle_eval(torch.from_numpy(job.task.X[[0, 0]])).shape[1:]
+            self.outputs = given.numel()
+            shape = () if self.recipe.loss.kind == "cross_entropy" else given
+            self.y = torch.zeros(self.width, self.size, *shape)
+            self._measure_masks()
+        fits(job, self.outputs, self.recipe)
+        norms = (m for m in self.idle_eval.modules() if isinstance(m, StackBatchNorm))
+        if job.ends_alone(self.recipe.batch_size) and any(norm.positions == 1 for norm in norms):
+            raise HastenError(SINGLE)
 
     def _lay(self, i: int, row: torch.Tensor) -> None:
         self.flat[:, i] = row
@@ -128,9 +140,17 @@ class Stack:
         for n, m in seen.items():
             m.register_forward_hook(lambda *_, n=n: order.append(n))
         with torch.no_grad():
+            trial(torch.zeros(self.size + 1, *self.kind.row))
+            more = {n: m.shape for n, m in seen.items()}
+            order.clear()
             trial(torch.zeros(self.size, *self.kind.row))
-        if any(seen[n].calls != 1 for n, _ in self.drops):
-            raise CannotStack("a dropout is passed not once a step")
+        self.drops = [(n, drop) for n, drop in self.drops if seen[n].calls]
+        if any(seen[n].calls != 2 for n, _ in self.drops):
+            raise CannotStack("a dropout is passed more than once a step")
+        for n, _ in self.drops:
+            rest = seen[n].shape[1:]
+            if (seen[n].shape, more[n]) != ((self.size, *rest), (self.size + 1, *rest)):
+                raise CannotStack("a dropout sees the rows of a batch elsewhere than along its first dimension")
         self.drops.sort(key=lambda drop: order.index(drop[0]))
         for name, _ in self.drops:
             self.buffers[f"{name}.mask" if name else "mask"] = torch.ones(self.width, *seen[name].shape)
@@ -170,9 +190,9 @@ class Stack:
         n = len(rows)
         assert self.y is not None
         self.X[i, :n] = torch.from_numpy(slot.rows[0][rows])
-        self.y[i, :n] = torch.from_numpy(slot.rows[1][rows])
-        if n < self.size:
-            self.X[i, n:], self.y[i, n:] = 0, 0
+        self.y[i, :n] = torch.from_numpy(slot.rows[1][rows]).reshape(self.y[i, :n].shape)
+        if n < self.size:  # by a row that is there: of noughts a module may make NaN, which no weight of 0 takes away
+            self.X[i, n:], self.y[i, n:] = self.X[i, :1], self.y[i, :1]
         self.rows[i, :n], self.rows[i, n:] = 1, 0
         for draw, (name, drop) in enumerate(self.drops):
             mask = self.buffers[f"{name}.mask" if name else "mask"][i]
@@ -251,7 +271,7 @@ def work(run: Run, asker: Asker) -> None:
                 break
             for i, slot in stack.step():
                 if stack.close(i, slot):
-                    _leave(run, asker, slot)
+                    _leave(run, asker, slot, min(stack.width, share))
                 elif slot.keep >= 0:
                     stack.read(i, slot.state)
                     run.store.save(slot.keep, slot.job.index, slot.state)
@@ -261,8 +281,8 @@ def _admit(run: Run, asker: Asker, stack: Stack, given: Sequence[tuple[int, int]
     for index, keep in given:
         job = run.jobs[index]
         try:
-            state = run.start_of(job) or fresh(run.module(job), stack.kind.layout, run.recipe)
             stack.check(job)
+            state = run.start_of(job) or fresh(run.module(job), stack.kind.layout, run.recipe)
         except Exception as error:
             state = run.failed(job, error)
             run.store.finish(index, state)
@@ -271,8 +291,7 @@ def _admit(run: Run, asker: Asker, stack: Stack, given: Sequence[tuple[int, int]
         stack.put(Slot(job, state, keep, state.steps, time.perf_counter()))
 
 
-def _leave(run: Run, asker: Asker, slot: Slot) -> None:
-    beside = min(width_of(run.kinds[slot.job.index]), -(-len(run.jobs) // run.workers))
+def _leave(run: Run, asker: Asker, slot: Slot, beside: int) -> None:
     slot.state.seconds = (time.perf_counter() - slot.begun) / beside  # its share of the stack's time
     run.store.finish(slot.job.index, slot.state)
     asker.done(slot.job.index, slot.before, slot.state.seconds)
@@ -297,8 +316,8 @@ def probe(kind: Kind, jobs: Sequence[Job], factory: Factory, recipe: Recipe, sec
         stack = _filled(kind, some, factory, recipe, width)
         before = _filled(kind, [some[-1], some[0]] if len(some) > 1 else some, factory, recipe, width)
         for _ in range(2):
-            stack.step()
-            before.step()
+            for _, ended in (*stack.step(), *before.step()):
+                ended.step = 0  # the same epoch again, where it holds one batch
         _rewind(stack)
         _rewind(before)
         last = min(len(some), 2) - 1
@@ -316,7 +335,7 @@ def probe(kind: Kind, jobs: Sequence[Job], factory: Factory, recipe: Recipe, sec
     except CannotStack:
         raise
     except Exception as error:
-        raise CannotStack(f"{type(error).__name__}: {str(error).strip().splitlines()[0]}") from error
+        raise CannotStack(in_a_line(error)) from error
     finally:
         torch.set_num_threads(threads)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from hasten.fleet.recipe import Recipe
 Floats = npt.NDArray[np.float32]
 RUNNING, DONE, STOPPED, FAILED = range(4)
 HEAD = 8  # numbers before the histories
+WHOLE = 2**24  # up to which float32 holds every whole number
 
 
 @dataclass(frozen=True)
@@ -58,10 +60,16 @@ class Layout:
         tensors.sort(key=lambda t: not t[2])
         entries, at, trained = [], 0, 0
         for name, tensor, trains in tensors:
-            if tensor.dtype != torch.float32 and (trains or tensor.dtype.is_floating_point):
+            inexact = tensor.dtype.is_floating_point or tensor.dtype.is_complex
+            if tensor.dtype != torch.float32 and (trains or inexact):
                 raise UsageError(
                     f"{name} is {tensor.dtype}", "fleets are trained in float32", "make_model returning .float()"
                 )
+            if not inexact and tensor.numel() and tensor.long().abs().max() > WHOLE:
+                raise UsageError(
+                    f"{name} holds whole numbers beyond {WHOLE}", "a fleet keeps a model's numbers in float32",
+                    "a plain attribute, self.numbers = [...], in place of a buffer",
+                )  # fmt: skip
             entries.append(Entry(name, tuple(tensor.shape), at, tensor.numel(), tensor.dtype, trains))
             at += tensor.numel()
             trained = at if trains else trained
@@ -179,8 +187,21 @@ class State:
 
 
 def settings_json(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings that a file can hold: plain numbers, words and lists of them."""
-    return {k: v for k, v in settings.items() if isinstance(v, (bool, int, float, str, list, tuple, type(None)))}
+    """Settings as a file holds them.
+
+    Raises:
+        UsageError: one is no plain value, and a loaded fleet would make its model without it.
+    """
+    for name, value in settings.items():
+        try:
+            json.dumps(value)
+        except (TypeError, ValueError):
+            raise UsageError(
+                f"the setting {name}={value!r} cannot be kept in a file",
+                "it is neither a number nor a word, nor a list of them",
+                "a word in its place, which make_model looks up",
+            ) from None
+    return dict(settings)
 
 
 def plain_settings(own: Any) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,7 +14,7 @@ import numpy.typing as npt
 from hasten.core.errors import UsageError
 from hasten.fleet import streams
 from hasten.fleet.losses import Loss
-from hasten.fleet.recipe import Recipe, counted, number
+from hasten.fleet.recipe import EarlyStop, Recipe, counted, number
 
 Array = npt.NDArray[Any]
 OWN = ("lr", "weight_decay", "seed")  # settings of a key that are not its model's
@@ -54,8 +55,8 @@ class Task:
 
     @property
     def columns(self) -> int:
-        """Numbers in a row of y, where y is (rows, …)."""
-        return int(self.y.shape[1])
+        """Numbers in a row of y."""
+        return math.prod(self.y.shape[1:])
 
 
 class Windows(Task):
@@ -98,7 +99,7 @@ class Windows(Task):
 
 
 def standardised(values: Array, shift: float, scale: float) -> Array:
-    """(rows,), float32."""
+    """Of the shape of ``values``, float32."""
     return ((np.asarray(values, np.float64) - shift) / scale).astype(np.float32)
 
 
@@ -142,10 +143,23 @@ class Job:
         drawn = streams.permutation(self.stream, self.rows, epoch)
         return drawn if self.train is None else self.train[drawn]
 
+    @property
+    def visits(self) -> int:
+        """Rows of one epoch."""
+        return self.rows if self.order is None else len(self.order)
+
+    @property
+    def most(self) -> int:
+        """Rows that are asked for at once, at most."""
+        return max(self.visits, self.task.rows)
+
     def steps(self, batch_size: int) -> int:
         """Optimizer steps of one epoch."""
-        visits = self.rows if self.order is None else len(self.order)
-        return -(-visits // batch_size)
+        return -(-self.visits // batch_size)
+
+    def ends_alone(self, batch_size: int) -> bool:
+        """Whether an epoch's last batch holds one row."""
+        return (self.visits - 1) % batch_size == 0
 
 
 def from_mapping(tasks: Mapping[Any, Any], recipe: Recipe) -> dict[str, Task]:
@@ -157,10 +171,19 @@ def from_mapping(tasks: Mapping[Any, Any], recipe: Recipe) -> dict[str, Task]:
     found: dict[str, Task] = {}
     for key, value in tasks.items():
         name = str(key)
-        if name in found:
-            raise UsageError(f"two keys read {name!r}", "1 and '1' are one name in a saved fleet", "distinct names")
+        once(name, found)
         found[name] = value if isinstance(value, Task) else _pair(name, value, recipe)
     return found
+
+
+def once(name: str, found: Mapping[str, Any]) -> None:
+    """Check that a key's name was not found before.
+
+    Raises:
+        UsageError: it was.
+    """
+    if name in found:
+        raise UsageError(f"two keys read {name!r}", "1 and '1' are one name in a saved fleet", "distinct names")
 
 
 def _pair(name: str, value: Any, recipe: Recipe) -> Task:
@@ -186,11 +209,11 @@ def _pair(name: str, value: Any, recipe: Recipe) -> Task:
     return checked(Task(X, y), recipe)
 
 
-def as_floats(values: Any) -> Array:
+def as_floats(values: Any, dtype: Any = np.float32) -> Array:
     """float32, without a copy where it already is."""
     if hasattr(values, "detach"):
         values = values.detach().cpu().numpy()
-    return np.asarray(values, dtype=np.float32)
+    return np.asarray(values, dtype=dtype)
 
 
 def as_target(values: Any, recipe: Recipe) -> Array:
@@ -269,6 +292,12 @@ def jobs_of(tasks: Mapping[str, Task], recipe: Recipe, settings: Mapping[str, Ma
 
 
 def _job(key: str, index: int, task: Task, recipe: Recipe, own: Mapping[str, Any]) -> Job:
+    if callable(recipe.optimizer) and own.keys() & {"lr", "weight_decay"}:
+        raise UsageError(
+            f"settings[{key!r}] has a learning rate or weight decay, and the optimizer is a callable",
+            "a callable makes its optimizer from the parameters alone",
+            'optimizer="adam", or no lr and weight_decay in settings',
+        )
     seed = counted(f"settings[{key!r}]: seed", own.get("seed", recipe.seed), None)
     stream = streams.stream_of(seed, key)
     train, held = split(stream, task, recipe)
@@ -286,6 +315,11 @@ def _job(key: str, index: int, task: Task, recipe: Recipe, own: Mapping[str, Any
     )
 
 
+def held_out(rows: int, gap: int, stop: EarlyStop) -> int:
+    """How many of a key's rows are held out."""
+    return min(max(1, round(rows * stop.fraction)), rows - gap - 1)
+
+
 def split(
     stream: int, task: Task, recipe: Recipe
 ) -> tuple[npt.NDArray[np.int64] | None, npt.NDArray[np.int64]]:  # fmt: skip
@@ -293,7 +327,7 @@ def split(
     stop, rows = recipe.stop, task.rows
     if stop is None:
         return None, np.empty(0, np.int64)
-    held = min(max(1, round(rows * stop.fraction)), rows - task.gap - 1)
+    held = held_out(rows, task.gap, stop)
     if stop.split == "last":
         return np.arange(rows - held - task.gap), np.arange(rows - held, rows)
     drawn = streams.permutation(stream, rows, 0, streams.SPLIT)

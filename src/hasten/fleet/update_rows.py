@@ -40,11 +40,15 @@ class Updater:
             jobs: None where there is no model.
             taken: steps including this one.
         """
+        unused = []  # parameters without a gradient, which torch's optimizers leave alone, their decay too
         for e in self.layout.entries:
             if e.trains:
                 grad = params[e.name].grad
                 into = self.gradient[:, e.start : e.start + e.size]
                 into.zero_() if grad is None else into.copy_(grad.reshape(len(into), -1))
+                if grad is None:
+                    place = flat[:, :, e.start : e.start + e.size]
+                    unused.append((place, place.clone()))
         lr = np.array([job.lr if job else 0.0 for job in jobs])
         decay = np.array([job.weight_decay if job else 0.0 for job in jobs])
         idle = np.array([job is None for job in jobs], np.uint8)
@@ -58,6 +62,8 @@ class Updater:
         else:
             with torch.no_grad():
                 self._by_torch(flat, lr, decay, idle, t)
+        for place, before in unused:
+            place.copy_(before)
 
     def _by_torch(self, flat: torch.Tensor, lr: np.ndarray, decay: np.ndarray, idle: np.ndarray, t: np.ndarray) -> None:
         recipe, n = self.recipe, self.layout.trained

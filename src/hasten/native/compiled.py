@@ -68,13 +68,20 @@ class Library:
             isa: one of ``TARGETS``; the best of this processor unless given.
 
         Raises:
-            NoCompiler: there is no C++ compiler, or it refuses the source.
+            NoCompiler: there is no C++ compiler, it refuses the source, or what it has made cannot be loaded.
         """
         isa = isa or target()
         path = self.cached(isa)
         if not path.exists():
             self._compile(isa, path)
-        return ctypes.CDLL(str(path))
+        try:
+            return ctypes.CDLL(str(path))
+        except OSError as error:
+            raise NoCompiler(
+                f"the compiled library cannot be loaded: {error}",
+                "a cache folder from which nothing may be run, or one that another system has filled",
+                f"remove {path}, or XDG_CACHE_HOME=/another/folder",
+            ) from error
 
     def cached(self, isa: str) -> Path:
         """Where the library is kept: named after source, compiler, flags and processor."""

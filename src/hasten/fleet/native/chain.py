@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -157,9 +156,3 @@ def compiled(chain: Chain, layout: Layout, recipe: Recipe) -> tuple[Any, Config]
         recipe.loss.parameter, recipe.momentum, *recipe.betas, recipe.eps, recipe.clip or 0.0,
     )  # fmt: skip
     return (Op * len(ops))(*ops), config
-
-
-def target_width(chain: Chain, recipe: Recipe) -> int:
-    """Target columns the kernel reads."""
-    assert isinstance(recipe.loss, Loss)
-    return 1 if recipe.loss.kind == "cross_entropy" else operator.index(chain.outputs)

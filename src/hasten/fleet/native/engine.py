@@ -12,13 +12,15 @@ import numpy as np
 import numpy.typing as npt
 
 from hasten.core.errors import HastenError
+from hasten.fleet.losses import Loss
 from hasten.fleet.native.build import kernel
-from hasten.fleet.native.chain import Chain, compiled, target_width
+from hasten.fleet.native.chain import Chain, compiled
 from hasten.fleet.recipe import Recipe
 from hasten.fleet.state import Floats, Layout, State
 from hasten.fleet.tasks import Array, Job
 
 CALL = 0.4  # seconds that one call of the kernel may take, where its epochs are shorter: an interrupt waits for it
+LEAST = 64  # rows that there is room for; less would change how rows lie side by side
 SINGLE = "the last batch of an epoch holds one row, which a batch norm cannot normalise: change batch_size"
 
 
@@ -27,12 +29,14 @@ class NativeTrainer:
 
     Args:
         isa: an instruction set of ``native.build.TARGETS``; the best one unless given.
+        most: rows that a job has at most: there is no room for larger batches.
     """
 
-    def __init__(self, chain: Chain, layout: Layout, recipe: Recipe, isa: str = "") -> None:
+    def __init__(self, chain: Chain, layout: Layout, recipe: Recipe, isa: str = "", most: int = 0) -> None:
         self.chain, self.layout, self.recipe = chain, layout, recipe
         self.lib = kernel(isa)
         self._ops, self._config = compiled(chain, layout, recipe)
+        self._config.batch = min(recipe.batch_size, max(most, LEAST)) if most else recipe.batch_size
         self._model = self.lib.hasten_create(self._ops, ctypes.byref(self._config))
         if not self._model:
             raise HastenError("no memory for the kernel's workspace", "very wide layers or batches", "engine='loop'")
@@ -54,13 +58,7 @@ class NativeTrainer:
         self.job = job
         self.X, self.xs = rows_of(job.task.X)
         self.y, self.ys = rows_of(job.task.y.astype(np.float32, copy=False))
-        width = target_width(self.chain, self.recipe)
-        if self.y[0].size != width if len(self.y) else False:
-            raise HastenError(
-                f"the model gives {width} numbers a row and the target has {self.y[0].size}",
-                "the last layer's width differs from the number of target columns",
-                f"a last layer with {self.y[0].size} outputs",
-            )
+        fits(job, self.chain.outputs, self.recipe)
         return self
 
     def load(self, state: State) -> None:
@@ -130,6 +128,30 @@ class NativeTrainer:
     def _data(self, rows: npt.NDArray[np.int64] | None) -> tuple[Any, ...]:
         pointer = None if rows is None else rows.ctypes.data
         return self.X.ctypes.data, self.xs, self.y.ctypes.data, self.ys, pointer
+
+
+def fits(job: Job, outputs: int, recipe: Recipe) -> None:
+    """Check that a job's target is what a model that gives ``outputs`` numbers a row can learn.
+
+    Raises:
+        HastenError: it has another number of columns, or more classes.
+    """
+    if not isinstance(recipe.loss, Loss):
+        return
+    classes = recipe.loss.kind == "cross_entropy"
+    found, width = job.task.columns, 1 if classes else outputs
+    if classes and job.task.y.max() >= outputs:
+        raise HastenError(
+            f"the target holds class {job.task.y.max():g}, and the model knows {outputs}, from 0 on",
+            "the last layer's width differs from the number of classes",
+            f"a last layer with {job.task.y.max() + 1:g} outputs",
+        )
+    if found != width:
+        raise HastenError(
+            f"the model gives {width} numbers a row and the target has {found}",
+            "the last layer's width differs from the number of target columns",
+            f"a last layer with {found} outputs",
+        )
 
 
 def rows_of(array: Array) -> tuple[Array, int]:
