@@ -168,3 +168,24 @@ def test_a_wrong_gradient_is_not_proved(engine: str, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(NativeTrainer, "gradient", lambda *a: (right(*a)[0] * np.float32(1.001), right(*a)[1]))
     monkeypatch.setattr(stacked, "gradient", lambda *a: whole(*a) * np.float32(1.001))
     assert not any(found["holds"] for found in prove(trained, trained.session, 2))
+
+
+class Begun(torch.nn.Module):
+    """A recurrent layer that is given its first state; ``dtype``: what its forward makes it of."""
+
+    def __init__(self, dtype: torch.dtype | None = None) -> None:
+        super().__init__()
+        self.cell, self.last = torch.nn.GRU(1, 4, batch_first=True), torch.nn.Linear(4, 1)
+        self.dtype = dtype
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        first = torch.zeros(1, x.size(0), 4, dtype=self.dtype)
+        out: torch.Tensor = self.last(self.cell(x.unsqueeze(2), first)[0][:, -1])
+        return out
+
+
+@pytest.mark.skipif("native" not in ENGINES, reason="no C++ compiler here")
+def test_tensors_that_a_forward_makes_do_not_stop_a_proof() -> None:
+    assert all(found["holds"] for found in fleet.fit(Begun, ragged(2), prove=2, **OPTIONS).summary().proof)
+    proof = fleet.fit(lambda: Begun(torch.float32), ragged(2), prove=2, **OPTIONS).summary().proof
+    assert all(not found["holds"] and "no gradient in float64" in found["cause"] for found in proof)
