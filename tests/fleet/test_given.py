@@ -6,11 +6,13 @@ import copy
 import os
 import pickle
 import stat
+import threading
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from torch import nn
 
 from hasten import fleet
@@ -191,3 +193,116 @@ def test_the_proof_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     trained.update({"s0": rows(5, 3)})
     with pytest.raises(UsageError, match="not as it was trained"):
         trained.prove(1)
+
+
+# -- keys --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_key_is_whatever_reads_as_one() -> None:
+    keys = [("DE", 1), 1.5, 7]
+    trained = fleet.fit(mlp, {key: rows(20, i) for i, key in enumerate(keys)}, epochs=1)
+    X = rows(4, 9)[0]
+    for key in keys:
+        assert key in trained and trained.predict(key, X).shape == (4, 1)
+        assert trained.predict(key, {key: X}).shape == (4, 1)
+    assert trained.predict(keys, [X] * 3).shape == (3, 4, 1) and "x" not in trained
+    with pytest.raises(KeyError, match=r"no key '2\.5'"):
+        trained.predict(2.5, X)
+
+
+def test_two_series_of_one_name_are_refused() -> None:
+    with pytest.raises(UsageError, match="two keys read '1'"):
+        fleet.fit(series_net, {1: waves()["w0"], "1": waves()["w1"]}, **SERIES)
+
+
+# -- times -------------------------------------------------------------------------------------------------------------
+
+
+def test_text_orders_rows_only_where_it_is_a_date() -> None:
+    days = pd.date_range("2024-01-01", periods=60)
+    data = pd.DataFrame({"k": "a", "day": days.strftime("%Y-%m-%d"), "y": waves(1, 60)["w0"]})
+    of: dict[str, Any] = {"by": "k", "target": "y", "time_column": "day", **SERIES}
+    shuffled = data.sample(frac=1.0, random_state=0)
+    assert weights(fleet.fit(series_net, shuffled, **of)) == weights(fleet.fit(series_net, data, **of))
+    with pytest.raises(UsageError, match="'day' cannot be sorted"):
+        fleet.fit(series_net, data.assign(day=days.strftime("%d/%m/%Y")), **of)
+
+
+# -- settings and options ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("options", "said"), [
+    ({"betas": (0.9, 1.0)}, "below 1"), ({"optimizer": "sgd", "nesterov": True}, "momentum"),
+    ({"optimizer": lambda p: torch.optim.SGD(p, 0.1), "settings": {"s0": {"lr": 1.0}}}, "callable"),
+])  # fmt: skip
+def test_what_an_optimizer_would_not_do_is_refused(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        fleet.fit(mlp, ragged(2), epochs=1, **options)
+
+
+def test_settings_that_no_file_holds_are_named_before_it_is_written(tmp_path: Path) -> None:
+    def make(act: Any = nn.ReLU, of: Any = None) -> nn.Module:
+        return nn.Sequential(nn.Linear(6, 4), act(), nn.Linear(4, 1))
+
+    trained = fleet.fit(make, ragged(2), epochs=1, settings={"s0": {"act": nn.Tanh}, "s1": {"of": {"a": [1]}}})
+    with pytest.raises(UsageError, match="the setting act="):
+        trained.save(tmp_path / "f.safetensors")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("numbers", [torch.ones(2, dtype=torch.complex64), torch.tensor([2**24 + 1])], ids=str)
+def test_buffers_that_float32_does_not_hold_are_refused(numbers: torch.Tensor) -> None:
+    def make() -> nn.Module:
+        module = nn.Linear(6, 1)
+        module.register_buffer("numbers", numbers)
+        return module
+
+    with pytest.raises(UsageError, match="numbers "):
+        fleet.fit(make, ragged(2), epochs=1)
+
+
+# -- predictions -------------------------------------------------------------------------------------------------------
+
+
+def test_predicting_leaves_what_was_given_alone() -> None:
+    trained = fleet.fit(lambda: nn.Sequential(nn.ReLU(inplace=True), nn.Linear(6, 1)), ragged(2), epochs=1)
+    X = rows(10, 0)[0]
+    before = X.copy()
+    trained.predict("s0", X)
+    assert np.array_equal(X, before)
+
+
+def test_threads_predict_side_by_side() -> None:
+    def make() -> nn.Module:
+        return nn.Sequential(nn.Linear(6, 200), nn.ReLU(), nn.Linear(200, 200), nn.ReLU(), nn.Linear(200, 1))
+
+    trained, X = fleet.fit(make, ragged(5), epochs=1), rows(100, 0)[0]
+    expected = {key: trained.predict(key, X) for key in trained}
+    same: list[bool] = []
+
+    def ask(first: int) -> None:
+        for i in range(60):
+            key = f"s{(first + i) % 5}"
+            same.append(np.array_equal(trained.predict(key, X), expected[key]))
+
+    threads = [threading.Thread(target=ask, args=(2 * i,)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(same) == 240 and all(same)
+
+
+def test_a_far_off_series_is_predicted_as_finely_as_it_was_learned() -> None:
+    near = waves(1)["w0"]
+    found = []
+    for shift in (0.0, 2.0**27):  # float32 holds multiples of 16 there
+        series = np.round(near, 1) + shift
+        trained = fleet.fit(series_net, {"w": series}, **SERIES)
+        found.append(trained.predict("w", series[None, :8]) - shift)
+    assert np.allclose(found[0], found[1], atol=17)
+    shifted = trained.scales["w"]
+    asked = ((np.round(near, 1)[None, :8] + 2.0**27 - shifted[0]) / shifted[1]).astype(np.float32)
+    with torch.no_grad():
+        own = trained["w"](torch.from_numpy(asked)).numpy().astype(np.float64) * shifted[1] + shifted[0]
+    assert np.array_equal(trained.predict("w", series[None, :8]), own.astype(np.float32))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -19,7 +20,7 @@ from hasten.fleet.naive import SeasonalNaive
 from hasten.fleet.recipe import Recipe
 from hasten.fleet.state import Floats, Layout
 from hasten.fleet.summary import Summary
-from hasten.fleet.tasks import Array, as_floats
+from hasten.fleet.tasks import Array, as_floats, standardised
 from hasten.fleet.workers import Kind
 
 ROWS = 4096  # of one forward pass
@@ -61,6 +62,7 @@ class Fleet(Mapping[str, nn.Module]):
         self.factory: Factory | None = session.factory if session is not None else None
         self._summary = summary
         self._growing: Any = None
+        self._predicting = threading.Lock()  # modules are given a key's weights in turns
         self._reopen: Callable[[Fleet], None] | None = None
 
     # -- a mapping of modules ------------------------------------------------------------------------------------------
@@ -80,6 +82,9 @@ class Fleet(Mapping[str, nn.Module]):
 
     def __len__(self) -> int:
         return len(self.places)
+
+    def __contains__(self, key: object) -> bool:
+        return str(key) in self.places
 
     def _place(self, key: Any) -> tuple[str, int]:
         name = str(key)
@@ -144,8 +149,8 @@ class Fleet(Mapping[str, nn.Module]):
             UsageError: there are not as many arrays as keys, or their rows are not what the models take.
         """
         if isinstance(X, Mapping):
-            X = _by_key(keys, X)
-        if isinstance(keys, str | int | np.integer):
+            X = _by_key(keys, X, self._is_one(keys))
+        if self._is_one(keys):
             return self._predict_one(keys, X)
         keys = list(keys)
         if len(X) != len(keys):
@@ -158,25 +163,30 @@ class Fleet(Mapping[str, nn.Module]):
         alike = len({f.shape for f in found}) == 1
         return np.stack(found) if alike else found
 
+    def _is_one(self, keys: Any) -> bool:
+        """Whether this is one key, as a word, a number, a date or a tuple may be, and no sequence of them."""
+        return isinstance(keys, str | bytes) or not isinstance(keys, Iterable) or str(keys) in self
+
     def _predict_one(self, key: Any, given: Any) -> Floats:
         kind, row = self._place(key)
         held = self.kinds[kind]
-        X = _rows(key, given, held)
+        scaled = str(key) in self.scales
+        X = _rows(key, given, held, np.float64 if scaled else np.float32)
         shift, scale = self.scales.get(str(key), (0.0, 1.0))
-        if scale != 1.0 or shift:
-            X = (X - np.float32(shift)) / np.float32(scale)
+        if scaled:
+            X = standardised(X, shift, scale)
         tensors = held.layout.views(self.weights[kind][row])
         module = held.prototype.eval()
         pieces = []
-        with torch.no_grad():
+        with self._predicting, torch.no_grad():
             for start in range(0, len(X), ROWS):
-                rows = torch.from_numpy(np.ascontiguousarray(X[start : start + ROWS]))
+                rows = torch.from_numpy(np.array(X[start : start + ROWS], order="C"))  # modules may write to it
                 try:
                     pieces.append(torch.func.functional_call(module, tensors, (rows,)).numpy())
                 except Exception as error:
                     raise _not_taken(key, held, X, error) from error
         out: npt.NDArray[np.float32] = np.concatenate(pieces) if pieces else np.empty((0,), np.float32)
-        return out * np.float32(scale) + np.float32(shift) if scale != 1.0 or shift else out
+        return (out * np.float64(scale) + shift).astype(np.float32) if scaled else out
 
     def __reduce__(self) -> NoReturn:
         raise UsageError(
@@ -259,10 +269,9 @@ class Fleet(Mapping[str, nn.Module]):
         return growing.update(self, new_rows, **options)
 
 
-def _by_key(keys: Any, X: Mapping[Any, Any]) -> Any:
+def _by_key(keys: Any, X: Mapping[Any, Any], one: bool) -> Any:
     """The arrays of a mapping in the order of ``keys``."""
     named = {str(key): value for key, value in X.items()}
-    one = isinstance(keys, str | int | np.integer)
     keys = [keys] if one else list(keys)
     missing = [key for key in keys if str(key) not in named]
     if missing:
@@ -271,9 +280,9 @@ def _by_key(keys: Any, X: Mapping[Any, Any]) -> Any:
     return found[0] if one else found
 
 
-def _rows(key: Any, given: Any, kind: Kind) -> Array:
+def _rows(key: Any, given: Any, kind: Kind, dtype: Any) -> Array:
     try:
-        X = as_floats(given)
+        X = as_floats(given, dtype)
     except (TypeError, ValueError) as error:
         raise UsageError(
             f"X of key {key!r} holds what is no number: {error}", "text, or a mapping", "an array"
