@@ -221,3 +221,46 @@ def test_a_worker_that_dies_takes_only_its_model_with_it() -> None:
     trained = fleet.fit(Deadly, ragged(), **options, settings={"s2": {"dies": True}})
     assert list(trained.failed) == ["s2"] and "SIGKILL" in trained.failed["s2"]
     assert weights(trained) == {k: w for k, w in weights(whole).items() if k != "s2"}
+
+
+def test_what_was_trained_before_counts_as_done_and_in_no_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = fleet.fit(mlp, ragged(), epochs=2)
+    real, told = Store.finish, []
+
+    def finish(self: Store, index: int, made: State) -> None:
+        if sum(self.statuses() >= 0) == 3:
+            raise KeyboardInterrupt
+        real(self, index, made)
+
+    monkeypatch.setattr(Store, "finish", finish)
+    options: dict[str, Any] = {"epochs": 2, "journal": tmp_path, "workers": 1}
+    with pytest.raises(KeyboardInterrupt):
+        fleet.fit(mlp, ragged(), **options)
+    monkeypatch.undo()
+    again = fleet.fit(mlp, ragged(), **options, progress=told.append)
+    assert weights(again) == weights(whole)
+    assert [(p.done, p.before, p.left) for p in told] == [(4, 3, 1), (5, 3, 0)]
+    summary = again.summary()
+    assert summary.before == 3 and summary.bound <= summary.seconds and "3 of them" in str(summary)
+    nothing = fleet.fit(mlp, ragged(), **options).summary()
+    assert (nothing.before, nothing.bound, nothing.work, nothing.loop_seconds) == (5, 0, 0, 0)
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for folder in ("file", "file/below"):
+        with pytest.raises(HastenError, match="cannot make the folder"):
+            fleet.fit(mlp, ragged(2), epochs=1, journal=tmp_path / folder)
+
+
+def test_settings_are_told_by_what_they_are(tmp_path: Path) -> None:
+    """A function's address is another one in the next process."""
+    options: dict[str, Any] = {"epochs": 1, "journal": tmp_path}
+
+    def make(act: Any = None) -> nn.Module:
+        return nn.Linear(6, 1)
+
+    for _ in range(2):
+        fleet.fit(make, ragged(2), **options, settings={"s0": {"act": lambda x: x}})
+    with pytest.raises(UsageError, match="settings differ"):
+        fleet.fit(make, ragged(2), **options, settings={"s0": {"act": lambda x: x + 1}})

@@ -149,6 +149,8 @@ class Session:
         self.kinds: list[Kind] = []
         self.choices: dict[str, Choice] = {}
         self.store: Store | None = None
+        self.before: set[int] = set()  # jobs that a run before this one has finished
+        self.taken: dict[int, int] = {}  # steps of those that it has begun
         self.columns: dict[str, Any] = {}  # how ``fit`` was told to read its data
 
     def read(self, data: Any) -> dict[str, Any]:
@@ -208,8 +210,9 @@ class Session:
 
     def _run(self, progress: Watch | None, start: float) -> None:
         assert self.store is not None
-        finished = {job.index for job in self.jobs if self.store.finished(job.index) is not None}
+        finished = self.before = {job.index for job in self.jobs if self.store.finished(job.index) is not None}
         resumed = {i: kept for i, kept in self.store.in_flight_states().items() if i not in finished}
+        self.taken = {i: state.steps for i, (_, state) in resumed.items()}
         watcher = Watcher(self, progress, start)
         for name in engines.ENGINES:
             mine = [
@@ -244,7 +247,8 @@ class Session:
             job = by_key[key]
             state = self.store.finished(job.index)  # one at a time: each holds a model's whole state
             assert state is not None
-            work.append(state.seconds)
+            if job.index not in self.before:
+                work.append(state.seconds)
             kind = self.kinds[job.index].name
             rows.append(_row(job, kind, self.choices[kind].engine, state))
             if state.status != FAILED:
@@ -258,21 +262,19 @@ class Session:
             seconds,
             lower_bound(work, self.workers),
             sum(work),
-            self.loop_seconds(),
+            sum(self.loop_seconds(job.index) for job in self.jobs if job.index not in self.before),
+            before=len(self.before),
         )
         kinds = {kind.name: kind for kind in self.kinds}
         weights = {n: self.store.stacked(g, kinds[n].layout.total) for n, g in groups.items()}
         scales = {k: (t.shift, t.scale) for k, t in self.tasks.items() if t.scale != 1.0 or t.shift}
         return Fleet(self.recipe, kinds, weights, places, summary, scales, self.settings, self)
 
-    def loop_seconds(self, indices: Sequence[int] | None = None) -> float:
-        """Seconds that the plain loop would take on one core for these jobs' epochs, as measured a step; 0 unknown."""
+    def loop_seconds(self, index: int) -> float:
+        """Seconds that the plain loop would take on one core for what a job was trained in this run; 0 unknown."""
         assert self.store is not None
-        total = 0.0
-        for index in range(len(self.jobs)) if indices is None else indices:
-            step = self.choices[self.kinds[index].name].seconds_per_step.get("loop", 0.0)
-            total += step * float(self.store.records[index, 5])
-        return total if np.isfinite(total) else 0.0
+        step = self.choices[self.kinds[index].name].seconds_per_step.get("loop", 0.0)
+        return step * (float(self.store.records[index, 5]) - self.taken.get(index, 0))
 
 
 class Watcher:
@@ -281,9 +283,11 @@ class Watcher:
     def __init__(self, session: Session, listen: Watch | None, start: float) -> None:
         self.session, self.listen, self.start = session, listen, start
         self.queue: Queue | None = None
-        self.done = self.stopped = self.failed = 0
-        self.work = 0.0
-        self.indices: list[int] = []
+        assert session.store is not None
+        statuses = session.store.statuses()[sorted(session.before)]
+        self.done, self.before = len(statuses), len(statuses)
+        self.stopped, self.failed = int((statuses == STOPPED).sum()), int((statuses == FAILED).sum())
+        self.work = self.loop = 0.0
         self.lock = threading.Lock()
 
     def tell(self, index: int, status: int, seconds: float) -> None:
@@ -297,7 +301,7 @@ class Watcher:
         self.stopped += status == STOPPED
         self.failed += status == FAILED
         self.work += seconds
-        self.indices.append(index)
+        self.loop += self.session.loop_seconds(index)
         if self.listen is None:
             return
         session, waiting = self.session, len(self.queue) if self.queue is not None else 0
@@ -307,7 +311,7 @@ class Watcher:
         self.listen(
             Progress(
                 len(session.jobs), self.done, training, self.stopped, self.failed, elapsed, self.work, left,
-                session.loop_seconds(self.indices),
+                self.loop, self.before,
             )
         )  # fmt: skip
 

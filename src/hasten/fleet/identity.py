@@ -29,7 +29,7 @@ def of(session: Session) -> dict[str, Any]:
         "data": _digest(part for job in session.jobs for part in _parts(job.task)),
         "recipe": recipe_json(recipe),
         "model": f"{repr_of(session.factory.make_model)} {_digest([repr((modules, code)).encode()])}",
-        "settings": {k: {n: repr(v) for n, v in own.items()} for k, own in session.settings.items()},
+        "settings": {k: {n: described(v) for n, v in own.items()} for k, own in session.settings.items()},
         "engines": {name: choice.engine for name, choice in session.choices.items()},
     }
 

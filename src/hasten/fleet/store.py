@@ -79,7 +79,14 @@ class Store:
     def _open(self, size: int, identity: dict[str, Any]) -> mmap.mmap:
         if self.folder is None:
             return mmap.mmap(-1, size)
-        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise HastenError(
+                f"cannot make the folder {self.folder}: {error.strerror}",
+                "it may not be written there, or a file has that name",
+                "another folder",
+            ) from error
         head, path = self.folder / "fleet.json", self.folder / "fleet.state"
         identity = json.loads(json.dumps(identity))
         found = peek(self.folder)

@@ -15,7 +15,8 @@ class Progress:
         elapsed: seconds since training began.
         work: seconds of one core that finished models took.
         left_seconds: of wall time, estimated; NaN while nothing is known.
-        loop_seconds: of one core that the plain loop would have taken for the finished models; 0 unknown.
+        loop_seconds: of one core that the plain loop would have taken for the models finished in this time; 0 unknown.
+        before: models among ``done`` that a run before this one has finished.
     """
 
     models: int
@@ -27,6 +28,7 @@ class Progress:
     work: float
     left_seconds: float
     loop_seconds: float
+    before: int = 0
 
     @property
     def left(self) -> int:
@@ -71,6 +73,7 @@ class Summary:
         workers: how many trained side by side.
         seconds: wall time of training.
         bound: no schedule of the same work is shorter than this many seconds.
+        before: models that a run before this one has finished; no figure of time counts them.
         worth: what comparing with baselines found; None where it was not asked for.
         proof: what ``prove`` found.
         updates: what each update came to; the figures above are of the training before them.
@@ -88,6 +91,7 @@ class Summary:
     proof: tuple[Mapping[str, Any], ...] = ()
     remarks: tuple[str, ...] = field(default=())
     updates: tuple[Mapping[str, Any], ...] = ()
+    before: int = 0
 
     @property
     def failed(self) -> dict[str, str]:
@@ -111,6 +115,8 @@ class Summary:
             f"{len(self.failed)} failed",
             f"{self.seconds:.2f} s on {self.workers} workers; no schedule could take less than {self.bound:.2f} s",
         ]
+        if self.before:
+            lines.append(f"{self.before} of them were trained by a run before this one; times do not count them")
         if self.loop_seconds:
             lines.append(
                 f"the plain loop, one model at a time: {self.loop_seconds:.3g} s expected, "

@@ -29,7 +29,7 @@ def progress_line(progress: Any) -> str:
         f"{p.stopped} stopped early" if p.stopped else "",
         f"{p.failed} failed" if p.failed else "",
         f"{p.left} waiting",
-        f"{p.done / max(p.elapsed, 1e-9):.1f} models/s",
+        f"{(p.done - p.before) / max(p.elapsed, 1e-9):.1f} models/s",
         than,
         left,
     ]
@@ -77,6 +77,8 @@ def _facts(d: Document) -> list[Line]:
     lines: list[Line] = [[(f"{d['trained']} of {d['models']} models trained", "head")]]
     lines[0].append((f", {d['stopped_early']} stopped early, {d['failed']} failed", ""))
     lines.append([(f"{d['seconds']:.2f} s on {d['workers']} workers", ""), (_against_bound(d), "")])
+    if d["before"]:
+        lines.append([(f"{d['before']} of them were trained by a run before this one; times do not count them", "")])
     if d["loop_seconds"]:
         times = d["loop_seconds"] / max(d["seconds"], 1e-9)
         lines += wrapped(
