@@ -38,6 +38,8 @@ def run(options: argparse.Namespace) -> int:
     from hasten.report import fleet as report
 
     out = options.out
+    if out and Path(out).suffix != SAVED:
+        raise UsageError(f"--out {out}", f"a fleet's file is known by its ending, {SAVED}", f"--out fleet{SAVED}")
     if Path(options.file).suffix == SAVED:
         trained, out = loaded(options), out or options.file
     else:
@@ -216,7 +218,7 @@ def forecasts(trained: Any, each: int = 3) -> list[dict[str, Any]]:
             task = jobs[row.key].task
             if task.X.ndim != 2 or task.y.ndim != 2 or not trained.session.columns.get("window"):
                 continue
-            seen, came = (a * task.scale + task.shift for a in (task.X[-1:], task.y[-1:]))
+            seen, came = (a.astype(float) * task.scale + task.shift for a in (task.X[-1:], task.y[-1:]))
             predicted = trained.predict(row.key, seen)
             found.append(
                 {"key": row.key, "group": group, "held": row.held, "seen": seen[0].tolist(),
