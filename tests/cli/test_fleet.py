@@ -234,6 +234,7 @@ def test_models_that_are_stacked(sales: Path, model: str) -> None:
     ["FILE", *WORDS, *SERIES, "--html", "nowhere/f.html"], ["FILE", "--by", "store"],
     ["FILE", *WORDS, *SERIES, "--features", "price"], ["FILE", *WORDS, *SERIES, "--workers", "-1"],
     ["FILE", *WORDS, *SERIES, "--prove", "-3"],
+    ["FILE", *WORDS, *SERIES, "--out", "model.bin"],
 ])  # fmt: skip
 def test_wrong_usage_is_two(words: list[str], sales: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["fleet", *(str(sales) if w == "FILE" else w for w in words)]) == 2

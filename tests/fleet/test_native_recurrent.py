@@ -93,6 +93,8 @@ READ = {
     "dropout between": lambda m, x: m.lin(m.next(m.drop(m.gru(x[..., None])[0]))[0][:, -1]),
     "one after the other": lambda m, x: m.lin(m.next(m.deep(x.unsqueeze(2))[0])[1][-1]),
     "all states of two": lambda m, x: m.all(torch.relu(m.next(m.gru(x.unsqueeze(2))[0])[0]).reshape(x.size(0), -1)),
+    "the last as one position": lambda m, x: m.lin(m.next(m.gru(x.unsqueeze(2))[0][:, -1].unsqueeze(1))[0][:, -1]),
+    "other positions": lambda m, x: m.lin(m.lstm(m.gru(x.unsqueeze(2))[0].reshape(-1, 9, 2))[0][:, -1]),
     "a state in between": lambda m, x: m.lin(m.gru(x.unsqueeze(2))[0][:, 2]),
     "the last and the mean": lambda m, x: m.lin(_last_and_mean(m.gru(x.unsqueeze(2))[0])),
     "each layer's last": lambda m, x: m.lin(_sum_of_two(m.deep(x.unsqueeze(2))[1])),

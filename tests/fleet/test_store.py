@@ -239,7 +239,7 @@ def test_what_was_trained_before_counts_as_done_and_in_no_time(tmp_path: Path, m
     monkeypatch.undo()
     again = fleet.fit(mlp, ragged(), **options, progress=told.append)
     assert weights(again) == weights(whole)
-    assert [(p.done, p.before, p.left) for p in told] == [(4, 3, 0), (5, 3, 0)]
+    assert [(p.done, p.before, p.left) for p in told] == [(4, 3, 1), (5, 3, 0)]
     summary = again.summary()
     assert summary.before == 3 and summary.bound <= summary.seconds and "3 of them" in str(summary)
     nothing = fleet.fit(mlp, ragged(), **options).summary()
