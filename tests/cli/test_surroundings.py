@@ -78,6 +78,14 @@ def test_a_program_that_outlives_the_command_is_left_alone(tmp_path: Path) -> No
     assert not gone.exists()
 
 
+def test_the_script_is_begun_anew_where_it_was_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In throw-away processes, also where the script has changed its folder before it imports torch."""
+    from hasten.boot.agent import Session
+
+    monkeypatch.chdir(tmp_path)
+    assert Session(tmp_path, {"cwd": "/where/it/was/typed"}, 0).cwd == "/where/it/was/typed"
+
+
 @pytest.mark.parametrize("steps", [7, 30])
 def test_the_script_is_stopped_after_as_many_steps_as_asked_for(tmp_path: Path, steps: int) -> None:
     text = TRAINING.replace("range(40)", "range(100_000)").replace(

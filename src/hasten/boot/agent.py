@@ -40,7 +40,7 @@ class Session:
         self.folder = folder
         self.config = config
         self.pid = os.getpid()
-        self.cwd = os.getcwd()
+        self.cwd = config.get("cwd") or "."  # where the command was typed, wherever the script has gone since
         self.watch = Watch(folder=str(folder))
         self.watch.torch_started = torch_started
         self.watch.torch_imported = time.perf_counter_ns()
