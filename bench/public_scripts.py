@@ -228,7 +228,7 @@ def _identical(steps: list[dict[str, Any]]) -> bool:
 
 
 def _remedy(step: dict[str, Any]) -> str:
-    return f"{step['remedy']}({', '.join(str(v) for v in step['settings'].values())})"
+    return f"{step['remedy']}({', '.join(str(v) for name, v in step['settings'].items() if name != 'of')})"
 
 
 # -- the table ---------------------------------------------------------------------------------------------------------

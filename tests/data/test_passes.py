@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader, Sampler, TensorDataset
 
 import hasten
 from hasten.core.errors import Unsuited
@@ -166,6 +166,36 @@ def test_an_error_is_the_one_that_the_script_knows() -> None:
         return DataLoader(Made(9, Broken()), batch_size=3, shuffle=True)  # type: ignore[arg-type]
 
     assert outcome(hasten.LoaderWorkers(2)(loader())) == outcome(loader())
+
+
+class Gathered:
+    """Passes of which batches are gathered, as `BatchedFetch` has it from outside."""
+
+    def __init__(self, loader: DataLoader[Any]) -> None:
+        self.loader = loader
+
+    def __iter__(self) -> Iterator[Any]:
+        iterator: Any = iter(self.loader)
+        hasten.BatchedFetch().on(iterator._dataset_fetcher)
+        hasten.BatchedFetch().with_iterator(iterator)
+        return iterator  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_gathering_asks_no_sampler_again(workers: int) -> None:
+    """Workers ask for rows ahead, and so do passes without them in their place."""
+
+    def loader() -> DataLoader[Any]:
+        data = TensorDataset(torch.arange(70), torch.rand(70, 2))
+        return DataLoader(data, batch_size=4, shuffle=True, num_workers=workers)
+
+    seed(3)
+    plain = passes(loader(), 3)
+    seed(3)
+    ours = loader()
+    if workers:
+        hasten.LoaderWorkers(0)(ours)
+    assert passes(Gathered(ours), 3) == plain
 
 
 def test_undo_brings_the_scripts_own_back() -> None:

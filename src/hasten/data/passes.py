@@ -52,6 +52,11 @@ def change(loader: Any, workers: int, suits: Callable[[Any], bool]) -> Undo:
     return undo
 
 
+def begun(iterator: Any) -> bool:
+    """Whether the sampler was asked for rows of this pass already, before the first batch is."""
+    return type(iterator._sampler_iter) is _Ahead
+
+
 class Passes:
     """Makes a loader's iterators.
 
@@ -107,7 +112,7 @@ class Passes:
             made._sampler_iter = iter(made._index_sampler)
         self.first = self.later
         if self.before["num_workers"]:
-            made._sampler_iter = _ahead(made._sampler_iter, self.before["num_workers"] * self.before["prefetch_factor"])
+            made._sampler_iter = _Ahead(made._sampler_iter, self.before["num_workers"] * self.before["prefetch_factor"])
         return made
 
     def _seeding(self, loader: Any) -> Any:
@@ -193,17 +198,22 @@ def _outliving() -> Any:
     return Outliving
 
 
-def _ahead(rows: Iterator[Any], count: int) -> Iterator[Any]:
+class _Ahead:
     """The same rows, asked for as far ahead as workers have them, from now on."""
-    queue = deque(itertools.islice(rows, count))
 
-    def given() -> Iterator[Any]:
-        while queue:
-            now = queue.popleft()
-            queue.extend(itertools.islice(rows, 1))
-            yield now
+    def __init__(self, rows: Iterator[Any], count: int) -> None:
+        self.rows = rows
+        self.queue = deque(itertools.islice(rows, count))
 
-    return given()
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        if not self.queue:
+            raise StopIteration
+        now = self.queue.popleft()
+        self.queue.extend(itertools.islice(self.rows, 1))
+        return now
 
 
 class _Begun:

@@ -276,8 +276,8 @@ def replayed(result: Result) -> tuple[Step, ...]:
 
 
 def as_written(step: Step) -> str:
-    """A plan's remedy as it is written: ``LoaderWorkers(2)``."""
-    return f"{step.remedy}({', '.join(str(v) for v in step.settings.values())})"
+    """A plan's remedy as it is written: ``LoaderWorkers(2)``, without what it is for."""
+    return f"{step.remedy}({', '.join(str(v) for name, v in step.settings.items() if name != 'of')})"
 
 
 def proof(result: Result) -> Iterator[tuple[str, str]]:

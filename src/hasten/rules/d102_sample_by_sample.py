@@ -32,6 +32,7 @@ from hasten.core.finding import Finding, Rule
 from hasten.core.remedy import Fidelity, Remedy, Seam, Undo
 from hasten.core.trace import LoaderFacts, Trace
 from hasten.data.gather import NotGatherable, gather_of, plain_rows
+from hasten.data.passes import begun
 from hasten.data.rows import row_batches, torchs_own
 from hasten.data.view import gathered, put, samples_of, source
 
@@ -75,7 +76,7 @@ class BatchedFetch(Remedy):
     def with_iterator(self, iterator: Any) -> None:
         """A new pass over a loader in this process gets its row numbers as tensors while batches are gathered."""
         fetcher = getattr(iterator, "_dataset_fetcher", None)
-        if gathered(fetcher) and torchs_own(iterator._index_sampler):
+        if gathered(fetcher) and torchs_own(iterator._index_sampler) and not begun(iterator):
             iterator._sampler_iter = row_batches(iterator._index_sampler, lambda: gathered(fetcher))
 
 
