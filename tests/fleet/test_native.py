@@ -66,15 +66,18 @@ def both(module: nn.Module, task: Job, recipe: Recipe, isa: str = "") -> tuple[N
     return NativeTrainer(chain, layout, recipe, isa).take(task), loop, layout
 
 
-def same_training(module: nn.Module, recipe: Recipe, inputs: int, rows: int) -> None:
-    """The kernel and torch's loop end with the same losses and weights."""
+def same_training(
+    module: nn.Module, recipe: Recipe, inputs: int, rows: int, atol: float = 2e-5
+) -> tuple[np.ndarray, np.ndarray, Layout]:
+    """The kernel and torch's loop end with the same losses and weights; these, and where they lie."""
     task = job(inputs, 1, rows, recipe)
     native, loop, layout = both(module, task, recipe)
     ours = drive(task, fresh(module, layout, recipe), recipe, native)
     theirs = drive(task, fresh(module, layout, recipe), recipe, loop)
     assert ours.epoch == theirs.epoch and ours.best_epoch == theirs.best_epoch
     assert np.allclose(ours.losses, theirs.losses, rtol=1e-4, equal_nan=True)
-    assert np.allclose(ours.flat[0], theirs.flat[0], atol=2e-5)
+    assert np.allclose(ours.flat[0], theirs.flat[0], atol=atol)
+    return ours.flat[0], theirs.flat[0], layout
 
 
 def same_alone(module: nn.Module, inputs: int, isa: str, atol: float = 1e-5) -> None:

@@ -17,7 +17,7 @@ from hasten.fleet import models, naive
 from hasten.fleet.loop import drive, fresh
 from hasten.fleet.recipe import EarlyStop, Recipe
 from hasten.fleet.state import State
-from tests.fleet.test_native import ISAS, both, job, same_after_nan, same_alone, same_gradient
+from tests.fleet.test_native import ISAS, both, job, same_after_nan, same_alone, same_gradient, same_training
 
 
 def conv(length: int, *layers: nn.Module, outputs: int = 2) -> nn.Module:
@@ -105,15 +105,9 @@ def test_training_ends_where_torch_ends(options: dict[str, Any]) -> None:
     torch.manual_seed(3)
     layers = nn.Conv1d(4, 6, 5, stride=2, bias=False), nn.BatchNorm1d(6), nn.ReLU(), nn.Dropout(0.1)
     module = conv(20, *layers, outputs=1)
-    task = job(20, 1, 60, recipe)
-    native, loop, layout = both(module, task, recipe)
-    ours = drive(task, fresh(module, layout, recipe), recipe, native)
-    theirs = drive(task, fresh(module, layout, recipe), recipe, loop)
-    assert ours.epoch == theirs.epoch and ours.best_epoch == theirs.best_epoch
-    assert np.allclose(ours.losses, theirs.losses, rtol=1e-4, equal_nan=True)
-    assert np.allclose(ours.flat[0], theirs.flat[0], atol=1e-4)
+    ours, theirs, layout = same_training(module, recipe, 20, 60, atol=1e-4)
     kept = slice(layout.trained, layout.total)  # running statistics
-    assert np.allclose(ours.flat[0, kept], theirs.flat[0, kept], atol=1e-5) and ours.flat[0, -1] == theirs.flat[0, -1]
+    assert np.allclose(ours[kept], theirs[kept], atol=1e-5) and ours[-1] == theirs[-1]
 
 
 @pytest.mark.parametrize("isa", ISAS)

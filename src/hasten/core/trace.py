@@ -368,7 +368,6 @@ class Trace:
     ended: str = ""
     notes: tuple[str, ...] = ()
     machine: dict[str, Any] = field(default_factory=dict)
-    watching: str = ""
 
     def phase(self, name: str) -> float:
         """Seconds per step of a first-level phase; 0 where it never occurred."""

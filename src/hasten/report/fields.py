@@ -172,7 +172,6 @@ FIELDS: dict[str, dict[str, str]] = {
         "ended": "how it ended",
         "notes": "what qualifies the figures",
         "machine": "processor, cores, system, versions",
-        "watching": "what the watching itself cost",
     },
     "Trial": {
         "name": "the remedy's class",

@@ -107,8 +107,6 @@ def first(trace: Trace) -> str:
 def remarks(report: Report) -> list[str]:
     """Sentences that qualify everything else."""
     said = list(report.trace.notes) if report.trace is not None else []
-    if report.trace is not None and report.trace.watching:
-        said.append(report.trace.watching)
     if report.other_processes:
         many = report.other_processes
         said.append(

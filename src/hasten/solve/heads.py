@@ -87,14 +87,14 @@ def head(
     batches = iter(loader)
     first = [_pair(batch) for batch in itertools.islice(batches, 0 if layer else 1)]  # a generator gives it once
     name, module = _layer(model, first, layer)
-    if features is None:
-        features = _features(model, itertools.chain(first, map(_pair, batches)), module)
     if "weight" not in module._parameters:
         undo = "parametrize.remove_parametrizations" if hasattr(module, "parametrizations") else "remove_weight_norm"
         raise BadData(
             f"the weight of {name} is computed from others", "weight_norm or spectral_norm",
             f'torch.nn.utils.{undo}(model.get_submodule("{name}"), "weight") first',
         )  # fmt: skip
+    if features is None:
+        features = _features(model, itertools.chain(first, map(_pair, batches)), module)
     x, y = features
     forward = time.perf_counter() - start
     start = time.perf_counter()
