@@ -66,3 +66,10 @@ def test_a_setting_of_another_type_is_refused(folder: Path, workers: object) -> 
     refused = ran(folder, "run", "--plan", "p.json", "train.py")
     assert refused.returncode == 2
     assert "Traceback" not in refused.stderr and "LoaderWorkers" in refused.stderr
+
+
+def test_a_module_that_the_run_itself_wrote_is_no_source(folder: Path) -> None:
+    text = "open('made.py', 'w').close()\nimport sys; sys.path.insert(0, '.'); import made\n"
+    (folder / "helper.py").write_text(text + (folder / "helper.py").read_text(encoding="utf-8"), encoding="utf-8")
+    assert ran(folder, "run", "--budget", "3", "--save-plan", "p.json", "train.py").returncode == 0
+    assert "made.py" not in Plan.load(folder / "p.json").sources

@@ -15,7 +15,7 @@ from hasten.seams.copy import asynchronous
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """What copies are asked with, on machines without a device: pinning gives another tensor."""
     found: list[Any] = []
-    monkeypatch.setattr(torch.Tensor, "pin_memory", torch.Tensor.clone)
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self, device=None: self.clone())  # torch 2.6 gives a device
     monkeypatch.setattr(torch.Tensor, "to", lambda self, *args, **kwargs: found.append((args, kwargs)))
     return found
 

@@ -187,11 +187,11 @@ def _outliving() -> Any:
             self.sent.append(rows)
             return rows
 
-        def _process_data(self, data: Any, worker: int) -> Any:
+        def _process_data(self, data: Any, *worker: Any) -> Any:  # older torch names no worker
             rows = self.sent.popleft()
             if not self.alone or not isinstance(data, ExceptionWrapper):
-                return super()._process_data(data, worker)
-            super()._process_data(None, worker)
+                return super()._process_data(data, *worker)
+            super()._process_data(None, *worker)
             collates = (self._auto_collation, self._collate_fn, self._drop_last)
             return _DatasetKind.create_fetcher(self._dataset_kind, self._dataset, *collates).fetch(rows)
 

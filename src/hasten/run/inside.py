@@ -218,7 +218,7 @@ class Runner:
             versions=machine.versions(),
             machine=machine.machine(),
             steps=steps,
-            sources=sources.own_modules(self.config.get("folder") or self.session.cwd),
+            sources=sources.own_modules(self.config.get("folder") or self.session.cwd, self.session.begun),
             created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         )
 

@@ -9,15 +9,17 @@ from hasten.core.plan import sha256_of_file
 from hasten.seams.locate import is_users
 
 
-def own_modules(folder: str) -> dict[str, str]:
+def own_modules(folder: str, begun: float) -> dict[str, str]:
     """sha256 of the files of all imported modules that are no library's, by their paths from ``folder``; without the
-    script itself, which a plan names apart."""
+    script itself, which a plan names apart, and without what was written since the process began (``begun``, seconds
+    since the epoch): torch up to 2.6 makes such a module in a folder of its own in every run."""
     found = {}
     main = os.path.realpath(getattr(sys.modules.get("__main__"), "__file__", None) or "")
     for module in list(sys.modules.values()):
         path = getattr(module, "__file__", None)
         if not isinstance(path, str) or not path.endswith(".py") or not is_users(path):
             continue
-        if os.path.realpath(path) != main and os.path.exists(path):
-            found[os.path.relpath(path, folder)] = sha256_of_file(path)
+        if os.path.realpath(path) == main or not os.path.exists(path) or os.path.getmtime(path) >= begun:
+            continue
+        found[os.path.relpath(path, folder)] = sha256_of_file(path)
     return dict(sorted(found.items()))
