@@ -94,13 +94,19 @@ def _figure_spaces(padded: str, cell: str) -> str:
 # -- head and foot --------------------------------------------------------------------------------------------------
 
 
+def _unbroken(words: Sequence[str]) -> Iterator[Markup | str]:
+    """Words as a shell reads them, of which a narrow window breaks only those that are wider than it."""
+    for i, word in enumerate(words):
+        yield from (" " if i else "", el("span", view.shell([word]), class_="word"))
+
+
 def _head(report: Report, result: Result | None) -> Iterator[Markup]:
     trace = report.trace
     facts = [view.watched(trace), view.machine(trace), view.shared(trace)] if trace is not None else []
     yield el(
         "header",
         el("p", "hasten run" if result is not None else "hasten explain", class_="eyebrow"),
-        el("h1", view.shell(view.command_words(report))),
+        el("h1", *_unbroken(view.command_words(report))),
         *(el("p", fact, class_="facts") for fact in facts if fact),
     )
     if view.ending(report):
