@@ -14,8 +14,8 @@ from hasten.core.remedy import Fidelity, Remedy
 from hasten.core.trace import LoaderFacts, ModelFacts, OptimizerFacts, Phase, Place, Process, Trace, Usage
 from hasten.measure.interleave import Pairs
 from hasten.run.fidelity import Finding
-from hasten.run.search import LONG_STEPS, NEXT_START, Kept, Search, postponed
-from hasten.run.trial import Measured
+from hasten.run.search import ALMOST, LONG_STEPS, NEXT_START, Kept, Search, postponed
+from hasten.run.trial import TIME_UP, Measured
 
 PLACE = Place("train.py", 12, "main", "loss = model(x).mean()", 0, 4)
 
@@ -198,6 +198,22 @@ def test_only_trials_that_are_begun_are_counted() -> None:
     search(room, trace(fetch=0.1), say=said.append)
     assert [line.split(":")[0] for line in said] == [f"trial {i}" for i in range(1, len(room.tried) + 1)]
     assert not any("BatchedFetch" in line or " of " in line for line in said)
+
+
+class Interrupted(Room):
+    """Time is up after ten pairs, nine of which were won: the interval lies above 1, and no look has claimed it yet."""
+
+    def compare(self, without: list[Remedy], with_: list[Remedy], seconds: float) -> Measured:
+        pairs = Pairs(wall=[0.4, 0.5, 0.6, 0.7, 0.8, -0.05, 0.9, 1.0, 1.1, 1.2])
+        pairs.look()
+        return Measured(pairs, "by hand", 0.0, TIME_UP)
+
+
+def test_what_looks_faster_when_time_is_up_is_not_claimed_and_says_so() -> None:
+    found = search(Interrupted({}), trace())
+    assert not found.kept
+    tried = [t for t in found.trials if t.ratio is not None]
+    assert tried and all(t.ratio.low > 1 and (t.verdict, t.why) == ("cannot tell", ALMOST) for t in tried if t.ratio)
 
 
 def test_a_setting_that_was_clearly_slower_rules_out_its_own_direction_only() -> None:

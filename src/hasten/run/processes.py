@@ -25,7 +25,7 @@ from hasten.core.remedy import Fidelity, Grain, Remedy, Seam
 from hasten.core.trace import Trace
 from hasten.measure.interleave import REPORT_LEVEL, Outcome, Pairs, coin_flips
 from hasten.run.fidelity import LEAST_JUDGED, Finding, compare, weights
-from hasten.run.trial import Measured
+from hasten.run.trial import TIME_UP, Measured
 from hasten.seams.isolate import folder_in
 from hasten.seams.state import Layout
 
@@ -106,7 +106,7 @@ class ProcessRoom:
         """Processes with ``with_`` against processes with ``without``, in coin-flip order, for at most ``seconds``."""
         start = time.monotonic()
         pairs = ProcessPairs()
-        why = "time was up"
+        why = TIME_UP
         for heads in coin_flips():
             if time.monotonic() - start > seconds and len(pairs.wall) >= LEAST_PAIRS:
                 break

@@ -18,7 +18,7 @@ from hasten.measure.interleave import Outcome
 from hasten.rules import find
 from hasten.run.fidelity import Judge
 from hasten.run.processes import ProcessJudge, ProcessRoom
-from hasten.run.trial import Measured, TrialRoom
+from hasten.run.trial import TIME_UP, Measured, TrialRoom
 
 MOST_SECONDS = 120.0  # default budget: the smaller of this …
 SHARE_OF_JOB = 0.05  # … and this part of the predicted job,
@@ -27,6 +27,7 @@ NEXT_START = "takes hold when the plan is replayed; not among all kept together 
 TOO_LATE = "takes hold when the plan is replayed: this run ends before its start would be repaid"
 SAME_OUTPUTS = "outputs of the evaluation identical, to the bit"
 SLACK = 1.3  # times the shortest trial, where steps are long
+ALMOST = "faster so far, but a claim takes more pairs: a larger --budget may make it"
 LONG_STEPS = "the budget holds only trials of what promises more"
 LEAST_TRIAL = 2.0  # seconds; a trial that would get less is not begun
 GENEROUS = 1.5  # times an equal part of what is left: what a trial leaves, later ones have
@@ -304,6 +305,8 @@ def _verdict(measured: Measured, remedy: Remedy) -> tuple[str, str]:
         return "dropped", outcome.value
     if measured.ratio is not None and measured.ratio.high < 1.02:
         return "dropped", "no gain worth having"
+    if measured.why == TIME_UP and measured.ratio is not None and measured.ratio.low > 1:
+        return "cannot tell", ALMOST
     return "cannot tell", measured.why or "the noise is larger than the difference"
 
 

@@ -40,6 +40,7 @@ UNIT_SECONDS = 0.02  # a turn lasts at least this long …
 WORKER_UNIT = 4  # … and this many steps where workers deliver in bursts
 FIRST_SHARE = 0.6  # of a trial's time may pass until two children make a claim; the rest is for the two that confirm it
 NOT_CONFIRMED = "two other children did not confirm it"
+TIME_UP = "time was up"
 TOO_EARLY = "the child ended before it could be timed"
 SILENT_SECONDS = 20.0  # a child that says nothing for so long (beyond its steps) is given up
 
@@ -197,7 +198,7 @@ class TrialRoom:
                 if child.ended:
                     return "" if pairs.wall else TOO_EARLY
                 if now > end:
-                    return "time was up"
+                    return TIME_UP
                 if now - heard > silent:
                     return "the child fell silent"
                 for kind, wall, cpu, _, _ in child.rows(min(0.5, end - now)):
@@ -286,7 +287,7 @@ class TrialRoom:
                 child.turn(placed)
                 row = self._await_row(child, end)
                 if row is None:
-                    return "time was up" if time.monotonic() >= end else "a child ended early"
+                    return TIME_UP if time.monotonic() >= end else "a child ended early"
                 child.freeze()
                 times[way] = row
             if all(row[0] == 0 for row in times.values()):
@@ -295,7 +296,7 @@ class TrialRoom:
             if pairs.exhausted:
                 return ""
             if time.monotonic() > end:
-                return "time was up"
+                return TIME_UP
         return ""
 
     def _await_row(self, child: fork.Child, end: float) -> tuple[int, float, float, float, float] | None:
