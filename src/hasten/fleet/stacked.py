@@ -369,12 +369,12 @@ def _rows_are_independent(stack: Stack) -> None:
         raise CannotStack("rows of a batch depend on each other, so that a short last batch cannot be padded")
 
 
-def gradient(kind: Kind, job: Job, recipe: Recipe, state: State) -> npt.NDArray[np.float32]:
-    """A model's gradient on its first batch, computed in a stack, and what its modules keep behind it. (total,)."""
+def gradient(kind: Kind, job: Job, recipe: Recipe, state: State, step: int = 0) -> npt.NDArray[np.float32]:
+    """A model's gradient on one batch of its epoch, computed in a stack, and what its modules keep behind it.
+    (total,)."""
     stack = Stack(kind, recipe, width_of(kind))
-    stack.put(Slot(job, state, -1, 0, 0.0))
-    slot = stack.places[0]
-    assert slot is not None
+    slot = Slot(job, state, -1, 0, 0.0, job.epoch_order(state.epoch), step)
+    stack.put(slot)
     with torch.no_grad():
         stack._fill(0, slot)
     stack.call(stack.params, stack.buffers, stack.X, stack.y, stack.rows).sum().backward()

@@ -139,11 +139,16 @@ def proof_lines(proof: Sequence[Mapping[str, Any]]) -> list[str]:
         if "cause" in found:
             lines.append(f"{begun}does NOT hold: {found['cause']}")
             continue
-        weights = "identical" if found["identical"] else f"within {found['weights_differ_by']:.1e}"
+        said = "weights identical"
+        if not found["identical"]:
+            said = (
+                f"weights within {found['weights_differ_by']:.1e}; the worst of {found['gradients']} gradients on the "
+                f"way off by {found['gradient_error']:.0e}, torch's own by {found['torch_gradient_error']:.0e}; "
+                f"the optimizer's steps by {found['step_error']:.0e}"
+            )
         lines.append(
             f"{begun}{'holds' if found['holds'] else 'does NOT hold'}; loss {found['loss']:.6g}, the plain loop's "
-            f"{found['loop_loss']:.6g}; weights {weights}; gradient off by {found['gradient_error']:.0e}, torch's own "
-            f"by {found['torch_gradient_error']:.0e}"
+            f"{found['loop_loss']:.6g}; {said}"
         )
     return lines
 
