@@ -23,7 +23,7 @@ from hasten.fleet.recipe import EarlyStop, Recipe, counted, stop_of
 from hasten.fleet.schedule import Queue, lower_bound
 from hasten.fleet.stacked import WIDTH
 from hasten.fleet.state import FAILED, RUNNING, STOPPED, State, plain_settings
-from hasten.fleet.store import Store, peek
+from hasten.fleet.store import Store, alone, peek
 from hasten.fleet.summary import Progress, Row, Summary, proof_lines
 from hasten.fleet.tasks import Job, Task, jobs_of
 from hasten.fleet.workers import Kind, Run
@@ -97,7 +97,7 @@ def fit(
         the fleet. Keys that could not be trained are in ``fleet.failed``.
 
     Raises:
-        UsageError: the arguments do not fit together.
+        UsageError: the arguments do not fit together, or another call is at work on the journal.
         HastenError: the journal's disk is full.
     """
     recipe = Recipe(
@@ -173,7 +173,16 @@ class Session:
                 self.choices[name] = planner.choose(kind, mine, self.factory, self.recipe, "auto")
 
     def train(self, journal: Path | None, progress: Watch | None) -> Fleet:
-        """Choose engines, train, and gather the fleet."""
+        """Choose engines, train, and gather the fleet.
+
+        Raises:
+            UsageError: another call is at work on the journal, or it is another fleet's.
+            HastenError: the journal's disk is full.
+        """
+        with alone(journal):
+            return self._train(journal, progress)
+
+    def _train(self, journal: Path | None, progress: Watch | None) -> Fleet:
         begun = peek(journal).get("engines", {})
         self._plan(begun)
         self.store = self._store(journal)
