@@ -16,7 +16,7 @@ from hasten.core.errors import UsageError
 from hasten.fleet import engines, identity, planner
 from hasten.fleet.files import recipe_json
 from hasten.fleet.fleet import Fleet
-from hasten.fleet.frames import raw, tasks_of
+from hasten.fleet.frames import gaps_sentence, raw, tasks_of
 from hasten.fleet.modules import Factory
 from hasten.fleet.planner import Choice
 from hasten.fleet.recipe import EarlyStop, Recipe, counted, stop_of
@@ -26,6 +26,7 @@ from hasten.fleet.state import FAILED, RUNNING, STOPPED, State, plain_settings
 from hasten.fleet.store import Store, alone, peek
 from hasten.fleet.summary import Progress, Row, Summary, proof_lines
 from hasten.fleet.tasks import Job, Task, jobs_of
+from hasten.fleet.times import Times
 from hasten.fleet.workers import Kind, Run
 from hasten.measure import machine
 
@@ -153,8 +154,8 @@ class Session:
         self.taken: dict[int, int] = {}  # steps of those that it has begun
         self.columns: dict[str, Any] = {}  # how ``fit`` was told to read its data
 
-    def read(self, data: Any) -> dict[str, Any]:
-        """New data in the form ``fit`` was given: key to (X, y), or to a piece of a series."""
+    def read(self, data: Any) -> tuple[dict[str, Any], dict[str, Times]]:
+        """New data in the form ``fit`` was given: key to (X, y), or to a piece of a series; and the times of rows."""
         return raw(data, self.recipe, **self.columns)
 
     def take_over(self, fleet: Fleet) -> None:
@@ -272,6 +273,7 @@ class Session:
             lower_bound(work, self.workers),
             sum(work),
             sum(self.loop_seconds(job.index) for job in self.jobs if job.index not in self.before),
+            remarks=tuple(filter(None, [gaps_sentence(self.tasks)])),
             before=len(self.before),
         )
         kinds = {kind.name: kind for kind in self.kinds}
