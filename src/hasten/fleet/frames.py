@@ -131,8 +131,9 @@ def gaps_sentence(tasks: Mapping[str, Task]) -> str:
         return ""
     first, task = next(iter(found.items()))
     count, of = sum(task.over_gaps for task in found.values()), sum(task.rows for task in found.values())
+    lack = "key lacks" if len(found) == 1 else "keys lack"
     return (
-        f"{len(found)} {'key lacks' if len(found) == 1 else 'keys lack'} rows in time: {count} of their {of} windows go over a step that is longer than usual "
+        f"{len(found)} {lack} rows in time: {count} of their {of} windows go over a step that is longer than usual "
         f"({first}: {task.over_gaps} of {task.rows}); windows count rows, so fill in what is missing where that matters"
     )
 
