@@ -9,8 +9,11 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from hasten import fleet
+from hasten.fleet.naive import Residual
 from hasten.fleet.native.chain import ACTIVATION, CONV, DROPOUT, LINEAR, TURN
 from hasten.fleet.native.reader import NotAChain, chain_of
+from tests.fleet.common import ragged
 
 
 class Own(nn.Module):
@@ -33,6 +36,19 @@ def test_a_perceptron_with_a_forward_of_its_own() -> None:
     module = Own(lambda m, x: m.lin(functional.gelu(m.flat(torch.flatten(x, 1)))).squeeze(-1))
     chain = chain_of(module, (2, 3))
     assert kinds(module, (2, 3)) == [LINEAR, ACTIVATION, LINEAR] and (chain.inputs, chain.outputs) == (6, 1)
+
+
+def test_a_layer_alone() -> None:
+    for module in (nn.Linear(6, 2), Residual(nn.Linear(6, 2), 3)):
+        (layer,) = chain_of(module, (6,)).layers
+        assert layer.kind == LINEAR and {layer.weight, layer.bias} == set(dict(module.named_parameters()))
+    found = {e: fleet.fit(lambda: nn.Linear(6, 1), ragged(3), engine=e, epochs=3, prove=2) for e in ("native", "loop")}
+    assert all(proof["holds"] for proof in found["native"].summary().proof)
+    for key in found["loop"]:
+        assert found["native"].weights_of(key) == pytest.approx(found["loop"].weights_of(key), abs=1e-6)
+    for module, row in ((nn.Linear(6, 2), (4, 6)), (nn.Conv1d(1, 1, 3), (1, 6)), (nn.ReLU(), (6,))):
+        with pytest.raises(NotAChain, match=r"more than one dimension|no linear layer"):
+            chain_of(module, row)
 
 
 @pytest.mark.parametrize("forward", [

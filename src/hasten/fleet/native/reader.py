@@ -20,13 +20,13 @@ from hasten.fleet.native.chain import (
     AVERAGE,
     CONV,
     LINEAR,
-    NAMES,
     PICK,
     RECURRENT,
     Chain,
     Layer,
     fused,
     laid_out,
+    renamed,
 )
 from hasten.fleet.native.layers import MODULES, POOLS, Shape, recurrent
 from hasten.fleet.native.layers import NotAChain as NotAChain
@@ -42,12 +42,10 @@ def chain_of(module: nn.Module, row: Shape) -> Chain:
     if type(module) is Residual:
         if len(row) != 1:
             raise NotAChain("rows of a residual are no windows")
-        inner = chain_of(module.net, row)
-        for layer in inner.layers:
-            for name in NAMES:
-                if getattr(layer, name):
-                    setattr(layer, name, f"net.{getattr(layer, name)}")
+        inner = renamed(chain_of(module.net, row), lambda name: f"net.{name}")
         return replace(inner, season=min(module.season, row[0]))
+    if type(module) in MODULES:  # torch.fx would look into it
+        return renamed(chain_of(nn.Sequential(module), row), lambda name: name.removeprefix("0."))
     if any(not p.requires_grad for p in module.parameters()):
         raise NotAChain("some parameters are frozen")
     try:
