@@ -239,7 +239,7 @@ class Session:
             run = Run(
                 self.jobs, self.factory, self.recipe, self.kinds, queue, self.store, workers, resumed, watcher.tell
             )
-            watcher.queue = queue
+            watcher.queue, watcher.later = queue, watcher.later - len(mine)
             engines.BY_NAME[name](run)
 
     # -- what came of it -----------------------------------------------------------------------------------------------
@@ -294,6 +294,7 @@ class Watcher:
     def __init__(self, session: Session, listen: Watch | None, start: float) -> None:
         self.session, self.listen, self.start = session, listen, start
         self.queue: Queue | None = None
+        self.later = len(session.jobs) - len(session.before)  # jobs of engines that have not begun
         assert session.store is not None
         statuses = session.store.statuses()[sorted(session.before)]
         self.done, self.before = len(statuses), len(statuses)
@@ -317,7 +318,7 @@ class Watcher:
             return
         session, waiting = self.session, len(self.queue) if self.queue is not None else 0
         left = self.queue.left() / session.workers if self.queue is not None else float("nan")
-        training = min(session.workers, max(0, len(session.jobs) - self.done - waiting))
+        training = max(0, len(session.jobs) - self.done - waiting - self.later)
         elapsed = time.perf_counter() - self.start
         self.listen(
             Progress(

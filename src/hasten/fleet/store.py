@@ -211,8 +211,10 @@ class Store:
 
 @contextlib.contextmanager
 def alone(folder: Path | None) -> Iterator[None]:
-    """Keep every other call of ``fit`` from this journal. The system's own lock on the folder: it ends with the run and the
-    workers that it has forked, however they end, and lies in no file.
+    """Keep every other call of ``fit`` from this journal.
+
+    By the system's own lock on the folder: it ends with the run and the workers that it has forked, however they end,
+    and lies in no file.
 
     Raises:
         UsageError: another one is at work on it.

@@ -12,6 +12,7 @@ class Progress:
     """How far a fleet has come.
 
     Attributes:
+        training: models that have left the queue; a stack trains many side by side.
         elapsed: seconds since training began.
         work: seconds of one core that finished models took.
         left_seconds: of wall time, estimated; NaN while nothing is known.
