@@ -20,6 +20,12 @@ LIBRARY = Library("fleet", Path(__file__).parent, SOURCES)
 
 
 _failed: dict[Path, NoCompiler] = {}  # by what would have been made
+_loaded: list[ctypes.CDLL] = []
+
+
+def loaded() -> ctypes.CDLL | None:
+    """A kernel that is there already, of whatever instruction set: random numbers are the same by each."""
+    return _loaded[0] if _loaded else None
 
 
 @functools.cache
@@ -36,10 +42,12 @@ def kernel(isa: str = "") -> ctypes.CDLL:
     if path in _failed and not path.exists():
         raise _failed[path]
     try:
-        return _declared(LIBRARY.load(isa))
+        found = _declared(LIBRARY.load(isa))
     except NoCompiler as error:
         _failed[path] = error.with_traceback(None)
         raise
+    _loaded.append(found)
+    return found
 
 
 class Op(ctypes.Structure):
