@@ -14,7 +14,7 @@ from torch import nn
 from hasten import fleet
 from hasten.core.errors import HastenError, UsageError
 from hasten.fleet import files, streams
-from tests.fleet.common import mlp, ragged, rows, weights
+from tests.fleet.common import Branched, mlp, ragged, rows, weights
 
 pd = pytest.importorskip("pandas")
 
@@ -80,6 +80,25 @@ def test_a_factory_that_counts_is_found_out() -> None:
 
     trained = fleet.fit(counting, ragged(2), epochs=1, engine="loop")
     assert set(trained.failed) == {"s0", "s1"} and "another module" in trained.failed["s0"]
+
+
+def test_models_in_training_are_those_that_have_left_the_queue() -> None:
+    told: list[fleet.Progress] = []
+    fleet.fit(mlp, ragged(6), epochs=2, engine="stacked", workers=1, progress=told.append)
+    assert [(p.done, p.training, p.left) for p in told] == [(n, 6 - n, 0) for n in range(1, 7)]  # side by side
+    told.clear()
+    fleet.fit(mlp, ragged(6), epochs=2, engine="loop", workers=1, progress=told.append)
+    assert [(p.done, p.training, p.left) for p in told] == [(n, 0, 6 - n) for n in range(1, 7)]
+
+    def make(branched: bool = False) -> nn.Module:
+        return Branched() if branched else mlp()
+
+    told.clear()
+    odd = {f"s{i}": {"branched": True} for i in range(3)}
+    found = fleet.fit(make, ragged(6), epochs=1, workers=1, progress=told.append, settings=odd)
+    engines = {row.engine for row in found.summary().rows}
+    assert len(engines) == 2 or "native" not in engines
+    assert [p.done + p.training + p.left for p in told] == [6] * 6 and all(p.training <= 3 for p in told)
 
 
 def test_frames_of_rows_and_of_series() -> None:

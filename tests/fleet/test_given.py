@@ -228,6 +228,52 @@ def test_text_orders_rows_only_where_it_is_a_date() -> None:
         fleet.fit(series_net, data.assign(day=days.strftime("%d/%m/%Y")), **of)
 
 
+def days(*kept: slice, count: int = 60) -> Any:
+    """A daily series without some of its days."""
+    found = pd.DataFrame({"k": "a", "day": pd.date_range("2024-01-01", periods=count), "y": waves(1, count)["w0"]})
+    return pd.concat([found[part] for part in kept])
+
+
+BY_DAY: dict[str, Any] = {"by": "k", "target": "y", "time_column": "day", **SERIES}
+
+
+def test_windows_over_missing_rows_are_told() -> None:
+    """Eleven rows make a window and what follows it: ten of them go over each gap."""
+    for lacks, count in ((days(slice(30), slice(31, 60)), 10), (days(slice(20), slice(30, 40), slice(45, 60)), 20)):
+        zoned = lacks.assign(day=lacks["day"].dt.tz_localize("Europe/Berlin"))
+        text = lacks.assign(day=lacks["day"].dt.strftime("%Y-%m-%d"))
+        for given in (lacks.sample(frac=1.0, random_state=0), zoned, text):
+            summary = fleet.fit(series_net, given, **BY_DAY).summary()
+            (told,) = summary.remarks
+            assert f"1 key lacks rows in time: {count} of their" in told and told in str(summary)
+    assert fleet.fit(series_net, days(slice(60)), **BY_DAY).summary().remarks == ()
+    months = days(slice(60)).assign(day=pd.date_range("2020-01-31", periods=60, freq="ME"))
+    working = days(slice(60)).assign(day=pd.bdate_range("2024-01-01", periods=60))
+    assert not any(fleet.fit(series_net, each, **BY_DAY).summary().remarks for each in (months, working))
+
+
+def test_rows_from_the_past_are_not_learned_as_if_they_were_new(tmp_path: Path) -> None:
+    data = days(slice(90), count=90)
+    two = pd.concat([data, data.assign(k="b")])
+    trained = fleet.fit(series_net, two[two["day"] < "2024-03-01"], **BY_DAY)
+    trained.save(tmp_path / "f")
+    for each in (trained, fleet.Fleet.load(tmp_path / "f", series_net)):
+        past, new = data[data["day"] < "2024-02-01"], data[data["day"] >= "2024-03-01"]
+        found = each.update(pd.concat([past, new.assign(k="b")]))
+        assert found.rows == len(new)
+        assert found.failed == {"a": "31 of its 31 new rows come before, or are, rows that it has learned already"}
+        assert each.update(pd.concat([new, new.assign(k="b")])).failed == {
+            "b": f"{len(new)} of its {len(new)} new rows come before, or are, rows that it has learned already"
+        }
+
+
+def test_rows_of_a_table_may_be_of_one_time() -> None:
+    data = frame(("a",)).assign(t=np.arange(30) // 2)
+    trained = fleet.fit(mlp, data, **COLUMNS, time_column="t")
+    assert trained.update(data[-1:]).rows == 1
+    assert "come before" in trained.update(data[:2]).failed["a"]
+
+
 # -- settings and options ----------------------------------------------------------------------------------------------
 
 

@@ -291,6 +291,28 @@ def test_two_compile_at_once_and_one_does_the_work(fake_compiler: Path) -> None:
     assert (fake_compiler / "log").read_text().count("begun") == 1
 
 
+def test_a_compiler_that_fails_is_asked_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """By three kinds of models, and by the stacks that train them."""
+    script = tmp_path / "fails"
+    script.write_text(f"#!/bin/sh\necho called >> {tmp_path / 'log'}\necho no such flag >&2\nexit 1\n")
+    script.chmod(0o755)
+    monkeypatch.setenv("CXX", str(script))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    build.kernel.cache_clear()
+    try:
+        widths = {f"s{i}": {"width": 3 + i} for i in range(3)}
+        trained = fleet.fit(
+            lambda width: nn.Sequential(nn.Linear(6, width), nn.Linear(width, 1)), ragged(3), epochs=1, settings=widths
+        )
+    finally:
+        monkeypatch.undo()
+        build.kernel.cache_clear()
+    assert len(trained) == 3 and (tmp_path / "log").read_text() == "called\n"
+    said = list(trained.summary().engines.values())
+    assert len(said) == 3 and all(f"not native: {script} could not compile the kernel: no such flag" in s for s in said)
+    assert build.kernel()
+
+
 def test_strided_windows_are_read_where_they_lie() -> None:
     recipe = Recipe(batch_size=8, epochs=2)
     series = np.random.default_rng(0).normal(size=60).astype(np.float32)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional
 
+from hasten import fleet
+from hasten.fleet.naive import Residual
 from hasten.fleet.native.chain import ACTIVATION, CONV, DROPOUT, LINEAR, TURN
 from hasten.fleet.native.reader import NotAChain, chain_of
+from tests.fleet.common import ragged
 
 
 class Own(nn.Module):
@@ -33,6 +37,19 @@ def test_a_perceptron_with_a_forward_of_its_own() -> None:
     module = Own(lambda m, x: m.lin(functional.gelu(m.flat(torch.flatten(x, 1)))).squeeze(-1))
     chain = chain_of(module, (2, 3))
     assert kinds(module, (2, 3)) == [LINEAR, ACTIVATION, LINEAR] and (chain.inputs, chain.outputs) == (6, 1)
+
+
+def test_a_layer_alone() -> None:
+    for module in (nn.Linear(6, 2), Residual(nn.Linear(6, 2), 3)):
+        (layer,) = chain_of(module, (6,)).layers
+        assert layer.kind == LINEAR and {layer.weight, layer.bias} == set(dict(module.named_parameters()))
+    found = {e: fleet.fit(lambda: nn.Linear(6, 1), ragged(3), engine=e, epochs=3, prove=2) for e in ("native", "loop")}
+    assert all(proof["holds"] for proof in found["native"].summary().proof)
+    for key in found["loop"]:
+        assert found["native"].weights_of(key) == pytest.approx(found["loop"].weights_of(key), abs=1e-6)
+    for module, row in ((nn.Linear(6, 2), (4, 6)), (nn.Conv1d(1, 1, 3), (1, 6)), (nn.ReLU(), (6,))):
+        with pytest.raises(NotAChain, match=r"more than one dimension|no linear layer"):
+            chain_of(module, row)
 
 
 @pytest.mark.parametrize("forward", [
@@ -93,3 +110,51 @@ def test_a_forward_that_is_no_chain_is_refused(forward: Callable[..., torch.Tens
 def test_what_is_no_chain_is_refused(module: nn.Module, row: tuple[int, ...]) -> None:
     with pytest.raises(NotAChain):
         chain_of(module, row)
+
+
+@pytest.mark.parametrize("act", [
+    lambda x: functional.leaky_relu(x, 0.3), lambda x: functional.elu(x, alpha=0.5, inplace=True),
+    lambda x: functional.gelu(x, approximate="tanh"), lambda x: functional.softplus(x, 2.0),
+    lambda x: functional.celu(x, 0.7), lambda x: functional.hardtanh(x, -0.4, 0.4),
+    lambda x: functional.max_pool1d(x[:, None], 2, stride=1, dilation=2, padding=1).flatten(1),
+    lambda x: functional.adaptive_max_pool1d(x[:, None], 8).flatten(1),
+])  # fmt: skip
+def test_functions_with_arguments_are_what_their_modules_are(act: Callable[..., torch.Tensor]) -> None:
+    def make() -> nn.Module:
+        return Own(lambda m, x: m.lin(act(m.flat(x))))
+
+    (proof,) = fleet.fit(make, ragged(1), engine="native", epochs=2, prove=1).summary().proof
+    assert proof["holds"]
+
+
+REFUSED: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
+    "LogSoftmax": (nn.LogSoftmax(1), (6,)), "GLU": (nn.GLU(), (6,)), "PReLU": (nn.PReLU(), (6,)),
+    "Hardsigmoid": (nn.Hardsigmoid(), (6,)), "LogSigmoid": (nn.LogSigmoid(), (6,)), "RMSNorm": (nn.RMSNorm(6), (6,)),
+    "Threshold": (nn.Threshold(0.0, 0.0), (6,)), "Tanhshrink": (nn.Tanhshrink(), (6,)),
+    "AlphaDropout": (nn.AlphaDropout(), (6,)), "Bilinear": (nn.Bilinear(6, 6, 6), (6,)),
+    "GroupNorm": (nn.GroupNorm(1, 2), (2, 6)), "InstanceNorm1d": (nn.InstanceNorm1d(2), (2, 6)),
+    "ceil_mode": (nn.MaxPool1d(4, ceil_mode=True), (2, 6)),
+    "return_indices": (nn.MaxPool1d(2, return_indices=True), (2, 6)),
+    "count_include_pad": (nn.AvgPool1d(2, padding=1, count_include_pad=False), (2, 6)),
+    "cumulative": (nn.BatchNorm1d(6, momentum=None), (6,)), "`threshold`": (nn.Softplus(1, 10), (6,)),
+    "limits of unequal size": (nn.Hardtanh(-1, 2), (6,)), "transposed": (nn.ConvTranspose1d(2, 1, 3), (2, 6)),
+    "`cat`": (Own(lambda m, x: torch.cat([x, x], 1)), (6,)),
+    "differences": (Own(lambda m, x: m.lin(m.flat(x)) - x), (6,)),
+    "numbers": (Own(lambda m, x: x * 0.5), (6,)), "maxima": (Own(lambda m, x: x.amax(2)), (2, 6)),
+    "`pad`": (Own(lambda m, x: functional.pad(x, (1, 1))), (6,)), "`flip`": (Own(lambda m, x: x.flip(1)), (6,)),
+    "lists of positions": (Own(lambda m, x: x[:, [0, 2]]), (6,)), "`clamp`": (Own(lambda m, x: x.clamp(min=0)), (6,)),
+    "`F.dropout`": (Own(lambda m, x: functional.dropout(x, 0.1, m.training)), (6,)),
+    "`F.layer_norm`": (Own(lambda m, x: functional.layer_norm(x, (6,))), (6,)),
+    "a dimension": (Own(lambda m, x: x.sum(2)), (2, 6)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_the_docs_name_what_is_refused(name: str) -> None:
+    docs = (Path(__file__).parents[2] / "docs/fleet.md").read_text(encoding="utf-8")
+    begun = docs.index("What the kernel refuses, besides")
+    assert name in docs[begun : docs.index("A planner reads", begun)]
+    module, row = REFUSED[name]
+    with pytest.raises(NotAChain) as why:
+        chain_of(nn.Sequential(module, nn.Flatten(), nn.LazyLinear(1)), row)
+    assert "Lazy" not in str(why.value)

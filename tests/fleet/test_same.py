@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,10 @@ import torch
 
 from hasten import fleet
 from hasten.core.errors import UsageError
-from hasten.fleet import streams
+from hasten.fleet import stacked, streams
 from hasten.fleet.native.build import NoCompiler, kernel
+from hasten.fleet.native.engine import NativeTrainer
+from hasten.fleet.update_rows import Updater
 from tests.fleet.common import Branched, Convolution, mlp, ragged, rows, weights
 
 try:
@@ -154,20 +157,75 @@ def test_proof_by_the_plain_loop() -> None:
     assert len(again) == 5 and all(found["identical"] for found in again)
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-def test_a_wrong_gradient_is_not_proved(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    if engine == "loop":
-        return
-    from hasten.fleet import stacked
-    from hasten.fleet.native.engine import NativeTrainer
+@pytest.fixture(params=[engine for engine in ENGINES if engine != "loop"])
+def judged(request: pytest.FixtureRequest) -> Any:
+    return request.param
 
-    trained = fleet.fit(mlp, ragged(2), engine=engine, **OPTIONS)
-    from hasten.fleet.prove import prove
 
+def wrong_gradients(monkeypatch: pytest.MonkeyPatch, factor: Any) -> None:
+    """Let engines say a gradient times ``factor(epoch, step)``."""
     right, whole = NativeTrainer.gradient, stacked.gradient
-    monkeypatch.setattr(NativeTrainer, "gradient", lambda *a: (right(*a)[0] * np.float32(1.001), right(*a)[1]))
-    monkeypatch.setattr(stacked, "gradient", lambda *a: whole(*a) * np.float32(1.001))
-    assert not any(found["holds"] for found in prove(trained, trained.session, 2))
+
+    def native(self: Any, rows: Any, epoch: int = 0, step: int = 0) -> Any:
+        found, loss = right(self, rows, epoch, step)
+        return found * np.float32(factor(epoch, step)), loss
+
+    def stack(kind: Any, job: Any, recipe: Any, state: Any, step: int = 0) -> Any:
+        return whole(kind, job, recipe, state, step) * np.float32(factor(state.epoch, step))
+
+    monkeypatch.setattr(NativeTrainer, "gradient", native)
+    monkeypatch.setattr(stacked, "gradient", stack)
+
+
+@pytest.mark.parametrize(
+    "factor",
+    [lambda *_: 1.001, lambda epoch, _: 1.001 if epoch else 1.0, lambda _, step: 1.001 if step else 1.0],
+    ids=["everywhere", "later", "behind the first batch"],
+)
+def test_a_wrong_gradient_is_not_proved(judged: str, factor: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained = fleet.fit(mlp, ragged(2), engine=judged, **OPTIONS)
+    wrong_gradients(monkeypatch, factor)
+    assert not any(found["holds"] for found in trained.prove(2))
+
+
+def test_a_sum_on_the_other_side_of_a_bend_is_no_wrong_gradient(judged: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained = fleet.fit(mlp, ragged(1), engine=judged, **OPTIONS)
+    asked: list[int] = []
+    wrong_gradients(monkeypatch, lambda *_: 1.001 if not asked.append(0) and len(asked) == 1 else 1.0)
+    assert all(found["holds"] and found["gradients"] >= 8 for found in trained.prove(1))
+
+
+def test_a_wrong_optimizer_is_not_proved(judged: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its gradients are right wherever one looks."""
+    right, whole = NativeTrainer.take, Updater.__call__
+    monkeypatch.setattr(NativeTrainer, "take", lambda self, job: right(self, replace(job, lr=job.lr * 1.001)))
+    monkeypatch.setattr(
+        Updater, "__call__",
+        lambda self, flat, params, jobs, taken: whole(
+            self, flat, params, [job and replace(job, lr=job.lr * 1.001) for job in jobs], taken
+        ),
+    )  # fmt: skip
+    proof = fleet.fit(mlp, ragged(2), engine=judged, prove=2, **OPTIONS).summary().proof
+    assert all(not found["holds"] and "optimizer's step is off" in found["cause"] for found in proof)
+
+
+def test_weights_that_the_engine_does_not_come_to_are_not_proved(judged: str) -> None:
+    trained = fleet.fit(mlp, ragged(2), engine=judged, **OPTIONS)
+    trained.weights_of("s1")[3] += np.float32(1e-3)
+    found = {each["key"]: each for each in trained.prove(2)}
+    assert found["s0"]["holds"] and not found["s1"]["holds"] and "other bits" in found["s1"]["cause"]
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        {"optimizer": "sgd"}, {"optimizer": "sgd", "momentum": 0.9, "nesterov": True, "weight_decay": 0.01},
+        {"optimizer": "adam", "weight_decay": 0.01}, {"optimizer": "adamw", "weight_decay": 0.1, "clip": 0.5},
+    ],
+)  # fmt: skip
+def test_every_optimizer_is_proved(judged: str, recipe: dict[str, Any]) -> None:
+    proof = fleet.fit(mlp, ragged(3), engine=judged, prove=3, **OPTIONS, **recipe).summary().proof
+    assert all(found["holds"] and (found["identical"] or found["step_error"] > 0) for found in proof)
 
 
 class Begun(torch.nn.Module):

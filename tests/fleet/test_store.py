@@ -192,6 +192,36 @@ def killed(engine: str, tmp_path: Path, kills: int, make: Callable[[], nn.Module
     assert mine == theirs
 
 
+@pytest.mark.parametrize("engine", ["native", "loop"])
+def test_a_journal_takes_one_process_at_a_time(engine: str, tmp_path: Path) -> None:
+    options = {"epochs": 40, "batch_size": 8, "engine": engine, "stop": fleet.EarlyStop(patience=30)}
+    again: dict[str, Any] = {**options, "journal": tmp_path, "workers": 2}
+    process = run(engine, tmp_path, 2, "mlp")
+    while process.poll() is None and not looks(tmp_path):
+        time.sleep(0.002)
+    os.kill(process.pid, signal.SIGSTOP)
+    with pytest.raises(UsageError, match="at work on the journal"):
+        fleet.fit(mlp, ragged(6, 200), **again)
+    os.kill(process.pid, signal.SIGKILL)  # and nothing is left that would have to be removed
+    resumed = fleet.fit(mlp, ragged(6, 200), **again)
+    process.wait()
+    assert weights(resumed) == weights(fleet.fit(mlp, ragged(6, 200), **options))
+
+
+def test_a_journal_takes_one_call_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hasten.fleet.store.PATIENCE", 0.0)
+    refused: list[str] = []
+
+    def once_more(_: Any) -> None:
+        with pytest.raises(UsageError) as why:
+            fleet.fit(mlp, ragged(), epochs=2, journal=tmp_path)
+        refused.append(why.value.what)
+
+    trained = fleet.fit(mlp, ragged(), epochs=2, journal=tmp_path, progress=once_more)
+    assert len(refused) == 5 and all("at work on the journal" in what for what in refused)
+    assert weights(fleet.fit(mlp, ragged(), epochs=2, journal=tmp_path)) == weights(trained)
+
+
 def test_killed_once_and_resumed(tmp_path: Path) -> None:
     killed("loop", tmp_path, 1)
 

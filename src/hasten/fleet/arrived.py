@@ -12,19 +12,21 @@ from hasten.core.errors import UsageError
 from hasten.fleet.frames import as_series
 from hasten.fleet.losses import Loss
 from hasten.fleet.tasks import Array, as_floats, as_target, classes_of
+from hasten.fleet.times import Times
 
 if TYPE_CHECKING:
     from hasten.fleet.growing import Growing, Line
     from hasten.fleet.recipe import Recipe
 
 
-def of(growing: Growing, data: Any) -> tuple[dict[str, list[Array]], dict[str, str]]:
-    """New rows by key, standardised where the series were; and causes of keys whose rows cannot be learned.
+def of(growing: Growing, data: Any) -> tuple[dict[str, list[Array]], dict[str, float], dict[str, str]]:
+    """New rows by key, standardised where the series were; the time of their last one, where a column says it; and
+    causes of keys whose rows cannot be learned.
 
     Raises:
         UsageError: the data are of no form that ``fit`` takes, or none of their keys is in the fleet.
     """
-    found = growing.session.read(data)
+    found, times = growing.session.read(data)
     failed = {key: "not in the fleet: a new key, or one that failed" for key in found if key not in growing.lines}
     if found and len(failed) == len(found):
         raise UsageError(
@@ -36,10 +38,24 @@ def of(growing: Growing, data: Any) -> tuple[dict[str, list[Array]], dict[str, s
     for key, line in growing.lines.items():
         if key in found:
             try:
+                _follow(line, times.get(key))
                 parts[key] = _checked(line, found[key], growing.recipe)
             except UsageError as why:
                 failed[key] = why.what
-    return parts, failed
+    return parts, {key: float(times[key][-1]) for key in parts if key in times}, failed
+
+
+def _follow(line: Line, times: Times | None) -> None:
+    """Check that new rows come behind those that a key has. times: (rows,), in order.
+
+    Raises:
+        UsageError: some do not. Rows of a table may be of one time.
+    """
+    if times is None or not len(times):
+        return
+    late = int((times <= line.until).sum() if line.job.task.series else (times < line.until).sum())
+    if late:
+        raise UsageError(f"{late} of its {len(times)} new rows come before, or are, rows that it has learned already")
 
 
 def _checked(line: Line, given: Any, recipe: Recipe) -> list[Array]:
@@ -81,12 +97,12 @@ def _pair(line: Line, given: Any, recipe: Recipe) -> list[Array]:
 @contextlib.contextmanager
 def undone_by_errors(lines: Iterable[Line]) -> Iterator[None]:
     """Whatever is raised inside, an interrupt too, leaves these histories and their errors as they were before."""
-    before = [(line, [part.count for part in line.parts], list(line.errors)) for line in lines]
+    before = [(line, [part.count for part in line.parts], list(line.errors), line.until) for line in lines]
     try:
         yield
     except BaseException:
-        for line, counts, errors in before:
-            line.errors = errors
+        for line, counts, errors, until in before:
+            line.errors, line.until = errors, until
             for part, count in zip(line.parts, counts, strict=True):
                 part.count = count
         raise

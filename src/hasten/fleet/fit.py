@@ -16,16 +16,17 @@ from hasten.core.errors import UsageError
 from hasten.fleet import engines, identity, planner
 from hasten.fleet.files import recipe_json
 from hasten.fleet.fleet import Fleet
-from hasten.fleet.frames import raw, tasks_of
+from hasten.fleet.frames import gaps_sentence, raw, tasks_of
 from hasten.fleet.modules import Factory
 from hasten.fleet.planner import Choice
 from hasten.fleet.recipe import EarlyStop, Recipe, counted, stop_of
 from hasten.fleet.schedule import Queue, lower_bound
 from hasten.fleet.stacked import WIDTH
 from hasten.fleet.state import FAILED, RUNNING, STOPPED, State, plain_settings
-from hasten.fleet.store import Store, peek
+from hasten.fleet.store import Store, alone, peek
 from hasten.fleet.summary import Progress, Row, Summary, proof_lines
 from hasten.fleet.tasks import Job, Task, jobs_of
+from hasten.fleet.times import Times
 from hasten.fleet.workers import Kind, Run
 from hasten.measure import machine
 
@@ -97,7 +98,7 @@ def fit(
         the fleet. Keys that could not be trained are in ``fleet.failed``.
 
     Raises:
-        UsageError: the arguments do not fit together.
+        UsageError: the arguments do not fit together, or another call is at work on the journal.
         HastenError: the journal's disk is full.
     """
     recipe = Recipe(
@@ -153,8 +154,8 @@ class Session:
         self.taken: dict[int, int] = {}  # steps of those that it has begun
         self.columns: dict[str, Any] = {}  # how ``fit`` was told to read its data
 
-    def read(self, data: Any) -> dict[str, Any]:
-        """New data in the form ``fit`` was given: key to (X, y), or to a piece of a series."""
+    def read(self, data: Any) -> tuple[dict[str, Any], dict[str, Times]]:
+        """New data in the form ``fit`` was given: key to (X, y), or to a piece of a series; and the times of rows."""
         return raw(data, self.recipe, **self.columns)
 
     def take_over(self, fleet: Fleet) -> None:
@@ -173,7 +174,16 @@ class Session:
                 self.choices[name] = planner.choose(kind, mine, self.factory, self.recipe, "auto")
 
     def train(self, journal: Path | None, progress: Watch | None) -> Fleet:
-        """Choose engines, train, and gather the fleet."""
+        """Choose engines, train, and gather the fleet.
+
+        Raises:
+            UsageError: another call is at work on the journal, or it is another fleet's.
+            HastenError: the journal's disk is full.
+        """
+        with alone(journal):
+            return self._train(journal, progress)
+
+    def _train(self, journal: Path | None, progress: Watch | None) -> Fleet:
         begun = peek(journal).get("engines", {})
         self._plan(begun)
         self.store = self._store(journal)
@@ -229,7 +239,7 @@ class Session:
             run = Run(
                 self.jobs, self.factory, self.recipe, self.kinds, queue, self.store, workers, resumed, watcher.tell
             )
-            watcher.queue = queue
+            watcher.queue, watcher.later = queue, watcher.later - len(mine)
             engines.BY_NAME[name](run)
 
     # -- what came of it -----------------------------------------------------------------------------------------------
@@ -263,6 +273,7 @@ class Session:
             lower_bound(work, self.workers),
             sum(work),
             sum(self.loop_seconds(job.index) for job in self.jobs if job.index not in self.before),
+            remarks=tuple(filter(None, [gaps_sentence(self.tasks)])),
             before=len(self.before),
         )
         kinds = {kind.name: kind for kind in self.kinds}
@@ -283,6 +294,7 @@ class Watcher:
     def __init__(self, session: Session, listen: Watch | None, start: float) -> None:
         self.session, self.listen, self.start = session, listen, start
         self.queue: Queue | None = None
+        self.later = len(session.jobs) - len(session.before)  # jobs of engines that have not begun
         assert session.store is not None
         statuses = session.store.statuses()[sorted(session.before)]
         self.done, self.before = len(statuses), len(statuses)
@@ -306,7 +318,7 @@ class Watcher:
             return
         session, waiting = self.session, len(self.queue) if self.queue is not None else 0
         left = self.queue.left() / session.workers if self.queue is not None else float("nan")
-        training = min(session.workers, max(0, len(session.jobs) - self.done - waiting))
+        training = max(0, len(session.jobs) - self.done - waiting - self.later)
         elapsed = time.perf_counter() - self.start
         self.listen(
             Progress(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from hasten.fleet.tasks import (
     standardised,
     windows_of,
 )
+from hasten.fleet.times import Times, in_order, over_gaps
 
 
 def tasks_of(
@@ -59,11 +61,12 @@ def tasks_of(
         if not window:
             return from_mapping(data, recipe)
         series: Mapping[Any, Any] = data
+        times: Mapping[str, Times] = {}
     else:
         frame = Columns(data, by, time_column)
         if not window:
             return frame.tables(features, target, recipe)
-        series = frame.series(target)
+        series, times = frame.series(target), frame.times
     found: dict[str, Task] = {}
     for key, values in series.items():
         once(str(key), found)
@@ -71,7 +74,7 @@ def tasks_of(
             as_series(values)
         except UsageError as why:
             raise UsageError(f"the series of {str(key)!r}: {why.what}", why.cause, why.change) from None
-        found[str(key)] = windows(_array(values), window, horizon, season, recipe)
+        found[str(key)] = windows(_array(values), window, horizon, season, recipe, times.get(str(key)))
     return found
 
 
@@ -107,21 +110,42 @@ def raw(
     target: str | Sequence[str] = "",
     time_column: str = "",
     window: int = 0,
-) -> dict[str, Any]:
-    """Key to (X, y), or to its piece of a series where there is a ``window``; nothing is checked or standardised."""
+) -> tuple[dict[str, Any], dict[str, Times]]:
+    """Key to (X, y), or to its piece of a series where there is a ``window``; nothing is checked or standardised.
+
+    Returns:
+        them, and the times of their rows by key where a ``time_column`` says them.
+    """
     if isinstance(data, Mapping):
-        return {str(key): value for key, value in data.items()}
+        return {str(key): value for key, value in data.items()}, {}
     frame = Columns(data, by, time_column)
     if window:
-        return dict(frame.series(target))
-    return {key: (task.X, task.y) for key, task in frame.tables(features, target, recipe).items()}
+        return dict(frame.series(target)), frame.times
+    return {key: (task.X, task.y) for key, task in frame.tables(features, target, recipe).items()}, frame.times
 
 
-def windows(series: Array, window: int, horizon: int, season: int, recipe: Recipe) -> Task:
+def gaps_sentence(tasks: Mapping[str, Task]) -> str:
+    """That windows go over rows that are missing; "" where none do."""
+    found = {key: task for key, task in tasks.items() if task.over_gaps}
+    if not found:
+        return ""
+    first, task = next(iter(found.items()))
+    count, of = sum(task.over_gaps for task in found.values()), sum(task.rows for task in found.values())
+    lack = "key lacks" if len(found) == 1 else "keys lack"
+    return (
+        f"{len(found)} {lack} rows in time: {count} of their {of} windows go over a step that is longer than usual "
+        f"({first}: {task.over_gaps} of {task.rows}); windows count rows, so fill in what is missing where that matters"
+    )
+
+
+def windows(
+    series: Array, window: int, horizon: int, season: int, recipe: Recipe, times: Times | None = None
+) -> Task:  # fmt: skip
     """Every window of a series with the values that follow it, as views of one standardised copy, made when needed.
 
     Args:
         series: (rows,), any numbers; held, not copied.
+        times: (rows,), when they were, where that is known.
 
     Returns:
         X: (rows - window - horizon + 1, window), y: (…, horizon).
@@ -146,7 +170,10 @@ def windows(series: Array, window: int, horizon: int, season: int, recipe: Recip
         why = f"constant: {which} is {known[0]:g}"
         return Task(np.empty((0, window), np.float32), np.empty((0, horizon), np.float32), why_not=why)
     X, y = windows_of(standardised(values, shift, scale), window, horizon)
-    return Windows(series.reshape(-1), checked(Task(X, y, gap, season, shift, scale, series=True), recipe))
+    task = Task(X, y, gap, season, shift, scale, series=True)
+    if times is not None:
+        task = replace(task, over_gaps=over_gaps(times, window + horizon), until=float(times[-1]))
+    return Windows(series.reshape(-1), checked(task, recipe))
 
 
 class Columns:
@@ -171,13 +198,15 @@ class Columns:
             raise UsageError("a data frame needs the column of its keys", "by= is missing", 'by="store"')
         keys = self._whole(by, "key")
         order = np.arange(len(keys))
+        times: Times | None = None
         if time_column:
-            order = _sorted(self._whole(time_column, "time"), time_column)
+            order, times = in_order(self._whole(time_column, "time"), time_column)
         names, groups = np.unique(keys[order].astype(str), return_inverse=True)
         self.order = order[np.argsort(groups, kind="stable")]
         ends = np.cumsum(np.bincount(groups, minlength=len(names)))
         starts = ends - np.diff(ends, prepend=0)
         self.pieces = {str(n): slice(a, b) for n, a, b in zip(names, starts, ends, strict=True)}
+        self.times = {key: times[self.order[piece]] for key, piece in self.pieces.items()} if times is not None else {}
 
     def tables(self, features: Sequence[str], target: str | Sequence[str], recipe: Recipe) -> dict[str, Task]:
         """Tasks of rows: views of one sorted copy of the columns. Several targets make y (rows, targets)."""
@@ -194,7 +223,11 @@ class Columns:
             y = self._numbers(target, take)[self.order]
         else:
             y = np.stack([self._numbers(name, take) for name in target], axis=1)[self.order]
-        return {key: checked(Task(X[piece], y[piece]), recipe) for key, piece in self.pieces.items()}
+        until = {key: float(times[-1]) for key, times in self.times.items()}
+        return {
+            key: checked(Task(X[piece], y[piece], until=until.get(key, -math.inf)), recipe)
+            for key, piece in self.pieces.items()
+        }
 
     def series(self, target: Any) -> dict[str, Array]:
         """The target of each key in the order of time."""
@@ -242,16 +275,3 @@ class Columns:
                 "text, dates or categories",
                 "numbers; a category as columns of 0 and 1",
             ) from None
-
-
-def _sorted(times: npt.NDArray[Any], name: str) -> npt.NDArray[np.int64]:
-    try:
-        if times.dtype.kind in "OU" and any(isinstance(time, str) for time in times):
-            times = times.astype("datetime64[us]")  # "9/1/2024" would come behind "10/1/2024"
-        order: npt.NDArray[np.int64] = np.argsort(times, kind="stable")
-    except (TypeError, ValueError) as error:
-        raise UsageError(
-            f"column {name!r} cannot be sorted: {error}", "times of several kinds, or text that is no ISO date",
-            "dates or numbers only; text as 2024-01-31 12:00",
-        ) from None  # fmt: skip
-    return order

@@ -9,6 +9,7 @@ learn them) predicts until the next iteration.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -71,12 +72,14 @@ class Line:
         parts: X and y, or one standardised series.
         states: (weights and moments) by share.
         errors: prequential, by share; one more where something else predicts for this key until a share beats it.
+        until: the time of the last row, as of a ``Task``.
     """
 
     job: Job
     parts: list[Rows]
     states: list[State]
     errors: list[float]
+    until: float = -math.inf
 
     def task(self) -> Task:
         """Everything known, as a task of views."""
@@ -111,7 +114,7 @@ class Growing:
             for state in states:
                 state.flat[0] = weights
             parts = [Rows(part) for part in parts_of(job.task)]
-            lines[job.key] = Line(job, parts, states, [0.0] * (len(states) + naive))
+            lines[job.key] = Line(job, parts, states, [0.0] * (len(states) + naive), job.task.until)
         return cls(fleet.session, shares, lines)
 
 
@@ -144,9 +147,11 @@ def update(
     fleet.reopen()
     growing: Growing = fleet._growing or Growing.begin(fleet, shares)
     start = time.perf_counter()
-    fresh_rows, failed = arrived.of(growing, new_rows)
+    fresh_rows, untils, failed = arrived.of(growing, new_rows)
     with arrived.undone_by_errors(growing.lines.values()):
         error, firsts, strange = _predict_then_append(growing, fresh_rows)
+        for key in untils.keys() - strange.keys():
+            growing.lines[key].until = untils[key]
         rows = sum(len(growing.lines[key].task().y) - first for key, first in firsts.items())
         if refit == "full":
             done = _full(fleet, growing, rows, error, start)

@@ -6,6 +6,7 @@ how many are each key's. The weights and moments of candidates lie in one tensor
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +41,7 @@ def write(fleet: Fleet, rows: Sequence[Document], tensors: dict[str, Array]) -> 
     candidates: dict[str, list[Array]] = {}
     for row in rows:
         key = row["key"]
-        row |= {"form": -1, "history_rows": 0, "gap": 0, "season": 0, "steps": [], "errors": []}
+        row |= {"form": -1, "history_rows": 0, "gap": 0, "season": 0, "steps": [], "errors": [], "until": -math.inf}
         if key not in fleet.places:
             continue
         line = growing.lines[key] if growing is not None else None
@@ -52,6 +53,7 @@ def write(fleet: Fleet, rows: Sequence[Document], tensors: dict[str, Array]) -> 
         parts = parts_of(task)
         pieces[forms.index(form)].append(parts)
         row |= {"form": forms.index(form), "history_rows": len(parts[0]), "gap": task.gap, "season": task.season}
+        row["until"] = task.until if line is None else line.until
         if line is not None:
             row |= {"steps": [state.steps for state in line.states], "errors": line.errors}
             flats = candidates.setdefault(fleet.places[key][0], [])
@@ -112,7 +114,8 @@ def _tasks(
         parts = [tensors[f"history/{number}/{part}"][start:end] for part in range(1 if form["series"] else 2)]
         X, y = np.empty((0, *form["X"]), np.float32), np.empty((0, *form["y"]), form["dtype"])
         scaled = {name: row[name] for name in ("gap", "season", "shift", "scale")}
-        tasks[row["key"]] = task_of(parts, Task(X, y, **scaled, series=form["series"]))
+        like = Task(X, y, **scaled, series=form["series"], until=row.get("until", -math.inf))
+        tasks[row["key"]] = task_of(parts, like)
     return tasks
 
 
@@ -137,5 +140,5 @@ def _growing(
             states.append(state)
         job = jobs[row["key"]]
         parts = [Rows(part) for part in parts_of(job.task)]
-        lines[job.key] = Line(job, parts, states, list(row["errors"]))
+        lines[job.key] = Line(job, parts, states, list(row["errors"]), job.task.until)
     return Growing(fleet.session, saved["shares"], lines, saved["iteration"])

@@ -189,16 +189,16 @@ class Stack:
         rows = slot.order[slot.step * size : (slot.step + 1) * size]
         n = len(rows)
         assert self.y is not None
-        self.X[i, :n] = torch.from_numpy(slot.rows[0][rows])
-        self.y[i, :n] = torch.from_numpy(slot.rows[1][rows]).reshape(self.y[i, :n].shape)
+        X, y, counts = self.X.numpy()[i], self.y.numpy()[i], self.rows.numpy()[i]  # a call of NumPy's costs less
+        X[:n] = slot.rows[0][rows]
+        y[:n] = slot.rows[1][rows].reshape(y[:n].shape)
         if n < self.size:  # by a row that is there: of noughts a module may make NaN, which no weight of 0 takes away
-            self.X[i, n:], self.y[i, n:] = self.X[i, :1], self.y[i, :1]
-        self.rows[i, :n], self.rows[i, n:] = 1, 0
+            X[n:], y[n:] = X[:1], y[:1]
+        counts[:n], counts[n:] = 1, 0
         for draw, (name, drop) in enumerate(self.drops):
-            mask = self.buffers[f"{name}.mask" if name else "mask"][i]
-            count = mask[:n].numel()
-            kept = streams.keep(slot.job.stream, count, drop.p, slot.state.epoch, slot.step, draw)
-            mask[:n] = torch.from_numpy(kept * dropout_scale(drop.p)).reshape(mask[:n].shape)
+            mask = self.buffers[f"{name}.mask" if name else "mask"].numpy()[i]
+            kept = streams.keep(slot.job.stream, mask[:n].size, drop.p, slot.state.epoch, slot.step, draw)
+            np.multiply(kept.reshape(mask[:n].shape), dropout_scale(drop.p), out=mask[:n])
         return n
 
     def _collect(self, counts: npt.NDArray[np.int64]) -> None:
@@ -369,12 +369,12 @@ def _rows_are_independent(stack: Stack) -> None:
         raise CannotStack("rows of a batch depend on each other, so that a short last batch cannot be padded")
 
 
-def gradient(kind: Kind, job: Job, recipe: Recipe, state: State) -> npt.NDArray[np.float32]:
-    """A model's gradient on its first batch, computed in a stack, and what its modules keep behind it. (total,)."""
+def gradient(kind: Kind, job: Job, recipe: Recipe, state: State, step: int = 0) -> npt.NDArray[np.float32]:
+    """A model's gradient on one batch of its epoch, computed in a stack, and what its modules keep behind it.
+    (total,)."""
     stack = Stack(kind, recipe, width_of(kind))
-    stack.put(Slot(job, state, -1, 0, 0.0))
-    slot = stack.places[0]
-    assert slot is not None
+    slot = Slot(job, state, -1, 0, 0.0, job.epoch_order(state.epoch), step)
+    stack.put(slot)
     with torch.no_grad():
         stack._fill(0, slot)
     stack.call(stack.params, stack.buffers, stack.X, stack.y, stack.rows).sum().backward()

@@ -7,11 +7,14 @@ half counts only after its number has been written behind it. So kill -9 at any 
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import mmap
 import os
+import time
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +26,7 @@ from hasten.core.plan import write_atomically
 from hasten.fleet.state import FAILED, HEAD, RUNNING, State
 
 CAUSE = 256  # bytes of a failure's cause
+PATIENCE = 2.0  # seconds that the processes of a run that was killed may take to end
 SEAL = 4  # numbers in front of a record: number of the writing, job, checksum, spare
 
 
@@ -79,14 +83,7 @@ class Store:
     def _open(self, size: int, identity: dict[str, Any]) -> mmap.mmap:
         if self.folder is None:
             return mmap.mmap(-1, size)
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise HastenError(
-                f"cannot make the folder {self.folder}: {error.strerror}",
-                "it may not be written there, or a file has that name",
-                "another folder",
-            ) from error
+        _made(self.folder)
         head, path = self.folder / "fleet.json", self.folder / "fleet.state"
         identity = json.loads(json.dumps(identity))
         found = peek(self.folder)
@@ -210,6 +207,59 @@ class Store:
     def statuses(self) -> npt.NDArray[np.int64]:
         """RUNNING, DONE, STOPPED or FAILED of every record that counts; -1 of the others. (models,), int64."""
         return np.where(self.records[:, 0] == 1, self.records[:, SEAL + 5], -1).astype(np.int64)
+
+
+@contextlib.contextmanager
+def alone(folder: Path | None) -> Iterator[None]:
+    """Keep every other call of ``fit`` from this journal.
+
+    By the system's own lock on the folder: it ends with the run and the workers that it has forked, however they end,
+    and lies in no file.
+
+    Raises:
+        UsageError: another one is at work on it.
+        HastenError: the folder cannot be made.
+    """
+    if folder is None:
+        yield
+        return
+    _made(folder)
+    held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        _lock(held, folder)
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            fcntl.flock(held, fcntl.LOCK_UN)  # also for processes that the user has forked meanwhile
+        os.close(held)
+
+
+def _lock(held: int, folder: Path) -> None:
+    end = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > end:
+                raise UsageError(
+                    f"another call of fit is at work on the journal {folder}",
+                    "a second process, or a thread, was started with the same journal before the first one had ended",
+                    "wait for the other one, or another folder",
+                ) from None
+            time.sleep(0.02)
+        except OSError:  # some network file systems know no such locks
+            return None
+
+
+def _made(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise HastenError(
+            f"cannot make the folder {folder}: {error.strerror}",
+            "it may not be written there, or a file has that name",
+            "another folder",
+        ) from error
 
 
 def peek(folder: Path | None) -> dict[str, Any]:

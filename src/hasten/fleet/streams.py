@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hasten.fleet.native.build import loaded
+
 INIT, SHUFFLE, DROPOUT, SPLIT, SAMPLE, REPLAY = range(6)  # purposes
 
 Words = npt.NDArray[np.uint32]
@@ -40,6 +42,15 @@ def words(stream: int, count: int, purpose: int, epoch: int = 0, step: int = 0, 
     Returns:
         (count,), uint32, uniform.
     """
+    if (kernel := loaded()) is not None:  # the same, in a tenth of the time
+        drawn: Words = np.empty(count, np.uint32)
+        kernel.hasten_words(stream, count, purpose | layer << 8, epoch, step, drawn.ctypes.data)
+        return drawn
+    return by_numpy(stream, count, purpose, epoch, step, layer)
+
+
+def by_numpy(stream: int, count: int, purpose: int, epoch: int, step: int, layer: int) -> Words:
+    """The same where there is no kernel."""
     blocks = np.arange((count + 3) // 4, dtype=np.uint64)
     four = _philox(stream, blocks, step, epoch, purpose | layer << 8)
     return np.stack(four, axis=1).astype(np.uint32).reshape(-1)[:count]

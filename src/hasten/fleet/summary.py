@@ -12,6 +12,7 @@ class Progress:
     """How far a fleet has come.
 
     Attributes:
+        training: models that have left the queue; a stack trains many side by side.
         elapsed: seconds since training began.
         work: seconds of one core that finished models took.
         left_seconds: of wall time, estimated; NaN while nothing is known.
@@ -139,11 +140,16 @@ def proof_lines(proof: Sequence[Mapping[str, Any]]) -> list[str]:
         if "cause" in found:
             lines.append(f"{begun}does NOT hold: {found['cause']}")
             continue
-        weights = "identical" if found["identical"] else f"within {found['weights_differ_by']:.1e}"
+        said = "weights identical"
+        if not found["identical"]:
+            said = (
+                f"weights within {found['weights_differ_by']:.1e}; the worst of {found['gradients']} gradients on the "
+                f"way off by {found['gradient_error']:.0e}, torch's own by {found['torch_gradient_error']:.0e}; "
+                f"the optimizer's steps by {found['step_error']:.0e}"
+            )
         lines.append(
             f"{begun}{'holds' if found['holds'] else 'does NOT hold'}; loss {found['loss']:.6g}, the plain loop's "
-            f"{found['loop_loss']:.6g}; weights {weights}; gradient off by {found['gradient_error']:.0e}, torch's own "
-            f"by {found['torch_gradient_error']:.0e}"
+            f"{found['loop_loss']:.6g}; {said}"
         )
     return lines
 

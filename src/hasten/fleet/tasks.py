@@ -32,6 +32,8 @@ class Task:
         shift, scale: series were standardised as ``(value - shift) / scale``.
         why_not: why this key cannot be trained; "" if it can.
         series: X and y are windows of one array, X: (rows, window), y: (rows, horizon).
+        over_gaps: windows that go over a step in time that is longer than usual.
+        until: the time of the last row as a number, see ``times``; minus infinity where no column says it.
     """
 
     X: Array
@@ -42,6 +44,8 @@ class Task:
     scale: float = 1.0
     why_not: str = ""
     series: bool = False
+    over_gaps: int = 0
+    until: float = -math.inf
 
     @property
     def rows(self) -> int:
@@ -71,7 +75,7 @@ class Windows(Task):
     """
 
     def __init__(self, values: Array, like: Task) -> None:
-        names = ("gap", "season", "shift", "scale", "why_not", "series")
+        names = ("gap", "season", "shift", "scale", "why_not", "series", "over_gaps", "until")
         self.__dict__.update({name: getattr(like, name) for name in names})
         self.values, self.window, self.horizon = values, like.row[0], like.columns
         self.held: weakref.ref[Array] | None = None

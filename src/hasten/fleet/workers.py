@@ -208,6 +208,8 @@ class Child:
 
 
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of mallopt
+LARGE = 32 << 20  # bytes of a piece that goes back to the system when it is freed; every glibc takes this much
 Work = Callable[[Run, "Asker"], None]
 
 
@@ -268,11 +270,21 @@ def _child(run: Run, work: Work, pipe: Connection, other: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its children
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
+    _keep_memory()
     torch.set_num_threads(1)
     try:
         work(run, Asker(pipe))
     except (EOFError, BrokenPipeError):  # the parent is gone
         os._exit(1)
+
+
+def _keep_memory() -> None:
+    """Let this process keep what it frees. By itself glibc gives large pieces back and takes them anew, so that every
+    step pays for empty pages; a worker asks for the same sizes in each step, and ends soon."""
+    with contextlib.suppress(OSError, AttributeError):
+        libc = ctypes.CDLL(None)
+        libc.mallopt(_MMAP_THRESHOLD, LARGE)
+        libc.mallopt(_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def _serve(run: Run, work: Work, children: list[Child], again: list[int], alone: bool) -> None:

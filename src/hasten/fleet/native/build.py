@@ -7,7 +7,7 @@ import functools
 from pathlib import Path
 
 from hasten.native.compiled import TARGETS as TARGETS
-from hasten.native.compiled import Library
+from hasten.native.compiled import Library, target
 from hasten.native.compiled import NoCompiler as NoCompiler
 
 SOURCES = (
@@ -19,9 +19,18 @@ SHAPE = ("lanes", "channels", "filters", "taps", "stride", "dilation", "pad", "g
 LIBRARY = Library("fleet", Path(__file__).parent, SOURCES)
 
 
+_failed: dict[Path, NoCompiler] = {}  # by what would have been made
+_loaded: list[ctypes.CDLL] = []
+
+
+def loaded() -> ctypes.CDLL | None:
+    """A kernel that is there already, of whatever instruction set: random numbers are the same by each."""
+    return _loaded[0] if _loaded else None
+
+
 @functools.cache
 def kernel(isa: str = "") -> ctypes.CDLL:
-    """The kernel, ready to be called.
+    """The kernel, ready to be called. What a compiler has refused once it is not asked for again in this process.
 
     Args:
         isa: one of ``TARGETS``; the best of this processor unless given.
@@ -29,7 +38,16 @@ def kernel(isa: str = "") -> ctypes.CDLL:
     Raises:
         NoCompiler: there is no C++ compiler, or it refuses the source.
     """
-    return _declared(LIBRARY.load(isa))
+    path = LIBRARY.cached(isa or target())
+    if path in _failed and not path.exists():
+        raise _failed[path]
+    try:
+        found = _declared(LIBRARY.load(isa))
+    except NoCompiler as error:
+        _failed[path] = error.with_traceback(None)
+        raise
+    _loaded.append(found)
+    return found
 
 
 class Op(ctypes.Structure):

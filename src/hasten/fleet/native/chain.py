@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -105,6 +105,15 @@ def _joins(layer: Layer, last: Layer) -> bool:
             last.outputs = last.units
             return True
     return False
+
+
+def renamed(chain: Chain, new: Callable[[str], str]) -> Chain:
+    """The same chain, whose layers' tensors have other names now."""
+    for layer in chain.layers:
+        for name in NAMES:
+            if getattr(layer, name):
+                setattr(layer, name, new(getattr(layer, name)))
+    return chain
 
 
 def laid_out(layers: Sequence[Layer], inputs: int) -> list[Layer]:

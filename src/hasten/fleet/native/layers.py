@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import nn
+from torch.nn import functional
 
 from hasten.fleet.native.chain import (
     ACTIVATION,
@@ -189,6 +192,26 @@ MODULES: dict[type[nn.Module], Callable[[Any, str, Shape], Made]] = {
     nn.Hardtanh: _hardtanh,
     nn.Hardswish: _act("hardswish"),
 }
-POOLS: dict[str, Callable[..., nn.Module]] = {
+FUNCTIONS: dict[str, Callable[..., nn.Module]] = {  # of torch.nn.functional that take arguments as a module does
     "max_pool1d": nn.MaxPool1d, "avg_pool1d": nn.AvgPool1d, "adaptive_avg_pool1d": nn.AdaptiveAvgPool1d,
+    "adaptive_max_pool1d": nn.AdaptiveMaxPool1d, "leaky_relu": nn.LeakyReLU, "elu": nn.ELU, "celu": nn.CELU,
+    "gelu": nn.GELU, "softplus": nn.Softplus, "hardtanh": nn.Hardtanh,
+}  # fmt: skip
+CALLED: dict[Any, str] = {  # functions by what they do
+    functional.relu: "relu", torch.relu: "relu", torch.tanh: "tanh", functional.tanh: "tanh", torch.sigmoid: "sigmoid",
+    functional.sigmoid: "sigmoid", functional.silu: "silu", functional.gelu: "gelu", functional.selu: "selu",
+    torch.selu: "selu", torch.flatten: "flatten", torch.squeeze: "squeeze", torch.unsqueeze: "unsqueeze",
+    torch.reshape: "reshape", operator.getitem: "getitem", torch.transpose: "transpose", torch.permute: "permute",
+    torch.mean: "mean", functional.max_pool1d: "max_pool1d", functional.avg_pool1d: "avg_pool1d",
+    functional.adaptive_avg_pool1d: "adaptive_avg_pool1d", functional.adaptive_max_pool1d: "adaptive_max_pool1d",
+    functional.leaky_relu: "leaky_relu", functional.elu: "elu", functional.softplus: "softplus",
+    functional.mish: "mish", functional.celu: "celu", functional.softsign: "softsign", functional.relu6: "relu6",
+    functional.hardtanh: "hardtanh", functional.hardswish: "hardswish",
+}  # fmt: skip
+METHODS = {
+    n: n
+    for n in (
+        "relu", "tanh", "sigmoid", "flatten", "squeeze", "unsqueeze", "view", "reshape", "transpose", "permute", "mean",
+        "contiguous",
+    )
 }  # fmt: skip

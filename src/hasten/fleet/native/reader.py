@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from torch import fx, nn
-from torch.nn import functional
 
 from hasten.fleet.naive import Residual
 from hasten.fleet.native.chain import (
@@ -20,15 +19,15 @@ from hasten.fleet.native.chain import (
     AVERAGE,
     CONV,
     LINEAR,
-    NAMES,
     PICK,
     RECURRENT,
     Chain,
     Layer,
     fused,
     laid_out,
+    renamed,
 )
-from hasten.fleet.native.layers import MODULES, POOLS, Shape, recurrent
+from hasten.fleet.native.layers import CALLED, FUNCTIONS, METHODS, MODULES, Shape, recurrent
 from hasten.fleet.native.layers import NotAChain as NotAChain
 from hasten.fleet.native.sizes import BATCH, Sizes
 
@@ -42,12 +41,10 @@ def chain_of(module: nn.Module, row: Shape) -> Chain:
     if type(module) is Residual:
         if len(row) != 1:
             raise NotAChain("rows of a residual are no windows")
-        inner = chain_of(module.net, row)
-        for layer in inner.layers:
-            for name in NAMES:
-                if getattr(layer, name):
-                    setattr(layer, name, f"net.{getattr(layer, name)}")
+        inner = renamed(chain_of(module.net, row), lambda name: f"net.{name}")
         return replace(inner, season=min(module.season, row[0]))
+    if type(module) in MODULES:  # torch.fx would look into it
+        return renamed(chain_of(nn.Sequential(module), row), lambda name: name.removeprefix("0."))
     if any(not p.requires_grad for p in module.parameters()):
         raise NotAChain("some parameters are frozen")
     try:
@@ -222,6 +219,8 @@ class _Reader(Sizes):
         self._apply(part, name)
 
     def _apply(self, part: nn.Module, name: str) -> None:
+        if getattr(part, "return_indices", False):
+            raise NotAChain(f"{name} gives indices, too")
         if isinstance(part, nn.Flatten):
             self._flatten(name, (part.start_dim, part.end_dim))
         elif isinstance(part, nn.Unflatten):
@@ -236,7 +235,7 @@ class _Reader(Sizes):
             raise NotAChain(f"{name} is a {type(part).__name__}")
 
     def _function(self, node: fx.Node) -> None:
-        name = _FUNCTIONS.get(node.target) if node.op == "call_function" else _METHODS.get(str(node.target))
+        name = CALLED.get(node.target) if node.op == "call_function" else METHODS.get(str(node.target))
         rest = (*node.args[1:], *node.kwargs.values())
         if name == "flatten":
             self._flatten(f"`{node.name}`", rest)
@@ -250,8 +249,8 @@ class _Reader(Sizes):
             self._transpose(node.name, name, rest)
         elif name == "mean" and not set(node.kwargs) - {"dim", "keepdim"}:
             self._mean(node.name, **dict(zip(("dim", "keepdim"), node.args[1:], strict=False)), **node.kwargs)
-        elif name in POOLS:
-            self._apply(POOLS[name](*node.args[1:], **node.kwargs), f"`{node.name}`")
+        elif name in FUNCTIONS:
+            self._as_module(node, name)
         elif name in ACTS and rest in ((), (False,), (True,)):
             if rest == (True,):
                 self._in_place(node)
@@ -259,6 +258,14 @@ class _Reader(Sizes):
             self._emit(Layer(ACTIVATION, width, width, ACTS.index(name), 1.0))
         elif name != "contiguous" or rest:
             raise NotAChain(f"`{node.name}` is no layer the kernel knows")
+
+    def _as_module(self, node: fx.Node, name: str) -> None:
+        if any(isinstance(n, fx.Node) for n in (*node.args[1:], *node.kwargs.values())):
+            raise NotAChain(f"`{node.name}` is given numbers that are computed")
+        part = FUNCTIONS[name](*node.args[1:], **node.kwargs)
+        if getattr(part, "inplace", False):
+            self._in_place(node)
+        self._apply(part, f"`{node.name}`")
 
     def _flatten(self, name: str, dims: tuple[Any, ...]) -> None:
         if dims not in ((1,), (1, -1), (1, len(self.shape))):
@@ -375,22 +382,3 @@ def _part_of(name: str, part: Any, size: int) -> tuple[int, int, int]:
 
 def _squeezes(node: fx.Node) -> bool:
     return node.target in ("squeeze", torch.squeeze) and (*node.args[1:], *node.kwargs.values()) == (0,)
-
-
-_FUNCTIONS: dict[Any, str] = {
-    functional.relu: "relu", torch.relu: "relu", torch.tanh: "tanh", functional.tanh: "tanh", torch.sigmoid: "sigmoid",
-    functional.sigmoid: "sigmoid", functional.silu: "silu", functional.gelu: "gelu", functional.selu: "selu",
-    torch.selu: "selu", torch.flatten: "flatten", torch.squeeze: "squeeze", torch.unsqueeze: "unsqueeze",
-    torch.reshape: "reshape", operator.getitem: "getitem", torch.transpose: "transpose", torch.permute: "permute",
-    torch.mean: "mean", functional.max_pool1d: "max_pool1d", functional.avg_pool1d: "avg_pool1d",
-    functional.adaptive_avg_pool1d: "adaptive_avg_pool1d", functional.softplus: "softplus", functional.mish: "mish",
-    functional.celu: "celu", functional.softsign: "softsign", functional.relu6: "relu6",
-    functional.hardtanh: "hardtanh", functional.hardswish: "hardswish",
-}  # fmt: skip
-_METHODS = {
-    n: n
-    for n in (
-        "relu", "tanh", "sigmoid", "flatten", "squeeze", "unsqueeze", "view", "reshape", "transpose", "permute", "mean",
-        "contiguous",
-    )
-}  # fmt: skip
