@@ -142,19 +142,19 @@ def _worth(d: Document) -> list[Line]:
 def _proof(d: Document) -> list[Line]:
     if not d["proof"]:
         return []
-    heads = ("proof: key", "loss", "the plain loop's", "weights", "gradient error", "torch's own", "holds")
+    heads = ("proof: key", "loss", "the plain loop's", "weights", "gradients", "torch's", "steps", "holds")
     rows = [[(h, "dim") for h in heads]]
     for found in d["proof"]:
         if "cause" in found:
-            rows.append([(clean(found["key"]), ""), *[(UNKNOWN, "")] * 5, (f"no: {found['cause']}", "bad")])
+            rows.append([(clean(found["key"]), ""), *[(UNKNOWN, "")] * 6, (f"no: {found['cause']}", "bad")])
             continue
         weights = "identical" if found["identical"] else f"within {found['weights_differ_by']:.0e}"
         rows.append(
             [(clean(found["key"]), ""), (f"{found['loss']:.6f}", ""), (f"{found['loop_loss']:.6f}", ""), (weights, ""),
              (f"{found['gradient_error']:.0e}", ""), (f"{found['torch_gradient_error']:.0e}", ""),
-             ("yes" if found["holds"] else "NO", "" if found["holds"] else "bad")]
+             (f"{found['step_error']:.0e}", ""), ("yes" if found["holds"] else "NO", "" if found["holds"] else "bad")]
         )  # fmt: skip
-    return columns(rows, "l..llll")
+    return columns(rows, "l..lllll")
 
 
 def _failed(d: Document) -> list[Line]:
