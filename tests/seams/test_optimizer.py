@@ -79,6 +79,28 @@ def test_a_light_watch_counts_on_when_optimizers_come_and_go(watch: Watch) -> No
     assert len(watch.records()) == watch.steps and all(r[0] >= 0 for r in watch.records())
 
 
+def test_a_light_watch_counts_models_that_are_kept_one_after_the_other(watch: Watch) -> None:
+    kept = [made() for _ in range(4)]
+    for _ in range(5):
+        kept[0].step()
+    watch.lighten()
+    for each in kept:
+        for _ in range(30):
+            each.step()
+    watch.catch_up()
+    assert watch.steps == 5 + 30 + 3 * 29
+
+
+def test_a_light_watch_sees_optimizers_that_take_turns(watch: Watch) -> None:
+    a, b, c = made(), made(), made()
+    a.step(), b.step(), c.step()
+    watch.lighten()
+    for _ in range(40):
+        a.step(), b.step(), c.step()
+    watch.catch_up()
+    assert watch.steps == 41
+
+
 def test_a_failure_in_a_light_watch_is_the_end_of_hasten_not_of_the_script(
     watch: Watch, monkeypatch: pytest.MonkeyPatch
 ) -> None:

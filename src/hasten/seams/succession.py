@@ -30,27 +30,29 @@ class Succession:
     """Every line of models so far; its size grows with the kinds of models, not with their number.
 
     Attributes:
-        newest: the record of the optimizer that began last.
+        newest: the record of the optimizer that began last; began_at: the clock's steps before.
         returns: steps of an optimizer after another one had begun, and models that were given another optimizer.
     """
 
     def __init__(self) -> None:
         self.newest: Any = None
+        self.began_at = 0
         self.returns = 0
         self.lines: dict[tuple[str, str, int], Line] = {}
         self._line: Line | None = None
         self._seen: weakref.WeakSet[Any] = weakref.WeakSet()
 
-    def begin(self, record: Any, optimizer: Any, models: Iterable[Any]) -> None:
+    def begin(self, record: Any, optimizer: Any, models: Iterable[Any], steps: int) -> None:
         """An optimizer takes its first step.
 
         Args:
             record: what the watch keeps of it; ``record.steps`` counts on.
             models: records of the modules called so far, the latest first.
+            steps: of the clock so far.
         """
         if self._line is not None:
             self._line.steps += self.newest.steps
-        self.newest, self._line = record, None
+        self.newest, self.began_at, self._line = record, steps, None
         module, elements = _trained_by(optimizer, models)
         if module is None:
             return

@@ -98,8 +98,7 @@ class Watch:
     torch_imported: int = 0
     clock_key: int = 0
     clock_name: str = "optimizer"
-    others: int = 0  # steps of other optimizers since the clock's last one …
-    other_key: int = 0  # … and whose the last of them was
+    others: int = 0  # steps of other optimizers since the clock's last one
     entered: OptimizerRecord | None = None  # the optimizer whose step runs
     foreign_steps: int = 0
     notes: list[str] = field(default_factory=list)
@@ -171,12 +170,11 @@ class Watch:
         if self.beginning is not None:
             record, self.beginning = self.beginning, None
             if record.optimizer is optimizer:
-                self.succession.begin(record, optimizer, reversed(self.models.values()))
+                self.succession.begin(record, optimizer, reversed(self.models.values()), self.steps)
         key = id(optimizer)
         if key != self.clock_key:
             self.others += 1
-            again, self.other_key = self.others > 1 and key == self.other_key, key
-            if self._clock_ticks() and self.others < IDLE_CLOCK and not (again and self._is_newest(optimizer)):
+            if self._clock_ticks() and self.others < IDLE_CLOCK and not self._has_followed(optimizer):
                 return
             self.clock_key, self.clock_name = key, "optimizer"
         self.others = 0
@@ -187,10 +185,12 @@ class Watch:
         record = self.optimizers.get(self.clock_key) if self.clock_name == "optimizer" else None
         return record is not None and record.optimizer is not None
 
-    def _is_newest(self, optimizer: Any) -> bool:
-        """Whether no other has begun since: one that steps again and again is the next model's, in a loop over many."""
+    def _has_followed(self, optimizer: Any) -> bool:
+        """Whether it began last and has stepped again, and the clock not since: it is the next model's, in a loop over
+        many."""
         newest = self.succession.newest
-        return newest is not None and newest.optimizer is optimizer
+        began = newest is not None and newest.optimizer is optimizer and newest.steps > 1
+        return began and self.steps == self.succession.began_at
 
     def backward_left(self) -> None:
         """A backward pass is over."""
@@ -243,6 +243,7 @@ class Watch:
         for now in stamps[1:]:
             wall, self.step_started = now - self.step_started, now
             self._add(wall, _NO_PHASES)
+        self.others = 0
         stamps[0] = now + STAMPS_FOR
         del stamps[1:]
         if self.steps >= self.next_call and self.at_step is not None:
