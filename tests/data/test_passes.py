@@ -125,7 +125,7 @@ def test_only_datasets_of_the_kind_that_was_asked() -> None:
     def loader() -> DataLoader[Any]:
         return DataLoader(Made(6, Scale()), batch_size=2, shuffle=True)  # type: ignore[arg-type]
 
-    remedy = hasten.LoaderWorkers(1, kind_of(Made(3, Scale())))
+    remedy = hasten.LoaderWorkers(1, kind_of(Made(6, Scale())))
     with pytest.raises(Unsuited, match="nothing is known"):
         remedy(DataLoader(Made(6, Noise())))
 
@@ -134,6 +134,39 @@ def test_only_datasets_of_the_kind_that_was_asked() -> None:
 
     changed, plain = remedy(loader()), loader()
     assert passes(changed, 3, noisy(changed)) == passes(plain, 3, noisy(plain))
+
+
+class Switched(Made):
+    """Draws random numbers once a setting says so."""
+
+    def __init__(self, off: Any) -> None:
+        super().__init__(6, Scale())
+        self.folder = "/tmp/one"
+        self.mode = off
+
+    def __getitem__(self, index: int) -> Any:
+        return torch.rand(()) if self.mode in (1, 2, "train", 0.5, True) else super().__getitem__(index)
+
+
+@pytest.mark.parametrize("remedy", ["workers", "cache"])
+@pytest.mark.parametrize(("off", "on"), [(0, 1), (3, 2), ("test", "train"), (None, "train"), (0.0, 0.5), (False, True)])
+def test_a_setting_that_switches_randomness_on_is_noticed(remedy: str, off: Any, on: Any) -> None:
+    def loader() -> DataLoader[Any]:
+        return DataLoader(Switched(off), batch_size=2, shuffle=True)
+
+    def switching(loader: DataLoader[Any]) -> Any:
+        return lambda number: setattr(loader.dataset, "mode", on if number == 1 else off)
+
+    asked = hasten.CacheSamples() if remedy == "cache" else hasten.LoaderWorkers(1, kind_of(Switched(off)))
+    changed, plain = asked(loader()), loader()
+    assert passes(changed, 3, switching(changed)) == passes(plain, 3, switching(plain))
+
+
+def test_where_a_dataset_lies_is_no_part_of_its_kind() -> None:
+    one, other = Switched("test"), Switched("test")
+    other.folder, other.length = "/tmp/other", 60_000
+    one.length = 10_000
+    assert kind_of(one) == kind_of(other)
 
 
 def test_many_workers_are_no_reason_to_warn() -> None:
