@@ -9,9 +9,10 @@ import pytest
 import torch
 from torch.optim import optimizer as torchs
 
+from hasten.measure.clock import PYTHON
 from hasten.seams import optimizer
 from hasten.seams.patch import Patches
-from hasten.seams.watch import Watch
+from hasten.seams.watch import OPTIMIZER, Watch
 
 
 @pytest.fixture
@@ -135,6 +136,28 @@ def test_a_compiled_step_is_watched_and_does_not_compile_the_watch(watch: Watch)
     step()
     watch.catch_up()
     assert watch.steps == 4
+
+
+def test_a_step_that_raises_is_over_when_the_script_goes_on(watch: Watch) -> None:
+    """Its time is no longer the optimizer's; a closure's calls are still its own."""
+    stepped = made()
+    inside: list[int] = []
+
+    def closure(raises: bool) -> float:
+        stepped.zero_grad()
+        inside.append(watch.clock.current)
+        if raises:
+            raise ValueError("no step")
+        return 0.0
+
+    stepped.step(lambda: closure(False))
+    with pytest.raises(ValueError, match="no step"):
+        stepped.step(lambda: closure(True))
+    assert inside == [OPTIMIZER, OPTIMIZER] == [watch.clock.current] * 2
+    stepped.zero_grad()
+    assert watch.clock.current == PYTHON and not watch.clock.stack
+    stepped.step(lambda: closure(False))
+    assert watch.clock.current == PYTHON and watch.steps == 2
 
 
 def test_groups_are_changed_during_steps_only() -> None:

@@ -39,6 +39,7 @@ def install(watch: Watch, patches: Patches) -> None:
             watch.fail(error)
 
     def before(optimizer: Any, args: Any, kwargs: Any) -> None:
+        watch.stepping = None if watch.compiled_by_script else _get_frame(1).f_code
         enter(optimizer)
         for call, _ in around:
             call(optimizer, args, kwargs)
@@ -87,6 +88,8 @@ def _wrap_zero_grad(watch: Watch, patches: Patches) -> None:
         if get_ident() != clock.thread:
             original(self, set_to_none)
             return
+        if watch.entered is not None:
+            watch.calls_from(_get_frame(1))
         clock.enter(phase)
         start = clock.last
         try:

@@ -14,6 +14,7 @@ import weakref
 from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from types import CodeType, FrameType
 from typing import Any
 
 from hasten.core.trace import PHASES
@@ -99,7 +100,8 @@ class Watch:
     clock_key: int = 0
     clock_name: str = "optimizer"
     others: int = 0  # steps of other optimizers since the clock's last one
-    entered: OptimizerRecord | None = None  # the optimizer whose step runs
+    entered: OptimizerRecord | None = None  # the optimizer whose step runs, or has raised
+    stepping: CodeType | None = None  # of torch's, around every step
     foreign_steps: int = 0
     notes: list[str] = field(default_factory=list)
     folder: str = ""  # the session's, where children get theirs
@@ -152,6 +154,17 @@ class Watch:
                 self.clock.leave()  # its last step has raised, and torch calls no hook then
             self.entered = record
             self.clock.enter(OPTIMIZER)
+
+    def calls_from(self, frame: FrameType | None) -> None:
+        """Something is called while the end of an optimizer's step was not seen: where that is not on the way to
+        ``frame``, it has raised, and the script goes on."""
+        while frame is not None and frame.f_code is not self.stepping:
+            frame = frame.f_back
+        if frame is not None or self.stepping is None:
+            return
+        self.entered = None
+        if self.clock.current == OPTIMIZER:
+            self.clock.leave()
 
     def _move_to_this_thread(self) -> None:
         self.clock.thread = threading.get_ident()
