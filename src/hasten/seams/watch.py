@@ -146,6 +146,7 @@ class Watch:
             if self.new_target is not None:
                 self.new_target("optimizer", optimizer)
             self.beginning = record  # the model is known at the end: a closure calls it only now
+            self.succession.about_to_begin(optimizer)
         elif record is not self.succession.newest:
             self.succession.returns += 1
         record.steps += 1
