@@ -20,7 +20,7 @@ from typing import Any
 from hasten.core.trace import PHASES
 from hasten.measure.clock import EVALUATION, INDEX, PYTHON, PhaseClock
 from hasten.seams.known import LoaderRecord, ModelRecord, OptimizerRecord
-from hasten.seams.locate import Sampler
+from hasten.seams.samples import Sampler
 from hasten.seams.succession import Succession
 
 FETCH = INDEX["fetch"]
