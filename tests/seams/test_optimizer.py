@@ -108,7 +108,7 @@ def test_a_failure_in_a_light_watch_is_the_end_of_hasten_not_of_the_script(
     stepped = made()
     stepped.step()
     watch.lighten()
-    monkeypatch.setattr(Watch, "_add", lambda *_: 1 / 0)
+    monkeypatch.setattr(Watch, "add", lambda *_: 1 / 0)
     for _ in range(5):
         stepped.step()
         watch.catch_up()

@@ -21,7 +21,8 @@ from hasten.explain.losses import BINARY, SQUARED, target_of
 from hasten.rules.w802_linear_by_loop import ready, solve
 from hasten.seams import fork
 from hasten.seams.child import exchange_folder
-from hasten.seams.watch import WIDTH, Watch
+from hasten.seams.steps import WIDTH
+from hasten.seams.watch import Watch
 
 MOST_SECONDS = 15.0  # for the pass, and for the solution
 MOST_BYTES = 256 << 20  # of noted rows
