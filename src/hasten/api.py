@@ -24,7 +24,6 @@ from hasten.seams import launch
 
 FITTED = "the script trains by scikit-learn, whose steps cannot be watched; one thing can be said"
 TOO_SHORT = "the script ended before there were enough steps for a trial"
-
 Pathish = str | os.PathLike[str]
 
 
@@ -243,10 +242,15 @@ def _found(trace: Trace) -> list[Finding]:
 def _nothing(folder: Path, code: int) -> str:
     if code < 0:
         return _killed(folder, code)
+    imported = not (folder / launch.WAITING).exists()
+    if imported and not _read(folder, "idle-*.json"):
+        return (
+            f"torch was imported, but nothing of what was seen could be written: the disk of {folder.parent} was full, "
+            "or the process was replaced or ended without Python's doing"
+        )
     if code:
         return "the script failed before it trained; its own message stands above"
-    idle = _read(folder, "idle-*.json")
-    if not idle:
+    if not imported:
         return "torch was never imported, so there was no training to explain"
     return (
         "torch was imported, but no optimizer stepped and no loss was differentiated; "

@@ -183,6 +183,14 @@ def test_a_script_that_never_trains_gets_a_clear_message(tmp_path: Path) -> None
     assert "torch was never imported, so there was no training to explain" in done.stderr
 
 
+def test_a_disk_that_is_full_is_not_taken_for_a_script_without_torch(tmp_path: Path) -> None:
+    full = TRAINING.replace("sys.exit(7)", "").replace("torch.manual_seed(0)", "import resource")
+    full = full.replace("for step", "resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))\nfor step")
+    done = ours("explain", script(tmp_path, full), cwd=tmp_path)
+    assert done.returncode == 0 and "never imported" not in done.stderr
+    assert "nothing of what was seen could be written" in done.stderr
+
+
 def test_a_script_that_fails_before_it_trains_gets_its_own_command_back(tmp_path: Path) -> None:
     done = ours("explain", script(tmp_path, "raise SystemExit(4)"), "--lr", "1", cwd=tmp_path)
     assert "the script failed before it trained" in done.stderr

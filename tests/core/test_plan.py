@@ -92,6 +92,18 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path, mon
     assert os.listdir(tmp_path) == ["p.json"]
 
 
+def test_the_umask_holds_and_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is the whole process's: whoever sets it to read it makes files of other threads private."""
+    before = os.umask(0o027)
+    try:
+        monkeypatch.setattr(plan_module.os, "umask", lambda _: pytest.fail("set"))
+        write_atomically(tmp_path / "p.json", "new")
+    finally:
+        monkeypatch.undo()
+        os.umask(before)
+    assert (tmp_path / "p.json").stat().st_mode & 0o777 == 0o640
+
+
 def test_folders_on_the_way_are_made(tmp_path: Path) -> None:
     write_atomically(tmp_path / "a" / "b.json", json.dumps({"ä": 1}))
     assert json.loads((tmp_path / "a" / "b.json").read_text(encoding="utf-8")) == {"ä": 1}

@@ -8,12 +8,14 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader, Sampler, TensorDataset
 
 import hasten
 from hasten.core.errors import Unsuited
+from hasten.data import passes as data_passes
 from hasten.data.probe import kind_of
 from tests.data.common import Made, passes, seed
 
@@ -56,6 +58,76 @@ def loader(own: str, sampler: str) -> DataLoader[Any]:
 def test_batches_and_random_states_are_the_same(own: str, workers: int, sampler: str) -> None:
     changed = hasten.LoaderWorkers(workers)(loader(own, sampler))
     assert passes(changed, 3) == passes(loader(own, sampler), 3)
+
+
+@pytest.mark.parametrize("name", ["_try_put_index", "_process_data"])
+def test_a_torch_that_makes_passes_in_another_way_is_left_alone(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(f"torch.utils.data.dataloader._MultiProcessingDataLoaderIter.{name}")
+    monkeypatch.setattr(data_passes, "missing_names", data_passes.missing_names.__wrapped__)
+    made = loader("none", "shuffled")
+    before = dict(vars(made))
+    with pytest.raises(Unsuited, match=f"no {name} in torch"):
+        hasten.LoaderWorkers(2)(made)
+    assert vars(made) == before
+
+
+class Hard(Sampler[int]):
+    """Gives the rows with the largest losses so far, as the training loop notes them."""
+
+    def __init__(self) -> None:
+        self.losses = torch.rand(9)
+
+    def __len__(self) -> int:
+        return 9
+
+    def __iter__(self) -> Iterator[int]:
+        for _ in range(9):
+            yield int(self.losses.argmax())
+
+
+class Wrapped(Sampler[int]):
+    def __init__(self, inner: Any) -> None:
+        self.inner = inner
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.inner)
+
+
+@pytest.mark.parametrize("sampler", [Hard(), Wrapped(Hard())])
+def test_a_sampler_that_may_look_at_the_training_is_asked_as_far_ahead_as_before(sampler: Any) -> None:
+    data = TensorDataset(torch.arange(9))
+    for options, workers in (({}, 1), ({"num_workers": 1}, 2), ({"num_workers": 2}, 1)):
+        made: Any = DataLoader(data, sampler=sampler, **options)
+        with pytest.raises(Unsuited, match="ahead"):
+            hasten.LoaderWorkers(workers)(made)
+    for workers in (0, 1):
+        made = DataLoader(data, sampler=sampler, num_workers=1)
+        hasten.LoaderWorkers(workers)(made)
+    hasten.LoaderWorkers(1)(DataLoader(data, sampler=Wrapped([1, 2])))
+
+
+def outliving(data: Any) -> DataLoader[Any]:
+    return DataLoader(data, batch_size=2, shuffle=True, num_workers=1, persistent_workers=True)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("begun", [False, True])
+def test_workers_that_outlive_passes_do_not_see_what_the_dataset_becomes(workers: int, begun: bool) -> None:
+    def changing(loader: DataLoader[Any]) -> Any:
+        return lambda number: setattr(loader.dataset, "mode", 1) if number == 2 else None
+
+    changed, plain = outliving(Switched(0)), outliving(Switched(0))
+    if begun:
+        assert passes(changed, 1) == passes(plain, 1)
+    hasten.LoaderWorkers(workers)(changed)
+    assert passes(changed, 4, changing(changed)) == passes(plain, 4, changing(plain))
+
+
+def test_workers_that_hold_what_cannot_be_compared_stay() -> None:
+    data = Switched(0)
+    data.pictures = np.zeros(1 << 25, np.uint8)  # type: ignore[attr-defined]
+    with pytest.raises(Unsuited, match="cannot be seen"):
+        hasten.LoaderWorkers(0)(outliving(data))
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -125,7 +197,7 @@ def test_only_datasets_of_the_kind_that_was_asked() -> None:
     def loader() -> DataLoader[Any]:
         return DataLoader(Made(6, Scale()), batch_size=2, shuffle=True)  # type: ignore[arg-type]
 
-    remedy = hasten.LoaderWorkers(1, kind_of(Made(3, Scale())))
+    remedy = hasten.LoaderWorkers(1, kind_of(Made(6, Scale())))
     with pytest.raises(Unsuited, match="nothing is known"):
         remedy(DataLoader(Made(6, Noise())))
 
@@ -134,6 +206,39 @@ def test_only_datasets_of_the_kind_that_was_asked() -> None:
 
     changed, plain = remedy(loader()), loader()
     assert passes(changed, 3, noisy(changed)) == passes(plain, 3, noisy(plain))
+
+
+class Switched(Made):
+    """Draws random numbers once a setting says so."""
+
+    def __init__(self, off: Any) -> None:
+        super().__init__(6, Scale())
+        self.folder = "/tmp/one"
+        self.mode = off
+
+    def __getitem__(self, index: int) -> Any:
+        return torch.rand(()) if self.mode in (1, 2, "train", 0.5, True) else super().__getitem__(index)
+
+
+@pytest.mark.parametrize("remedy", ["workers", "cache"])
+@pytest.mark.parametrize(("off", "on"), [(0, 1), (3, 2), ("test", "train"), (None, "train"), (0.0, 0.5), (False, True)])
+def test_a_setting_that_switches_randomness_on_is_noticed(remedy: str, off: Any, on: Any) -> None:
+    def loader() -> DataLoader[Any]:
+        return DataLoader(Switched(off), batch_size=2, shuffle=True)
+
+    def switching(loader: DataLoader[Any]) -> Any:
+        return lambda number: setattr(loader.dataset, "mode", on if number == 1 else off)
+
+    asked = hasten.CacheSamples() if remedy == "cache" else hasten.LoaderWorkers(1, kind_of(Switched(off)))
+    changed, plain = asked(loader()), loader()
+    assert passes(changed, 3, switching(changed)) == passes(plain, 3, switching(plain))
+
+
+def test_where_a_dataset_lies_is_no_part_of_its_kind() -> None:
+    one, other = Switched("test"), Switched("test")
+    other.folder, other.length = "/tmp/other", 60_000
+    one.length = 10_000
+    assert kind_of(one) == kind_of(other)
 
 
 def test_many_workers_are_no_reason_to_warn() -> None:

@@ -15,7 +15,8 @@ import torch
 from hasten.core.trace import Growth
 from hasten.explain.growth import grown_line, growth
 from hasten.explain.keepers import CERTAINLY, LONG_GRAPH, Keeper, KeeperWatch, assignment, graphs_kept, keepers
-from hasten.seams.watch import WIDTH, Watch
+from hasten.seams.steps import WIDTH
+from hasten.seams.watch import Watch
 from hasten.seams.window import HERTZ_AFTER
 
 # -- which line --------------------------------------------------------------------------------------------------------

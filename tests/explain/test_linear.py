@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from hasten.core.trace import LinearFacts, Trace
-from hasten.explain.linear import mean_loss, trained_layer
+from hasten.explain.linear import _batches, mean_loss, trained_layer
 from hasten.explain.losses import BINARY, SOFTMAX, SQUARED, target_of
 from hasten.rules.w802_linear_by_loop import RULE, solve
 from hasten.seams.watch import Watch
@@ -149,3 +149,17 @@ def test_a_layer_without_bias_is_solved_without_one(loss: str, call: str) -> Non
     assert not np.any(solve(x, y, loss, 1 if loss == SQUARED else 2, False)[1])
     (finding,) = RULE.detect(Trace("train.py", linear=dataclasses.replace(FACTS, loss=loss, bias=False)))
     assert call in finding.advice
+
+
+class Stream(torch.utils.data.IterableDataset[int]):
+    def __iter__(self) -> Any:
+        return iter(range(10))
+
+
+@pytest.mark.parametrize("data", [range(10), Stream()])
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_loader_that_the_script_did_not_keep_has_a_whole_pass_all_the_same(data: Any, workers: int) -> None:
+    iterator = iter(torch.utils.data.DataLoader(data, batch_size=4, num_workers=workers))
+    next(iterator)
+    assert [batch.tolist() for batch in _batches(iterator)] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+    assert next(iterator).tolist() == [4, 5, 6, 7]

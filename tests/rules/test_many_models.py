@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 
 import pytest
@@ -52,6 +53,28 @@ CASES = {
         "for width in range(1, 21):\n    m = nn.Linear(4, width)\n    o = adam(m)\n    for _ in range(40): step(m, o)",
         False,
     ),
+    "all_from_one_template": (
+        "first = network()\nfor key in range(20):\n    m = copy.deepcopy(first)\n    o = adam(m)\n"
+        "    for _ in range(40): step(m, o)\n    move(m)",
+        True,
+    ),
+    "seeds_outside": (
+        "for seed in range(4):\n    for key in range(5):\n        torch.manual_seed(seed)\n        m = network()\n"
+        "        o = adam(m)\n        for _ in range(40): step(m, o)\n        move(m)",
+        True,
+    ),
+    "federated": (
+        "server = network()\nfor turn in range(5):\n    clients = []\n    for key in range(4):\n"
+        "        m = copy.deepcopy(server)\n        o = adam(m)\n        for _ in range(40): step(m, o)\n"
+        "        move(m)\n        clients.append(m.state_dict())\n"
+        "    server.load_state_dict({k: torch.stack([c[k] for c in clients]).mean(0) for k in clients[0]})",
+        False,
+    ),
+    "one_goes_on_from_the_last": (
+        "last = network()\nfor key in range(20):\n    m = copy.deepcopy(last)\n    o = adam(m)\n"
+        "    for _ in range(40): step(m, o)\n    move(m)\n    last = m",
+        False,
+    ),
     "few_steps_each": (
         "for task in range(60):\n    m = network()\n    o = adam(m)\n    for _ in range(5): step(m, o)",
         False,
@@ -74,10 +97,26 @@ def watched(body: str, median: float = 0.001, device: str = "cpu") -> Trace:
         watch.module_called(model, True)
         watch.optimizer_left(optimizer)
 
-    names = {"nn": nn, "network": network, "adam": adam, "step": step, "closure": closure}
+    names = {
+        "nn": nn,
+        "torch": torch,
+        "copy": copy,
+        "move": move,
+        "network": network,
+        "adam": adam,
+        "step": step,
+        "closure": closure,
+    }
     exec(body, names)
     facts = tuple(_successions(watch))
     return Trace("train.py", step_median=median, successions=facts, process=Process(device=device))
+
+
+@torch.no_grad()
+def move(model: nn.Module) -> None:
+    """As training does."""
+    for p in model.parameters():
+        p.add_(0.1 * torch.randn_like(p))
 
 
 def network() -> nn.Module:

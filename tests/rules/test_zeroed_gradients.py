@@ -54,14 +54,45 @@ def test_weights_and_gradients_are_the_same(options: Any) -> None:
     assert same(trained(True, **options), trained(False, **options))
 
 
+READ = torch._C.TensorBase.grad  # reads a gradient unseen
+
+
+def made(*parameters: Any) -> Any:
+    return hasten.ZeroGradToNone()(torch.optim.SGD(parameters, lr=0.1))
+
+
 def test_gradients_are_dropped() -> None:
     p = nn.Parameter(torch.ones(2))
-    optimizer = hasten.ZeroGradToNone()(torch.optim.SGD([p], lr=0.1))
+    optimizer = made(p)
     p.sum().backward()
     optimizer.zero_grad(set_to_none=False)
-    assert p.grad is None
+    assert READ.__get__(p) is None
     optimizer.step()
     assert p.grad is not None and not p.grad.any()
+
+
+def test_a_script_that_reads_gradients_in_between_finds_zeros() -> None:
+    """The norm of gradients is logged, or a gradient is added to by hand."""
+    p, q, x = nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(3)), torch.ones(2, requires_grad=True)
+    first, second = made(p), made(q)
+    (p.sum() + q.sum() + x.sum()).backward()
+    first.zero_grad(set_to_none=False)
+    second.zero_grad(set_to_none=False)
+    assert x.grad is not None and READ.__get__(p) is None
+    assert not p.grad.norm() and READ.__get__(q) is None  # type: ignore[union-attr]
+    p.grad += 3  # type: ignore[assignment, operator]
+    p.grad.data.add_(1)  # type: ignore[union-attr]
+    (p.sum() + q.sum()).backward()
+    assert p.grad.tolist() == [5, 5] and q.grad.tolist() == [1, 1, 1]  # type: ignore[union-attr]
+    assert "grad" not in vars(torch.Tensor)
+
+
+def test_sparse_gradients_are_left_alone() -> None:
+    layer = nn.Embedding(4, 2, sparse=True)
+    optimizer = made(layer.weight)
+    layer(torch.tensor([1])).sum().backward()
+    optimizer.zero_grad(set_to_none=False)
+    assert READ.__get__(layer.weight).is_sparse
 
 
 def test_an_optimizer_that_zeroes_in_its_own_way_is_left_alone() -> None:

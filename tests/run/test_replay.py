@@ -37,3 +37,12 @@ def test_the_script_is_left_as_it_is(remedies: tuple[str, ...], alone: str, tmp_
     with_plan = ran("-m", "hasten", "run", "--plan", str(tmp_path / "plan.json"), "--json", str(report), str(SCRIPT))
     assert with_plan == alone
     assert report.exists()
+
+
+def test_what_the_script_looks_at_lies_in_memory_as_without(tmp_path: Path) -> None:
+    script = SCRIPTS / "flattened.py"
+    steps = (Step("ZeroGradToNone", {}, "identical"), Step("ChannelsLast", {}, "equivalent"))
+    Plan(str(script), sha256_of_file(script), machine.versions(), machine.machine(), steps).save(tmp_path / "plan.json")
+    report = tmp_path / "report.json"
+    with_plan = ran("-m", "hasten", "run", "--plan", str(tmp_path / "plan.json"), "--json", str(report), str(script))
+    assert with_plan == ran(str(script))

@@ -194,6 +194,32 @@ def test_weights_that_were_written_to_are_torchs_error(x: torch.Tensor) -> None:
         summed(out).backward()
 
 
+def test_arguments_that_were_written_to_and_another_mode_make_no_difference(x: torch.Tensor) -> None:
+    """A buffer that batches are copied into, a list that is used again, a model that is trained on meanwhile."""
+
+    def last(module: nn.Module, parts: list[Any]) -> Any:
+        return module(parts[-1] + 1)
+
+    module, run, parts = net(), OnDemand(), [x.clone()]
+    plain = torch.autograd.grad(summed(last(module, parts)), list(module.parameters()))
+    for _ in range(2):
+        out = run(last, module, (parts,), {})
+    parts[0].zero_()
+    parts.append(torch.full_like(x, 7))
+    module.train()
+    found = torch.autograd.grad(summed(out), list(module.parameters()))
+    assert all(map(torch.equal, found, plain)) and all(m.training for m in module.modules())
+
+
+def test_buffers_that_were_written_to_are_an_error(x: torch.Tensor) -> None:
+    """torch itself would differentiate the old call with the new running means, and say nothing."""
+    module = net()
+    out = third(OnDemand(), module, x)
+    module.train()(x)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        summed(out).backward()
+
+
 def test_frozen_modules_and_transforms_of_functions(x: torch.Tensor) -> None:
     module = net().requires_grad_(False)
     assert not third(OnDemand(), module, x).requires_grad

@@ -9,9 +9,10 @@ import pytest
 import torch
 from torch.optim import optimizer as torchs
 
+from hasten.measure.clock import PYTHON
 from hasten.seams import optimizer
 from hasten.seams.patch import Patches
-from hasten.seams.watch import Watch
+from hasten.seams.watch import OPTIMIZER, Watch
 
 
 @pytest.fixture
@@ -79,13 +80,35 @@ def test_a_light_watch_counts_on_when_optimizers_come_and_go(watch: Watch) -> No
     assert len(watch.records()) == watch.steps and all(r[0] >= 0 for r in watch.records())
 
 
+def test_a_light_watch_counts_models_that_are_kept_one_after_the_other(watch: Watch) -> None:
+    kept = [made() for _ in range(4)]
+    for _ in range(5):
+        kept[0].step()
+    watch.lighten()
+    for each in kept:
+        for _ in range(30):
+            each.step()
+    watch.catch_up()
+    assert watch.steps == 5 + 30 + 3 * 29
+
+
+def test_a_light_watch_sees_optimizers_that_take_turns(watch: Watch) -> None:
+    a, b, c = made(), made(), made()
+    a.step(), b.step(), c.step()
+    watch.lighten()
+    for _ in range(40):
+        a.step(), b.step(), c.step()
+    watch.catch_up()
+    assert watch.steps == 41
+
+
 def test_a_failure_in_a_light_watch_is_the_end_of_hasten_not_of_the_script(
     watch: Watch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stepped = made()
     stepped.step()
     watch.lighten()
-    monkeypatch.setattr(Watch, "_add", lambda *_: 1 / 0)
+    monkeypatch.setattr(Watch, "add", lambda *_: 1 / 0)
     for _ in range(5):
         stepped.step()
         watch.catch_up()
@@ -113,6 +136,28 @@ def test_a_compiled_step_is_watched_and_does_not_compile_the_watch(watch: Watch)
     step()
     watch.catch_up()
     assert watch.steps == 4
+
+
+def test_a_step_that_raises_is_over_when_the_script_goes_on(watch: Watch) -> None:
+    """Its time is no longer the optimizer's; a closure's calls are still its own."""
+    stepped = made()
+    inside: list[int] = []
+
+    def closure(raises: bool) -> float:
+        stepped.zero_grad()
+        inside.append(watch.clock.current)
+        if raises:
+            raise ValueError("no step")
+        return 0.0
+
+    stepped.step(lambda: closure(False))
+    with pytest.raises(ValueError, match="no step"):
+        stepped.step(lambda: closure(True))
+    assert inside == [OPTIMIZER, OPTIMIZER] == [watch.clock.current] * 2
+    stepped.zero_grad()
+    assert watch.clock.current == PYTHON and not watch.clock.stack
+    stepped.step(lambda: closure(False))
+    assert watch.clock.current == PYTHON and watch.steps == 2
 
 
 def test_groups_are_changed_during_steps_only() -> None:

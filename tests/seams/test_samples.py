@@ -12,7 +12,8 @@ from hasten.core.interval import Interval
 from hasten.measure.clock import INDEX, PhaseClock
 from hasten.seams.collect import _children, _hot
 from hasten.seams.facts import _place
-from hasten.seams.locate import SampleKey, Sampler, resolve
+from hasten.seams.locate import resolve
+from hasten.seams.samples import SampleKey, Sampler
 
 FETCH, FORWARD, EVALUATION, PYTHON = (INDEX[n] for n in ("fetch", "forward", "evaluation", "python"))
 

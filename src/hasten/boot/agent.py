@@ -21,6 +21,7 @@ from hasten.seams import backward, checkpoint, copy, forward, loader, log, optim
 from hasten.seams.apply import Switchboard
 from hasten.seams.forward import ForwardSeam
 from hasten.seams.guard import guarded, remember_stderr
+from hasten.seams.launch import WAITING
 from hasten.seams.locate import is_users, show_from
 from hasten.seams.patch import Patches, StandIn
 from hasten.seams.watch import Watch
@@ -136,6 +137,7 @@ def start(torch_started: int, at_fork: Any = None) -> None:
     """
     folder = Path(os.environ["HASTEN_SESSION"])
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    (folder / WAITING).unlink(missing_ok=True)
     remember_stderr(config["stderr"])
     show_from(config["cwd"])
     session = Session(folder, config, torch_started)

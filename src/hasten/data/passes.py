@@ -10,17 +10,30 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import inspect
 import itertools
+import os
 import sys
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from hasten.core.errors import Unsuited
 from hasten.core.remedy import Undo
 from hasten.data.fingerprint import whole_fingerprint
 
 ASK, ASK_AND_DRAW, ASK_DRAW_ASK = "ask", "ask, draw", "ask, draw, ask"  # what a pass begins with
+_METHODS = {  # of torch's own classes, which passes are made by …
+    "DataLoader": ("_get_iterator",),
+    "_SingleProcessDataLoaderIter": ("_next_index",),
+    "_MultiProcessingDataLoaderIter": ("_reset", "_try_put_index", "_next_data", "_next_index", "_process_data"),
+    "_DatasetKind": ("create_fetcher",),
+}
+_FIELDS = (  # … and what its loaders and iterators keep
+    "_auto_collation", "_collate_fn", "_dataset_kind", "_drop_last", "_index_sampler", "_iterator", "_num_workers",
+    "_prefetch_factor", "_sampler_iter", "_workers",
+)  # fmt: skip
 _SETTINGS = ("num_workers", "prefetch_factor", "persistent_workers", "timeout", "_iterator")
 _known: weakref.WeakKeyDictionary[Any, Passes] = weakref.WeakKeyDictionary()
 
@@ -36,11 +49,17 @@ def change(loader: Any, workers: int, suits: Callable[[Any], bool]) -> Undo:
     Args:
         suits: asked with the dataset before each pass: whether its samples may be made elsewhere. A pass for which
             they may not is the script's own.
+
+    Raises:
+        Unsuited: the passes would not be the same, or this version of torch makes them in another way.
     """
+    _check(loader, workers)
     _patch()
     fields = vars(loader)
     before = {name: fields.get(name) for name in _SETTINGS}
-    _known[loader] = Passes(before, workers, suits)
+    _known[loader] = passes = Passes(before, workers, suits)
+    if not workers and _outlive(before):
+        passes.mark = whole_fingerprint(loader.dataset)
     fields.update(num_workers=workers, prefetch_factor=2 if workers else None, _iterator=None)
     if not workers:
         fields["timeout"] = 0  # torch allows none without workers
@@ -50,6 +69,55 @@ def change(loader: Any, workers: int, suits: Callable[[Any], bool]) -> Undo:
         fields.update(before)
 
     return undo
+
+
+def _check(loader: Any, workers: int) -> None:
+    import torch
+
+    missing = missing_names()
+    if missing:
+        raise Unsuited(f"DataLoader has no {', '.join(missing)} in torch {torch.__version__}")
+    ahead = loader.num_workers * (loader.prefetch_factor or 0)
+    if workers and 2 * workers != ahead and any(map(_lazy, (loader.batch_sampler, loader.sampler))):
+        raise Unsuited("the loader's sampler makes its rows as they are asked for, and more would be asked for ahead")
+    if not workers and _outlive(vars(loader)) and whole_fingerprint(loader.dataset) is None:
+        raise Unsuited("the loader's workers hold the dataset as it was, and whether it changes cannot be seen")
+
+
+@functools.cache
+def missing_names() -> tuple[str, ...]:
+    """What this version of torch does not have of that which passes are made by."""
+    from torch.utils.data import dataloader
+
+    names = ((owner, name) for owner, names in _METHODS.items() for name in names)
+    methods = [name for owner, name in names if not hasattr(getattr(dataloader, owner, None), name)]
+    kinds = [getattr(dataloader, name, object) for name in (*_METHODS, "_BaseDataLoaderIter")]
+    kept = {name for kind in kinds for name in getattr(getattr(kind.__init__, "__code__", None), "co_names", ())}
+    return *methods, *(name for name in _FIELDS if name not in kept)
+
+
+def _lazy(sampler: Any) -> bool:
+    """Whether a sampler of the script's own, or one inside of it, may look at the training, or draw random numbers, for
+    each of its rows: its ``__iter__`` is a generator, makes one, or gives itself."""
+    from torch.utils.data import Sampler
+
+    kind = type(sampler)
+    code = getattr(getattr(kind, "__iter__", None), "__code__", None)
+    if code is not None and not kind.__module__.startswith("torch."):
+        inner = (c for c in code.co_consts if inspect.iscode(c))
+        if hasattr(kind, "__next__") or any(c.co_flags & inspect.CO_GENERATOR for c in (code, *inner)):
+            return True
+    return any(isinstance(v, Sampler) and _lazy(v) for v in getattr(sampler, "__dict__", {}).values())
+
+
+def _outlive(settings: dict[str, Any]) -> bool:
+    """Whether a loader's workers outlive its passes, by its own settings."""
+    return bool(settings["num_workers"] and settings["persistent_workers"])
+
+
+def _ours(iterator: Any) -> bool:
+    """Whether an iterator's workers are this process's, not those of the process that it is a copy of."""
+    return all(getattr(worker, "_parent_pid", os.getpid()) == os.getpid() for worker in iterator._workers)
 
 
 def begun(iterator: Any) -> bool:
@@ -68,26 +136,31 @@ class Passes:
         self.before = before
         self.workers = workers
         self.suits = suits
-        own = bool(before["num_workers"])
-        self.later = ASK_DRAW_ASK if own else ASK_AND_DRAW
+        self.later = ASK_DRAW_ASK if before["num_workers"] else ASK_AND_DRAW
         self.first = self.later
-        if own and before["persistent_workers"]:
+        if _outlive(before):
             self.later = ASK
             if before["_iterator"] is not None:
                 self.first = ASK
         self.kept: Any = None
-        self.mark: Any = None
+        self.mark: Any = None  # of the dataset that workers hold
 
     def iterator(self, loader: Any, original: Callable[[Any], Any]) -> Any:
         """What ``iter(loader)`` gives."""
         dataset = loader.dataset
         if not self.suits(dataset):
             self.kept = None
-            with _with(loader, **{name: self.before[name] for name in _SETTINGS if name != "_iterator"}):
-                return original(loader)
+            return self._own(loader, original)
+        mark = whole_fingerprint(dataset) if self.workers or _outlive(self.before) else None
         if not self.workers:
+            if _outlive(self.before):
+                if self.before["_iterator"] is None:  # the first: made now, its workers hold the dataset as it is
+                    self.mark, self.first = mark, ASK
+                    self.before["_iterator"] = self._own(loader, original)
+                    return self.before["_iterator"]
+                if (mark is None or mark != self.mark) and _ours(self.before["_iterator"]):
+                    return self._back(loader)
             return self._here(loader)
-        mark = whole_fingerprint(dataset)
         if self.kept is not None and mark is not None and mark == self.mark and sys.getrefcount(self.kept) <= 2:
             self.kept._reset(loader)
             return self.kept
@@ -101,6 +174,18 @@ class Passes:
         if not self.before["persistent_workers"]:  # else the loader itself keeps it
             self.kept = made
         return made
+
+    def _own(self, loader: Any, original: Callable[[Any], Any]) -> Any:
+        """A pass as the script has it."""
+        with _with(loader, **{name: self.before[name] for name in _SETTINGS if name != "_iterator"}):
+            return original(loader)
+
+    def _back(self, loader: Any) -> Any:
+        """From this pass on the script's own workers again: the dataset is no longer what they hold."""
+        _known.pop(loader, None)
+        vars(loader).update(self.before)
+        self.before["_iterator"]._reset(loader)
+        return self.before["_iterator"]
 
     def _here(self, loader: Any) -> Any:
         """A pass in this process."""
@@ -187,11 +272,11 @@ def _outliving() -> Any:
             self.sent.append(rows)
             return rows
 
-        def _process_data(self, data: Any, *worker: Any) -> Any:  # older torch names no worker
+        def _process_data(self, data: Any, *args: Any) -> Any:  # up to torch 2.6 no worker is named
             rows = self.sent.popleft()
             if not self.alone or not isinstance(data, ExceptionWrapper):
-                return super()._process_data(data, *worker)
-            super()._process_data(None, *worker)
+                return super()._process_data(data, *args)
+            super()._process_data(None, *args)
             collates = (self._auto_collation, self._collate_fn, self._drop_last)
             return _DatasetKind.create_fetcher(self._dataset_kind, self._dataset, *collates).fetch(rows)
 

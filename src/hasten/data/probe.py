@@ -19,6 +19,7 @@ from hasten.data.gather import NotGatherable, gather_of
 from hasten.measure.digest import random_digest, random_states, restore, sha256
 
 ITEMS = 6
+FEW = 16  # smaller whole numbers may be switches (a mode, a level); larger ones are sizes and counts
 
 
 def probe(dataset: Any) -> Probe:
@@ -28,8 +29,8 @@ def probe(dataset: Any) -> Probe:
 
 def kind_of(dataset: Any) -> str:
     """What a dataset is made of, as a short digest: its class, and the classes and switches of what it works with
-    (transforms, other datasets, objects of classes beside its own). Data that it holds, and handles that it opens
-    when it is first asked, are no part of it."""
+    (transforms, other datasets, objects of classes beside its own). A switch is a bool, a name, a small number, and
+    whether a larger one is there. Data that it holds, and handles that it opens when it is first asked, are no part."""
     return hashlib.sha256(repr(_made_of(dataset, type(dataset).__module__, set())).encode()).hexdigest()[:12]
 
 
@@ -37,6 +38,10 @@ def _made_of(value: Any, home: str, inside: set[int]) -> Any:
     """None for what is no part of it."""
     if isinstance(value, (bool, float)):
         return bool(value)
+    if type(value) is int:
+        return min(abs(value), FEW)
+    if type(value) is str:  # paths may be others in each run
+        return value if value.replace("-", "_").isidentifier() else None
     if isinstance(value, (list, tuple)):
         return [_made_of(v, home, inside) for v in value] if 0 < len(value) <= SMALL else None
     named = getattr(value, "__qualname__", None)

@@ -12,7 +12,8 @@ from hasten.core.interval import Interval
 from hasten.core.trace import Growth, Place
 from hasten.explain.keepers import KeeperWatch
 from hasten.measure.slope import theil_sen
-from hasten.seams.locate import SampleKey, place_of_line
+from hasten.seams.locate import place_of_line
+from hasten.seams.samples import SampleKey
 from hasten.seams.watch import Watch
 from hasten.seams.window import HERTZ_AFTER, WARM, Window
 

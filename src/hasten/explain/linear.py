@@ -13,6 +13,7 @@ import os
 import shutil
 import statistics
 import time
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from hasten.core.trace import LinearFacts
@@ -20,7 +21,8 @@ from hasten.explain.losses import BINARY, SQUARED, target_of
 from hasten.rules.w802_linear_by_loop import ready, solve
 from hasten.seams import fork
 from hasten.seams.child import exchange_folder
-from hasten.seams.watch import WIDTH, Watch
+from hasten.seams.steps import WIDTH
+from hasten.seams.watch import Watch
 
 MOST_SECONDS = 15.0  # for the pass, and for the solution
 MOST_BYTES = 256 << 20  # of noted rows
@@ -154,9 +156,9 @@ class Recorder:
             return original(iterator)
         if self.own is None:
             loader = record.loader()
-            self.own = loader._get_iterator() if loader is not None else iterator
+            self.own = loader._get_iterator() if loader is not None else _batches(iterator)
         try:
-            return original(self.own)
+            return next(self.own)
         except StopIteration:
             self._solve(time.perf_counter() - self.start)
 
@@ -217,6 +219,19 @@ class Recorder:
             json.dump(facts, file)
         self.sender.row(fork.DONE)
         self.sender.leave()
+
+
+def _batches(iterator: Any) -> Iterator[Any]:
+    """All batches of the loader that an iterator was made from; of one that the script did not keep."""
+    from torch.utils.data.dataloader import _DatasetKind
+
+    collates = (iterator._auto_collation, iterator._collate_fn, iterator._drop_last)
+    fetcher = _DatasetKind.create_fetcher(iterator._dataset_kind, iterator._dataset, *collates)
+    for rows in iterator._index_sampler:
+        try:
+            yield fetcher.fetch(rows)
+        except StopIteration:  # of an IterableDataset
+            return
 
 
 def mean_loss(loss: str, x: Any, y: Any, weight: Any, bias: Any) -> float:

@@ -76,7 +76,8 @@ FIELDS: dict[str, dict[str, str]] = {
         "elements": "numbers in one model's parameters",
         "models": "how many were trained, the running one included",
         "steps": "steps of all of them",
-        "interleaved": "steps of any earlier optimizer, and earlier models that got another one; 0: strictly in turn",
+        "interleaved": "steps of any earlier optimizer, earlier models that got another one, and models that began with"
+        " what others had ended with; 0: each on its own, strictly in turn",
     },
     "LinearFacts": {
         "features": "inputs of the layer",

@@ -46,25 +46,28 @@ class Autocast(Remedy):
     seam: ClassVar[Seam] = Seam.MODEL
     conflicts: ClassVar[tuple[str, ...]] = ()
 
-    def _context(self, device: str) -> Any:
+    def _inside(self, call: Any, device: str) -> Any:
         import torch
 
-        return torch.autocast(device, dtype=getattr(torch, self.dtype))
+        from hasten.seams.forward import to_float32
+
+        def inside(*args: Any, **kwargs: Any) -> Any:
+            with torch.autocast(device, dtype=getattr(torch, self.dtype)):
+                out = call(*args, **kwargs)
+            return to_float32(out)
+
+        return inside
 
     def on(self, target: Any = None) -> Undo:
         """For use by hand: wraps ``target.forward``."""
-        from hasten.seams.forward import to_float32
         from hasten.seams.scaling import SCALER
 
         device, original = _device(target), target.forward
         if getattr(original, "is_autocast", False):
             raise Unsuited("autocast is on already")
 
-        def forward(*args: Any, **kwargs: Any) -> Any:
-            with self._context(device):
-                return to_float32(original(*args, **kwargs))
-
-        forward.is_autocast = True  # type: ignore[attr-defined]
+        forward = self._inside(original, device)
+        forward.is_autocast = True
         patches = Patches()
         patches.set(target, "forward", forward)
         undos: list[Undo] = [patches.undo]
@@ -76,14 +79,14 @@ class Autocast(Remedy):
         """From outside: around every outermost call, leaving the module itself alone."""
         device = _device(target)
 
-        def context() -> Any:
-            return self._context(device)
+        def make(call: Any) -> Any:
+            return self._inside(call, device)
 
-        if any(getattr(make, "is_autocast", False) for make in seam.around):
+        if any(getattr(other, "is_autocast", False) for other in seam.around):
             raise Unsuited("autocast is on already")
-        context.is_autocast = True  # type: ignore[attr-defined]
-        seam.around.append(context)
-        undos: list[Undo] = [lambda: seam.around.remove(context)]
+        make.is_autocast = True  # type: ignore[attr-defined]
+        seam.around.append(make)
+        undos: list[Undo] = [lambda: seam.around.remove(make)]
         if self.dtype == "float16":
             from hasten.seams.scaling import SCALER
 

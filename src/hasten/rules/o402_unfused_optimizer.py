@@ -43,12 +43,12 @@ class FusedOptimizer(Remedy):
 
     def on(self, target: Any = None) -> Undo:
         self._suits(target)
-        return self._scaled(target, set_in_groups(target, fused=True, foreach=False))
+        return set_in_groups(target, fused=True, foreach=False)
 
     def on_seam(self, _seam: Any, target: Any) -> Undo:
         """From outside: while it steps, so that what the script saves of its optimizer is as it was."""
         self._suits(target)
-        return self._scaled(target, in_groups_while_stepping(target, self._suits, fused=True, foreach=False))
+        return in_groups_while_stepping(target, self._suits, fused=True, foreach=False)
 
     def _suits(self, target: Any) -> None:
         groups = target.param_groups
@@ -60,19 +60,6 @@ class FusedOptimizer(Remedy):
             raise Unsuited("a differentiable optimizer cannot be fused")
         _check(groups)
         _steps_as_tensors(target)
-
-    def _scaled(self, target: Any, undo_groups: Undo) -> Undo:
-        before = getattr(target, "_step_supports_amp_scaling", None)
-        target._step_supports_amp_scaling = True
-
-        def undo() -> None:
-            undo_groups()
-            if before is None:
-                del target._step_supports_amp_scaling
-            else:
-                target._step_supports_amp_scaling = before
-
-        return undo
 
 
 def _check(groups: list[Any]) -> None:

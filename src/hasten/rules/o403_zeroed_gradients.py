@@ -9,11 +9,12 @@ Remedy
 
 Fidelity
     identical: a parameter that ``backward`` has no gradient for gets its zeros back right after it (or before the
-    optimizer steps), so that it is updated with them (weight decay, momentum). Gradients that the script holds itself,
-    or that are views of a larger tensor, are filled with zeros as before.
+    optimizer steps), so that it is updated with them (weight decay, momentum). So do all when ``.grad`` of one is read
+    in between. Gradients that the script holds itself, that are views of a larger tensor, or sparse, are filled with
+    zeros as before.
 
 When it does not help
-    Scripts that read ``.grad`` between ``zero_grad`` and ``backward``.
+    Scripts that read ``.grad`` between ``zero_grad`` and ``backward``: the zeros are written after all.
 
 References
     https://docs.pytorch.org/docs/stable/generated/torch.optim.Optimizer.zero_grad.html
@@ -65,7 +66,7 @@ class _Drops:
 
         self.optimizer = weakref.ref(optimizer)
         self.original = optimizer.zero_grad
-        self.dropped: list[Any] = []
+        self.dropped: dict[int, Any] = {}  # by the address of the parameter
         self.alone = _references()
         self.patches = Patches()
         self.patches.set(torch.autograd, "backward", self._filling(torch.autograd.backward))
@@ -73,15 +74,18 @@ class _Drops:
         optimizer.zero_grad = self.zero_grad
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        self.dropped.clear()
+        self._forget()
         if not set_to_none:
             for p in (p for group in self.original.__self__.param_groups for p in group["params"]):
                 gradient = p.grad
-                if gradient is None or gradient._is_view() or sys.getrefcount(gradient) > self.alone:
+                if gradient is None or gradient.is_sparse or gradient._is_view():
                     continue
-                p.grad = None
-                self.dropped.append(p)
+                if sys.getrefcount(gradient) <= self.alone:
+                    p.grad = None
+                    self.dropped[id(p)] = p
         self.original(set_to_none=set_to_none)
+        if self.dropped:
+            _READS.begin(self)
 
     def _filling(self, call: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(call)
@@ -100,10 +104,15 @@ class _Drops:
     def fill(self) -> None:
         import torch
 
-        for p in self.dropped:
+        dropped = list(self.dropped.values())
+        self._forget()
+        for p in dropped:
             if p.grad is None:
                 p.grad = torch.zeros_like(p, requires_grad=False)
+
+    def _forget(self) -> None:
         self.dropped.clear()
+        _READS.end(self)
 
     def take_off(self) -> None:
         self.fill()
@@ -112,6 +121,37 @@ class _Drops:
         optimizer = self.optimizer()
         if optimizer is not None:
             vars(optimizer).pop("zero_grad", None)
+
+
+class _Reads:
+    """Sees ``.grad`` of a parameter being read while it is dropped: from ``zero_grad`` until ``backward`` is over."""
+
+    def __init__(self) -> None:
+        self.waiting: list[_Drops] = []
+        self.patches = Patches()
+
+    def begin(self, drops: _Drops) -> None:
+        import torch
+
+        self.waiting.append(drops)
+        if len(self.waiting) == 1:
+            plain = inspect.getattr_static(torch.Tensor, "grad")
+
+            def read(tensor: Any) -> Any:
+                for each in [w for w in self.waiting if id(tensor) in w.dropped]:
+                    each.fill()
+                return plain.__get__(tensor)
+
+            self.patches.set(torch.Tensor, "grad", property(read, plain.__set__, plain.__delete__, plain.__doc__))
+
+    def end(self, drops: _Drops) -> None:
+        if drops in self.waiting:
+            self.waiting.remove(drops)
+            if not self.waiting:
+                self.patches.undo()
+
+
+_READS = _Reads()
 
 
 def _references() -> int:

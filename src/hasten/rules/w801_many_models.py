@@ -14,13 +14,14 @@ Fidelity
     streams, so single models differ as they do with another seed.
 
 When it does not help
-    Models that depend on each other (boosting, meta-learning, one starting from the last one's weights), and large
-    ones, whose steps are arithmetic. The range is measured on a CPU: 76 times for small perceptrons against a
-    DataLoader loop, 33 times against a loop over index batches, 24 times against ``MLPRegressor``; 24 times for a small
-    convolution, and 2 to 4 times for what has to be stacked. Nothing is said where the script uses a GPU. Less than
-    twelve models are taken for folds or seeds. Loops through skorch pass the same points of torch and are seen.
-    Scikit-learn's ``MLPRegressor`` and ``MLPClassifier`` do not use torch: their fits are counted, by the line that
-    asks for them; fits of a search over settings or folds are not, nor those by ``lbfgs``, which fleet does not have.
+    Models that depend on each other (boosting, meta-learning, rounds of federated averaging, one starting from the
+    last one's weights; the last two are seen, and nothing is said), and large ones, whose steps are arithmetic. The
+    range is measured on a CPU: 76 times for small perceptrons against a DataLoader loop, 33 times against a loop over
+    index batches, 24 times against ``MLPRegressor``; 24 times for a small convolution, and 2 to 4 times for what has
+    to be stacked. Nothing is said where the script uses a GPU. Less than twelve models are taken for folds or seeds.
+    Loops through skorch pass the same points of torch and are seen. Scikit-learn's ``MLPRegressor`` and
+    ``MLPClassifier`` do not use torch: their fits are counted, by the line that asks for them; fits of a search over
+    settings or folds are not, nor those by ``lbfgs``, which fleet does not have.
 
 References
     https://docs.pytorch.org/tutorials/intermediate/ensembling.html

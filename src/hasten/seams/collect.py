@@ -24,7 +24,8 @@ from hasten.measure import machine
 from hasten.measure.clock import INDEX
 from hasten.seams.facts import loader_facts, model_facts, optimizer_facts, process_facts
 from hasten.seams.known import MOST_EPOCHS
-from hasten.seams.locate import SampleKey, is_users, place_of_line, resolve, shown
+from hasten.seams.locate import is_users, place_of_line, resolve, shown
+from hasten.seams.samples import SampleKey
 from hasten.seams.watch import Watch
 from hasten.seams.window import WARM, Window
 

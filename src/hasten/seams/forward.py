@@ -30,7 +30,7 @@ class ForwardSeam:
     """Discovers root modules, then watches only their classes.
 
     Attributes:
-        around: context managers entered around every root call, for remedies that need one (autocast).
+        around: each is given a root call and makes the one that is made instead, for remedies that need it (autocast).
         on_demand: how calls in eval mode are made that would record a graph; None for as the script makes them.
         keeps_calls: whether the arguments of such a call are kept, so that it can be made again.
     """
@@ -44,7 +44,7 @@ class ForwardSeam:
         self.grad_enabled = torch.is_grad_enabled
         self.autocast_enabled = torch.is_autocast_enabled
         self.original = torch.nn.Module.__call__
-        self.around: list[Callable[[], Any]] = []
+        self.around: list[Callable[[Callable[..., Any]], Callable[..., Any]]] = []
         self.on_demand: OnDemand | None = None
         self.keeps_calls = False
         self.discovering = False
@@ -166,35 +166,33 @@ class ForwardSeam:
                 record.evaluation_call = arguments
 
     def _inside(self, call: Callable[..., Any]) -> Callable[..., Any]:
-        """``call`` inside the contexts that stand around every root call."""
-        if not self.around:
-            return call
-        import contextlib
+        """``call`` inside all that stands around every root call."""
+        for make in self.around:
+            call = make(call)
+        return call
 
-        def inside(module: Any, *args: Any, **kwargs: Any) -> Any:
-            with contextlib.ExitStack() as stack:
-                for make in self.around:
-                    stack.enter_context(make())
-                out = call(module, *args, **kwargs)
-            return to_float32(out)
 
-        return inside
+def with_tensors(value: Any, change: Callable[[Any], Any]) -> Any:
+    """A module's output with each of its tensors changed."""
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        return change(value)
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*(with_tensors(v, change) for v in value))
+    if type(value) in (list, tuple):
+        return type(value)(with_tensors(v, change) for v in value)
+    if isinstance(value, dict):
+        for key in value:
+            value[key] = with_tensors(value[key], change)
+    return value
 
 
 def to_float32(value: Any) -> Any:
     """Half-precision tensors of a module's output as float32, so that the user's loss code sees what it expects."""
     import torch
 
-    if isinstance(value, torch.Tensor):
-        return value.float() if value.dtype in (torch.bfloat16, torch.float16) else value
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)(*(to_float32(v) for v in value))
-    if isinstance(value, (list, tuple)):
-        return type(value)(to_float32(v) for v in value)
-    if isinstance(value, dict):
-        for key in value:
-            value[key] = to_float32(value[key])
-    return value
+    return with_tensors(value, lambda t: t.float() if t.dtype in (torch.bfloat16, torch.float16) else t)
 
 
 def install(watch: Watch, patches: Patches) -> ForwardSeam:

@@ -24,6 +24,7 @@ from hasten.seams.silent import silent_fork
 
 BOOT = Path(__file__).parent.parent / "boot" / "site"
 PREFIX = "hasten-"
+WAITING = "torch-not-imported"  # a file that the watched process removes, which works on a full disk, too
 _PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
 _HEARD_SECONDS = 0.3  # a signal to the whole process group reaches the listener within this
 _NEWBORN_SECONDS = 60.0  # a folder younger than this may not be locked yet
@@ -53,6 +54,7 @@ def _made(config: dict[str, Any]) -> tuple[Path, int]:
         lock = os.open(folder, os.O_RDONLY)
         fcntl.flock(lock, fcntl.LOCK_SH)
         (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+        (folder / WAITING).touch()
     except OSError as error:
         raise HastenError(
             f"cannot keep what is measured: {error.strerror or error} ({error.filename or 'no temporary folder'})",

@@ -104,6 +104,8 @@ def _next(watch: Watch, original: Any) -> Any:
             record = iterators.get(self)
         if record is None:
             return original(self)
+        if watch.entered is not None:
+            watch.calls_from(_get_frame(1))
         if record.role == "evaluation":
             clock.evaluation(True)
         clock.enter(FETCH)

@@ -43,10 +43,10 @@ class OnDemand:
         inputs = _inputs(module, args, kwargs) if known else []
         if not inputs:
             return call(module, *args, **kwargs)
-        job = _Job(lambda: call(module, *args, **kwargs), torch.get_rng_state(), lambda: self._leave_alone(module))
+        job = _Job(call, module, _kept((args, kwargs)), torch.get_rng_state(), lambda: self._leave_alone(module))
         try:
             with torch.no_grad():
-                out = job.call()
+                out = call(module, *args, **kwargs)
         except RuntimeError:  # it differentiates inside; what else it fails for, it fails for again
             self._leave_alone(module)
             torch.set_rng_state(job.random_state)
@@ -65,20 +65,43 @@ class OnDemand:
 
 @dataclass
 class _Job:
-    """A call that was made without a graph, and how to make it again with one."""
+    """A call that was made without a graph, and how to make it again with one, whatever has become of its arguments and
+    of the module's mode."""
 
-    call: Callable[[], Any]
+    call: Call
+    module: Any
+    arguments: Any
     random_state: Any
     differentiated: Callable[[], None]
     tensors: tuple[Any, ...] = ()
     differentiable: tuple[bool, ...] = ()
 
+    def __post_init__(self) -> None:
+        self.modes = [(m, m.training) for m in self.module.modules()]
+
     def again(self) -> Any:
         import torch
 
+        args, kwargs = self.arguments
+        now = [(m, m.training) for m, _ in self.modes]
         with torch.random.fork_rng(devices=()), torch.enable_grad():
             torch.set_rng_state(self.random_state)
-            return self.call()
+            try:
+                _set(self.modes)
+                return self.call(self.module, *args, **kwargs)
+            finally:
+                _set(now)
+
+
+def _set(modes: list[tuple[Any, bool]]) -> None:
+    for module, training in modes:
+        if module.training is not training:
+            module.training = training
+
+
+def _kept(arguments: Any) -> Any:
+    """Arguments that stay as they are; those that gradients go to are watched by torch itself."""
+    return _replaced(arguments, iter([t if t.requires_grad else t.clone() for t in _tensors(arguments)]))
 
 
 @functools.cache
@@ -90,7 +113,7 @@ def _node() -> Any:
         @staticmethod
         def forward(ctx: Any, job: _Job, *inputs: Any) -> tuple[Any, ...]:
             ctx.job = job
-            ctx.save_for_backward(*inputs)
+            ctx.save_for_backward(*inputs, *job.module.buffers())
             ctx.mark_non_differentiable(*(t for t, d in zip(job.tensors, job.differentiable, strict=True) if not d))
             ctx.set_materialize_grads(False)
             tensors, job.tensors = job.tensors, ()
@@ -98,7 +121,8 @@ def _node() -> Any:
 
         @staticmethod
         def backward(ctx: Any, *gradients: Any) -> tuple[Any, ...]:
-            inputs = ctx.saved_tensors  # torch's own error where one was written to since
+            saved = ctx.saved_tensors  # torch's own error where one was written to since
+            inputs = saved[: len(ctx.needs_input_grad) - 1]
             ctx.job.differentiated()
             made = list(_tensors(ctx.job.again()))
             pairs = [(t, g) for t, g in zip(made, gradients, strict=True) if g is not None and t.requires_grad]

@@ -12,7 +12,7 @@ from hasten.core.remedy import Undo, undo_all
 from hasten.measure.clock import INDEX, timed
 from hasten.seams.locate import user_frame
 from hasten.seams.patch import Patches
-from hasten.seams.watch import IDLE_CLOCK, Watch
+from hasten.seams.watch import Watch
 
 _get_frame = sys._getframe
 Hook = Callable[[Any, Any, Any], None]
@@ -39,6 +39,7 @@ def install(watch: Watch, patches: Patches) -> None:
             watch.fail(error)
 
     def before(optimizer: Any, args: Any, kwargs: Any) -> None:
+        watch.stepping = None if watch.compiled_by_script else _get_frame(1).f_code
         enter(optimizer)
         for call, _ in around:
             call(optimizer, args, kwargs)
@@ -87,6 +88,8 @@ def _wrap_zero_grad(watch: Watch, patches: Patches) -> None:
         if get_ident() != clock.thread:
             original(self, set_to_none)
             return
+        if watch.entered is not None:
+            watch.calls_from(_get_frame(1))
         clock.enter(phase)
         start = clock.last
         try:
@@ -110,9 +113,7 @@ class _Light:
     """The hooks of a light watch. What hooks touch is in no cache when they come, so a usual step is stamped, and
     whatever that needs lies together."""
 
-    __slots__ = (
-        "around", "clock", "clock_optimizer", "enter", "get_ident", "leave", "now", "others", "stamps", "watch",
-    )  # fmt: skip
+    __slots__ = ("around", "clock", "clock_optimizer", "enter", "get_ident", "leave", "now", "stamps", "watch")
 
     def __init__(
         self,
@@ -128,36 +129,29 @@ class _Light:
         self.now, self.get_ident = watch.clock.now, threading.get_ident
         self.stamps = watch.stamps
         self.clock_optimizer: Callable[[], Any] = lambda: None
-        self.others = 0  # steps of others since its last one
 
     def entered(self, optimizer: Any, args: Any, kwargs: Any) -> None:
         for call, _ in self.around:
             call(optimizer, args, kwargs)
-        if self.clock_optimizer() is optimizer:
-            return
-        record = self.watch.optimizers.get(id(optimizer))
-        if record is None or record.reference() is not optimizer:
+        if self.clock_optimizer() is not optimizer:
             self.enter(optimizer)
 
     def left(self, optimizer: Any, args: Any, kwargs: Any) -> None:
         for _, call in self.around:
             call(optimizer, args, kwargs)
-        clock_optimizer = self.clock_optimizer()
-        if clock_optimizer is not optimizer or self.get_ident() != self.clock.thread:
-            self.others = 0 if clock_optimizer is optimizer else self.others + 1
-            if clock_optimizer is None or self.others >= IDLE_CLOCK or self.watch.beginning is not None:
-                self._look(optimizer)
+        if self.get_ident() != self.clock.thread:
             return
-        self.others = 0
+        if self.clock_optimizer() is not optimizer:
+            self._of_another(optimizer)
+            return
         now = self.now()
         self.stamps.append(now)
         if now >= self.stamps[0]:
             self.watch.catch_up()
 
-    def _look(self, optimizer: Any) -> None:
-        """A step that may be of another clock."""
+    def _of_another(self, optimizer: Any) -> None:
+        """A step that may be of another clock, after the clock's own so far."""
         self.watch.catch_up()
-        self.watch.others = self.others
         self.leave(optimizer)
         record = self.watch.optimizers.get(self.watch.clock_key)
         if record is not None:

@@ -7,6 +7,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+COMPARED = 8  # numbers of a weight
+MOST_KEPT = 1 << 16  # in a weight that is kept until the next model begins
+ROUNDED = 1e-5  # of a number, to which a mean may be rounded
+
 
 @dataclass
 class Line:
@@ -30,27 +34,31 @@ class Succession:
     """Every line of models so far; its size grows with the kinds of models, not with their number.
 
     Attributes:
-        newest: the record of the optimizer that began last.
-        returns: steps of an optimizer after another one had begun, and models that were given another optimizer.
+        newest: the record of the optimizer that began last; began_at: the clock's steps before.
+        returns: steps of an optimizer after another one had begun, models that were given another optimizer, and models
+            that began with what others had ended with.
     """
 
     def __init__(self) -> None:
         self.newest: Any = None
+        self.began_at = 0
         self.returns = 0
         self.lines: dict[tuple[str, str, int], Line] = {}
+        self._ends = Ends()
         self._line: Line | None = None
         self._seen: weakref.WeakSet[Any] = weakref.WeakSet()
 
-    def begin(self, record: Any, optimizer: Any, models: Iterable[Any]) -> None:
+    def begin(self, record: Any, optimizer: Any, models: Iterable[Any], steps: int) -> None:
         """An optimizer takes its first step.
 
         Args:
             record: what the watch keeps of it; ``record.steps`` counts on.
             models: records of the modules called so far, the latest first.
+            steps: of the clock so far.
         """
         if self._line is not None:
             self._line.steps += self.newest.steps
-        self.newest, self._line = record, None
+        self.newest, self.began_at, self._line = record, steps, None
         module, elements = _trained_by(optimizer, models)
         if module is None:
             return
@@ -62,10 +70,58 @@ class Succession:
         self._line = self.lines.setdefault(key, Line(*key))
         self._line.models += 1
 
+    def about_to_begin(self, optimizer: Any) -> None:
+        """An optimizer is about to take its first step: its weights are what they begin with."""
+        self.returns += self._ends.follow(optimizer)
+
     def counted(self) -> Iterator[tuple[Line, int]]:
         """Every line, and the steps that its running model has taken so far."""
         for line in self.lines.values():
             yield line, self.newest.steps if line is self._line else 0
+
+
+class Ends:
+    """What models begin and end with, as some numbers of their first weight: one that begins between what those before
+    it have ended with has their mean (rounds of federated averaging), or goes on from the last one."""
+
+    def __init__(self) -> None:
+        self._weight: Any = None  # of the model that runs; its numbers outlive it
+        self._begun: list[float] = []  # with this have the last models begun, all of them, …
+        self._ended: list[tuple[float, float]] = []  # … and ended between these
+
+    def follow(self, optimizer: Any) -> bool:
+        """Whether what an optimizer is about to train for the first time begins with what others have ended with."""
+        end = _some(self._weight)
+        limits = self._ended if len(self._ended) == len(end) else [(x, x) for x in end]
+        self._ended = [(min(low, x), max(high, x)) for (low, high), x in zip(limits, end, strict=True)]
+        self._weight = _first(optimizer)
+        begun = _some(self._weight)
+        if begun == self._begun:
+            return False
+        between = zip(self._ended, begun, strict=False)
+        follows = 0 < len(begun) == len(self._ended) and all(
+            low - ROUNDED * abs(low) <= x <= high + ROUNDED * abs(high) for (low, high), x in between
+        )
+        self._begun, self._ended = begun, []
+        return follows
+
+
+def _first(optimizer: Any) -> Any:
+    """An optimizer's first weight, without its graph; None where it is large, or no plain tensor of this process."""
+    import torch
+
+    weight: Any = next((p for group in optimizer.param_groups for p in group["params"]), None)
+    if type(weight) not in (torch.Tensor, torch.nn.Parameter) or weight.layout is not torch.strided:
+        return None
+    plain = weight.is_floating_point() and weight.device.type == "cpu"
+    return weight.detach() if plain and 0 < weight.numel() <= MOST_KEPT else None
+
+
+def _some(weight: Any) -> list[float]:
+    if weight is None:
+        return []
+    found: list[float] = weight.reshape(-1)[:: max(1, weight.numel() // COMPARED)][:COMPARED].double().tolist()
+    return found
 
 
 def _trained_by(optimizer: Any, models: Iterable[Any]) -> tuple[Any, int]:

@@ -6,33 +6,29 @@ does). Time since the last step's end is split by :class:`~hasten.measure.clock.
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
 import time
 import weakref
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from types import CodeType, FrameType
 from typing import Any
 
 from hasten.core.trace import PHASES
 from hasten.measure.clock import EVALUATION, INDEX, PYTHON, PhaseClock
 from hasten.seams.known import LoaderRecord, ModelRecord, OptimizerRecord
-from hasten.seams.locate import Sampler
+from hasten.seams.samples import Sampler
+from hasten.seams.steps import Steps
 from hasten.seams.succession import Succession
 
 FETCH = INDEX["fetch"]
 OPTIMIZER = INDEX["optimizer"]
-MOST_ROWS = 8192  # step records kept; beyond, neighbours are merged two by two
 BACKWARDS_WITHOUT_OPTIMIZER = 8  # calls of backward without any optimizer before backward becomes the clock …
 BACKWARDS_ACCUMULATED = 4096  # … or, where an optimizer exists that has not stepped yet, calls without its step
 IDLE_CLOCK = 25  # steps of other optimizers after which a silent clock optimizer is replaced
-MEMORY_EVERY = 8  # steps between two readings of the resident memory …
-MEMORY_RARELY = 64  # … and after the first thousand
-PAGE = os.sysconf("SC_PAGE_SIZE")
 STAMPS_FOR = 20_000_000  # nanoseconds; so often the steps of a light watch are looked at
-WIDTH = len(PHASES) + 1
 _NO_PHASES = array("q", [0] * len(PHASES))
 
 
@@ -55,13 +51,12 @@ def optimizer_exists() -> bool:
 
 
 @dataclass
-class Watch:
+class Watch(Steps):
     """State of the watched process. Seams write to it; the agent reads it and is called at step ends.
 
     Attributes:
         clock: exclusive phase times of the training thread.
         at_step: called with the step's end in nanoseconds once ``steps`` reaches ``next_call``.
-        rows: per record, wall nanoseconds then nanoseconds per phase; a record holds ``fold`` steps.
         depth: how many outermost module calls are running (0 or 1).
         light: only whole steps are timed, phases are not; see :meth:`lighten`.
         stamps: of a light watch: when :meth:`catch_up` is due, then the ends of the steps that it has not seen yet.
@@ -70,12 +65,7 @@ class Watch:
     clock: PhaseClock = field(default_factory=PhaseClock)
     at_step: Callable[[int], None] | None = None
     next_call: int = 1 << 62
-    steps: int = 0
     backwards: int = 0
-    rows: array[int] = field(default_factory=lambda: array("q"))
-    fold: int = 1
-    memory: list[tuple[int, int]] = field(default_factory=list)
-    processor: list[tuple[int, int]] = field(default_factory=list)  # the training thread's nanoseconds, with memory
     depth: int = 0
     light: bool = False
     loaders: dict[int, LoaderRecord] = field(default_factory=dict)
@@ -98,9 +88,9 @@ class Watch:
     torch_imported: int = 0
     clock_key: int = 0
     clock_name: str = "optimizer"
-    others: int = 0  # steps of other optimizers since the clock's last one …
-    other_key: int = 0  # … and whose the last of them was
-    entered: OptimizerRecord | None = None  # the optimizer whose step runs
+    others: int = 0  # steps of other optimizers since the clock's last one
+    entered: OptimizerRecord | None = None  # the optimizer whose step runs, or has raised
+    stepping: CodeType | None = None  # of torch's, around every step
     foreign_steps: int = 0
     notes: list[str] = field(default_factory=list)
     folder: str = ""  # the session's, where children get theirs
@@ -119,8 +109,6 @@ class Watch:
     def __post_init__(self) -> None:
         self.sampler = Sampler(self.clock)
         self.step_started = self.clock.now()
-        self._pending = [0] * WIDTH
-        self._pending_count = 0
         self.beginning: OptimizerRecord | None = None
         self._patience = BACKWARDS_WITHOUT_OPTIMIZER
 
@@ -145,6 +133,7 @@ class Watch:
             if self.new_target is not None:
                 self.new_target("optimizer", optimizer)
             self.beginning = record  # the model is known at the end: a closure calls it only now
+            self.succession.about_to_begin(optimizer)
         elif record is not self.succession.newest:
             self.succession.returns += 1
         record.steps += 1
@@ -153,6 +142,17 @@ class Watch:
                 self.clock.leave()  # its last step has raised, and torch calls no hook then
             self.entered = record
             self.clock.enter(OPTIMIZER)
+
+    def calls_from(self, frame: FrameType | None) -> None:
+        """Something is called while the end of an optimizer's step was not seen: where that is not on the way to
+        ``frame``, it has raised, and the script goes on."""
+        while frame is not None and frame.f_code is not self.stepping:
+            frame = frame.f_back
+        if frame is not None or self.stepping is None:
+            return
+        self.entered = None
+        if self.clock.current == OPTIMIZER:
+            self.clock.leave()
 
     def _move_to_this_thread(self) -> None:
         self.clock.thread = threading.get_ident()
@@ -171,12 +171,11 @@ class Watch:
         if self.beginning is not None:
             record, self.beginning = self.beginning, None
             if record.optimizer is optimizer:
-                self.succession.begin(record, optimizer, reversed(self.models.values()))
+                self.succession.begin(record, optimizer, reversed(self.models.values()), self.steps)
         key = id(optimizer)
         if key != self.clock_key:
             self.others += 1
-            again, self.other_key = self.others > 1 and key == self.other_key, key
-            if self._clock_ticks() and self.others < IDLE_CLOCK and not (again and self._is_newest(optimizer)):
+            if self._clock_ticks() and self.others < IDLE_CLOCK and not self._has_followed(optimizer):
                 return
             self.clock_key, self.clock_name = key, "optimizer"
         self.others = 0
@@ -187,10 +186,12 @@ class Watch:
         record = self.optimizers.get(self.clock_key) if self.clock_name == "optimizer" else None
         return record is not None and record.optimizer is not None
 
-    def _is_newest(self, optimizer: Any) -> bool:
-        """Whether no other has begun since: one that steps again and again is the next model's, in a loop over many."""
+    def _has_followed(self, optimizer: Any) -> bool:
+        """Whether it began last and has stepped again, and the clock not since: it is the next model's, in a loop over
+        many."""
         newest = self.succession.newest
-        return newest is not None and newest.optimizer is optimizer
+        began = newest is not None and newest.optimizer is optimizer and newest.steps > 1
+        return began and self.steps == self.succession.began_at
 
     def backward_left(self) -> None:
         """A backward pass is over."""
@@ -224,9 +225,9 @@ class Watch:
         clock = self.clock
         now = clock.now()
         wall, self.step_started = now - self.step_started, now
-        self._add(wall, _NO_PHASES if self.light else clock.cut(now))
-        if not self.light and not self.steps % (MEMORY_EVERY if self.steps < 1000 else MEMORY_RARELY):
-            self._read_memory()
+        self.add(wall, _NO_PHASES if self.light else clock.cut(now))
+        if not self.light:
+            self.read_memory()
         if self.steps >= self.next_call and self.at_step is not None:
             self._call_agent(now)
 
@@ -242,22 +243,12 @@ class Watch:
     def _see(self, stamps: array[int]) -> None:
         for now in stamps[1:]:
             wall, self.step_started = now - self.step_started, now
-            self._add(wall, _NO_PHASES)
+            self.add(wall, _NO_PHASES)
+        self.others = 0
         stamps[0] = now + STAMPS_FOR
         del stamps[1:]
         if self.steps >= self.next_call and self.at_step is not None:
             self._call_agent(now)
-
-    def _add(self, wall: int, spent: Sequence[int]) -> None:
-        """One more step."""
-        self.steps += 1
-        if self.fold == 1:
-            self.rows.append(wall)
-            self.rows.extend(spent)
-            if len(self.rows) >= MOST_ROWS * WIDTH:
-                self._merge_rows()
-        else:
-            self._fold(wall, spent)
 
     def lighten(self) -> None:
         """From the next step on, time whole steps only: phases are known, and what the script calls is left alone."""
@@ -295,43 +286,6 @@ class Watch:
         failed(self, error)
         self.broken = True
         self.clock.thread = -1  # no thread's; every wrapper calls the original and nothing else
-
-    def _fold(self, wall: int, spent: Sequence[int]) -> None:
-        pending = self._pending
-        pending[0] += wall
-        for i, x in enumerate(spent, 1):
-            pending[i] += x
-        self._pending_count += 1
-        if self._pending_count >= self.fold:
-            self.rows.extend(pending)
-            self._pending = [0] * WIDTH
-            self._pending_count = 0
-            if len(self.rows) >= MOST_ROWS * WIDTH:
-                self._merge_rows()
-
-    def _merge_rows(self) -> None:
-        rows = self.rows
-        merged = array("q")
-        for start in range(0, len(rows) - WIDTH, 2 * WIDTH):
-            merged.extend(
-                a + b for a, b in zip(rows[start : start + WIDTH], rows[start + WIDTH : start + 2 * WIDTH], strict=True)
-            )
-        self.rows = merged
-        self.fold *= 2
-
-    def _read_memory(self) -> None:
-        self.processor.append((self.steps, time.thread_time_ns()))
-        try:  # opened each time: a descriptor that stayed open would change the numbers that the script's files get
-            statm = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                self.memory.append((self.steps, int(os.read(statm, 64).split()[1]) * PAGE))
-            finally:
-                os.close(statm)
-        except (OSError, ValueError, IndexError):
-            pass
-        if len(self.memory) > 4096:
-            del self.memory[1::2]
-            del self.processor[1::2]
 
     # -- what seams ask ------------------------------------------------------------------------------------------
 
@@ -391,18 +345,6 @@ class Watch:
             self.clock.move(feeding.last_fetch, FETCH, EVALUATION)
             trained_from = self.trained_from
             self.sampler.move(FETCH, EVALUATION, trained_from.place if trained_from is not None else None)
-
-    # -- reading -------------------------------------------------------------------------------------------------
-
-    def records(self) -> list[tuple[int, ...]]:
-        """Step records so far: wall nanoseconds, then nanoseconds per phase, each a mean over ``fold`` steps."""
-        rows, fold = self.rows, self.fold
-        return [tuple(x // fold for x in rows[i : i + WIDTH]) for i in range(0, len(rows), WIDTH)]
-
-    def recent(self, count: int) -> list[tuple[int, ...]]:
-        """The last ``count`` records at most, as :meth:`records` gives them."""
-        rows, fold = self.rows[-count * WIDTH :], self.fold
-        return [tuple(x // fold for x in rows[i : i + WIDTH]) for i in range(0, len(rows), WIDTH)]
 
 
 def monotonic() -> int:

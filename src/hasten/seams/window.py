@@ -14,9 +14,10 @@ from hasten.core.trace import Place, Usage
 from hasten.measure.machine import cores
 from hasten.seams import schedule
 from hasten.seams.forward import ForwardSeam
-from hasten.seams.locate import SampleKey
+from hasten.seams.locate import user_frame
 from hasten.seams.opens import Opens
 from hasten.seams.record import may_wait
+from hasten.seams.samples import SampleKey
 from hasten.seams.watch import Watch
 
 WARM = 3  # steps before the window: imports, first allocations, discovery of modules
@@ -144,8 +145,6 @@ class Window:
             self.then(now)
 
     def _open(self) -> None:
-        from hasten.seams.locate import user_frame
-
         self.note()
         self.forward.settle()
         self.opened_at = self.watch.steps
