@@ -10,6 +10,7 @@ from torch import nn
 
 import hasten
 from hasten.core.errors import Unsuited
+from hasten.rules import o403_zeroed_gradients
 
 
 def trained(drops: bool, *, hold: bool = False, view: bool = False) -> Any:
@@ -84,7 +85,16 @@ def test_a_script_that_reads_gradients_in_between_finds_zeros() -> None:
     p.grad.data.add_(1)  # type: ignore[union-attr]
     (p.sum() + q.sum()).backward()
     assert p.grad.tolist() == [5, 5] and q.grad.tolist() == [1, 1, 1]  # type: ignore[union-attr]
-    assert "grad" not in vars(torch.Tensor)
+
+
+def test_reads_are_seen_while_it_is_on_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(o403_zeroed_gradients, "_READS", o403_zeroed_gradients._Reads())
+    before = vars(torch.Tensor).get("grad")
+    undos = [hasten.ZeroGradToNone().on(torch.optim.SGD([nn.Parameter(torch.ones(2))], lr=0.1)) for _ in range(2)]
+    undos[0]()
+    assert vars(torch.Tensor)["grad"] is not before
+    undos[1]()
+    assert vars(torch.Tensor).get("grad") is before
 
 
 def test_sparse_gradients_are_left_alone() -> None:

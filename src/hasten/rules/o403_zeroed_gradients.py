@@ -72,9 +72,11 @@ class _Drops:
         self.patches.set(torch.autograd, "backward", self._filling(torch.autograd.backward))
         self.steps = around_steps(self._before_step, lambda *_: None)
         optimizer.zero_grad = self.zero_grad
+        _READS.begin(self)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        self._forget()
+        self.dropped.clear()
+        dropped = {}
         if not set_to_none:
             for p in (p for group in self.original.__self__.param_groups for p in group["params"]):
                 gradient = p.grad
@@ -82,10 +84,9 @@ class _Drops:
                     continue
                 if sys.getrefcount(gradient) <= self.alone:
                     p.grad = None
-                    self.dropped[id(p)] = p
+                    dropped[id(p)] = p
         self.original(set_to_none=set_to_none)
-        if self.dropped:
-            _READS.begin(self)
+        self.dropped = dropped  # from now on reading one fills it
 
     def _filling(self, call: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(call)
@@ -105,17 +106,14 @@ class _Drops:
         import torch
 
         dropped = list(self.dropped.values())
-        self._forget()
+        self.dropped.clear()
         for p in dropped:
             if p.grad is None:
                 p.grad = torch.zeros_like(p, requires_grad=False)
 
-    def _forget(self) -> None:
-        self.dropped.clear()
-        _READS.end(self)
-
     def take_off(self) -> None:
         self.fill()
+        _READS.end(self)
         self.patches.undo()
         self.steps()
         optimizer = self.optimizer()
@@ -124,31 +122,36 @@ class _Drops:
 
 
 class _Reads:
-    """Sees ``.grad`` of a parameter being read while it is dropped: from ``zero_grad`` until ``backward`` is over."""
+    """Sees ``.grad`` of a parameter being read while it is dropped: from ``zero_grad`` until ``backward`` is over.
+
+    Installed once, not for each step: every change of a class makes Python forget what it knows of all its subclasses,
+    and Python 3.13 stops learning it after a thousand.
+    """
 
     def __init__(self) -> None:
-        self.waiting: list[_Drops] = []
+        self.all: list[_Drops] = []
         self.patches = Patches()
 
     def begin(self, drops: _Drops) -> None:
         import torch
 
-        self.waiting.append(drops)
-        if len(self.waiting) == 1:
+        self.all.append(drops)
+        if len(self.all) == 1:
             plain = inspect.getattr_static(torch.Tensor, "grad")
+            get = plain.__get__
 
             def read(tensor: Any) -> Any:
-                for each in [w for w in self.waiting if id(tensor) in w.dropped]:
-                    each.fill()
-                return plain.__get__(tensor)
+                for each in self.all:
+                    if id(tensor) in each.dropped:
+                        each.fill()
+                return get(tensor)
 
             self.patches.set(torch.Tensor, "grad", property(read, plain.__set__, plain.__delete__, plain.__doc__))
 
     def end(self, drops: _Drops) -> None:
-        if drops in self.waiting:
-            self.waiting.remove(drops)
-            if not self.waiting:
-                self.patches.undo()
+        self.all.remove(drops)
+        if not self.all:
+            self.patches.undo()
 
 
 _READS = _Reads()
