@@ -45,6 +45,8 @@ class Encoder:
 
     def pairs(self) -> list[tuple[int, int]]:
         """(dense feature, its indicator among the sparse columns)."""
+        if not self.columns:
+            return []
         found = ((j, self.columns.get(indicator(name))) for j, name in enumerate(self.numeric))
         return [(j, i) for j, i in found if i is not None]
 

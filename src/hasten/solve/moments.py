@@ -150,7 +150,7 @@ class Moments:
         if device.on_device(block.x):
             self._commit(lambda s: device.add(s, block.x, block.y, block.weight, cell), block)
             return
-        step = piece_rows(block.x.shape[1])
+        step = piece_rows(block.x.shape[1], copied=self.missing != "error" or bool(block.categories))
         for i in range(0, len(block.x), step):
             self._add_piece(block.taken(slice(i, i + step)), cell)
 

@@ -66,7 +66,7 @@ class StreamingRidge(Linear):
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Fit; see the class."""
         alphas = path.as_alphas(self.alphas)
-        source = self._rows(X, y, sample_weight, needs_y=not is_stream(X))
+        source = self._rows(X, y, sample_weight, needs_y=not is_stream(X), ensure_all_finite=False)
         folds = self._folds(X, y, source) if len(alphas) > 1 else None
         given = folds if isinstance(folds, np.ndarray) else None
         self.moments_ = Moments(folds=folds if given is None else None).update(source, fold=given)
@@ -249,7 +249,7 @@ class GroupRidge(Linear):
 
     def fit(self, X: Any, y: Any = None, groups: Any = None, sample_weight: Any = None) -> Self:
         """Args: groups: (rows,) labels; None for one group. X as ``StreamingRidge.fit``."""
-        source = self._rows(X, y, sample_weight, needs_y=not is_stream(X))
+        source = self._rows(X, y, sample_weight, needs_y=not is_stream(X), ensure_all_finite=False)
         labels = None if groups is None else np.asarray(as_numpy(groups))
         self.moments_ = Moments().update(source, groups=labels)
         found = solve_groups(self.moments_, self.alpha, self.toward, self.fit_intercept)

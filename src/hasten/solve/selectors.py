@@ -48,7 +48,9 @@ class ExactRFECV(SelectorMixin, Linear):  # type: ignore[misc]
 
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Fit; X as ``StreamingRidge.fit``."""
-        source = self._rows(X, y, sample_weight, needs_y=not is_stream(X), ensure_min_samples=2)
+        source = self._rows(
+            X, y, sample_weight, needs_y=not is_stream(X), ensure_min_samples=2, ensure_all_finite=False
+        )
         folds = self._fold_numbers(self.cv, y, source)
         given = isinstance(folds, np.ndarray)
         if not given and source.rows is not None:
@@ -112,19 +114,16 @@ class StreamingPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Streaming)
 
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Fit; X as ``StreamingRidge.fit``; y is ignored."""
-        self.moments_ = Moments(precision=self.precision)
-        return self._add(X, sample_weight, True)
+        return self._add(X, sample_weight, None)
 
     def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Add rows."""
-        first = not hasattr(self, "moments_")
-        if first:
-            self.moments_ = Moments(precision=self.precision)
-        return self._add(X, sample_weight, first)
+        return self._add(X, sample_weight, getattr(self, "moments_", None))
 
-    def _add(self, X: Any, sample_weight: Any, first: bool) -> Self:
-        self.moments_.update(self._rows(X, None, sample_weight, reset=first))
-        m = self.moments_
+    def _add(self, X: Any, sample_weight: Any, before: Moments | None) -> Self:
+        rows = self._rows(X, None, sample_weight, reset=before is None, ensure_all_finite=False)
+        m = Moments(precision=self.precision) if before is None else before
+        self.moments_ = m.update(rows)
         found = components(m, self.n_components)
         self.mean_, self.components_ = found.mean, found.components
         self.explained_variance_, self.explained_variance_ratio_ = found.variance, found.ratio
