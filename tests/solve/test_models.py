@@ -270,7 +270,7 @@ def test_time_is_kept_for_the_last_fit() -> None:
     X, y = table(100, 2)
     for budget, skipped in ((1.4, True), (3.0, False)):  # 0.25 s to predict, 1 s of folds, 0.25 s for the model
         found = rung_process.score_folds(Slow(), X, y, folds, time.monotonic() + budget)
-        assert found.get("skipped", False) == skipped and found["predicted"] > 0.99
+        assert found.get("skipped", False) == skipped and found["predicted"] > 0.9
 
 
 class Grows(Slow):
