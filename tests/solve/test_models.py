@@ -7,6 +7,7 @@ import os
 import pickle
 import signal
 import time
+import tracemalloc
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -25,6 +26,7 @@ from hasten.solve import (
     choose,
     forecaster,
     head,
+    heads,
     ladder,
     lagged,
     lasso,
@@ -35,7 +37,7 @@ from hasten.solve import (
     seasons,
 )
 from hasten.solve.accuracy import DependentColumns
-from tests.solve.data import apart, conditioned, table
+from tests.solve.data import apart, conditioned, moments_of, table
 
 
 @pytest.mark.parametrize("weighted", [True, False])
@@ -140,6 +142,28 @@ def test_the_head_is_ridge_on_frozen_features() -> None:
     y = torch.tensor(y).float()[:, None]
     net[3] = nn.Linear(40, 1)
     assert head(net, DataLoader(TensorDataset(torch.tensor(X).float(), y), batch_size=64)).score > 0.75
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e5])
+def test_classes_are_summed_as_columns_of_0_and_1_would_be(offset: float) -> None:
+    X, y = table(2000, 5, offset=offset)
+    labels = np.digitize(y, [-2, 0, 3, 7, 1e9])  # of the last class there are no rows
+    found = heads._Cached(X, labels, 6).moments()
+    mean, scatter = moments_of(np.column_stack([X, np.eye(6)[labels]]))
+    assert apart(found.mean, mean) < 1e-15 and apart(found.scatter, scatter) < 1e-13
+    assert (found.p, found.q, found.n, found.weight) == (5, 6, 2000, 2000)
+
+
+def test_a_head_of_many_classes_takes_no_memory_for_rows_times_classes() -> None:
+    random = np.random.default_rng(0)
+    X, y = random.standard_normal((20_000, 4)).astype(np.float32), random.integers(0, 400, 20_000)
+    net = nn.Linear(4, 400)
+    tracemalloc.start()
+    try:
+        head(net, [(torch.tensor(X[:4]), torch.tensor(y[:4]))], features=(X, y), alphas=(1.0,))
+        assert tracemalloc.get_traced_memory()[1] < 20_000 * 400 * 8  # once was six times that
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("layer", [None, "2"])
