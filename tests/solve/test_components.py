@@ -102,3 +102,30 @@ def test_a_missing_value_is_named_and_the_model_stays() -> None:
     X[1234, 5] = np.inf
     with pytest.raises(BadData, match="infinity: row 1234"):
         pca.fit(X)
+
+
+@pytest.mark.parametrize("whiten", [False, True])
+@pytest.mark.parametrize("count", [None, 2, 0.9])
+def test_rows_may_come_one_at_a_time_from_the_first_on(count: Any, whiten: bool) -> None:
+    """The first one raised an error, and was counted all the same."""
+    X = hard("offset", float)[:60]
+    pca = StreamingPCA(count, whiten=whiten)
+    for i in range(60):
+        pca.partial_fit(X[i : i + 1])
+        assert pca.n_samples_seen_ == i + 1 and np.isfinite(pca.transform(X[:3])).all()
+        if i == 0:
+            assert not pca.explained_variance_.any() and np.array_equal(pca.mean_, X[0])
+    whole = StreamingPCA(count, whiten=whiten).fit(X)
+    assert apart(pca.explained_variance_, whole.explained_variance_) < 1e-12
+    with pytest.raises(BadData, match="n_samples = 1"):
+        StreamingPCA(count).fit(X[:1])
+
+
+def test_a_number_of_components_that_cannot_be_had_adds_no_rows() -> None:
+    X = hard("plain", float)
+    pca = StreamingPCA(2).fit(X)
+    pca.n_components = 99
+    for learn in (pca.fit, pca.partial_fit):
+        with pytest.raises(BadData, match="99 components of 48 columns"):
+            learn(X)
+        assert pca.moments_.n == len(X)

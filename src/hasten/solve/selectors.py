@@ -15,7 +15,7 @@ from hasten.solve.kernel import Array, Floats
 from hasten.solve.linear import ridge
 from hasten.solve.moments import Moments
 from hasten.solve.regress import Linear
-from hasten.solve.spread import components
+from hasten.solve.spread import check_count, components
 
 ALIKE = 1e-9  # of a score: closer ones differ by rounding (of perfect fits, say), and fewer columns are kept
 
@@ -114,17 +114,20 @@ class StreamingPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Streaming)
 
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Fit; X as ``StreamingRidge.fit``; y is ignored."""
-        return self._add(X, sample_weight, None)
+        return self._add(X, sample_weight, None, 2)
 
     def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
-        """Add rows."""
-        return self._add(X, sample_weight, getattr(self, "moments_", None))
+        """Add rows. After the first one alone, all variances are nought."""
+        return self._add(X, sample_weight, getattr(self, "moments_", None), 1)
 
-    def _add(self, X: Any, sample_weight: Any, before: Moments | None) -> Self:
+    def _add(self, X: Any, sample_weight: Any, before: Moments | None, least: int) -> Self:
         rows = self._rows(X, None, sample_weight, reset=before is None, ensure_all_finite=False)
         m = Moments(precision=self.precision) if before is None else before
-        self.moments_ = m.update(rows)
-        found = components(m, self.n_components)
+        if before is not None:  # while the rows are not in yet
+            check_count(self.n_components, m.p, m.n, 0)
+        m.update(rows)
+        found = components(m, self.n_components, least=least)
+        self.moments_ = m
         self.mean_, self.components_ = found.mean, found.components
         self.explained_variance_, self.explained_variance_ratio_ = found.variance, found.ratio
         self.singular_values_ = np.sqrt(found.variance * m.freedom)

@@ -36,23 +36,21 @@ class Components:
     left: float
 
 
-def components(m: Moments, k: float | None = None) -> Components:
+def components(m: Moments, k: float | None = None, *, least: int = 2) -> Components:
     """The exact principal components, from the eigenvectors of the covariance; all that carry variance for None, as
     many as explain the share ``k`` of it for a number between 0 and 1.
 
     Variances below ``EPS`` of the largest one are rounding (a Gram matrix squares X's condition); sklearn's SVD in
     memory resolves them down to ``EPS²``. Source: Jolliffe, Principal Component Analysis, 2nd ed. 2002, p. 29-31.
 
+    Args:
+        least: rows that there have to be; of one all variances are nought.
+
     Raises:
-        BadData: k is larger than the number of columns, or there are fewer than two rows.
+        BadData: k is larger than the number of columns, or there are fewer rows.
     """
     p = check_moments(m).p
-    known = k is None or isinstance(k, Real)
-    if m.n < 2 or not known or not (k is None or 0 < k <= p) or not (k is None or k < 1 or k == int(k)):
-        raise BadData(
-            f"{k} components of {p} columns and {m.n:.0f} rows; n_samples = 1 has no variance",
-            "too few rows", f"at least two rows, and n_components between 1 and {p}, or a share below 1",
-        )  # fmt: skip
+    check_count(k, p, m.n, least)
     covariance = m.covariance[:p, :p]
     total = float(np.trace(covariance))
     number = p if k is None or k < 1 else int(k)
@@ -67,6 +65,16 @@ def components(m: Moments, k: float | None = None) -> Components:
     ratio = values / total if total > 0 else np.zeros(number)
     left = max(total - float(values.sum()), 0.0) / (p - number) if number < p else 0.0
     return Components(m.mean[:p], rows, values, ratio, left)
+
+
+def check_count(k: float | None, p: int, rows: float, least: int) -> None:
+    """Raises: BadData: so many components cannot be had."""
+    known = k is None or (isinstance(k, Real) and 0 < k <= p and (k < 1 or k == int(k)))
+    if rows < least or not known:
+        raise BadData(
+            f"{k} components of {p} columns and {rows:.0f} rows; n_samples = 1 has no variance",
+            "too few rows", f"at least two rows, and n_components between 1 and {p}, or a share below 1",
+        )  # fmt: skip
 
 
 def _largest(matrix: Floats, count: int) -> tuple[Floats, Floats]:
