@@ -295,7 +295,7 @@ class Sums:
         shift = shift_of(few, None if y is None else y[first], None if weight is None else weight[first])
         here = shift[: self.features]
         with np.errstate(over="ignore", invalid="ignore"):
-            if (here**2 <= NEAR * few.var(axis=0, dtype=np.float64)).all():
+            if (np.abs(here) <= np.sqrt(NEAR * few.var(axis=0, dtype=np.float64))).all():
                 here[:] = 0.0
         return shift
 
