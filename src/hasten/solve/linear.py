@@ -115,11 +115,14 @@ def check_moments(m: Any) -> Moments:
 
 def faint(m: Moments) -> list[str]:
     """Names of X's columns that vary, though by less than can be squared."""
+    inside = np.diagonal(m.parts.scatter, axis1=1, axis2=2)[:, : m.p].sum(axis=0)
+    if not (inside < FAINT * m.parts.weight.sum()).any():  # known without adding up all of many cells
+        return []
     total, sums = m.total, m._sums
     squares = np.diagonal(total.scatter[0])[: m.p]
     small = squares < FAINT * total.weight[0]
     found = small & (squares > 0)
-    if sums is not None and small.any():  # without any square left, sums of the numbers themselves tell
+    if sums is not None:  # without any square left, sums of the numbers themselves tell
         k = sums.features
         second = np.diagonal(sums.sums.scatter, axis1=1, axis2=2)[:, :k]
         varies = (sums.sums.mean[:, :k] != 0) & (second < FAINT * sums.sums.weight[:, None])
