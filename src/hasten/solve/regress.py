@@ -19,7 +19,7 @@ from hasten.solve.problems import BadData, no_rows, no_target
 from hasten.solve.sliding import Window
 from hasten.solve.source import Source
 
-INTERCEPT = 1e-3  # penalty of a window's column of ones, in rows: it keeps the inverse finite, and is taken out again
+INTERCEPT = 1e-3  # penalty of a window's column of ones, at most: it keeps the inverse finite, and is taken out again
 STREAM_FOLDS = 5  # of a stream that can be read once, where leave-one-out has no second pass
 
 
@@ -197,7 +197,7 @@ class SlidingRidge(Linear):
         last = slice(-min(self.window, 1024), None)
         self.x_shift_ = x[last].mean(axis=0, dtype=np.float64) if on else np.zeros(p)
         self.y_shift_ = y[last].mean(axis=0, dtype=np.float64) if on else np.zeros(q)
-        penalty = np.append(np.full(p, self.alpha), [INTERCEPT] * on)
+        penalty = np.append(np.full(p, self.alpha), [min(INTERCEPT, self.alpha)] * on)
         self.window_ = Window(p + on, q, self.window, penalty, bound=self.drift_bound)
         self.uncentred_ = 0
 

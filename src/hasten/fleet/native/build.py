@@ -9,7 +9,6 @@ from pathlib import Path
 from hasten.native.compiled import TARGETS as TARGETS
 from hasten.native.compiled import Library
 from hasten.native.compiled import NoCompiler as NoCompiler
-from hasten.native.compiled import target
 
 SOURCES = (
     "kernel.cpp", "lanes.inc", "steps.inc", "workspace.inc", "rows.inc", "lane_passes.inc", "step_passes.inc",
@@ -20,12 +19,9 @@ SHAPE = ("lanes", "channels", "filters", "taps", "stride", "dilation", "pad", "g
 LIBRARY = Library("fleet", Path(__file__).parent, SOURCES)
 
 
-_failed: dict[Path, NoCompiler] = {}  # by what would have been made
-
-
 @functools.cache
 def kernel(isa: str = "") -> ctypes.CDLL:
-    """The kernel, ready to be called. What a compiler has refused once it is not asked for again in this process.
+    """The kernel, ready to be called.
 
     Args:
         isa: one of ``TARGETS``; the best of this processor unless given.
@@ -33,14 +29,7 @@ def kernel(isa: str = "") -> ctypes.CDLL:
     Raises:
         NoCompiler: there is no C++ compiler, or it refuses the source.
     """
-    path = LIBRARY.cached(isa or target())
-    if path in _failed and not path.exists():
-        raise _failed[path]
-    try:
-        return _declared(LIBRARY.load(isa))
-    except NoCompiler as error:
-        _failed[path] = error.with_traceback(None)
-        raise
+    return _declared(LIBRARY.load(isa))
 
 
 class Op(ctypes.Structure):
