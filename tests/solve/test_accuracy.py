@@ -155,3 +155,15 @@ def test_where_only_squares_are_at_hand_such_columns_are_told_and_count_as_const
         ridge(m)
         X[:, 1] = size  # what is constant is not faint
         ridge(Moments(X, y))
+
+
+@pytest.mark.parametrize("size", [1e-10, 1e-22, 1e-30])
+def test_products_in_float32_tell_columns_whose_squares_they_lose(size: float) -> None:
+    X, y = table(500, 3)
+    X[:, 1] *= size
+    if size < 1e-18:
+        with pytest.warns(FaintColumns, match="x1.*float32"):
+            ridge(Moments(X, y, precision="float32"))
+    else:
+        found = ridge(Moments(X, y, precision="float32")).coef[:, 0] * [1, size, 1]
+        assert apart(found, lstsq(X, y).coef_[:, 0] * [1, size, 1]) < 1e-5

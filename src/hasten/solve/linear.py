@@ -100,8 +100,9 @@ def check_moments(m: Any) -> Moments:
     if isinstance(m, Moments):
         if names := faint(m):
             warnings.warn(
-                f"the columns {shortened(names)} vary by less than {np.sqrt(FAINT):.0e}, and float64 has no squares of "
-                "that: they count as constant. Scale them (X * 1e150), or use solve.lstsq, which then takes QR.",
+                f"the columns {shortened(names)} vary by less than {np.sqrt(_limit(m)):.0e}, and {m.precision} has no "
+                "squares of that: they lose digits, or count as constant. Scale them, or use solve.lstsq, which then "
+                "takes QR.",
                 FaintColumns,
                 stacklevel=3,
             )
@@ -115,19 +116,25 @@ def check_moments(m: Any) -> Moments:
 
 def faint(m: Moments) -> list[str]:
     """Names of X's columns that vary, though by less than can be squared."""
+    limit = _limit(m)
     inside = np.diagonal(m.parts.scatter, axis1=1, axis2=2)[:, : m.p].sum(axis=0)
-    if not (inside < FAINT * m.parts.weight.sum()).any():  # known without adding up all of many cells
+    if not (inside < limit * m.parts.weight.sum()).any():  # known without adding up all of many cells
         return []
     total, sums = m.total, m._sums
     squares = np.diagonal(total.scatter[0])[: m.p]
-    small = squares < FAINT * total.weight[0]
+    small = squares < limit * total.weight[0]
     found = small & (squares > 0)
     if sums is not None:  # without any square left, sums of the numbers themselves tell
         k = sums.features
         second = np.diagonal(sums.sums.scatter, axis1=1, axis2=2)[:, :k]
-        varies = (sums.sums.mean[:, :k] != 0) & (second < FAINT * sums.sums.weight[:, None])
+        varies = (sums.sums.mean[:, :k] != 0) & (second < limit * sums.sums.weight[:, None])
         found[:k] |= small[:k] & varies.any(axis=0)
     return [name for name, at in zip(m.names, found, strict=True) if at]
+
+
+def _limit(m: Moments) -> float:
+    """Variance below which products lose digits."""
+    return FAINT if m.precision == "float64" else 16 * float(np.finfo(np.float32).tiny)
 
 
 @dataclass(frozen=True)
