@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
 import pytest
 
-from hasten.solve import BadData, lstsq
+from hasten.solve import BadData, Moments, StreamingRidge, lstsq, ridge
 from hasten.solve.accuracy import METHODS, SINGLE_COLUMNS, DependentColumns
-from tests.solve.data import conditioned, exact, table
+from hasten.solve.linear import FaintColumns
+from tests.solve.data import apart, conditioned, exact, table
 
 
 def error(found: Any, wanted: Any) -> float:
@@ -108,3 +110,60 @@ def test_constants_alone_have_no_error() -> None:
     for X in (np.ones((9, 2)), np.ones((9, 0))):
         found = lstsq(X, y)
         assert found.error_bound_ < 1e-15 and found.intercept_[0] == 4 and not found.coef_.any()
+
+
+SIZES = [1e-100, 1e-150, 1e-158, 1e-162, 1e-170, 1e-300]
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("alpha", [0.0, 1.0])
+def test_columns_whose_squares_vanish_are_solved_by_qr(size: float, alpha: float) -> None:
+    """At 1e-162 half of a coefficient was wrong, below it was 0, with bounds of 1e-14."""
+    X, y = table(500, 3)
+    scale = np.array([1.0, size, 1.0])
+    if alpha:  # a penalty that is small to the other columns, and all there is to the tiny one
+        wanted = lstsq(X[:, [0, 2]], y, alpha=alpha).coef_[:, 0]
+        found = lstsq(X * scale, y, alpha=alpha)
+        assert apart(found.coef_[[0, 2], 0], wanted) < 1e-12 and abs(found.coef_[1, 0] * size) < 1e-100
+        return
+    wanted, found, model = lstsq(X, y).coef_[:, 0], lstsq(X * scale, y), StreamingRidge(0.0).fit(X * scale, y)
+    assert apart(found.coef_[:, 0] * scale, wanted) <= min(found.error_bound_, 1e-13)
+    assert apart(model.coef_ * scale, wanted) <= min(model.error_bound_, 1e-13)
+    assert found.method_ == ("TSQR stream" if size < 1e-153 else lstsq(X, y).method_)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_where_only_squares_are_at_hand_such_columns_are_told_and_count_as_constant(size: float) -> None:
+    X, y = table(500, 3)
+    X[:, 1] *= size
+    m = Moments(X, y)
+    if size > 1e-153:
+        assert apart(ridge(m).coef[:, 0] * [1, size, 1], lstsq(X, y).coef_[:, 0] * [1, size, 1]) < 1e-13
+        return
+    uses: list[Any] = [
+        lambda: ridge(m).coef,
+        lambda: lstsq(X, y, method="gram64").coef_,
+        lambda: lstsq((X, y) for _ in [0]).coef_,
+    ]
+    for solve in uses:
+        with pytest.warns(FaintColumns, match="x1"):
+            coef = solve()
+        assert coef[1, 0] == 0 and apart(coef[[0, 2]], lstsq(X[:, [0, 2]], y).coef_) < 1e-12
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        m.update(table(500, 3, seed=1)[0], y)  # as soon as other rows come, there is something to square
+        ridge(m)
+        X[:, 1] = size  # what is constant is not faint
+        ridge(Moments(X, y))
+
+
+@pytest.mark.parametrize("size", [1e-10, 1e-22, 1e-30])
+def test_products_in_float32_tell_columns_whose_squares_they_lose(size: float) -> None:
+    X, y = table(500, 3)
+    X[:, 1] *= size
+    if size < 1e-18:
+        with pytest.warns(FaintColumns, match="x1.*float32"):
+            ridge(Moments(X, y, precision="float32"))
+    else:
+        found = ridge(Moments(X, y, precision="float32")).coef[:, 0] * [1, size, 1]
+        assert apart(found, lstsq(X, y).coef_[:, 0] * [1, size, 1]) < 1e-5

@@ -7,6 +7,7 @@ import os
 import pickle
 import signal
 import time
+import tracemalloc
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -25,6 +26,7 @@ from hasten.solve import (
     choose,
     forecaster,
     head,
+    heads,
     ladder,
     lagged,
     lasso,
@@ -35,7 +37,7 @@ from hasten.solve import (
     seasons,
 )
 from hasten.solve.accuracy import DependentColumns
-from tests.solve.data import apart, conditioned, table
+from tests.solve.data import apart, conditioned, moments_of, table
 
 
 @pytest.mark.parametrize("weighted", [True, False])
@@ -142,6 +144,28 @@ def test_the_head_is_ridge_on_frozen_features() -> None:
     assert head(net, DataLoader(TensorDataset(torch.tensor(X).float(), y), batch_size=64)).score > 0.75
 
 
+@pytest.mark.parametrize("offset", [0.0, 1e5])
+def test_classes_are_summed_as_columns_of_0_and_1_would_be(offset: float) -> None:
+    X, y = table(2000, 5, offset=offset)
+    labels = np.digitize(y, [-2, 0, 3, 7, 1e9])  # of the last class there are no rows
+    found = heads._Cached(X, labels, 6).moments()
+    mean, scatter = moments_of(np.column_stack([X, np.eye(6)[labels]]))
+    assert apart(found.mean, mean) < 1e-15 and apart(found.scatter, scatter) < 1e-13
+    assert (found.p, found.q, found.n, found.weight) == (5, 6, 2000, 2000)
+
+
+def test_a_head_of_many_classes_takes_no_memory_for_rows_times_classes() -> None:
+    random = np.random.default_rng(0)
+    X, y = random.standard_normal((20_000, 4)).astype(np.float32), random.integers(0, 400, 20_000)
+    net = nn.Linear(4, 400)
+    tracemalloc.start()
+    try:
+        head(net, [(torch.tensor(X[:4]), torch.tensor(y[:4]))], features=(X, y), alphas=(1.0,))
+        assert tracemalloc.get_traced_memory()[1] < 20_000 * 400 * 8  # once was six times that
+    finally:
+        tracemalloc.stop()
+
+
 @pytest.mark.parametrize("layer", [None, "2"])
 def test_a_generator_loses_no_batch_to_the_head(layer: str | None) -> None:
     torch.manual_seed(0)
@@ -203,6 +227,17 @@ def test_the_ladders_model_knows_the_labels(labels: tuple[Any, Any]) -> None:
     assert model.score(X, y) > 0.9
 
 
+class Plain:
+    """A network that only fits and predicts."""
+
+    def fit(self, X: Any, y: Any) -> Any:
+        self.model = LinearRegression().fit(X, y)
+        return self
+
+    def predict(self, X: Any) -> Any:
+        return self.model.predict(X)
+
+
 class Sleeper:
     """A network that never ends, and hears no signal."""
 
@@ -217,6 +252,7 @@ def test_the_budget_holds_against_a_model_that_never_ends() -> None:
     found = ladder(X, y, budget=6.0, network=Sleeper(), climb_all=True)
     assert found.rungs[-1].status == "out of time"
     assert 6.0 <= found.seconds < 7.0
+    assert found.best == "linear" and found.model.predict(X[:3]).shape == (3,)
     spent = ladder(X, y, budget=0.0)
     assert {r.status for r in spent.rungs} == {"out of time"} and spent.model is None and not spent.best
 
@@ -239,6 +275,44 @@ def test_the_budget_holds_against_a_model_that_catches_errors() -> None:
     X, y = table(60, 2)
     found = ladder(X, y, budget=5.0, network=Stubborn(), climb_all=True)
     assert found.rungs[-1].status == "out of time" and found.seconds < 6.0
+
+
+class Slow(Plain):
+    """Right, after a time that grows with the rows."""
+
+    def fit(self, X: Any, y: Any) -> Any:
+        time.sleep(len(X) / 400)
+        return super().fit(X, y)
+
+    def predict(self, X: Any) -> Any:
+        return np.sign(X[:, 0] * X[:, 1])
+
+
+def test_time_is_kept_for_the_last_fit() -> None:
+    """Folds that ended at the budget left none for the model, and the ladder came back without any."""
+    folds = [(np.delete(np.arange(100), part), part) for part in np.split(np.arange(100), 5)]
+    X, y = table(100, 2)
+    for budget, skipped in ((1.4, True), (3.0, False)):  # 0.25 s to predict, 1 s of folds, 0.25 s for the model
+        found = rung_process.score_folds(Slow(), X, y, folds, time.monotonic() + budget)
+        assert found.get("skipped", False) == skipped and found["predicted"] > 0.9
+
+
+class Grows(Slow):
+    """Has no memory for all rows."""
+
+    def fit(self, X: Any, y: Any) -> Any:
+        if len(X) == 60:
+            raise MemoryError("too many rows")
+        return Plain.fit(self, X, y)
+
+
+def test_a_rung_whose_last_fit_fails_leaves_the_model_of_the_one_below() -> None:
+    X, _ = table(60, 2)
+    y = np.sign(X[:, 0] * X[:, 1]) + 0.1 * X[:, 0]
+    found = ladder(X, y, budget=120, network=Grows(), climb_all=True)
+    assert found.rungs[-1].status == "failed: MemoryError: too many rows" and found.rungs[-1].gain > 0
+    assert found.best in {r.name for r in found.rungs if r.status == "kept"}
+    assert found.model is not None and not isinstance(found.model, Grows)
 
 
 def test_the_ladder_refuses_holes() -> None:
@@ -304,17 +378,6 @@ def test_choose_knows_of_more_columns_than_rows(alpha: float) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DependentColumns)
         assert choose(X, X[:, 0], alpha=alpha).chosen.name == lstsq(X, X[:, 0], alpha=alpha).method_
-
-
-class Plain:
-    """A network that only fits and predicts."""
-
-    def fit(self, X: Any, y: Any) -> Any:
-        self.model = LinearRegression().fit(X, y)
-        return self
-
-    def predict(self, X: Any) -> Any:
-        return self.model.predict(X)
 
 
 class Rounded(Plain):

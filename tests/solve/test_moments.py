@@ -226,6 +226,29 @@ def test_categories_become_columns_that_are_never_dense() -> None:
     assert_moments(m, np.column_stack([X, dense, y]), w)
 
 
+def test_categories_of_columns_whose_names_hold_an_equals_sign_stay_apart(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    frame = pd.DataFrame(
+        {
+            "v=w": np.where(random.random(200) < 0.3, np.nan, 1.0),
+            "a": random.choice(["b=c", "d"], 200),
+            "a=b": random.choice(["c", "e"], 200),
+            "v": random.choice(["w is missing", "w"], 200),
+            "y": random.standard_normal(200),
+        }
+    )
+    m = Moments(missing="mean").update(frame, "y")
+    marks = {
+        'a=b=c': frame["a"] == "b=c", "a=d": frame["a"] == "d", '"a=b"=c': frame["a=b"] == "c",
+        '"a=b"=e': frame["a=b"] == "e", "v=w is missing": frame["v"] == "w is missing", "v=w": frame["v"] == "w",
+        '"v=w" is missing': frame["v=w"].isna(),
+    }  # fmt: skip
+    assert sorted(m.names[1:]) == sorted(marks)
+    assert_moments(m, np.column_stack([np.ones(200), *(marks[name] for name in m.names[1:]), frame["y"]]))
+    m.save(tmp_path / "m")
+    assert (Moments.load(tmp_path / "m") + m).names == m.names
+
+
 def test_unknown_categories_of_a_later_shard_find_their_place() -> None:
     frames = [pd.DataFrame({"a": [1.0, 2, 3], "t": t, "y": [1.0, 0, 2]}) for t in (["p", "q", "p"], ["r", "q", "r"])]
     a, b = (Moments().update(open_source(f, target="y")) for f in frames)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import pickle
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hasten.solve import BadData, Recursive, Window
+from hasten.solve import BadData, Recursive, SlidingRidge, Window
 from tests.solve.data import apart, table
 
 
@@ -231,3 +232,59 @@ def test_penalties_far_below_the_rows_are_kept() -> None:
         window.slide(X[i], y[i])
     wanted = np.linalg.lstsq(np.vstack([X, 1e-3 * np.eye(3)]), np.append(y, np.zeros(3)))[0]
     assert apart(window.coef[:, 0], wanted) < 1e-6
+
+
+def dual(x: Any, y: Any, alpha: float) -> Any:
+    """Ridge of no more rows than columns, in extended precision: a tiny alpha takes no digits of this form."""
+    x, y = x.astype(np.longdouble), y.astype(np.longdouble)
+    left, right = x @ x.T + np.longdouble(alpha) * np.eye(len(x), dtype=np.longdouble), y
+    found = np.zeros(len(x), np.longdouble)
+    for _ in range(3):  # NumPy solves in float64 only: corrections from the true residual
+        found += np.linalg.solve(left.astype(float), (right - left @ found).astype(float))
+    return x.T @ found
+
+
+@pytest.mark.parametrize("alpha", [1e-4, 1e-8, 1e-16, 1e-30, 1e-50, 1e-100])
+@pytest.mark.parametrize("size", [3, 30])
+def test_windows_that_leave_directions_open_are_exact_for_any_alpha(size: int, alpha: float) -> None:
+    """A window was solved by squares up to a condition of 1e6, and below alpha=1e-32 rounding counted as data."""
+    X, y = table(40, 5, offset=0.5)
+    window, model = Window(5, size=size, alpha=alpha), SlidingRidge(size, alpha=alpha)
+    for i in range(40):
+        window.slide(X[i], y[i])
+        model.partial_fit(X[i : i + 1], y[i : i + 1])
+        held = slice(max(0, i + 1 - size), i + 1)
+        x, t = X[held], y[held]
+        if len(x) <= 4:
+            assert apart(window.coef[:, 0], dual(x, t, alpha)) < 1e-9
+            if len(x) > 1 and alpha >= 1e-8:  # below, the centred rows depend on each other here, too
+                assert apart(model.coef_, dual(x - x.mean(axis=0), t - t.mean(), alpha)) < 1e-8
+        elif len(x) > 6:
+            assert apart(window.coef[:, 0], np.linalg.solve(x.T @ x + alpha * np.eye(5), x.T @ t)) < 1e-9
+            c = x - x.mean(axis=0)
+            assert apart(model.coef_, np.linalg.solve(c.T @ c + alpha * np.eye(5), c.T @ (t - t.mean()))) < 1e-9
+
+
+@pytest.mark.parametrize(("alpha", "wanted"), [(1e-6, 1e-9), (1e-8, 1e-7)])
+def test_a_small_penalty_of_equal_columns_is_solved_anew_before_the_inverse_loses_digits(
+    alpha: float, wanted: float
+) -> None:
+    """Errors a hundred times as large stood until the next measurement."""
+    random = np.random.default_rng(0)
+    Z = random.standard_normal((400, 4))
+    y = Z @ [1.0, 2.0, 3.0, 9.0] + 0.1 * random.standard_normal(400)
+    window = Window(5, size=30, alpha=alpha)
+    for i in range(400):
+        window.slide(Z[i, [0, 1, 2, 3, 3]], y[i])
+        held = slice(max(0, i - 29), i + 1)
+        merged = Z[held] * [1, 1, 1, np.sqrt(2)]  # two equal columns are one that is longer
+        coef = np.linalg.solve(merged.T @ merged + alpha * np.eye(4), merged.T @ y[held])
+        if i > 8:
+            assert apart(window.coef[:, 0], coef[[0, 1, 2, 3, 3]] / [1, 1, 1, *[np.sqrt(2)] * 2]) < wanted
+
+
+@pytest.mark.parametrize("alpha", [0.0, -1.0, 1e-120, np.inf, np.nan])
+def test_penalties_that_have_no_inverse_are_refused(alpha: float) -> None:
+    for build in (lambda: Window(3, alpha=alpha), lambda: SlidingRidge(alpha=alpha).fit(*table(20, 3))):
+        with pytest.raises(BadData, match="below 1e-100"):
+            build()

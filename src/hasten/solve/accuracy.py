@@ -22,7 +22,7 @@ import numpy as np
 
 from hasten.solve import gram, tsqr
 from hasten.solve.kernel import Array, Floats, block_rows, piece_rows
-from hasten.solve.linear import EPS, Factor, Normal
+from hasten.solve.linear import EPS, Factor, Normal, faint
 from hasten.solve.moments import Moments
 from hasten.solve.problems import BadData
 from hasten.solve.source import Block, Source, first_block, open_source
@@ -114,6 +114,8 @@ def lstsq(
 
 def climb(source: Source, m: Moments, alpha: Any, intercept: bool, method: str = "auto") -> Answer:
     """As ``lstsq``, from moments that were already made of ``source``; ``alpha`` may be (p,), one a column."""
+    if method == "auto" and source.again and faint(m):
+        return _by_tsqr(source, alpha, intercept, 2)
     normal = Normal.from_moments(m, intercept)
     unit = EPS if m.precision == "float64" else float(np.finfo(np.float32).eps)
     factor = Factor(normal.xx + np.diag(penalties(m.p, alpha)), unit)

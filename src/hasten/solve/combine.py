@@ -57,6 +57,22 @@ def combined(a: Moments, b: Moments, sign: float) -> Moments:
     return out
 
 
+def check_part(whole: Moments, part: Moments) -> None:
+    """Raises: BadData: ``part`` holds shards that ``whole`` does not, or more rows."""
+    if not part.shards <= whole.shards:
+        raise BadData(
+            f"the shards {shortened(sorted(part.shards - whole.shards, key=str))} were never added",
+            "they were removed before, or belong to other moments",
+            "remove only what was added",
+        )
+    if part.n > whole.n:
+        raise BadData(
+            f"{part.n:.0f} rows cannot be removed from {whole.n:.0f}",
+            "they were removed before",
+            "remove only what was added",
+        )
+
+
 def _check_removed(whole: Stats, part: Stats, left: Stats) -> None:
     """Raises: BadData: a cell would keep fewer rows than none, or less scatter than none."""
     before, after = (np.diagonal(s.scatter, axis1=1, axis2=2) for s in (whole, left))

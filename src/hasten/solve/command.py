@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
 import json
 import math
 import time
@@ -17,6 +17,7 @@ from hasten.solve import storage
 from hasten.solve.accuracy import Answer, centred, climb
 from hasten.solve.choice import Candidate, ranked
 from hasten.solve.columns import class_texts
+from hasten.solve.digest import Digest
 from hasten.solve.encode import encoded
 from hasten.solve.files import open_file
 from hasten.solve.kernel import Floats
@@ -80,7 +81,6 @@ def solve(
     known = _saved_classes(notes.get("classes", ""))
     if old is not None and task not in ("auto", "classification" if known else "regression"):
         raise BadData(f"--task {task}", f"the moments in {update} are of another task", "leave it out")
-    content = _content(path, old, update) if save or update else ""
     classes = known if old is not None else _classes(path, target, task)
     if old is not None:
         features = [*old.encoder.numeric, *old.encoder.categorical]
@@ -89,11 +89,14 @@ def solve(
     source = open_file(path, [target] if target else [], list(features) or None, None, None, classes)
     reading = _reading_seconds(source)
     folds = FOLDS if source.rows is None or source.rows >= FOLDS else source.rows if source.rows > 1 else 0
-    m = scan_source(
-        Moments, source, folds=folds, checkpoint=checkpoint or None, progress=progress, budget=budget,
-        seconds=deadline - time.perf_counter(), keep=True,
-    )  # fmt: skip
-    m.shards |= {content} - {""}
+    with Digest(path) if save or update else contextlib.nullcontext() as digest:
+        m = scan_source(
+            Moments, source, folds=folds, checkpoint=checkpoint or None, progress=progress, budget=budget,
+            seconds=deadline - time.perf_counter(), keep=True,
+        )  # fmt: skip
+        m.shards |= {f"content {digest.result()}"} if digest else set()
+    if old is not None and old.shards & m.shards:
+        raise _learned(path, update, checkpoint)
     m = m if old is None else old + m
     read, start = time.perf_counter() - start, time.perf_counter()
     rows = None if old is not None or not source.again else encoded(Timed(source, deadline), m)
@@ -124,24 +127,14 @@ def _saved(m: Moments, path: str, target: str, classes: list[str]) -> tuple[str,
     return path, None
 
 
-def _content(path: str, old: Moments | None, update: str) -> str:
-    """A digest of the file, by which moments know what they were made of.
-
-    Raises:
-        BadData: the rows are in ``old`` already, or there is no such file.
-    """
-    try:
-        with open(path, "rb") as file:
-            digest = f"content {hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()}"
-    except OSError as error:
-        raise BadData(f"cannot read {path}: {error.strerror or error}", "a typing error", f"ls -l {path}") from None
-    if old is not None and digest in old.shards:
-        raise BadData(
-            f"the rows of {path} were learned before; {update} is as it was",
-            "the command was run twice",
-            "a file of new rows",
-        )
-    return digest
+def _learned(path: str, update: str, checkpoint: str) -> BadData:
+    """The error where the rows are in the moments already; the state of the pass over them is removed."""
+    if checkpoint:
+        Path(checkpoint).unlink(missing_ok=True)
+    return BadData(
+        f"the rows of {path} were learned before; {update} is as it was", "the command was run twice",
+        "a file of new rows",
+    )  # fmt: skip
 
 
 def _fitted(m: Moments, rows: Source | None, classes: list[str]) -> tuple[paths.Path, Answer, float, str]:

@@ -7,6 +7,7 @@ after the pass, exactly, though the mean was not known during it.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -45,6 +46,8 @@ class Encoder:
 
     def pairs(self) -> list[tuple[int, int]]:
         """(dense feature, its indicator among the sparse columns)."""
+        if not self.columns:
+            return []
         found = ((j, self.columns.get(indicator(name))) for j, name in enumerate(self.numeric))
         return [(j, i) for j, i in found if i is not None]
 
@@ -130,12 +133,18 @@ def encoded(source: Source, m: Moments) -> Source:
 
 def indicator(name: str) -> str:
     """The name of the column that marks missing values of ``name``."""
-    return f"{name} is {MISSING}"
+    return f"{quoted(name)} is {MISSING}"
 
 
 def level_name(name: str, level: str) -> str:
     """The name of the column that marks one category."""
-    return f"{name}={level}"
+    return f"{quoted(name)}={level}"
+
+
+def quoted(name: str) -> str:
+    """A column's name as the beginning of another's, in quotes where it could be taken for a longer or shorter one:
+    the category ``b=c`` of ``a`` is not the category ``c`` of ``a=b``."""
+    return json.dumps(name, ensure_ascii=False) if "=" in name or name.startswith('"') else name
 
 
 def factorize(values: Array) -> tuple[list[str], Array]:

@@ -45,7 +45,12 @@ class Streaming(BaseEstimator):  # type: ignore[misc]
     """Base of the estimators."""
 
     def _rows(self, X: Any, y: Any, sample_weight: Any = None, *, reset: bool = True, **checks: Any) -> Source:
-        """Checked rows as a source; streams are checked block by block as they are read."""
+        """Checked rows as a source; streams are checked block by block as they are read.
+
+        Args:
+            checks: for scikit-learn's ``validate_data``. ``ensure_all_finite=False`` leaves NaN in X to ``Moments``,
+                which finds it for nothing and names its row and column.
+        """
         if is_stream(X):
             source = open_source(X, y, sample_weight)
             self._seen(source, reset)

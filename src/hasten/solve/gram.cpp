@@ -112,6 +112,8 @@ struct Gram {
     }
     template <int M, bool FIRST>
     static void tile(const T* a, const T* b, long rows, double* c, Ahead& ahead) {
+        if (!FIRST)  // what will be added to: above 500 columns it lies beyond the second-level cache
+            for (long i = 0; i < M * NB * W; i += 8) __builtin_prefetch(c + i, 1, 3);
         V sums[M][NB] = {};
         long k = 0;
         for (; k + STEPS <= rows; k += STEPS) {

@@ -9,13 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from hasten.solve.kernel import Array, Floats
+from hasten.solve.kernel import Array, Floats, Stats
 from hasten.solve.moments import Moments
 from hasten.solve.path import Spectrum, leave_one_out
-from hasten.solve.problems import BadData
+from hasten.solve.problems import BadData, need
 from hasten.solve.source import Block, Source
 
 ALPHAS = tuple(10.0 ** np.arange(-4, 5))  # of features scaled to unit variance, times the rows / 100
+CODED = 1 << 20  # numbers of classes' columns at a time
+BLOCK_ROWS = 1 << 14
 TEMPERATURES = np.geomspace(0.25, 64, 49)
 
 
@@ -43,17 +45,51 @@ class Head:
 
 
 class _Cached(Source):
-    """Features with coded targets."""
+    """Features in memory with their targets; labels become columns of 0 and 1 a few rows at a time.
 
-    def __init__(self, features: Array, targets: Floats) -> None:
-        self.features, self.coded, self.rows = features, targets, len(features)
+    Args:
+        features: (rows, features). targets: (rows, outputs), or (rows,) numbers of classes. classes: how many.
+    """
+
+    def __init__(self, features: Array, targets: Array, classes: int) -> None:
+        self.features, self.given, self.rows = features, targets, len(features)
+        self.labels = targets if targets.ndim == 1 else None
+        self.outputs = targets.shape[1] if self.labels is None else classes
+        self.names = [f"f{j}" for j in range(features.shape[1])]
+        self.targets = [f"y{j}" for j in range(self.outputs)]
 
     def blocks(self, first: int = 0) -> Iterator[Block]:
-        names = [f"f{j}" for j in range(self.features.shape[1])]
-        targets = [f"y{j}" for j in range(self.coded.shape[1])]
-        for i in range(first, len(self.features), 1 << 14):
-            part = slice(i, i + (1 << 14))
-            yield Block(self.features[part], self.coded[part], None, names, targets, start=i)
+        step = min(max(CODED // self.outputs, 64), BLOCK_ROWS)
+        for i in range(first, len(self.features), step):
+            x, y = self.features[i : i + step], self.given[i : i + step]
+            if self.labels is not None:
+                y = (y[:, None] == np.arange(self.outputs)).astype(np.float64)
+            yield Block(x, y, None, self.names, self.targets, start=i)
+
+    def moments(self) -> Moments:
+        """Those of features and targets; of classes by sums of their rows, without a product of the columns of 0 and 1.
+
+        Raises:
+            BadData: features hold NaN or infinity.
+        """
+        if self.labels is None:
+            return Moments().update(self)
+        sparse = need("scipy.sparse", "a head of classes")
+        m = Moments(self.features)
+        total, p, n = m.total, m.p, len(self.features)
+        sums, counts = np.zeros((self.outputs, p)), np.bincount(self.labels, minlength=self.outputs).astype(np.float64)
+        for i in range(0, n, BLOCK_ROWS):
+            labels = self.labels[i : i + BLOCK_ROWS]
+            one = (np.ones(len(labels)), (labels, np.arange(len(labels))))
+            sums += sparse.csr_array(one, shape=(self.outputs, len(labels))) @ (
+                self.features[i : i + BLOCK_ROWS] - total.mean[0]
+            )
+        sums -= np.outer(counts / n, sums.sum(axis=0))  # the mean is rounded
+        scatter = np.block([[total.scatter[0], sums.T], [sums, np.diag(counts) - np.outer(counts, counts) / n]])
+        mean = np.append(total.mean[0], counts / n)
+        m.target_names, m._sums, m._view = self.targets, None, None
+        m._base = Stats(total.rows, total.weight, mean[None], scatter[None])
+        return m
 
 
 def head(
@@ -98,15 +134,16 @@ def head(
     x, y = features
     forward = time.perf_counter() - start
     start = time.perf_counter()
-    coded, labels = _coded(y, classes or module.out_features)
-    if x.shape[1] != module.in_features or coded.shape[1] != module.out_features:
+    outputs = classes or module.out_features
+    coded, labels = _coded(y, outputs)
+    source = _Cached(x, coded, outputs)
+    if x.shape[1] != module.in_features or source.outputs != module.out_features:
         raise BadData(
             f"the layer {name} is {module.in_features} to {module.out_features}; features are {x.shape[1]}, targets "
-            f"{coded.shape[1]}", "another layer, or a head for other classes",
-            f"model.{name} = torch.nn.Linear({x.shape[1]}, {coded.shape[1]})",
+            f"{source.outputs}", "another layer, or a head for other classes",
+            f"model.{name} = torch.nn.Linear({x.shape[1]}, {source.outputs})",
         )  # fmt: skip
-    source = _Cached(x, coded)
-    m = Moments().update(source)
+    m = source.moments()
     scaled = np.asarray(alphas, dtype=np.float64) * m.n / 100
     path, spectrum = leave_one_out(source, m, scaled, fit_intercept=module.bias is not None, scale=True)
     score, loss, temperature = _judge(source, m, spectrum, path.alpha, labels)
@@ -192,8 +229,8 @@ def _forward(model: Any, inputs: Any) -> None:
             m.training = True
 
 
-def _coded(y: Array, classes: int) -> tuple[Floats, Array | None]:
-    """(rows, outputs) targets as numbers, and labels where they are classes."""
+def _coded(y: Array, classes: int) -> tuple[Array, Array | None]:
+    """(rows, outputs) targets as numbers, or (rows,) numbers of several classes; and labels where they are classes."""
     y = y.astype(np.int64) if y.dtype.kind == "b" else y
     if y.dtype.kind == "f":
         return y.reshape(len(y), -1).astype(np.float64), None
@@ -201,30 +238,36 @@ def _coded(y: Array, classes: int) -> tuple[Floats, Array | None]:
         return 2.0 * y[:, None] - 1.0, y
     if y.ndim != 1 or y.min() < 0 or y.max() >= classes:
         raise BadData(f"labels from {y.min()} to {y.max()} for {classes} outputs", "another head", f"0 … {classes - 1}")
-    return np.eye(classes)[y], y
+    return y, y
 
 
 def _judge(source: _Cached, m: Moments, spectrum: Spectrum, alpha: float, labels: Any) -> tuple[float, float, float]:
     """Leave-one-out score and loss, and the temperature that makes the loss least."""
-    normal = spectrum.normal
-    coef = spectrum.coef(alpha)
-    x = source.features - normal.x_mean
-    z = x @ (spectrum.vectors / spectrum.scale[:, None])
-    leverage = (z * z) @ spectrum.shrunk(np.array([alpha]))[:, 0] + (1 / normal.weight if normal.intercept else 0.0)
-    fitted = x @ coef + normal.y_mean
-    error = (source.coded - fitted) / np.maximum(1 - leverage, 1e-10)[:, None]
-    left = source.coded - error
+    normal, p = spectrum.normal, m.p
+    coef, shrunk = spectrum.coef(alpha), spectrum.shrunk(np.array([alpha]))[:, 0]
+    turn = spectrum.vectors / spectrum.scale[:, None]
+    rows, squares, right, losses = len(source.features), 0.0, 0, np.zeros(len(TEMPERATURES))
+    for block in source.blocks():
+        x = block.x - normal.x_mean
+        leverage = (x @ turn) ** 2 @ shrunk + (1 / normal.weight if normal.intercept else 0.0)
+        error = (block.y - (x @ coef + normal.y_mean)) / np.maximum(1 - leverage, 1e-10)[:, None]
+        squares += float(np.sum(error**2))
+        if labels is None:
+            continue
+        left = block.y - error
+        if left.shape[1] == 1:  # the other class has the score 0
+            left = np.hstack([np.zeros_like(left), left])
+        here = labels[block.start : block.start + len(x)]
+        right += int((left.argmax(axis=1) == here).sum())
+        losses += [_cross_entropy(left * t, here) for t in TEMPERATURES]
     if labels is None:
-        total = np.sum((source.coded - source.coded.mean(axis=0)) ** 2)
-        return float(1 - np.sum(error**2) / max(total, 1e-300)), float(np.mean(error**2)), 1.0
-    if left.shape[1] == 1:  # the other class has the score 0
-        left = np.hstack([np.zeros_like(left), left])
-    accuracy = float((left.argmax(axis=1) == labels).mean())
-    losses = [_cross_entropy(left * t, labels) for t in TEMPERATURES]
+        total = float(np.trace(m.scatter[p:, p:]))
+        return 1 - squares / max(total, 1e-300), squares / (rows * source.outputs), 1.0
     best = int(np.argmin(losses))
-    return accuracy, losses[best], float(TEMPERATURES[best])
+    return right / rows, float(losses[best]) / rows, float(TEMPERATURES[best])
 
 
 def _cross_entropy(scores: Floats, labels: Array) -> float:
+    """Summed over the rows."""
     scores = scores - scores.max(axis=1, keepdims=True)
-    return float(np.mean(np.log(np.exp(scores).sum(axis=1)) - scores[np.arange(len(labels)), labels]))
+    return float(np.sum(np.log(np.exp(scores).sum(axis=1)) - scores[np.arange(len(labels)), labels]))

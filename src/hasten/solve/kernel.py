@@ -28,6 +28,7 @@ BLOCK_BYTES = 5 << 18  # a block stays in the second-level cache while it is shi
 UNIT_ROWS = 384  # OpenBLAS cuts products into panels of 256 to 384 rows, and those of 512 into two poor ones
 MOST_ROWS = 8064  # above, nothing is gained
 PIECE_BYTES = 32 << 20  # added at a time: whether they lie far from the shift is looked at once
+WHOLE = 4  # times as many where they are read as they lie: to add a product up takes as long as 1000 rows
 PIECE_ROWS = (8192, 65536)  # of a piece: at least, so that a few threads share it, and at most
 NEAR = 1.0  # squared mean, in variances of the first block, up to which no shift is needed
 FAR = 100.0  # squared distance of a block's mean from the shift, in variances, at which a new shift is taken
@@ -39,10 +40,11 @@ def block_rows(columns: int, itemsize: int = 8) -> int:
     return min(max(units, 1) * UNIT_ROWS, MOST_ROWS)
 
 
-def piece_rows(columns: int) -> int:
-    """Rows that are added at a time."""
+def piece_rows(columns: int, copied: bool = True) -> int:
+    """Rows that are added at a time; more of them where no copy is made."""
     least, most = PIECE_ROWS
-    return min(max(PIECE_BYTES // max(columns * 8, 1) // least * least, least), most)
+    size = PIECE_BYTES * (1 if copied else WHOLE)
+    return min(max(size // max(columns * 8, 1) // least * least, least), most)
 
 
 @dataclass
@@ -89,6 +91,8 @@ class Stats:
 
     def taken(self, order: Array) -> Stats:
         """The same with its columns in another order."""
+        if np.array_equal(order, np.arange(self.mean.shape[1])):
+            return self
         scatter = self.scatter[:, order][:, :, order]
         return Stats(self.rows, self.weight, self.mean[:, order], scatter, self.rest[:, order])
 
@@ -291,7 +295,7 @@ class Sums:
         shift = shift_of(few, None if y is None else y[first], None if weight is None else weight[first])
         here = shift[: self.features]
         with np.errstate(over="ignore", invalid="ignore"):
-            if (here**2 <= NEAR * few.var(axis=0, dtype=np.float64)).all():
+            if (np.abs(here) <= np.sqrt(NEAR * few.var(axis=0, dtype=np.float64))).all():
                 here[:] = 0.0
         return shift
 

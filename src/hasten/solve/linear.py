@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from hasten.solve.combine import shortened
 from hasten.solve.kernel import Array, Floats, Stats
 from hasten.solve.moments import Moments
 from hasten.solve.problems import BadData, no_rows, no_target
 
 EPS = float(np.finfo(np.float64).eps)
+FAINT = 16 * float(np.finfo(np.float64).tiny)  # variance below which squares lose digits, or are nought
+
+
+class FaintColumns(UserWarning):
+    """Columns of X vary by so little that their squares are no numbers of full precision."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +55,11 @@ class Normal:
         mean, scatter = stats.mean[0], stats.scatter[0]
         if p == len(mean):
             raise no_target()
+        squares = np.diagonal(scatter)[:p]
+        lost = np.flatnonzero((squares > 0) & (squares < FAINT * stats.weight[0]))
+        if len(lost):
+            scatter = scatter.copy()
+            scatter[lost], scatter[:, lost] = 0.0, 0.0
         if not intercept:
             scatter = scatter + stats.weight[0] * np.outer(mean, mean)
             mean = np.zeros_like(mean)
@@ -80,14 +92,49 @@ class Normal:
 
 
 def check_moments(m: Any) -> Moments:
-    """Raises: BadData: these are rows, not moments."""
+    """``m``, with a warning where columns are faint.
+
+    Raises:
+        BadData: these are rows, not moments.
+    """
     if isinstance(m, Moments):
+        if names := faint(m):
+            warnings.warn(
+                f"the columns {shortened(names)} vary by less than {np.sqrt(_limit(m)):.0e}, and {m.precision} has no "
+                "squares of that: they lose digits, or count as constant. Scale them, or use solve.lstsq, which then "
+                "takes QR.",
+                FaintColumns,
+                stacklevel=3,
+            )
         return m
     raise BadData(
         f"a {type(m).__name__} is no Moments",
         "rows where their moments are wanted",
         "Moments(X, y) first, as in solve.ridge(solve.Moments(X, y), alpha); or solve.lstsq(X, y, alpha=alpha)",
     )
+
+
+def faint(m: Moments) -> list[str]:
+    """Names of X's columns that vary, though by less than can be squared."""
+    limit = _limit(m)
+    inside = np.diagonal(m.parts.scatter, axis1=1, axis2=2)[:, : m.p].sum(axis=0)
+    if not (inside < limit * m.parts.weight.sum()).any():  # known without adding up all of many cells
+        return []
+    total, sums = m.total, m._sums
+    squares = np.diagonal(total.scatter[0])[: m.p]
+    small = squares < limit * total.weight[0]
+    found = small & (squares > 0)
+    if sums is not None:  # without any square left, sums of the numbers themselves tell
+        k = sums.features
+        second = np.diagonal(sums.sums.scatter, axis1=1, axis2=2)[:, :k]
+        varies = (sums.sums.mean[:, :k] != 0) & (second < limit * sums.sums.weight[:, None])
+        found[:k] |= small[:k] & varies.any(axis=0)
+    return [name for name, at in zip(m.names, found, strict=True) if at]
+
+
+def _limit(m: Moments) -> float:
+    """Variance below which products lose digits."""
+    return FAINT if m.precision == "float64" else 16 * float(np.finfo(np.float32).tiny)
 
 
 @dataclass(frozen=True)

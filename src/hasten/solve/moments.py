@@ -11,7 +11,7 @@ from typing import Any, Self
 import numpy as np
 
 from hasten.solve import device, storage
-from hasten.solve.combine import combined, duplicate, other_columns, shortened
+from hasten.solve.combine import check_part, combined, duplicate, other_columns
 from hasten.solve.dealing import along, as_labels, check_labels, imputed_fills, labels_of, means_of, parts_of, refilled
 from hasten.solve.encode import Encoder
 from hasten.solve.kernel import Floats, Stats, Sums, merge, piece_rows
@@ -150,20 +150,21 @@ class Moments:
         if device.on_device(block.x):
             self._commit(lambda s: device.add(s, block.x, block.y, block.weight, cell), block)
             return
-        step = piece_rows(block.x.shape[1])
+        step = piece_rows(block.x.shape[1], copied=self.missing != "error" or bool(block.categories))
         for i in range(0, len(block.x), step):
             self._add_piece(block.taken(slice(i, i + step)), cell)
 
     def _add_piece(self, piece: Block, cell: int) -> None:
+        def as_it_is(sums: Sums) -> bool:
+            return sums.add(piece.x, piece.y, piece.weight, cell, ready=piece.ready)
+
         piece.check_weight()
         if self.missing == "error" and not self.encoder.categorical:
-            self._commit(lambda s: s.add(piece.x, piece.y, piece.weight, cell, ready=piece.ready), piece)
+            self._commit(as_it_is, piece)
             return
         if self._sums is not None and self._sums.begun(cell) and not self.encoder.sparse:
             try:  # most pieces have no holes, and the sums find one for nothing
-                self._commit(
-                    lambda s: s.add(piece.x, piece.y, piece.weight, cell, ready=piece.ready), piece, explain=False
-                )
+                self._commit(as_it_is, piece, explain=False)
                 return
             except BadData:
                 pass
@@ -236,18 +237,7 @@ class Moments:
         """
         if not isinstance(other, Moments):
             return NotImplemented
-        if not other.shards <= self.shards:
-            raise BadData(
-                f"the shards {shortened(sorted(other.shards - self.shards, key=str))} were never added",
-                "they were removed before, or belong to other moments",
-                "remove only what was added",
-            )
-        if other.n > self.n:
-            raise BadData(
-                f"{other.n:.0f} rows cannot be removed from {self.n:.0f}",
-                "they were removed before",
-                "remove only what was added",
-            )
+        check_part(self, other)
         out = combined(self, other, -1.0)
         out.shards = self.shards - other.shards
         return out

@@ -19,7 +19,7 @@ from hasten.solve.problems import BadData, no_rows, no_target
 from hasten.solve.sliding import Window
 from hasten.solve.source import Source
 
-INTERCEPT = 1e-3  # penalty of a window's column of ones, in rows: it keeps the inverse finite, and is taken out again
+INTERCEPT = 1e-3  # penalty of a window's column of ones, at most: it keeps the inverse finite, and is taken out again
 STREAM_FOLDS = 5  # of a stream that can be read once, where leave-one-out has no second pass
 
 
@@ -66,7 +66,7 @@ class StreamingRidge(Linear):
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Fit; see the class."""
         alphas = path.as_alphas(self.alphas)
-        source = self._rows(X, y, sample_weight, needs_y=not is_stream(X))
+        source = self._rows(X, y, sample_weight, needs_y=not is_stream(X), ensure_all_finite=False)
         folds = self._folds(X, y, source) if len(alphas) > 1 else None
         given = folds if isinstance(folds, np.ndarray) else None
         self.moments_ = Moments(folds=folds if given is None else None).update(source, fold=given)
@@ -197,7 +197,7 @@ class SlidingRidge(Linear):
         last = slice(-min(self.window, 1024), None)
         self.x_shift_ = x[last].mean(axis=0, dtype=np.float64) if on else np.zeros(p)
         self.y_shift_ = y[last].mean(axis=0, dtype=np.float64) if on else np.zeros(q)
-        penalty = np.append(np.full(p, self.alpha), [INTERCEPT] * on)
+        penalty = np.append(np.full(p, self.alpha), [min(INTERCEPT, self.alpha)] * on)
         self.window_ = Window(p + on, q, self.window, penalty, bound=self.drift_bound)
         self.uncentred_ = 0
 
@@ -249,7 +249,7 @@ class GroupRidge(Linear):
 
     def fit(self, X: Any, y: Any = None, groups: Any = None, sample_weight: Any = None) -> Self:
         """Args: groups: (rows,) labels; None for one group. X as ``StreamingRidge.fit``."""
-        source = self._rows(X, y, sample_weight, needs_y=not is_stream(X))
+        source = self._rows(X, y, sample_weight, needs_y=not is_stream(X), ensure_all_finite=False)
         labels = None if groups is None else np.asarray(as_numpy(groups))
         self.moments_ = Moments().update(source, groups=labels)
         found = solve_groups(self.moments_, self.alpha, self.toward, self.fit_intercept)

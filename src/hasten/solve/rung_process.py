@@ -40,7 +40,8 @@ def main(folder: str, descriptor: str) -> None:
 
 
 def score_folds(estimator: Any, X: Array, y: Array, folds: Any, deadline: float) -> dict[str, Any]:
-    """Scores of an estimator on every fold; nothing but a prediction of its seconds where they would be too many.
+    """Scores of an estimator on every fold; nothing but a prediction of its seconds where they would be too many, with
+    a last fit on all rows behind them.
 
     Args:
         y: (rows,) float64 for regression, scored by R²; whole numbers of classes, scored by accuracy.
@@ -49,7 +50,7 @@ def score_folds(estimator: Any, X: Array, y: Array, folds: Any, deadline: float)
 
     rows = folds[0][0]
     predicted = len(folds) * _fit_seconds(estimator, X, y, rows, clone)
-    if time.monotonic() + predicted > deadline:
+    if time.monotonic() + predicted * (1 + len(X) / len(rows) / len(folds)) > deadline:
         return {"skipped": True, "predicted": predicted}
     start = time.monotonic()
     scores = []

@@ -2,8 +2,8 @@
 
 Constant, linear, additive, gradient boosting, the user's network. Every rung's cost is predicted before it starts, from
 a fit on a part of the rows; the budget is hard: the rungs run in a process of their own that is ended when the time is
-over. Climbing by one standard error: Breiman, Friedman, Olshen &
-Stone, Classification and Regression Trees, 1984, p. 78-80.
+over. A rung that pays is fitted on all rows before the next one is tried, so whatever that one takes there is a model.
+Climbing by one standard error: Breiman, Friedman, Olshen & Stone, Classification and Regression Trees, 1984, p. 78-80.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ class Rung:
         name: of it. predicted, seconds: of all folds together; NaN where it did not run.
         score: mean over folds (R², or accuracy), NaN where it did not run. error: standard error of the mean.
         gain: mean gain over the best rung below; gain_error: its standard error, from differences fold by fold.
-        status: "kept", "no gain", "too long", "out of time", "failed: …" or "not reached".
+        status: "kept", "no gain", "too long" (its folds and a last fit would not end in time), "out of time",
+            "failed: …" or "not reached".
     """
 
     name: str
@@ -86,9 +87,9 @@ class Ladder:
     """The rungs; ``str()`` of it is a table with a plot.
 
     Attributes:
-        rungs: in order. best: name of the highest rung that paid. model: it, fitted on all rows, predicting y's own
-            labels; None where the budget did not allow that. metric: "R²" or "accuracy". budget, seconds: allowed, and
-            taken in all.
+        rungs: in order. best: name of the highest rung that paid and could be fitted on all rows in time, or "".
+        model: it, fitted on all rows, predicting y's own labels; None without one. metric: "R²" or "accuracy".
+        budget, seconds: allowed, and taken in all.
     """
 
     rungs: tuple[Rung, ...]
@@ -135,7 +136,7 @@ def ladder(
     deadline = start + budget
     found: list[Rung] = []
     scores: dict[str, Floats] = {}
-    best = ""
+    best, model = "", None
     rungs = _rungs(task, network, random_state)
     with Worker(X, y, folds, deadline) as worker:
         for name, estimator in rungs:
@@ -146,12 +147,10 @@ def ladder(
             if values is not None:
                 scores[name] = values
                 rung = _judged(rung, values, scores.get(best))
-                best = name if rung.status == "kept" else best
+            if rung.status == "kept":
+                rung, fitted = _fitted(rung, estimator, worker)
+                best, model = (name, fitted) if rung.status == "kept" else (best, model)
             found.append(rung)
-        try:
-            model = worker.run(dict(rungs)[best], "fit")["model"] if best else None
-        except (OutOfTime, BadData):
-            model = None
     if model is not None and classes is not None:
         model = model if _are_numbers(classes) else Labelled(model, classes)
     metric = "R²" if classes is None else "accuracy"
@@ -249,6 +248,16 @@ def _climb(name: str, estimator: Any, worker: Worker) -> tuple[Rung, Floats | No
         return replace(rung, predicted=outcome["predicted"], status="too long"), None
     values = np.asarray(outcome["scores"])
     return replace(rung, predicted=outcome["predicted"], seconds=outcome["seconds"]), values
+
+
+def _fitted(rung: Rung, estimator: Any, worker: Worker) -> tuple[Rung, Any]:
+    """The rung's model of all rows; another status where there is none."""
+    try:
+        return rung, worker.run(estimator, "fit")["model"]
+    except OutOfTime:
+        return replace(rung, status="out of time"), None
+    except Exception as error:
+        return replace(rung, status=f"failed: {error!s:.60}"), None
 
 
 def _judged(rung: Rung, values: Floats, below: Floats | None) -> Rung:

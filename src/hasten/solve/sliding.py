@@ -20,7 +20,7 @@ from hasten.solve.problems import BadData, need
 INFINITY = float("inf")
 TINY = 1e-300
 LARGEST = 1e150  # what can be squared
-ILL = 1e6  # condition from which a window is solved by QR
+SMALLEST = 1e-100  # penalty whose inverse can be squared
 FADED = 1e-14  # of the largest target that counts as usual is left after a window's rows
 
 
@@ -32,7 +32,9 @@ class Window:
     Args:
         features, targets: numbers of columns.
         size: rows of the window.
-        alpha: ridge penalty, or (features,) penalties; positive: they keep the inverse finite while the window fills.
+        alpha: ridge penalty, or (features,) penalties, 1e-100 or more: they keep the inverse finite while the window
+            fills. Where columns depend on each other, a small one lets the rows' own rounding into the coefficients,
+            about 1e-16 times their squares over alpha, and the window is solved anew at nearly every row.
         check: slides between two measurements of the drift.
         bound: relative drift past which the model is solved anew from the window.
 
@@ -44,10 +46,11 @@ class Window:
         bound: float = 1e-10,
     ) -> None:  # fmt: skip
         penalty = np.broadcast_to(np.asarray(alpha, dtype=np.float64), (features,)).copy()
-        if not (penalty > 0).all() or size < 1 or check < 1:
+        if not ((penalty >= SMALLEST) & (penalty < INFINITY)).all() or size < 1 or check < 1:
             raise BadData(
-                f"alpha={alpha}, size={size}, check={check}", "a number that is not positive", "alpha=1e-3, size=1000"
-            )
+                f"alpha={alpha}, size={size}, check={check}", f"a number that is not positive, or below {SMALLEST:g}",
+                "alpha=1e-3, size=1000",
+            )  # fmt: skip
         self._gemm = need("scipy.linalg.blas", "a sliding window").dgemm
         self.p, self.q, self.size, self.penalty, self.check, self.bound = features, targets, size, penalty, check, bound
         self.rows = np.zeros((size, features + targets))
@@ -55,6 +58,7 @@ class Window:
         self.drift = 0.0
         self._left = self._usual = 0.0  # rounding that rows left behind since the last measurement; size of targets
         self._lost = 0.0  # relative rounding of the inverse since then: rows of much leverage take digits along
+        self._steep = 0.0  # largest part of the inverse times a row's squares, when it was last solved
         self._most = max(bound, 1e4 * EPS)  # of what is usual; less is left behind by any row
         self._fade = min(FADED ** (1 / size), 0.9)
         self._inverse = np.asfortranarray(np.diag(1 / penalty))
@@ -157,7 +161,8 @@ class Window:
         turned = gemm(1.0, k, core)
         self._inverse = gemm(-1.0, turned, k, 1.0, self._inverse, 0, 1, 1)
         self._coef += turned @ error
-        self._lost += EPS * (a + 1 / (d * d)) if d else INFINITY  # -d is 1 less the leverage of the row that leaves
+        # -d is 1 less the leverage of the row that leaves; what a change of the inverse rounds is of its largest part
+        self._lost += EPS * (a + 1 / (d * d) + self._steep * (1 - 1 / a)) if d else INFINITY
         self._remember(old, abs(float(y[0, 0])) if self.q == 1 else math.sqrt(square(y[0])))
 
     def _add(self, rows: Floats, y: Floats, sign: float = 1.0) -> bool:
@@ -265,10 +270,12 @@ class Window:
         rows = self.held
         x, y = rows[:, : self.p], rows[:, self.p :]
         factor = Factor(x.T @ x + np.diag(self.penalty))
-        inverse, coef = factor.inverse(), factor.solve(x.T @ y)
-        if factor.condition > ILL:
+        if EPS * factor.condition**2 > self.bound:
             inverse, coef = _by_qr(x, y, self.penalty)
+        else:
+            inverse, coef = factor.inverse(), factor.solve(x.T @ y)
         self._inverse, self._coef = np.asfortranarray(inverse), coef
+        self._steep = float(np.trace(inverse)) * square(x) / max(len(x), 1)
         self._left = self._lost = 0.0
 
 

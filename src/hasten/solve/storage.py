@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from hasten.solve.encode import Encoder
+from hasten.solve.encode import Encoder, quoted
 from hasten.solve.kernel import Stats, Sums
 from hasten.solve.problems import BadData, CannotWrite, need
 
@@ -46,6 +46,7 @@ def save(moments: Moments, path: str | os.PathLike[str], notes: dict[str, str]) 
         "shards": [_plain(name) for name in sorted(moments.shards, key=str)],
         "crossed": moments.crossed,
         "rows_seen": moments._rows_seen,
+        "quoted": True,  # names of columns that hold "=", in those of their categories
         "notes": notes,
     }
     arrays = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
@@ -77,6 +78,9 @@ def load(kind: type[M], path: str | os.PathLike[str]) -> tuple[M, dict[str, str]
 
 
 def _rebuilt(kind: type[M], header: dict[str, Any], tensors: dict[str, Any]) -> M:
+    named = [*header["numeric"], *header["categorical"]]
+    if header["columns"] and not header.get("quoted") and any(quoted(name) != name for name in named):
+        raise ValueError("an older version took categories of columns whose names hold = for one another")
     out = kind(missing=header["missing"], precision=header["precision"])
     out.folds, out.fill = header["folds"], tensors["fill"]
     out.encoder = Encoder(header["numeric"], header["categorical"], header["columns"])

@@ -61,13 +61,13 @@ class Triangle:
         p = self.p
         head = slice(1, 1 + p)
         top, right = self.r[head, head], self.r[head, 1 + p :]
-        used = np.linalg.norm(top, axis=0) > 0
+        used = lengths(top) > 0
         penalty = np.broadcast_to(np.asarray(alpha, dtype=np.float64), (p,))
         if penalty.any():
             stacked = np.vstack([np.hstack([top, right]), np.hstack([np.diag(np.sqrt(penalty)), np.zeros_like(right)])])
             again: Any = np.linalg.qr(stacked, mode="r")
             top, right = again[:p, :p], again[:p, p:]
-        scale = np.linalg.norm(top, axis=0)
+        scale: Any = lengths(top)
         scale[scale == 0] = 1.0
         u, s, vt = np.linalg.svd(top / scale)
         kept = s > EPS * max(p, 10) * max(s[0] if p else 0.0, 1e-300)
@@ -111,6 +111,13 @@ class Triangle:
         first = (self.r[0, 1 + self.p :] - self.r[0, 1 : 1 + self.p] @ coef) / self.r[0, 0]
         found: Floats = first + self.shift[self.p :] - self.shift[: self.p] @ coef
         return found
+
+
+def lengths(columns: Floats) -> Floats:
+    """(columns,) Euclidean lengths, also of columns whose squares are too small for float64."""
+    largest = np.abs(columns).max(axis=0, initial=0.0)
+    found: Floats = largest * np.linalg.norm(columns / np.where(largest > 0, largest, 1.0), axis=0)
+    return found
 
 
 def decompose(source: Source, intercept: bool = True) -> Triangle:

@@ -1,0 +1,59 @@
+"""What ``hasten solve`` remembers of the files that it has learned."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hasten.solve import BadData, command
+from hasten.solve.digest import READ_BYTES, Digest
+from hasten.solve.reading import PAGE
+from tests.solve.data import table
+
+
+def rows(path: Path, seed: int = 0) -> str:
+    np.save(path, np.column_stack(table(300, 3, seed)))
+    return str(path)
+
+
+@pytest.mark.parametrize("size", [0, 1, PAGE, READ_BYTES, READ_BYTES + 77])
+def test_a_digest_is_of_every_byte(tmp_path: Path, size: int) -> None:
+    content = np.random.default_rng(0).integers(0, 256, size, dtype=np.uint8).tobytes()
+    (tmp_path / "file").write_bytes(content)
+    with Digest(str(tmp_path / "file")) as digest:
+        assert digest.result() == hashlib.blake2b(content, digest_size=16).hexdigest()
+
+
+def test_a_digest_that_nobody_waits_for_ends(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(bytes(READ_BYTES * 3))
+    with pytest.raises(ZeroDivisionError), Digest(str(tmp_path / "file")):
+        _ = 1 / 0
+    assert not [t for t in threading.enumerate() if t.name == "hasten-digest"]
+    with pytest.raises(BadData, match="cannot read"):
+        Digest(str(tmp_path / "none"))
+
+
+def test_the_same_bytes_are_refused_and_one_other_value_is_not(tmp_path: Path) -> None:
+    first, model, state = rows(tmp_path / "a.npy"), str(tmp_path / "m"), str(tmp_path / "state")
+    command.solve(first, "", save=model)
+    saved = Path(model).read_bytes()
+    copy = rows(tmp_path / "b.npy")
+    with pytest.raises(BadData, match="learned before"):
+        command.solve(copy, "", update=model, checkpoint=state)
+    assert Path(model).read_bytes() == saved and not Path(state).exists()
+    other = np.load(copy)
+    other[150, 1] += 1e-9
+    np.save(copy, other)
+    found, _ = command.solve(copy, "", update=model, checkpoint=state)
+    assert found.rows == 600
+
+
+def test_the_file_is_opened_for_its_digest_only_where_moments_are_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "Digest", None)
+    command.solve(rows(tmp_path / "a.npy"), "")
