@@ -42,7 +42,7 @@ class Session:
         self.config = config
         self.pid = os.getpid()
         self.cwd = config.get("cwd") or "."  # where the command was typed, wherever the script has gone since
-        self.begun = (folder / "config.json").stat().st_mtime  # it is written right before the process is started
+        self.begun = time.time() - (time.perf_counter_ns() - torch_started) / 1e9  # seconds since the epoch
         self.watch = Watch(folder=str(folder))
         self.watch.torch_started = torch_started
         self.watch.torch_imported = time.perf_counter_ns()

@@ -11,8 +11,8 @@ from hasten.seams.locate import is_users
 
 def own_modules(folder: str, begun: float) -> dict[str, str]:
     """sha256 of the files of all imported modules that are no library's, by their paths from ``folder``; without the
-    script itself, which a plan names apart, and without what was written since the process began (``begun``, seconds
-    since the epoch): torch up to 2.6 makes such a module in a folder of its own in every run."""
+    script itself, which a plan names apart, and without what was written since the import of torch began (``begun``,
+    seconds since the epoch): torch up to 2.6 makes such a module in a folder of its own in every run."""
     found = {}
     main = os.path.realpath(getattr(sys.modules.get("__main__"), "__file__", None) or "")
     for module in list(sys.modules.values()):
