@@ -286,6 +286,18 @@ def test_no_trial_eats_into_the_shortest_of_those_after_it(monkeypatch: pytest.M
     assert len(room.allowed) == 4 and min(room.allowed) >= 9.0
 
 
+def test_only_trials_that_others_wait_for_are_given_up_early() -> None:
+    hopes: list[float] = []
+
+    class Asked(Room):
+        def compare(self, without: Any, with_: Any, seconds: float, hoped: float = math.inf) -> Measured:
+            hopes.append(hoped)
+            return super().compare(without, with_, seconds, hoped)
+
+    search(Asked({}), trace(faults=4000.0, optimizer=0.02))
+    assert len(hopes) == 4 and max(hopes[:-1]) < 2.0 and hopes[-1] == math.inf
+
+
 def with_jemalloc(faults: float = 20_000.0) -> Trace:
     seen = trace(faults)
     return dataclasses.replace(seen, process=dataclasses.replace(seen.process, allocators=("jemalloc",)))

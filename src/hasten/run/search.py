@@ -32,7 +32,7 @@ LEAST_TRIAL = 2.0  # seconds; a trial that would get less is not begun
 GENEROUS = 1.5  # times an equal part of what is left: what a trial leaves, later ones have
 CLEARLY_SLOWER = 0.9  # measured speed-up of one setting below which others of the same direction are not tried
 LEAST_PASSES = 1.5  # predicted passes over the data below which nothing is cached
-LEAST_REVEALED = 1.05  # predicted gain that a remedy needs to be tried after the second look
+LEAST_REVEALED = 1.02  # predicted gain that a remedy needs to be tried after the second look
 LEAST_GAIN = 1.005  # predicted best case below which a remedy is not tried
 
 
@@ -106,7 +106,7 @@ class Search:
                 self.trials.append(replace(trial, why=why))
             else:
                 rest = [r for f, r in candidates[number:] if str(r) in affordable and not self._why_not(f, r, left)]
-                self.trials.append(self._try(finding, remedy, trial, self._seconds(remedy, rest, left)))
+                self.trials.append(self._try(finding, remedy, trial, self._seconds(remedy, rest, left), bool(rest)))
                 if self.trials[-1].verdict == "kept" and remedy.seam is Seam.LOADER:
                     candidates.extend(self._reopened(candidates))
             if number == len(candidates):
@@ -215,7 +215,8 @@ class Search:
             return math.inf
         return steps / math.ceil(loader.length / loader.batch_size)
 
-    def _try(self, finding: Finding, remedy: Remedy, trial: Trial, seconds: float) -> Trial:
+    def _try(self, finding: Finding, remedy: Remedy, trial: Trial, seconds: float, awaited: bool) -> Trial:
+        """One trial, ended before its time where it can tell nothing and others wait for it."""
         start = time.monotonic()
         base = [k.remedy for k in self.kept]
         with_ = [*(r for r in base if not remedy.replaces(r)), remedy]
@@ -225,7 +226,7 @@ class Search:
             return replace(trial, why=unsuited)
         self._begun += 1
         self.say(f"trial {self._begun}: {remedy}")
-        measured = self.room.compare(base, with_, seconds, finding.predicted.high)
+        measured = self.room.compare(base, with_, seconds, finding.predicted.high if awaited else math.inf)
         trial = self._judged(trial, measured, remedy, with_, self.judge)
         if trial.fidelity_found and remedy.grain is not Grain.CALL:
             self._proved = ({str(r) for r in with_}, trial.fidelity_found)
