@@ -180,6 +180,27 @@ def test_a_difference_within_the_margin_is_no_claim() -> None:
         assert (pairs.outcome is Outcome.FASTER) == claims
 
 
+def noisy(spread: float, gain: float, count: int, hoped: float = 1.05) -> Pairs:
+    draw, pairs = random.Random(3), Pairs(hoped=hoped)
+    for _ in range(count):
+        pairs.add(gain * math.exp(draw.gauss(0, spread)), 1.0)
+        pairs.look()
+    return pairs
+
+
+def test_noise_that_hides_all_that_is_hoped_for_ends_a_trial() -> None:
+    look = LOOKS[3]
+    assert noisy(0.5, 1.0, look).hopeless(0.1)
+    assert not noisy(0.5, 1.0, look, hoped=3.0).hopeless(0.1)
+    assert not noisy(0.5, 1.5, look).hopeless(0.1)  # more is seen than was hoped for
+    assert not noisy(0.1, 1.0, look).hopeless(0.1)
+    assert noisy(0.1, 1.0, look).hopeless(0.9)  # no time is left to see so little
+    assert not noisy(0.5, 1.0, look + 1).hopeless(0.1)  # at looks only
+    assert not noisy(0.5, 1.0, LOOKS[2]).hopeless(0.1)  # few pairs tell noise badly
+    told = noisy(0.01, 2.0, LOOKS[0])
+    assert told.outcome is Outcome.FASTER and not told.hopeless(1.0)
+
+
 def test_a_verdict_is_final() -> None:
     pairs = Pairs()
     for i in range(LOOKS[0]):

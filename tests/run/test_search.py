@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -51,7 +52,7 @@ class Room:
         usage = dataclasses.replace(trace.usage, system_seconds=system, minor_faults=faults)
         return dataclasses.replace(trace, step=Interval.exact(wall), usage=usage)
 
-    def compare(self, without: list[Remedy], with_: list[Remedy], seconds: float) -> Measured:
+    def compare(self, without: list[Remedy], with_: list[Remedy], seconds: float, hoped: float = math.inf) -> Measured:
         self.tried.append(([r.name for r in without], [r.name for r in with_]))
         self.allowed.append(seconds)
         pairs = Pairs()
@@ -116,6 +117,14 @@ def test_each_remedy_is_tried_on_top_of_those_kept() -> None:
     for without, with_ in room.tried:
         assert without == with_[:-1]
     assert (["BatchedFetch"], ["BatchedFetch", "ChannelsLast"]) in room.tried
+
+
+def test_threads_come_before_what_they_make_noisy() -> None:
+    """On one thread a fused optimizer is judged without the teams that it would start for every tensor."""
+    room = Room({"Threads": 1.5, "FusedOptimizer": 1.1})
+    seen = dataclasses.replace(trace(optimizer=0.02), usage=Usage(cpu_seconds=0.05, other_load=1.0))
+    assert names(search(room, seen).kept) == ["Threads", "FusedOptimizer"]
+    assert (["Threads"], ["Threads", "FusedOptimizer"]) in room.tried
 
 
 def test_what_a_kept_remedy_brings_about_is_looked_at() -> None:
@@ -231,13 +240,78 @@ def test_a_setting_that_was_clearly_slower_rules_out_its_own_direction_only() ->
     ]
 
 
-def test_a_budget_for_one_long_trial_goes_to_the_one_that_promises_most() -> None:
+class Slow(Room):
+    """Trials that take as long as the shortest of their kind, by a clock of their own."""
+
+    def __init__(self, gains: dict[str, float], costs: dict[str, float], least: float, patch: pytest.MonkeyPatch):
+        super().__init__(gains, least=least)
+        self.costs = costs
+        self.now = 0.0
+        patch.setattr("hasten.run.search.time", SimpleNamespace(monotonic=lambda: self.now))
+
+    def least_seconds(self, remedy: Remedy) -> float:
+        return self.costs.get(remedy.name, self.least)
+
+    def compare(self, without: list[Remedy], with_: list[Remedy], seconds: float, hoped: float = math.inf) -> Measured:
+        self.now += self.least_seconds(with_[-1])
+        return super().compare(without, with_, seconds, hoped)
+
+
+def test_a_budget_for_one_long_trial_goes_to_the_one_that_promises_most(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = trace(fetch=0.9)
-    room = Room({"BatchedFetch": 9.0}, least=50.0)
+    room = Slow({"BatchedFetch": 9.0}, {}, 50.0, monkeypatch)
     found = search(room, dataclasses.replace(seen, predicted_steps=10**6))
     assert names(found.kept) == ["BatchedFetch"]
     assert {tuple(with_) for _, with_ in room.tried} == {("BatchedFetch",)}
     assert LONG_STEPS in {t.why for t in found.trials}
+
+
+def with_compiler() -> Trace:
+    seen = trace(faults=4000.0, optimizer=0.02)
+    return dataclasses.replace(seen, process=dataclasses.replace(seen.process, compiler=True))
+
+
+def test_one_dear_trial_does_not_take_the_place_of_many_that_promise_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    room = Slow({"ChannelsLast": 1.3}, {"Compile": 55.0}, 8.0, monkeypatch)
+    found = search(room, with_compiler())
+    assert "Compile" not in {r for _, with_ in room.tried for r in with_}
+    assert names(found.kept) == ["ChannelsLast"]
+    assert {t.name for t in found.trials if t.pairs} > {"ChannelsLast", "FusedOptimizer", "Allocator"}
+
+
+def test_what_trials_leave_of_the_budget_goes_to_those_it_did_not_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Sooner(Slow):
+        def compare(self, without: Any, with_: Any, seconds: float, hoped: float = math.inf) -> Measured:
+            self.now -= 0.9 * self.least_seconds(with_[-1])  # ends long before it might
+            return super().compare(without, with_, seconds, hoped)
+
+    room = Sooner({"Compile": 1.5}, {"Compile": 40.0}, 9.0, monkeypatch)
+    found = search(room, with_compiler())
+    assert names(found.kept) == ["Compile"]
+    assert [t.name for t in found.trials].count("Compile") == 1
+
+
+def test_no_trial_eats_into_the_shortest_of_those_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Greedy(Slow):
+        def compare(self, without: Any, with_: Any, seconds: float, hoped: float = math.inf) -> Measured:
+            self.now += seconds - self.least_seconds(with_[-1])
+            return super().compare(without, with_, seconds, hoped)
+
+    room = Greedy({}, {}, 9.0, monkeypatch)
+    search(room, trace(faults=4000.0, optimizer=0.02), budget=50.0)
+    assert len(room.allowed) == 4 and min(room.allowed) >= 9.0
+
+
+def test_only_trials_that_others_wait_for_are_given_up_early() -> None:
+    hopes: list[float] = []
+
+    class Asked(Room):
+        def compare(self, without: Any, with_: Any, seconds: float, hoped: float = math.inf) -> Measured:
+            hopes.append(hoped)
+            return super().compare(without, with_, seconds, hoped)
+
+    search(Asked({}), trace(faults=4000.0, optimizer=0.02))
+    assert len(hopes) == 4 and max(hopes[:-1]) < 2.0 and hopes[-1] == math.inf
 
 
 def with_jemalloc(faults: float = 20_000.0) -> Trace:

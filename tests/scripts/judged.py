@@ -5,6 +5,7 @@ Usage: judged.py FOLDER (judge | compare | nothing)
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import sys
@@ -101,6 +102,8 @@ def training(net: Net) -> Iterator[None]:
             time.sleep(0.004)
         if SWITCHES.get("slower"):
             time.sleep(0.012)
+        if SWITCHES.get("crawls"):
+            time.sleep(0.04)
         optimizer.step()
         yield
 
@@ -120,7 +123,9 @@ def judged(session: Session) -> dict[str, Any]:
         "raises": Switched("raises"),
     }
     judge = Judge(TrialRoom(session.watch, session.switchboard, 0.006, str(FOLDER)), str(FOLDER), 0.006)
-    return {name: vars(judge.judge([remedy])) for name, remedy in asked.items()}
+    hasty = dataclasses.replace(judge, step_seconds=0.001, part_seconds=1.0)
+    found = {name: vars(judge.judge([remedy])) for name, remedy in asked.items()}
+    return {**found, "crawls": vars(hasty.judge([Promised("crawls")]))}
 
 
 def compared(session: Session) -> dict[str, Any]:

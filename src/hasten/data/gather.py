@@ -30,8 +30,7 @@ def gather_of(dataset: Any) -> Gather:
     from torch.utils.data import Subset, TensorDataset
 
     if type(dataset) is TensorDataset:
-        _plain(dataset.tensors)
-        return lambda indices: _select(dataset.tensors, indices)
+        return _Tensors(dataset)
     if type(dataset) is Subset:
         inner = gather_of(dataset.dataset)
         return lambda indices: inner([dataset.indices[i] for i in plain_rows(indices)])
@@ -53,12 +52,39 @@ def _plain(tensors: Sequence[Any]) -> None:
         raise NotGatherable("its tensors are not plain tensors in memory")
 
 
-def _select(tensors: Sequence[Any], indices: Sequence[Any]) -> list[Any]:
-    _plain(tensors)
-    rows, length = _rows(indices), min(map(len, tensors))
-    if not all(t.numel() for t in tensors):  # of nothing any row can be had
-        rows = _within(rows, length)
-    return _at(rows, length, lambda rows: [t.index_select(0, rows) for t in tensors])
+class _Tensors:
+    """Batches of a ``TensorDataset``. Code that runs between the steps of others is in no cache, so that a call costs
+    several times what it costs in a loop of its own: a usual batch takes as few as there can be.
+
+    Raises:
+        NotGatherable: its tensors are of another kind.
+    """
+
+    def __init__(self, dataset: Any) -> None:
+        import torch
+
+        _plain(dataset.tensors)
+        self.dataset = dataset
+        self.strided = torch.strided
+
+    def __call__(self, indices: Sequence[Any]) -> list[Any]:
+        rows = _rows(indices)
+        found = []
+        try:
+            for tensor in self.dataset.tensors:
+                if not (tensor.is_cpu and tensor.layout is self.strided and tensor.numel()):
+                    return self._unusual(rows)
+                found.append(tensor.index_select(0, rows))
+            return found
+        except IndexError:
+            return self._unusual(rows)
+
+    def _unusual(self, rows: Any) -> list[Any]:
+        """Of tensors that have nothing in them any row can be had; rows may be counted from the end."""
+        tensors = self.dataset.tensors
+        _plain(tensors)
+        rows = _within(rows, min(map(len, tensors)))
+        return [t.index_select(0, rows) for t in tensors]
 
 
 # module of torchvision -> classes whose __getitem__ is: picture from .data, transform; label from .targets
@@ -246,19 +272,12 @@ def _rows(indices: Sequence[Any]) -> Any:
     return rows.to(torch.int64)
 
 
-def _at(rows: Any, length: int, gather: Callable[[Any], list[Any]]) -> list[Any]:
-    """``gather(rows)``, with rows counted from the end where some are; ``index_select`` knows none, and says so.
+def _within(rows: Any, length: int) -> Any:
+    """Rows counted from the start; ``index_select`` knows no others, and says so.
 
     Raises:
         NotGatherable: a row beyond the dataset.
     """
-    try:
-        return gather(rows)
-    except IndexError:
-        return gather(_within(rows, length))
-
-
-def _within(rows: Any, length: int) -> Any:
     import torch
 
     if bool(((rows < -length) | (rows >= length)).any()):

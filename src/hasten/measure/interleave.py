@@ -33,6 +33,7 @@ TURNS_AT_LOOK = 1e-3  # … so that each may err more often
 FALSE_CLAIMS_IN_TURNS = max(
     (2.0 ** -looks[0] + 2 * (len(looks) - 1) * TURNS_AT_LOOK) ** 2 for looks in (TURNS_LOOKS, TURNS_LOOKS_LONG)
 )
+HOPELESS = 24  # pairs from which on a trial is given up that its time will not bring to a claim (none is made by that)
 FUTILE = (6, 9)  # pairs after which a trial without any sign of a gain is given up (no claim is made by that)
 REPORT_LEVEL = 0.99
 
@@ -97,12 +98,14 @@ class Pairs:
         wall, cpu: log(time without / time with) per pair; above 0 the remedy is faster.
         margin: how much (1 is 100 %) a claimed difference must exceed: 0 where a coin decides all that two ways do not
             share, more where they also differ in something that no coin decides, as two processes do.
+        hoped: the largest speed-up that is expected.
     """
 
     wall: list[float] = field(default_factory=list)
     cpu: list[float] = field(default_factory=list)
     looks: tuple[int, ...] = LOOKS
     margin: float = 0.0
+    hoped: float = math.inf
     least: ClassVar[int] = 6  # pairs below which no ratio is told
     faster_at_look: ClassVar[float] = FASTER_AT_LOOK
     slower_at_look: ClassVar[float] = SLOWER_AT_LOOK
@@ -148,6 +151,22 @@ class Pairs:
     def exhausted(self) -> bool:
         """True when no further look is planned."""
         return self.outcome is not Outcome.OPEN or self._looked >= len(self.looks)
+
+    def hopeless(self, spent: float) -> bool:
+        """Whether noise as large as so far leaves no room for a claim in the time that is left.
+
+        An interval shrinks with the root of the number of pairs. Asked right after a look; at other times the answer
+        is no. Where the pairs promise more than was hoped for, that counts.
+
+        Args:
+            spent: part of the trial's time that is over.
+        """
+        n = len(self.wall)
+        if self.exhausted or n < HOPELESS or n != self.looks[self._looked - 1]:
+            return False
+        centre, low, _ = hodges_lehmann(self.wall, 1 - 2 * self.faster_at_look)
+        times = max(1.0, min(self.looks[-1] / n, 1 / max(spent, 1e-9)))
+        return max(centre, math.log(self.hoped)) - (centre - low) / math.sqrt(times) < math.log1p(self.margin)
 
     def ratio(self, level: float = REPORT_LEVEL) -> Interval | None:
         """Speed-up with its interval; None without pairs."""

@@ -2,7 +2,8 @@
 
 Order matters: each remedy is tried on top of those kept before it. First what removes whole passes over the data
 (nothing later can be judged while the loader hides the model), then switches that cost nothing and keep every bit,
-then what changes rounding, then what changes precision; advice without a remedy comes last.
+then what changes rounding, then what changes precision; advice without a remedy comes last. The number of threads
+comes before the switches although it changes rounding: the others can be judged in the quiet that it brings.
 """
 
 from __future__ import annotations
@@ -27,6 +28,9 @@ _MODULES = (
     "d105_respawned_workers",
     "d106_file_reopened",
     "c201_blocking_copy",
+    # Threads that wait for each other while others keep cores busy are most of a trial's noise; and a fused optimizer
+    # opens a parallel region for each of its tensors, however small, so that it must be judged after these.
+    "m306_threads",
     # Switches of the process: nothing changes but the time.
     "m308_anomaly_mode",
     "o403_zeroed_gradients",
@@ -37,7 +41,6 @@ _MODULES = (
     "m305_denormals",
     "o402_unfused_optimizer",
     "m301_channels_first",
-    "m306_threads",
     # Compiling last of the equivalent ones: it is dear to try and sees the others' effect.
     "m302_eager",
     # Only with --allow approximate.

@@ -27,6 +27,7 @@ from hasten.seams.state import Layout, Snapshot
 MOST_STEPS = 40  # steps compared …
 LEAST_STEPS = 4  # … or fewer where steps are long
 ROUNDING = 32.0  # an equivalent remedy rounds in every operation of every step, the yardstick only once
+BUSY = 6.0  # times what a child should take at most, as long as it goes on: where others take the cores, steps are long
 MARKS = (1, 4)  # steps after which weights are compared besides the last: chaos has not yet blown up rounding there
 SHARP = 1e-3  # a tolerance below this tells a wrong gradient from rounding; the longest such comparison is quoted
 BLUNT = 0.05  # a tensor whose tolerance is larger than this is not judged
@@ -170,11 +171,15 @@ class Judge:
 
         child = fork.go(self.room.watch, driver, allowed=(self.folder,), processes=False)
         one_off = max((r.one_off_seconds for r in remedies), default=0.0)
-        end = time.monotonic() + self.part_seconds + 6 * self.steps * self.step_seconds + 2 * one_off
+        silent = self.part_seconds + 6 * self.steps * self.step_seconds + 2 * one_off
+        heard = time.monotonic()
+        end = heard + BUSY * silent
         try:
-            while not child.ended and time.monotonic() < end:
-                if any(r[0] == fork.DONE for r in child.rows(0.5)):
+            while not child.ended and time.monotonic() < min(end, heard + silent):
+                rows = child.rows(0.5)
+                if any(r[0] == fork.DONE for r in rows):
                     break
+                heard = time.monotonic() if rows else heard
         finally:
             child.kill()
         try:

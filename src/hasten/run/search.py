@@ -33,7 +33,7 @@ LEAST_TRIAL = 2.0  # seconds; a trial that would get less is not begun
 GENEROUS = 1.5  # times an equal part of what is left: what a trial leaves, later ones have
 CLEARLY_SLOWER = 0.9  # measured speed-up of one setting below which others of the same direction are not tried
 LEAST_PASSES = 1.5  # predicted passes over the data below which nothing is cached
-LEAST_REVEALED = 1.05  # predicted gain that a remedy needs to be tried after the second look
+LEAST_REVEALED = 1.02  # predicted gain that a remedy needs to be tried after the second look
 LEAST_GAIN = 1.005  # predicted best case below which a remedy is not tried
 
 
@@ -106,20 +106,15 @@ class Search:
             if why:
                 self.trials.append(replace(trial, why=why))
             else:
-                rest = sum(str(r) in affordable and not self._why_not(f, r, left) for f, r in candidates[number:])
-                share = max(
-                    LEAST_TRIAL + 2 * remedy.one_off_seconds,
-                    SLACK * self.room.least_seconds(remedy),
-                    GENEROUS * left / (1 + rest),
-                )
-                self.trials.append(self._try(finding, remedy, trial, min(left, share)))
+                rest = [r for f, r in candidates[number:] if str(r) in affordable and not self._why_not(f, r, left)]
+                self.trials.append(self._try(finding, remedy, trial, self._seconds(remedy, rest, left), bool(rest)))
                 if self.trials[-1].verdict == "kept" and remedy.seam is Seam.LOADER:
                     candidates.extend(self._reopened(candidates))
             if number == len(candidates):
                 left = self.budget - (time.monotonic() - start)
-                revealed = self._revealed(left)
-                candidates.extend(revealed)
-                affordable |= self._affordable(revealed, left)
+                more = self._revealed(left) or self._afforded(candidates, affordable, left)
+                candidates.extend(more)
+                affordable |= self._affordable(more, left)
         for finding, remedy in later:
             self.trials.append(self._launch(finding, remedy, self.budget - (time.monotonic() - start)))
 
@@ -130,6 +125,17 @@ class Search:
             for remedy in finding.remedies:
                 found.setdefault(str(remedy), (finding, remedy))
         return list(found.values())
+
+    def _least(self, remedy: Remedy) -> float:
+        """Seconds that its shortest trial takes, and its proof."""
+        return self.room.least_seconds(remedy) + self.judge.least_seconds(remedy)
+
+    def _seconds(self, remedy: Remedy, rest: list[Remedy], left: float) -> float:
+        """What a trial may take: a generous part of what is left, but not of the shortest trials of the rest."""
+        least = self.room.least_seconds(remedy)
+        part = max(SLACK * least, GENEROUS * left / (1 + len(rest)))
+        free = left - sum(map(self._least, rest))
+        return min(left, max(LEAST_TRIAL + 2 * remedy.one_off_seconds, least, min(part, free)))
 
     def _waits(self, remedy: Remedy) -> bool:
         """Whether it cannot be tried in the room and waits for the others, to be tried on top of all that is kept."""
@@ -159,15 +165,28 @@ class Search:
         return again
 
     def _affordable(self, candidates: list[tuple[Finding, Remedy]], left: float) -> set[str]:
-        """Where the budget does not hold the shortest trials of all, those of the remedies that promise most."""
-        chosen = set()
+        """Where the budget does not hold the shortest trials of all, those that promise most together: a dear one, or
+        the cheap ones in its place."""
         open_ = [(f, r) for f, r in candidates if not self._why_not(f, r, left)]
-        for _, remedy in sorted(open_, key=lambda c: -c[0].predicted.value):
-            least = self.room.least_seconds(remedy) + self.judge.least_seconds(remedy)
-            if least <= left:
-                left -= least
-                chosen.add(str(remedy))
-        return chosen
+        costs = [(math.log(f.predicted.value), self._least(r), str(r)) for f, r in open_]
+        chosen: list[tuple[float, set[str]]] = []
+        for order in (sorted(costs, key=lambda c: -c[0]), sorted(costs, key=lambda c: -c[0] / max(c[1], 1e-9))):
+            spent, gain, names = 0.0, 0.0, set()
+            for promised, least, name in order:
+                if spent + least <= left:
+                    spent, gain = spent + least, gain + promised
+                    names.add(name)
+            chosen.append((gain, names))
+        return max(chosen, key=lambda c: c[0])[1]
+
+    def _afforded(
+        self, candidates: list[tuple[Finding, Remedy]], affordable: set[str], left: float
+    ) -> list[tuple[Finding, Remedy]]:
+        """Remedies whose trials the budget did not hold beside the others, and holds now that these took less."""
+        waiting = [(f, r) for f, r in candidates if str(r) not in affordable]
+        chosen = self._affordable(waiting, left)
+        self.trials = [t for t in self.trials if t.remedy not in chosen]
+        return [(f, r) for f, r in waiting if str(r) in chosen]
 
     def _why_not(self, finding: Finding, remedy: Remedy, left: float) -> str:
         if self.only and remedy.name not in self.only:
@@ -197,7 +216,8 @@ class Search:
             return math.inf
         return steps / math.ceil(loader.length / loader.batch_size)
 
-    def _try(self, finding: Finding, remedy: Remedy, trial: Trial, seconds: float) -> Trial:
+    def _try(self, finding: Finding, remedy: Remedy, trial: Trial, seconds: float, awaited: bool) -> Trial:
+        """One trial, ended before its time where it can tell nothing and others wait for it."""
         start = time.monotonic()
         base = [k.remedy for k in self.kept]
         with_ = [*(r for r in base if not remedy.replaces(r)), remedy]
@@ -207,7 +227,7 @@ class Search:
             return replace(trial, why=unsuited)
         self._begun += 1
         self.say(f"trial {self._begun}: {remedy}")
-        measured = self.room.compare(base, with_, seconds)
+        measured = self.room.compare(base, with_, seconds, finding.predicted.high if awaited else math.inf)
         trial = self._judged(trial, measured, remedy, with_, self.judge)
         if trial.fidelity_found and remedy.grain is not Grain.CALL:
             self._proved = ({str(r) for r in with_}, trial.fidelity_found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import random
 import time
@@ -39,6 +40,7 @@ FORKED_CALLS = "fork, calls of an evaluation by turns"
 UNIT_SECONDS = 0.02  # a turn lasts at least this long …
 WORKER_UNIT = 4  # … and this many steps where workers deliver in bursts
 FIRST_SHARE = 0.6  # of a trial's time may pass until two children make a claim; the rest is for the two that confirm it
+TOO_NOISY = "its time would not tell so small a gain from this noise"
 NOT_CONFIRMED = "two other children did not confirm it"
 TIME_UP = "time was up"
 TOO_EARLY = "the child ended before it could be timed"
@@ -120,14 +122,18 @@ class TrialRoom:
 
     # -- one trial -----------------------------------------------------------------------------------------------
 
-    def compare(self, without: list[Remedy], with_: list[Remedy], seconds: float) -> Measured:
-        """Steps with ``with_`` against steps with ``without``, for at most ``seconds``."""
+    def compare(self, without: list[Remedy], with_: list[Remedy], seconds: float, hoped: float = math.inf) -> Measured:
+        """Steps with ``with_`` against steps with ``without``, for at most ``seconds``.
+
+        Args:
+            hoped: the largest speed-up that is expected; a trial that cannot tell so much is ended early.
+        """
         start = time.monotonic()
         changed = [r for r in (*without, *with_) if (r in without) != (r in with_)]
         if all(r.grain is Grain.CALL for r in changed):
             return self._by_calls([r for r in without if r in with_], seconds)
         stepwise = all(r.grain in (Grain.STEP, Grain.CALL) for r in changed)
-        pairs = Pairs() if stepwise else TurnPairs(looks=self._turn_looks)
+        pairs = Pairs(hoped=hoped) if stepwise else TurnPairs(hoped=hoped, looks=self._turn_looks)
         if stepwise:
             why = self._stepwise(without, with_, pairs, seconds)
         else:
@@ -213,6 +219,8 @@ class TrialRoom:
                     if len(times) == 2:
                         pairs.add(times[WITHOUT][0], times[WITH][0], times[WITHOUT][1], times[WITH][1])
                         pairs.look()
+                        if pairs.hopeless(1 - (end - heard) / seconds):
+                            return TOO_NOISY
             return ""
         finally:
             child.kill()
@@ -276,6 +284,7 @@ class TrialRoom:
         return False
 
     def _take_turns(self, children: dict[int, fork.Child], pairs: Pairs, end: float) -> str:
+        start = time.monotonic()
         cores = sorted(os.sched_getaffinity(0))
         source = random.SystemRandom()  # leaves the user's random states alone
         for heads in coin_flips():
@@ -293,10 +302,13 @@ class TrialRoom:
             if all(row[0] == 0 for row in times.values()):
                 pairs.add(times[WITHOUT][1], times[WITH][1], times[WITHOUT][2], times[WITH][2])
                 pairs.look()
+            now = time.monotonic()
             if pairs.exhausted:
                 return ""
-            if time.monotonic() > end:
+            if now > end:
                 return TIME_UP
+            if pairs.hopeless((now - start) / (end - start)):
+                return TOO_NOISY
         return ""
 
     def _await_row(self, child: fork.Child, end: float) -> tuple[int, float, float, float, float] | None:

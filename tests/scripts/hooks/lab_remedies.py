@@ -140,9 +140,9 @@ def _be_brief(room: Any, limit: float) -> None:
     """A trial that does nothing would go on to the end of its time; it is tried again if nothing came of it."""
     compare = room.compare
 
-    def briefly(self: Any, without: Any, with_: Any, seconds: float) -> Any:
-        found = compare(self, without, with_, min(seconds, limit))
-        return found if found.pairs.wall else compare(self, without, with_, seconds)
+    def briefly(self: Any, without: Any, with_: Any, seconds: float, *hoped: float) -> Any:
+        found = compare(self, without, with_, min(seconds, limit), *hoped)
+        return found if found.pairs.wall else compare(self, without, with_, seconds, *hoped)
 
     room.compare = briefly
 
