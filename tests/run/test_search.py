@@ -212,7 +212,7 @@ def test_only_trials_that_are_begun_are_counted() -> None:
 class Interrupted(Room):
     """Time is up after ten pairs, nine of which were won: the interval lies above 1, and no look has claimed it yet."""
 
-    def compare(self, without: list[Remedy], with_: list[Remedy], seconds: float) -> Measured:
+    def compare(self, without: list[Remedy], with_: list[Remedy], seconds: float, hoped: float = math.inf) -> Measured:
         pairs = Pairs(wall=[0.4, 0.5, 0.6, 0.7, 0.8, -0.05, 0.9, 1.0, 1.1, 1.2])
         pairs.look()
         return Measured(pairs, "by hand", 0.0, TIME_UP)
