@@ -1,19 +1,21 @@
 """Does an iteration's cost stay flat while the window grows, and what does that cost in error?
 
-Some keys get new rows in every iteration. ``fleet.update`` is timed in each; now and then a fleet is also trained anew
-on everything, and both predict the next block before it is learned. Once the law of the data stays, once it drifts.
+Some keys get new rows in every iteration; now and then a fleet is also trained anew on everything, and both predict the
+next block before it is learned. At the end the same new rows go in turns to this fleet and to others that are only ten
+iterations old: how much longer does it take? Once the law of the data stays, once it drifts.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import statistics
 import time
 from typing import Any
 
 import numpy as np
 import torch
-from common import head, save, say
+from common import head, ratio, save, say, span
 from torch import nn
 
 from hasten import fleet
@@ -22,6 +24,7 @@ CLAIM = "Growing windows, iteration 200 against 10 (goals: cost at most 1.05×, 
 NAME = "fleet-growing"
 FEATURES, BLOCK, FIRST, NOISE = 16, 50, 200, 0.3
 DRIFT = 0.15  # of a new direction, each iteration
+YOUNG, TURNS, FLEETS = 10, 10, 4  # iterations of a young fleet, rows that it then gets, how many such fleets
 
 
 def model() -> nn.Module:
@@ -49,18 +52,21 @@ class World:
         return found
 
 
+OPTIONS: dict[str, Any] = {"epochs": 20, "batch_size": 64, "lr": 3e-3, "workers": 1}
+
+
 def run(keys: int, iterations: int, every: int, visits: int, drift: float) -> dict[str, Any]:
-    """One world: seconds and errors of every iteration, and those of full retraining at some."""
+    """One world: seconds and errors of every iteration, those of full retraining at some, and the old fleet's times
+    beside a young one's."""
     world = World(keys, drift)
-    options: dict[str, Any] = {"epochs": 20, "batch_size": 64, "lr": 3e-3, "workers": 1}
     history = world.rows(FIRST)
-    trained = fleet.fit(model, history, **options)
+    trained = fleet.fit(model, history, **OPTIONS)
     seconds, errors, full = [], [], {}
     for i in range(1, iterations + 1):
         new = world.rows(BLOCK)
         if i % every == 0:
             start = time.perf_counter()
-            anew = fleet.fit(model, history, **options)
+            anew = fleet.fit(model, history, **OPTIONS)
             error = statistics.fmean(float(((anew.predict(k, X)[:, 0] - y) ** 2).mean()) for k, (X, y) in new.items())
             full[i] = (time.perf_counter() - start, error)
         update = trained.update(new, visits=visits)
@@ -69,7 +75,27 @@ def run(keys: int, iterations: int, every: int, visits: int, drift: float) -> di
         history = {
             k: (np.concatenate([history[k][0], X]), np.concatenate([history[k][1], y])) for k, (X, y) in new.items()
         }
-    return {"seconds": seconds, "errors": errors, "full": full, "shares": dict(update.shares)}
+    shares = dict(update.shares)
+    pairs = [pair for number in range(FLEETS) for pair in _beside(trained, world, keys, visits, drift, number % 2)]
+    return {"seconds": seconds, "errors": errors, "full": full, "shares": shares, "pairs": pairs}
+
+
+def _beside(old: Any, world: World, keys: int, visits: int, drift: float, first: int) -> list[tuple[float, float]]:
+    """Seconds of (a young fleet's, the old one's) update with the same rows; who begins alternates."""
+    own = World(keys, drift)
+    young = fleet.fit(model, own.rows(FIRST), **OPTIONS)
+    for _ in range(YOUNG):
+        young.update(own.rows(BLOCK), visits=visits)
+    pairs = []
+    for i in range(TURNS):
+        new = world.rows(BLOCK)
+        if (i + first) % 2:
+            b = old.update(new, visits=visits).seconds
+            pairs.append((young.update(new, visits=visits).seconds, b))
+        else:
+            a = young.update(new, visits=visits).seconds
+            pairs.append((a, old.update(new, visits=visits).seconds))
+    return pairs
 
 
 def main() -> None:
@@ -82,22 +108,18 @@ def main() -> None:
     head(f"{args.keys} keys, {args.iterations} iterations of {BLOCK} new rows, {args.visits} visits each")
     torch.set_num_threads(1)
     figures: dict[str, Any] = {}
-    raw = {}
+    raw, parts = {}, []
     for name, drift in (("no drift", 0.0), ("drift", DRIFT)):
         found = raw[name] = run(args.keys, args.iterations, args.every, args.visits, drift)
-        early, late = found["seconds"][5:15], found["seconds"][-10:]
-        growth = statistics.median(late) / statistics.median(early)
+        growth = ratio([math.log(old / young) for young, old in found["pairs"]])
         ours = statistics.fmean(found["errors"][i - 1] for i in found["full"])
         theirs = statistics.fmean(error for _, error in found["full"].values())
         costs = [cost for cost, _ in found["full"].values()]
         figures[name] = {"growth": growth, "error": ours, "full_error": theirs, "full_growth": costs[-1] / costs[0]}
-        say(
-            f"{name:9} cost late / early {growth:.2f}; error {ours:.4f}, full retraining {theirs:.4f}: "
-            f"{ours / theirs:.3f}×; shares {found['shares']}"
-        )
-    parts = [
-        f"{n}: cost ×{f['growth']:.2f}, error {f['error'] / f['full_error']:.2f}× full" for n, f in figures.items()
-    ]
+        cost = f"{growth.value:.2f} ({span(growth)})"
+        say(f"{name:9} cost {args.iterations} / {YOUNG} {cost}; error {ours:.4f}, full retraining {theirs:.4f}")
+        say(f"{'':9} shares of the newest block that predict best, and for how many keys: {found['shares']}")
+        parts.append(f"{name}: cost ×{cost}, error {ours / theirs:.2f}× full")
     save(NAME, "; ".join(parts), figures, raw)
 
 

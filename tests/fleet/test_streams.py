@@ -57,3 +57,9 @@ def test_a_seed_is_two_words(stream: int, purpose: int, epoch: int, step: int) -
 def test_dropout_keeps_about_what_it_should() -> None:
     assert abs(streams.keep(1, 20_000, 0.3, 0, 0, 0).mean() - 0.7) < 0.02
     assert not streams.keep(1, 100, 1.0, 0, 0, 0).any()
+
+
+@given(st.lists(st.integers(0, 2**32 - 1) | st.integers(0, 3), max_size=200))
+def test_an_order_is_that_of_a_stable_sort(keys: list[int]) -> None:
+    words = np.array(keys, np.uint32)
+    assert (streams.order_of(words) == np.argsort(words, kind="stable")).all()

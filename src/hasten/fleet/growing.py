@@ -169,10 +169,8 @@ def update(
 def _flat(
     fleet: Fleet, growing: Growing, firsts: Mapping[str, int], rows: int, error: float, visits: int, start: float
 ) -> Update:  # fmt: skip
-    failed: dict[str, str] = {}
     learned: list[tuple[State, Floats, int]] = []
-    for number, share in enumerate(growing.shares):
-        failed |= _train(growing, number, share, firsts, visits, learned)
+    failed = _train(growing, firsts, visits, learned)
     for state, flat, steps in learned:  # not before all of them are: what is interrupted has changed nothing
         state.flat[:3], state.numbers[1] = flat, steps
     chosen = _serve(fleet, growing, firsts, failed)
@@ -225,10 +223,10 @@ def _loss(growing: Growing, job: Job, row: Floats, rows: npt.NDArray[np.int64]) 
 
 
 def _train(
-    growing: Growing, number: int, share: float, firsts: Mapping[str, int], visits: int,
-    learned: list[tuple[State, Floats, int]],
-) -> dict[str, str]:  # fmt: skip
-    """One iteration of one share for all keys with new rows; causes of those that failed.
+    growing: Growing, firsts: Mapping[str, int], visits: int, learned: list[tuple[State, Floats, int]]
+) -> dict[str, str]:
+    """One iteration of all shares of all keys with new rows; causes of those that failed. A key's shares come one after
+    the other: what its history was fetched for once is still near.
 
     Args:
         learned: gets each candidate with the weights, moments and steps that it is to take over.
@@ -237,29 +235,32 @@ def _train(
     jobs: list[Job] = []
     kinds: list[Kind] = []
     initial: dict[int, State] = {}
+    candidates: list[State] = []
     for key, first in firsts.items():
         line = growing.lines[key]
         task = line.task()
-        order = _mixed(line.job.stream, first, len(task.y), visits, share, growing.iteration, number)
-        job = replace(line.job, index=len(jobs), task=task, rows=len(task.y), train=None, order=order)
-        state = State(1, line.states[number].flat.shape[1])
-        state.flat[:] = line.states[number].flat
-        state.numbers[1] = line.states[number].steps
-        initial[job.index] = state
-        jobs.append(job)
-        kinds.append(session.kinds[line.job.index])
+        for number, share in enumerate(growing.shares):
+            order = _mixed(line.job.stream, first, len(task.y), visits, share, growing.iteration, number)
+            job = replace(line.job, index=len(jobs), task=task, rows=len(task.y), train=None, order=order)
+            state = State(1, line.states[number].flat.shape[1])
+            state.flat[:] = line.states[number].flat
+            state.numbers[1] = line.states[number].steps
+            initial[job.index] = state
+            jobs.append(job)
+            kinds.append(session.kinds[line.job.index])
+            candidates.append(line.states[number])
     if not jobs:
         return {}
     store = Store([kind.layout.total for kind in kinds], 1, 0, None, {}, moments=True)
     _engines(session, jobs, kinds, growing, store, initial)
     failed = {}
-    for job in jobs:
+    for job, candidate in zip(jobs, candidates, strict=True):
         ended = store.finished(job.index)
         assert ended is not None
         if ended.status == FAILED:
             failed[job.key] = ended.cause
             continue
-        learned.append((growing.lines[job.key].states[number], store.moments_of(job.index), ended.steps))
+        learned.append((candidate, store.moments_of(job.index), ended.steps))
     return failed
 
 
@@ -279,11 +280,11 @@ def _mixed(
 ) -> npt.NDArray[np.int64]:
     """Row numbers to visit: a share of them new ones, the others drawn from all that came before; shuffled."""
     new = visits if first == 0 else round(visits * share)
-    drawn = streams.words(stream, 2 * visits, streams.REPLAY, iteration, number).astype(np.int64)
+    drawn = streams.words(stream, 2 * visits, streams.REPLAY, iteration, number)
     newest = first + np.resize(np.arange(rows - first), new)  # each new row as often as any other
-    replayed = (drawn[:visits] * first) >> 32
+    replayed = (drawn[:visits].astype(np.int64) * first) >> 32
     order = np.concatenate([newest, replayed[: visits - new]])
-    shuffled: npt.NDArray[np.int64] = order[np.argsort(drawn[visits:], kind="stable")]
+    shuffled: npt.NDArray[np.int64] = order[streams.order_of(drawn[visits:])]
     return shuffled
 
 

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 
 from hasten.fleet.tasks import Array, Task, windows_of
+
+LINE = 64  # bytes
 
 
 class Rows:
     """An array that grows at its end; appending costs what is appended, in the long run."""
 
     def __init__(self, first: Array) -> None:
-        self.space = np.array(first)
+        self.space = _in_lines(first.shape, first.dtype)
+        self.space[...] = first
         self.count = len(first)
 
     def add(self, more: Array) -> None:
         """Append rows of the same shape."""
         need = self.count + len(more)
         if need > len(self.space):
-            larger = np.empty((max(need, 2 * len(self.space)), *self.space.shape[1:]), self.space.dtype)
+            larger = _in_lines((max(need, 2 * len(self.space)), *self.space.shape[1:]), self.space.dtype)
             larger[: self.count] = self.space[: self.count]
             self.space = larger
         self.space[self.count : need] = more
@@ -31,6 +36,16 @@ class Rows:
     def rows(self) -> Array:
         """A view of what is there."""
         return self.space[: self.count]
+
+
+def _in_lines(shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
+    """An array that begins where a line of the caches does: rows are replayed in no order, and one of 16 numbers that
+    does not lie across two lines costs one of them."""
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    space = np.empty(size + LINE - 1, np.uint8)
+    start = -space.ctypes.data % LINE
+    found: Array = space[start : start + size].view(dtype).reshape(shape)
+    return found
 
 
 def parts_of(task: Task) -> list[Array]:

@@ -58,7 +58,18 @@ def by_numpy(stream: int, count: int, purpose: int, epoch: int, step: int, layer
 
 def permutation(stream: int, count: int, epoch: int, purpose: int = SHUFFLE) -> npt.NDArray[np.int64]:
     """The order of ``count`` rows in one epoch: a stable sort by random words. (count,), int64."""
-    return np.argsort(words(stream, count, purpose, epoch), kind="stable").astype(np.int64)
+    return order_of(words(stream, count, purpose, epoch))
+
+
+def order_of(keys: npt.NDArray[np.uint32]) -> npt.NDArray[np.int64]:
+    """What a stable sort by ``keys``, (count,), makes of the numbers from 0 on.
+
+    Each key goes together with its number, so that no two are equal and NumPy's quickest sort, which is not stable,
+    gives the same on every processor.
+    """
+    both = (keys.astype(np.uint64) << np.uint64(32)) | np.arange(len(keys), dtype=np.uint64)
+    both.sort()
+    return (both & np.uint64(0xFFFFFFFF)).astype(np.int64)
 
 
 def torch_seed(stream: int, purpose: int, epoch: int = 0, step: int = 0) -> int:
