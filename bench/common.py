@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import itertools
 import json
 import math
 import os
@@ -47,14 +48,16 @@ def head(title: str) -> None:
 
 
 def save(name: str, summary: str, figures: dict[str, Any], raw: Any, folder: Path = RESULTS) -> Path:
-    """Write a dated result; a second one of the same day replaces the first.
+    """Write a dated result; a second one of the same day and processor replaces the first.
 
     Args:
         summary: one line for the README's table of claims.
         figures: what the summary is made from; intervals with their unit and level.
         raw: every single measurement.
     """
-    path = folder / f"{datetime.date.today().isoformat()}-{name}.json"
+    stem = f"{datetime.date.today().isoformat()}-{name}"
+    paths = (folder / f"{stem}{number}.json" for number in ("", *(f".{n}" for n in itertools.count(2))))
+    path = next(p for p in paths if not p.exists() or _processor(p) == machine.cpu_model())
     content = {
         "bench": name,
         "summary": summary,
@@ -66,6 +69,11 @@ def save(name: str, summary: str, figures: dict[str, Any], raw: Any, folder: Pat
     write_atomically(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
     say(f"\nwritten to {os.path.relpath(path)}")
     return path
+
+
+def _processor(path: Path) -> str:
+    """Where a result was measured."""
+    return str(json.loads(path.read_text(encoding="utf-8"))["machine"]["cpu"])
 
 
 def _command() -> str:

@@ -139,8 +139,9 @@ def _constants(path: Path) -> dict[str, str]:
 def newest(name: str) -> list[tuple[Path, Any]]:
     """The newest result of a bench on each processor, the newest of all first: file, content."""
     found: dict[str, tuple[Path, Any]] = {}
-    for path in sorted(BENCH.glob(f"results/????-??-??-{name}.json"), reverse=True):
-        result = json.loads(path.read_text(encoding="utf-8"))
+    paths = [p for end in ("", ".[0-9]") for p in BENCH.glob(f"results/????-??-??-{name}{end}.json")]
+    results = [(path, json.loads(path.read_text(encoding="utf-8"))) for path in paths]
+    for path, result in sorted(results, key=lambda r: str(r[1]["date"]), reverse=True):
         found.setdefault(result["machine"]["cpu"], (path, result))
     return list(found.values())
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import math
+from pathlib import Path
 
 import pytest
-from bench.common import centre, clopper_pearson, ratio, span
+from bench.common import centre, clopper_pearson, ratio, save, span
+
+from hasten.measure import machine
 
 # Exact limits of the binomial, from their beta quantiles at 95 %.
 CLOSED_FORM = [
@@ -33,3 +37,11 @@ def test_a_single_pair_has_no_interval() -> None:
 def test_centre_of_many_differences_is_robust() -> None:
     found = centre([1e-6 * (10 + 0.1 * (i % 7)) for i in range(60)] + [1.0], "s")
     assert found.low < 10.3e-6 < found.high < 11e-6
+
+
+def test_a_result_replaces_one_of_the_same_processor_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for cpu, summary in (("one", "a"), ("other", "b"), ("one", "c"), ("other", "d")):
+        monkeypatch.setattr(machine, "cpu_model", lambda cpu=cpu: cpu)
+        save("x", summary, {}, [], tmp_path)
+    found = {p.name[11:]: json.loads(p.read_text(encoding="utf-8"))["summary"] for p in tmp_path.iterdir()}
+    assert found == {"x.json": "c", "x.2.json": "d"}

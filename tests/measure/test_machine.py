@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
+
+import pytest
 
 from hasten.measure import machine
 
@@ -25,3 +28,14 @@ def test_a_limit_of_the_process_bounds_the_memory_that_can_be_taken() -> None:
     assert machine.available_bytes() > 0
     for kind in ("RLIMIT_DATA", "RLIMIT_AS"):
         assert available(kind, 200 << 20) <= 200 << 20
+
+
+@pytest.mark.parametrize(("name", "told"), [
+    ("AMD EPYC", "AMD EPYC (family 26, model 2)"),
+    ("Intel(R) Xeon(R) Platinum 8488C", "Intel(R) Xeon(R) Platinum 8488C"),
+])  # fmt: skip
+def test_a_name_without_a_number_is_told_apart(name: str, told: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Virtual machines on two generations of processors may give the same name."""
+    text = f"processor\t: 0\ncpu family\t: 26\nmodel\t\t: 2\nmodel name\t: {name}\n\nprocessor\t: 1\nmodel\t\t: 3\n"
+    monkeypatch.setattr(Path, "read_text", lambda *_, **__: text)
+    assert machine.cpu_model() == told

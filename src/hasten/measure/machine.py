@@ -20,14 +20,19 @@ def cores() -> int:
 
 
 def cpu_model() -> str:
-    """The processor's name."""
+    """The processor's name; with its family and model where a virtual machine tells only the maker's line of products,
+    since plans and results hold for one processor."""
+    said: dict[str, str] = {}
     try:
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
+            key, _, value = line.partition(":")
+            said.setdefault(key.strip(), value.strip())
     except OSError:
         pass
-    return platform.processor() or platform.machine()
+    name = said.get("model name", "")
+    if name and not any(c.isdigit() for c in name) and "cpu family" in said:
+        name += f" (family {said['cpu family']}, model {said.get('model', '?')})"
+    return name or platform.processor() or platform.machine()
 
 
 def cpu_flags() -> frozenset[str]:
