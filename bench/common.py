@@ -56,7 +56,8 @@ def save(name: str, summary: str, figures: dict[str, Any], raw: Any, folder: Pat
         raw: every single measurement.
     """
     stem = f"{datetime.date.today().isoformat()}-{name}"
-    paths = (folder / f"{stem}{number}.json" for number in ("", *(f".{n}" for n in itertools.count(2))))
+    ends = itertools.chain([""], (f".{n}" for n in itertools.count(2)))
+    paths = (folder / f"{stem}{end}.json" for end in ends)
     path = next(p for p in paths if not p.exists() or _processor(p) == machine.cpu_model())
     content = {
         "bench": name,
