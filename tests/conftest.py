@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import settings
+
+from hasten.seams.forward import ForwardSeam, install
+from hasten.seams.patch import Patches
+from hasten.seams.watch import Watch
 
 pytest.register_assert_rewrite("tests.scripts.lab")
 
@@ -24,3 +29,13 @@ def lab(tmp_path: Path) -> Any:
         return Lab(tmp_path, script, **options)
 
     return make
+
+
+@pytest.fixture
+def seam() -> Iterator[ForwardSeam]:
+    """The watch on calls of models, in this process."""
+    patches = Patches()
+    seam = install(Watch(), patches)
+    yield seam
+    seam.release()
+    patches.undo()

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 from torch import nn
 
 import hasten
 from hasten.core.errors import Unsuited
-from hasten.seams.forward import ForwardSeam, install
-from hasten.seams.patch import Patches
-from hasten.seams.watch import Watch
+from hasten.seams.forward import ForwardSeam
 
 
 class Net(nn.Module):
@@ -26,15 +22,6 @@ class Net(nn.Module):
         inner = self.first(x).relu()
         self.layouts.append(inner.is_contiguous())
         return self.second(inner)
-
-
-@pytest.fixture
-def seam() -> Iterator[ForwardSeam]:
-    patches = Patches()
-    seam = install(Watch(), patches)
-    yield seam
-    seam.release()
-    patches.undo()
 
 
 def test_weights_gradients_outputs_and_evaluations_keep_their_layout(seam: ForwardSeam) -> None:

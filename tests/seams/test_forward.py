@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 import torch.fx
 from torch import nn
 
 from hasten.measure.clock import INDEX
-from hasten.seams.forward import ForwardSeam, install
+from hasten.seams.forward import ForwardSeam
 from hasten.seams.locate import user_frame
-from hasten.seams.patch import Patches
-from hasten.seams.watch import Watch
 
 FORWARD = INDEX["forward"]
 
@@ -39,15 +35,6 @@ class Net(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.inner(x)  # type: ignore[no-any-return]
-
-
-@pytest.fixture
-def seam() -> Iterator[ForwardSeam]:
-    patches = Patches()
-    seam = install(Watch(), patches)
-    yield seam
-    seam.release()
-    patches.undo()
 
 
 def step(seam: ForwardSeam, optimizer: torch.optim.Optimizer) -> None:
