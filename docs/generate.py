@@ -1,6 +1,6 @@
 """Writes what can be written by a machine: docs/rules.md, and the README's tables and samples.
 
-    python docs/generate.py                     the rules, and the claims (from bench/results)
+    python docs/generate.py                     the rules, and the claims (from bench/results): tables and pages
     python docs/generate.py --samples PHOTOS    also runs the demo on those photographs and pastes its output
     python docs/generate.py --check             says what is out of date, and fails if anything is
 
@@ -27,6 +27,7 @@ from hasten.rules import all_rules
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
 RULES = ROOT / "docs" / "rules.md"
+CLAIMS = ROOT / "docs" / "claims.md"
 BENCH = ROOT / "bench"
 WIDTH = "96"  # columns of the samples
 FAMILIES = {
@@ -147,19 +148,38 @@ def newest(name: str) -> list[tuple[Path, Any]]:
 
 
 def claim_table() -> str:
-    """Every claim with what was measured, and where: a row for each processor."""
-    rows = ["| claim | measured | bench | result |", "|---|---|---|---|"]
+    """Every claim with what was measured last, and where."""
+    rows = ["| claim | measured last | bench, result |", "|---|---|---|"]
     for file, claim, name in claims():
-        results = newest(name)
-        if not results:
-            rows.append(f"| {claim} | not measured yet | [bench/{file}](bench/{file}) | – |")
-        for number, (path, result) in enumerate(results):
-            machine = result["machine"]
-            where = f"{machine['cpu']}, {machine['cores']} cores, torch {result['versions']['torch']}"
-            link = f"[{path.stem[:10]}](bench/results/{path.name}); {where}"
-            said, bench = ("the same", "") if number else (claim, f"[bench/{file}](bench/{file})")
-            rows.append(f"| {said} | {result['summary']} | {bench} | {link} |")
+        bench, found = f"[bench/{file}](bench/{file})", newest(name)
+        if found:
+            said, result = found[0][1]["summary"], _result(*found[0], "")
+            rows.append(f"| {claim} | {said} | {bench}, {result} |")
+        else:
+            rows.append(f"| {claim} | not measured yet | {bench} |")
     return "\n".join(rows)
+
+
+def claims_page() -> str:
+    """docs/claims.md: every claim with the newest result on each processor, the newest of all first."""
+    parts = [
+        "# Claims",
+        "<!-- Written by docs/generate.py from bench/results; change those, not this file. -->",
+        "Each claim has a file in [bench/](../bench/README.md) that measures it anew. Here are the newest results of "
+        "every processor that it was measured on, better and worse ones; each file holds all raw measurements.",
+    ]
+    for file, claim, name in claims():
+        rows = [f"## {claim}", f"[bench/{file}](../bench/{file})"]
+        rows += [f"- {_result(path, result, '../')}: {result['summary']}" for path, result in newest(name)]
+        parts.append("\n\n".join(rows[:2]) + "\n\n" + ("\n".join(rows[2:]) or "Not measured yet."))
+    return "\n\n".join(parts) + "\n"
+
+
+def _result(path: Path, result: Any, up: str) -> str:
+    """A link to a result, with the machine it comes from; ``up`` leads to the project's folder."""
+    machine = result["machine"]
+    where = f"{machine['cpu']}, {machine['cores']} cores, torch {result['versions']['torch']}"
+    return f"[{path.stem[:10]}]({up}bench/results/{path.name}): {where}"
 
 
 # -- samples -----------------------------------------------------------------------------------------------------------
@@ -208,7 +228,7 @@ def generated(fresh_samples: dict[str, str] | None = None) -> dict[Path, str]:
     readme = README.read_text(encoding="utf-8")
     for name, content in {"rules": rule_table(), "claims": claim_table(), **(fresh_samples or {})}.items():
         readme = fill(readme, name, content)
-    return {README: readme, RULES: rules_page()}
+    return {README: readme, RULES: rules_page(), CLAIMS: claims_page()}
 
 
 def stale() -> list[Path]:

@@ -125,7 +125,9 @@ def test_every_claim_names_a_bench_and_every_result_is_whole() -> None:
 
 
 def test_links_lead_somewhere() -> None:
-    for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "bench/README.md", "docs/fleet.md"):
+    docs = ("fleet.md", "claims.md", "rules.md", "solve.md")
+    pages = ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "bench/README.md")
+    for name in (*pages, *(f"docs/{name}" for name in docs)):
         path = generate.ROOT / name
         for target in re.findall(r"\]\((?!https?:)([^)#]+)(?:#[^)]*)?\)", path.read_text(encoding="utf-8")):
             assert (path.parent / target).exists(), f"{name}: {target}"
