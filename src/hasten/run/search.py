@@ -214,7 +214,7 @@ class Search:
         loader, steps = self.trace.loader, self.trace.predicted_steps
         if loader is None or steps <= 0 or loader.length <= 0 or loader.batch_size <= 0:
             return math.inf
-        return steps / math.ceil(loader.length / loader.batch_size)
+        return steps * self.trace.batches / math.ceil(loader.length / loader.batch_size)
 
     def _try(self, finding: Finding, remedy: Remedy, trial: Trial, seconds: float, awaited: bool) -> Trial:
         """One trial, ended before its time where it can tell nothing and others wait for it."""
