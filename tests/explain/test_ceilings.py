@@ -8,6 +8,7 @@ import torch
 from hasten.core.interval import Interval
 from hasten.explain import ceilings
 from hasten.explain.ceilings import TOO_FEW, paired
+from hasten.seams.child import PullOnly
 from hasten.seams.watch import Watch
 
 
@@ -64,3 +65,19 @@ def test_a_step_that_accumulates_gradients_fetches_several_batches(monkeypatch: 
     monkeypatch.setattr(ceilings.fork, "go", lambda *_, **__: Child())
     found = ceilings.measure(watch).model_free
     assert found is not None and found.value == pytest.approx(0.04) and iterator is not None
+
+
+def test_a_loader_whose_iterator_is_gone_is_asked_anew() -> None:
+    """As after ``next(iter(loader))``."""
+    rows: list[tuple[float, ...]] = []
+
+    class Sender:
+        def row(self, *values: float) -> None:
+            rows.append(values)
+
+        def leave(self) -> None:
+            rows.append((-1,))
+
+    watch, loader = fed()
+    PullOnly(Sender(), watch, 4, 10.0)  # type: ignore[arg-type]
+    assert [r[0] for r in rows].count(0) == 4 + 1 and rows[-1] == (-1,) and len(loader) == 8

@@ -188,6 +188,8 @@ def test_a_single_epoch_needs_no_table() -> None:
 
 def test_steps_that_no_loader_feeds_have_no_epochs() -> None:
     assert "epoch " not in str(text.render(samples.report(trace=samples.trace(loaders=()), command=())))
+    one_batch_each = (Epoch(1, 0.1, 0.05, 0.0),) * 20
+    assert "epoch " not in str(text.render(samples.report(trace=samples.trace(epochs=one_batch_each), command=())))
 
 
 @pytest.mark.parametrize("count", [8, 9])
