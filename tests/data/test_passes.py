@@ -308,3 +308,30 @@ def test_undo_brings_the_scripts_own_back() -> None:
     before = dict(vars(made))
     hasten.LoaderWorkers(2).on(made)()
     assert vars(made) == before
+
+
+class Curriculum(torch.utils.data.Dataset[torch.Tensor]):
+    hardness = 0
+
+    def __len__(self) -> int:
+        return 12
+
+    def __getitem__(self, i: int) -> torch.Tensor:
+        return torch.tensor([float(i), float(self.hardness)])
+
+
+def test_a_setting_that_the_script_changes_within_a_pass_is_seen_by_the_next_batch() -> None:
+    def seen(workers: int) -> list[list[float]]:
+        seed(0)
+        loader = DataLoader(Curriculum(), batch_size=2, shuffle=True)
+        if workers:
+            hasten.LoaderWorkers(workers)(loader)
+        found = []
+        for _ in range(3):
+            for i, batch in enumerate(loader):
+                found += batch.tolist()
+                if i % 4 == 2:
+                    loader.dataset.hardness += 1  # type: ignore[attr-defined]
+        return found
+
+    assert seen(2) == seen(0)

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from hasten.core.interval import Interval
+from hasten.explain import ceilings
 from hasten.explain.ceilings import TOO_FEW, paired
+from hasten.seams.child import PullOnly
+from hasten.seams.watch import Watch
 
 
 def test_times_and_speedup_agree_where_some_steps_are_slow() -> None:
@@ -24,3 +28,56 @@ def test_too_few_steps_tell_nothing_but_why() -> None:
     assert (found.as_is, found.data_free, found.model_free) == (None, None, None)
     assert "fewer than 3 such steps were taken in 8 s" in found.why_not
     assert isinstance(paired([0.1] * 3, [0.1] * 3, [0.1] * 3).model_free, Interval)
+
+
+class Rows(torch.utils.data.Dataset[int]):
+    def __len__(self) -> int:
+        return 8
+
+    def __getitem__(self, index: int) -> int:
+        return index
+
+
+def fed() -> tuple[Watch, torch.utils.data.DataLoader[int]]:
+    watch, loader = Watch(), torch.utils.data.DataLoader(Rows())
+    watch.trained_from = watch.record_of(loader)
+    watch.trained_from.role = "training"
+    return watch, loader
+
+
+def test_a_loader_that_is_asked_no_more_is_told() -> None:
+    """``itertools.cycle(loader)`` keeps the batches of the first pass, and hands them out for ever."""
+    watch, loader = fed()
+    assert watch.trained_from is not None
+    watch.trained_from.asked_at, watch.backwards = 8, 100
+    assert ceilings.measure(watch).why_not == ceilings.KEPT and len(loader) == 8
+
+
+def test_a_step_that_accumulates_gradients_fetches_several_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Child:
+        def drain(self, _seconds: float) -> list[tuple[float, ...]]:
+            return [(0, 0.01)] * 5
+
+    watch, loader = fed()
+    assert watch.trained_from is not None
+    watch.trained_from.iterator = iterator = iter(loader)
+    watch.steps, watch.differentiated = 10, 40
+    monkeypatch.setattr(ceilings.fork, "go", lambda *_, **__: Child())
+    found = ceilings.measure(watch).model_free
+    assert found is not None and found.value == pytest.approx(0.04) and iterator is not None
+
+
+def test_a_loader_whose_iterator_is_gone_is_asked_anew() -> None:
+    """As after ``next(iter(loader))``."""
+    rows: list[tuple[float, ...]] = []
+
+    class Sender:
+        def row(self, *values: float) -> None:
+            rows.append(values)
+
+        def leave(self) -> None:
+            rows.append((-1,))
+
+    watch, loader = fed()
+    PullOnly(Sender(), watch, 4, 10.0)  # type: ignore[arg-type]
+    assert [r[0] for r in rows].count(0) == 4 + 1 and rows[-1] == (-1,) and len(loader) == 8

@@ -28,6 +28,7 @@ READ: dict[str, tuple[int, str, Callable[[Any], Any], Any]] = {
     "mse of a column": (1, SQUARED, lambda s: F.mse_loss(s.squeeze(1), MARKS) / 4, MARKS[:, None]),
     "by hand": (3, SQUARED, lambda s: 0.5 * ((s - Y) ** 2).mean(), Y),
     "by hand, turned": (3, SQUARED, lambda s: (Y - s).square().sum() / ROWS, Y),
+    "by hand, multiplied": (3, SQUARED, lambda s: ((d := s - Y) * d).mean(), Y),
     "by hand, a column": (1, SQUARED, lambda s: ((s[:, 0] - MARKS) ** 2).mean(), MARKS[:, None]),
     "cross-entropy": (3, SOFTMAX, lambda s: F.cross_entropy(s, CLASSES), CLASSES),
     "nll": (3, SOFTMAX, lambda s: F.nll_loss(F.log_softmax(s, 1), CLASSES), CLASSES),

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from hasten.core.interval import Interval
 from hasten.core.report import Report, Result
-from hasten.core.trace import Ceilings, Epoch, Phase, Place, Process, Usage
+from hasten.core.trace import Ceilings, Epoch, LoaderFacts, Phase, Place, Process, Usage
 from hasten.report import text, view
 from hasten.report.layout import bar, excerpt, shortened, width_of
 from hasten.report.paragraph import quoted
@@ -188,6 +188,8 @@ def test_a_single_epoch_needs_no_table() -> None:
 
 def test_steps_that_no_loader_feeds_have_no_epochs() -> None:
     assert "epoch " not in str(text.render(samples.report(trace=samples.trace(loaders=()), command=())))
+    one_batch_each = (Epoch(1, 0.1, 0.05, 0.0),) * 20
+    assert "epoch " not in str(text.render(samples.report(trace=samples.trace(epochs=one_batch_each), command=())))
 
 
 @pytest.mark.parametrize("count", [8, 9])
@@ -340,3 +342,17 @@ def test_a_column_beyond_the_line_is_harmless() -> None:
 
 def test_bars() -> None:
     assert [bar(s, 4) for s in (1.0, 0.5, 0.53, 0.0001, 0.0, float("nan"))] == ["████", "██", "██▏", "▏", "", ""]
+
+
+def test_a_phase_is_not_named_after_what_the_script_does_not_have() -> None:
+    """clip_grad_norm_ calls ``to`` on a CPU, too; a pass over a loader begins without workers, too."""
+    place = Place("train.py", 12)
+    phases = (Phase("copy", samples.ms(1, 0.1), place), Phase("loader start", samples.ms(1, 0.1), place))
+
+    def names(device: str, workers: int) -> set[str]:
+        loaders = (LoaderFacts("training", "Points", num_workers=workers),)
+        found = tree(samples.trace(phases=phases, loaders=loaders, process=Process(device=device)))
+        return {row.name for row in found} - {"step", "unaccounted"}
+
+    assert names("cpu", 0) == {"Tensor.to", "start of a pass"}
+    assert names("cuda", 2) == {"copy to the device", "start of workers"}

@@ -70,6 +70,23 @@ CASES = {
         "    server.load_state_dict({k: torch.stack([c[k] for c in clients]).mean(0) for k in clients[0]})",
         False,
     ),
+    "federated_with_a_step_of_the_server": (  # written by hand: momentum on what the clients have moved by
+        "server = network()\nspeed = {k: 0 for k in server.state_dict()}\nfor turn in range(5):\n    clients = []\n"
+        "    for key in range(4):\n"
+        "        m = copy.deepcopy(server)\n        o = adam(m)\n        for _ in range(40): step(m, o)\n"
+        "        move(m)\n        clients.append(m.state_dict())\n"
+        "    now = server.state_dict()\n"
+        "    for k in now:\n"
+        "        speed[k] = 0.9 * speed[k] + torch.stack([c[k] for c in clients]).mean(0) - now[k]\n"
+        "    server.load_state_dict({k: now[k] + speed[k] for k in now})",
+        False,
+    ),
+    "federated_with_an_optimizer_of_the_server": (
+        "server = network()\nq = adam(server)\nfor turn in range(5):\n    clients = []\n    for key in range(4):\n"
+        "        m = copy.deepcopy(server)\n        o = adam(m)\n        for _ in range(40): step(m, o)\n"
+        "        move(m)\n    move(server)\n    step(server, q)",
+        False,
+    ),
     "one_goes_on_from_the_last": (
         "last = network()\nfor key in range(20):\n    m = copy.deepcopy(last)\n    o = adam(m)\n"
         "    for _ in range(40): step(m, o)\n    move(m)\n    last = m",

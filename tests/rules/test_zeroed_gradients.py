@@ -90,11 +90,57 @@ def test_a_script_that_reads_gradients_in_between_finds_zeros() -> None:
 def test_reads_are_seen_while_it_is_on_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(o403_zeroed_gradients, "_READS", o403_zeroed_gradients._Reads())
     before = vars(torch.Tensor).get("grad")
-    undos = [hasten.ZeroGradToNone().on(torch.optim.SGD([nn.Parameter(torch.ones(2))], lr=0.1)) for _ in range(2)]
+    optimizers = [torch.optim.SGD([nn.Parameter(torch.ones(2))], lr=0.1) for _ in range(2)]
+    undos = [hasten.ZeroGradToNone().on(optimizer) for optimizer in optimizers]
     undos[0]()
     assert vars(torch.Tensor)["grad"] is not before
     undos[1]()
     assert vars(torch.Tensor).get("grad") is before
+
+
+def test_models_that_are_trained_one_after_the_other_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(o403_zeroed_gradients, "_READS", o403_zeroed_gradients._Reads())
+    before, plain = vars(torch.Tensor).get("grad"), torch.autograd.backward
+    parameters = [nn.Parameter(torch.ones(2)) for _ in range(1200)]  # more than Python's calls may be deep
+    for p in parameters:
+        optimizer = made(p)
+        p.sum().backward()
+        optimizer.zero_grad(set_to_none=False)
+        p.sum().backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=False)
+    assert all(p.grad is not None and not p.grad.any() for p in parameters[:-1])
+    assert len(o403_zeroed_gradients._READS.all) == 1
+    del optimizer
+    assert vars(torch.Tensor).get("grad") is before and torch.autograd.backward is plain
+
+
+def bits(p: Any) -> list[int]:
+    return p.grad.detach().view(torch.int32).tolist()  # type: ignore[no-any-return]
+
+
+def test_a_gradient_of_minus_zero_is_what_it_is_when_added_to_zeros() -> None:
+    found = []
+    for make in (made, lambda *p: torch.optim.SGD(p, lr=0.1)):
+        p, q = nn.Parameter(torch.ones(3)), nn.Parameter(torch.ones(3))
+        optimizer = make(p, q)
+        for create_graph in (False, True, False):
+            optimizer.zero_grad(set_to_none=False)
+            (-(p * torch.tensor([0.0, 1.0, 0.0])).sum() + q.square().sum() * -0.0).backward(create_graph=create_graph)
+            found.append((bits(p), bits(q)))
+            if create_graph:
+                p.grad = q.grad = None
+    assert found[:3] == found[3:]
+
+
+def test_a_sparse_gradient_after_a_dense_one_is_added_to_zeros() -> None:
+    layer = nn.Embedding(4, 2)
+    optimizer = made(layer.weight)
+    layer(torch.tensor([1])).sum().backward()
+    optimizer.zero_grad(set_to_none=False)
+    layer.sparse = True
+    layer(torch.tensor([2])).sum().backward()
+    assert layer.weight.grad is not None and not layer.weight.grad.is_sparse and layer.weight.grad.sum() == 2
 
 
 def test_sparse_gradients_are_left_alone() -> None:

@@ -15,7 +15,7 @@ from hasten.core.remedy import Fidelity, Remedy
 from hasten.core.trace import LoaderFacts, ModelFacts, OptimizerFacts, Phase, Place, Process, Trace, Usage
 from hasten.measure.interleave import Pairs
 from hasten.run.fidelity import Finding
-from hasten.run.search import ALMOST, LONG_STEPS, NEXT_START, Kept, Search, postponed
+from hasten.run.search import ALMOST, LONG_STEPS, NEXT_START, UNCLEAR, Kept, Search, postponed
 from hasten.run.trial import TIME_UP, Measured
 
 PLACE = Place("train.py", 12, "main", "loss = model(x).mean()", 0, 4)
@@ -210,19 +210,24 @@ def test_only_trials_that_are_begun_are_counted() -> None:
 
 
 class Interrupted(Room):
-    """Time is up after ten pairs, nine of which were won: the interval lies above 1, and no look has claimed it yet."""
+    """Ends after ten pairs, nine of which were won: the interval lies above 1, and no look has claimed it yet."""
+
+    why = TIME_UP
 
     def compare(self, without: list[Remedy], with_: list[Remedy], seconds: float, hoped: float = math.inf) -> Measured:
         pairs = Pairs(wall=[0.4, 0.5, 0.6, 0.7, 0.8, -0.05, 0.9, 1.0, 1.1, 1.2])
         pairs.look()
-        return Measured(pairs, "by hand", 0.0, TIME_UP)
+        return Measured(pairs, "by hand", 0.0, self.why)
 
 
-def test_what_looks_faster_when_time_is_up_is_not_claimed_and_says_so() -> None:
-    found = search(Interrupted({}), trace())
+@pytest.mark.parametrize(("why", "said"), [(TIME_UP, ALMOST), ("", UNCLEAR)])
+def test_what_looks_faster_at_its_end_is_not_claimed_and_says_so(why: str, said: str) -> None:
+    room = Interrupted({})
+    room.why = why
+    found = search(room, trace())
     assert not found.kept
     tried = [t for t in found.trials if t.ratio is not None]
-    assert tried and all(t.ratio.low > 1 and (t.verdict, t.why) == ("cannot tell", ALMOST) for t in tried if t.ratio)
+    assert tried and all(t.ratio.low > 1 and (t.verdict, t.why) == ("cannot tell", said) for t in tried if t.ratio)
 
 
 def test_a_setting_that_was_clearly_slower_rules_out_its_own_direction_only() -> None:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Iterator
 
 import torch
+from torch.utils.data import DataLoader
 
-from hasten.seams.facts import _denormals
+from hasten.seams import loader
+from hasten.seams.facts import _denormals, loader_facts
 from hasten.seams.known import OptimizerRecord
+from hasten.seams.patch import Patches
 from hasten.seams.watch import Watch
 
 
@@ -22,3 +26,22 @@ def test_subnormal_numbers_of_a_small_tensor_are_a_small_share() -> None:
     assert _denormals(watch) == (50 / 10_000, "weight")
     optimizer.state[bias]["momentum_buffer"] = torch.full((100,), 1e-40)
     assert _denormals(watch) == (1.0, "momentum_buffer")
+
+
+class Stream(torch.utils.data.IterableDataset[torch.Tensor]):
+    def __iter__(self) -> Iterator[torch.Tensor]:
+        return iter(torch.arange(6.0))
+
+
+def test_a_loader_that_is_gone_once_its_loop_has_begun_was_looked_at() -> None:
+    watch, patches = Watch(), Patches()
+    loader.install(watch, patches)
+    try:
+        for _ in DataLoader(Stream(), batch_size=2):
+            break
+    finally:
+        patches.undo()
+    (record,) = watch.loaders.values()
+    facts = loader_facts(record)
+    assert record.loader() is None
+    assert (facts.dataset, facts.batch_size, facts.map_style) == ("Stream", 2, False)

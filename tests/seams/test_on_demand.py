@@ -211,11 +211,26 @@ def test_arguments_that_were_written_to_and_another_mode_make_no_difference(x: t
     assert all(map(torch.equal, found, plain)) and all(m.training for m in module.modules())
 
 
-def test_buffers_that_were_written_to_are_an_error(x: torch.Tensor) -> None:
-    """torch itself would differentiate the old call with the new running means, and say nothing."""
+def test_running_means_that_training_has_moved_on_are_used_as_torch_does(x: torch.Tensor) -> None:
+    """torch itself differentiates the old call with the new running means, and says nothing."""
+    gradients, buffers = [], []
+    for call in (lambda m: third(OnDemand(), m, x), lambda m: m(x)):
+        torch.manual_seed(5)
+        module = net()
+        out = call(module)
+        for _ in range(3):
+            module.train()(3 * x + 1)
+        gradients.append(torch.autograd.grad(summed(out), list(module.parameters())))
+        buffers.append([b.clone() for b in module.buffers()])
+        assert module[1].num_batches_tracked == 3 and module.training
+    assert all(map(torch.equal, *gradients)) and all(map(torch.equal, *buffers))
+
+
+def test_other_buffers_that_were_written_to_are_an_error(x: torch.Tensor) -> None:
     module = net()
+    module.register_buffer("scale", torch.ones(2))
     out = third(OnDemand(), module, x)
-    module.train()(x)
+    module.scale.add_(1)  # type: ignore[operator, union-attr]
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         summed(out).backward()
 

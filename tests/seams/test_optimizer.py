@@ -175,3 +175,46 @@ def test_groups_are_changed_during_steps_only() -> None:
         undo()
     a.step()
     assert seen == [True, False, False]
+
+
+def test_calls_around_one_optimizer_go_with_it(watch: Watch) -> None:
+    """A script may train many models, one after the other."""
+    called: list[Any] = []
+    a, b = made(), made()
+    optimizer.around_steps(lambda *_: called.append("a"), lambda *_: None, a)
+    optimizer.in_groups_while_stepping(b, foreach=True)
+    for light in (False, True):
+        if light:
+            watch.lighten()
+        a.step(), b.step()
+    assert called == ["a", "a"] and len(optimizer._around or ()) == 2
+    del a, b
+    assert not optimizer._around
+
+
+def test_a_light_watch_lets_optimizers_take_turns(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
+    turns = [made() for _ in range(4)]
+    [each.step() for each in turns]
+    watch.lighten()
+    for _ in range(2):
+        [each.step() for each in turns]
+    entered: list[Any] = []
+    monkeypatch.setattr(Watch, "optimizer_entered", lambda _, optimizer: entered.append(optimizer))
+    monkeypatch.setattr(Watch, "optimizer_left", lambda _, optimizer: entered.append(optimizer))
+    for _ in range(20):
+        [each.step() for each in turns]
+    watch.catch_up()
+    assert not entered and watch.steps == 23
+
+
+def test_a_light_watch_finds_another_clock_among_optimizers_that_took_turns(watch: Watch) -> None:
+    """A warm-up by one optimizer, say, that is kept and never steps again."""
+    first, second, third = made(), made(), made()
+    first.step(), second.step(), third.step()
+    watch.lighten()
+    for _ in range(5):
+        first.step(), second.step(), third.step()
+    for _ in range(100):
+        second.step(), third.step()
+    watch.catch_up()
+    assert 6 + 100 - 26 <= watch.steps <= 6 + 100

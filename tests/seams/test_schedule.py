@@ -19,7 +19,7 @@ Predicts = Callable[..., tuple[int, str]]
 def predicts(tmp_path: Path) -> Predicts:
     """What is predicted at the first, or the ``at``-th, call of ``step()`` in a script."""
 
-    def predict(script: str, at: int = 1) -> tuple[int, str]:
+    def predict(script: str, at: int = 1, batches: float = 1.0) -> tuple[int, str]:
         path = tmp_path / "train.py"
         path.write_text(textwrap.dedent(script), encoding="utf-8")
         told: list[tuple[int, str]] = []
@@ -32,7 +32,7 @@ def predicts(tmp_path: Path) -> Predicts:
             nonlocal taken
             taken += 1
             if taken == at:
-                told.append(schedule.predict(sys._getframe(1), taken))
+                told.append(schedule.predict(sys._getframe(1), taken, batches))
                 raise Enough
 
         scope: dict[str, Any] = {"step": step, "__name__": "__main__"}
@@ -41,6 +41,33 @@ def predicts(tmp_path: Path) -> Predicts:
         return told[0]
 
     return predict
+
+
+ACCUMULATES = """
+    batches = list(range(10))
+    for epoch in range(20):
+        for i, batch in enumerate(batches):
+            if (i + 1) % 4 == 0:
+                step()
+"""
+IN_AN_INNER_LOOP = """
+    def train():
+        for i in range(20):
+            for micro in range(4):
+                pass
+            step()
+    if __name__ == "__main__":
+        train()
+"""
+
+
+@pytest.mark.parametrize(
+    ("script", "batches", "steps"),
+    [(ACCUMULATES, 4.0, 50), (ACCUMULATES, 1.0, 200), (IN_AN_INNER_LOOP, 4.0, 20)],
+)
+def test_steps_that_accumulate_gradients(predicts: Predicts, script: str, batches: float, steps: int) -> None:
+    """They take several rounds of the innermost loop where a condition holds in some of them only."""
+    assert predicts(script, at=3, batches=batches)[0] == steps
 
 
 NANOGPT = """

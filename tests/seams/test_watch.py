@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from hasten.measure.clock import INDEX, PhaseClock
-from hasten.seams.known import MOST_EPOCHS, LoaderRecord
+from hasten.seams.known import MOST_EPOCHS, LoaderRecord, OptimizerRecord
 from hasten.seams.watch import Watch
 
 SECOND = 1_000_000_000
@@ -123,3 +123,27 @@ def test_passes_are_remembered_up_to_a_number() -> None:
     for step in range(2 * MOST_EPOCHS):
         record.begins_pass(step)
     assert record.starts == 2 * MOST_EPOCHS and len(record.epochs) == MOST_EPOCHS + 1
+
+
+def test_batches_that_go_into_a_step_are_counted() -> None:
+    """Four whose gradients are accumulated, beside some of an evaluation; then one for three backward passes."""
+    watch = Watch()
+    train, held_out = (LoaderRecord(torch.utils.data.DataLoader(Rows())) for _ in range(2))
+    assert watch.batches == 1.0
+    watch.optimizers[0] = OptimizerRecord(made)
+    for _ in range(5):
+        for _ in range(4):
+            feed(watch, train)
+            watch.backward_left()
+        watch.steps += 1
+        feed(watch, held_out, held_out, train)
+        feed(watch, train)
+    assert watch.batches == 4.0
+    alone = Watch()
+    alone.optimizers[0] = OptimizerRecord(made)
+    for _ in range(6):
+        feed(alone, train)
+        for _ in range(3):
+            alone.backward_left()
+        alone.steps += 1
+    assert alone.batches == 1.0

@@ -361,6 +361,7 @@ class Trace:
     predicted_steps: int = -1
     steps_from: str = ""
     backwards: float = 0.0
+    batches: float = 1.0
     clock: str = "optimizer"
     device_phases: tuple[Phase, ...] = ()
     pid: int = 0

@@ -21,7 +21,7 @@ from typing import Any
 
 from hasten.core.errors import Unsuited
 from hasten.core.remedy import Undo
-from hasten.data.fingerprint import whole_fingerprint
+from hasten.data.fingerprint import quick_fingerprint, whole_fingerprint
 
 ASK, ASK_AND_DRAW, ASK_DRAW_ASK = "ask", "ask, draw", "ask, draw, ask"  # what a pass begins with
 _METHODS = {  # of torch's own classes, which passes are made by …
@@ -229,8 +229,9 @@ def _outliving() -> Any:
     class Outliving(_MultiProcessingDataLoaderIter):  # type: ignore[misc]
         """
         Args:
-            alone: whether the script's own pass has no workers: then no row is asked for before the first batch is, and
-                what fails in a worker fails here again, with the words that the script knows.
+            alone: whether the script's own pass has no workers: then no row is asked for before the first batch is,
+                what fails in a worker fails here again, with the words that the script knows, and from the batch on
+                before which the script has changed a setting of the dataset all are made here.
         """
 
         def __init__(self, loader: Any, first: str, later: str, alone: bool) -> None:
@@ -251,6 +252,7 @@ def _outliving() -> Any:
             self._index_sampler = _Begun(rows)
             self.sent.clear()
             self.waits = self.alone
+            self.settings = quick_fingerprint(self._dataset) if self.alone else None
             try:
                 super()._reset(loader, first_iter)
             finally:
@@ -274,11 +276,15 @@ def _outliving() -> Any:
 
         def _process_data(self, data: Any, *args: Any) -> Any:  # up to torch 2.6 no worker is named
             rows = self.sent.popleft()
-            if not self.alone or not isinstance(data, ExceptionWrapper):
+            if not self.alone or self._holds(data):
                 return super()._process_data(data, *args)
             super()._process_data(None, *args)
             collates = (self._auto_collation, self._collate_fn, self._drop_last)
             return _DatasetKind.create_fetcher(self._dataset_kind, self._dataset, *collates).fetch(rows)
+
+        def _holds(self, data: Any) -> bool:
+            """Whether what a worker has made is what would be made here and now."""
+            return not isinstance(data, ExceptionWrapper) and quick_fingerprint(self._dataset) == self.settings
 
     return Outliving
 

@@ -19,7 +19,9 @@ MOST_SECONDS = 8.0  # for either ceiling
 PAIRS = 24
 LEAST = 3  # steps below which nothing is told
 NAMELESS = "the loop makes its DataLoader and keeps no name for it, so that it cannot be asked alone"
+SILENT = 16  # backward passes since a loader was asked, and its iterator is gone
 SEVERAL = "several loaders feed a step, and only one of them could be made free"
+KEPT = "the training steps no longer ask a DataLoader: its batches are kept"
 TOO_FEW = f"fewer than {LEAST} such steps were taken in {MOST_SECONDS:.0f} s"
 
 
@@ -27,6 +29,8 @@ def measure(watch: Watch) -> Ceilings:
     """As it is, data free, and model free. The caller has checked that forking is safe."""
     if watch.trained_from is None:
         return Ceilings(why_not="no DataLoader feeds the training steps")
+    if watch.trained_from.iterator is None and watch.backwards - watch.trained_from.asked_at > SILENT:
+        return Ceilings(why_not=KEPT)
     if any(record.feeds_beside for record in watch.loaders.values()):
         return Ceilings(why_not=SEVERAL)
     recorded = record_batches(watch)
@@ -53,7 +57,7 @@ def paired(without: list[float], with_: list[float], alone: list[float], why_not
 
     Args:
         without, with_: seconds of a step as it is, and of the data-free step beside it.
-        alone: seconds to fetch a batch and do nothing else.
+        alone: seconds to fetch what a step takes and do nothing else.
         why_not: why one of them is not known.
     """
     pairs = Pairs()
@@ -105,4 +109,4 @@ def _data_free(watch: Watch, recorded: deque[Any] | None) -> tuple[list[float], 
 def _model_free(watch: Watch) -> list[float]:
     child = fork.go(watch, lambda sender: PullOnly(sender, watch, PAIRS, MOST_SECONDS / 2), processes=False)
     rows = child.drain(MOST_SECONDS)
-    return [r[1] for r in rows if r[0] == 0]
+    return [r[1] * watch.batches for r in rows if r[0] == 0]

@@ -28,6 +28,8 @@ def target_of(loss: Any, scores: Any) -> tuple[str, Any] | None:
         if name in _READERS:
             return _READERS[name](node, scores.detach())
         behind = [n for n, _ in node.next_functions if n is not None]
+        if name == "Mul" and len(behind) == 2 and behind[0] is behind[1]:
+            return _difference(node, scores.detach())
         if name not in _SCALING or len(behind) != 1 or not _scalar(node):
             return None
         node = behind[0]
@@ -59,8 +61,13 @@ def _squared(node: Any, scores: Any) -> tuple[str, Any] | None:
 
 def _power(node: Any, scores: Any) -> tuple[str, Any] | None:
     """``(scores - y) ** 2`` or ``(y - scores) ** 2``, as people write them."""
+    return _difference(node, scores) if float(node._saved_exponent) == 2 else None
+
+
+def _difference(node: Any, scores: Any) -> tuple[str, Any] | None:
+    """Where a node squares a difference from the scores; by multiplying it with itself, too."""
     behind = node.next_functions[0][0]
-    if float(node._saved_exponent) != 2 or behind is None or behind.name() != "SubBackward0":
+    if behind is None or behind.name() != "SubBackward0":
         return None
     rest = node._saved_self.detach()
     ahead = [n for n, _ in behind.next_functions]

@@ -166,6 +166,7 @@ FIELDS: dict[str, dict[str, str]] = {
         "predicted_steps": "steps the whole job was expected to take; -1 where unknown",
         "steps_from": "what that was read from",
         "backwards": "calls of backward per step",
+        "batches": "batches of the training loader per step",
         "clock": "what ends a step: optimizer or backward",
         "device_phases": "shares of the step on the accelerator",
         "pid": "the watched process",

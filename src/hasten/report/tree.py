@@ -55,7 +55,13 @@ def tree(trace: Trace, small: float = SMALL) -> list[Row]:
     """The step and its phases; rows of one level sum to their parent. Empty where no step was measured."""
     if trace.step is None or not trace.step.known:
         return []
-    return branches(trace.step, parts(trace.phases, trace.step.value, trace.unaccounted), small)
+    rows = branches(trace.step, parts(trace.phases, trace.step.value, trace.unaccounted), small)
+    named = {}
+    if trace.process.device == "cpu":
+        named[TITLES["copy"]] = "Tensor.to"  # to another type, or to where it is
+    if trace.loaders and not any(loader.num_workers for loader in trace.loaders):
+        named[TITLES["loader start"]] = "start of a pass"
+    return [replace(row, name=named.get(row.name, row.name)) for row in rows]
 
 
 def branches(step: Interval, phases: Sequence[Phase], small: float = SMALL) -> list[Row]:

@@ -210,9 +210,9 @@ def growth_sentence(growth: Growth) -> str:
 
 def epochs(trace: Trace, most: int = EPOCHS) -> list[tuple[int, Epoch] | None]:
     """Numbered epochs, first, middle and last; None stands for two or more left out. Empty for a single epoch, and for
-    a script that has none: it feeds its steps from no loader."""
+    a script that has none: it feeds its steps from no loader, or asks for the first batch only (``next(iter(…))``)."""
     numbered = list(enumerate(trace.epochs, 1))
-    if len(numbered) < 2 or trace.loader is None:
+    if len(numbered) < 2 or trace.loader is None or max(e.steps for e in trace.epochs) < 2:
         return []
     if len(numbered) <= most + 2:
         return list(numbered)

@@ -137,10 +137,10 @@ def _range(trace: Trace, best: float, certain: bool = True) -> tuple[float, floa
     return step / worst, step / max(best, 1e-9)
 
 
-def _in_process(loader: LoaderFacts) -> float:
-    """Seconds to make a batch in the training process, as asking the dataset has shown; NaN where unknown."""
-    probe = loader.probe
-    return probe.seconds * loader.batch_size if probe is not None and loader.batch_size > 0 else math.nan
+def _in_process(trace: Trace, loader: LoaderFacts) -> float:
+    """Seconds to make a step's batches in the training process, as asking the dataset has shown; NaN where unknown."""
+    known, probe = loader.batch_size > 0, loader.probe
+    return probe.seconds * loader.batch_size * trace.batches if probe is not None and known else math.nan
 
 
 def _without_workers(trace: Trace, loader: LoaderFacts) -> Iterator[Finding]:
@@ -154,7 +154,7 @@ def _without_workers(trace: Trace, loader: LoaderFacts) -> Iterator[Finding]:
     yield RULE.finding(
         f"the model waits {1000 * fetch:.1f} ms a step for batches made in its own process",
         loader.place,
-        _range(trace, max(model, fetch / counts[0]) + IPC_SECONDS, free),
+        _range(trace, max(model, fetch / counts[0]) + IPC_SECONDS * trace.batches, free),
         label="num_workers is 0",
         remedies=settings(trace, loader, *counts),
         notes=doubts(loader),
@@ -164,13 +164,13 @@ def _without_workers(trace: Trace, loader: LoaderFacts) -> Iterator[Finding]:
 def _too_few(trace: Trace, loader: LoaderFacts) -> Iterator[Finding]:
     """The step waits for its workers: more of them, or none where making a batch takes less than asking for one."""
     step, fetch, workers = trace.step_seconds, trace.phase("fetch"), loader.num_workers
-    usage, here = trace.usage, _in_process(loader)
+    usage, here = trace.usage, _in_process(trace, loader)
     each = usage.worker_cpu_seconds / max(usage.wall_seconds, 1e-9) / workers  # NaN where unknown
     counts = _more(trace, workers, each)
-    more = max(step - fetch, workers * step / counts[0]) + IPC_SECONDS if counts else math.inf
+    more = max(step - fetch, workers * step / counts[0]) + IPC_SECONDS * trace.batches if counts else math.inf
     none = step - fetch - trace.phase("loader start") + here
     if none < min(more, IN_PROCESS * step):
-        best, counts, why = none, (0,), f"; a batch takes {1000 * here:.1f} ms to make"
+        best, counts, why = none, (0,), f"; making batches takes {1000 * here:.1f} ms of it"
     elif counts:
         many = f"{workers} workers are" if workers > 1 else "1 worker is"
         doing = f"on a core {each:.0%} of the time" if each >= 0 else "working all the time"

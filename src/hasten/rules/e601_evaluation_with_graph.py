@@ -17,7 +17,7 @@ When it does not help
     Time gains are small on a CPU (measured 1.07); the memory counts. Not applied to scripts that train in eval
     mode, nor to models whose outputs are of their own classes, or depend on tensors that are neither parameters nor
     arguments. A call that is made again must find the weights, buffers and attributes that it had: where weights or
-    buffers were written to in between, differentiating it is an error.
+    buffers were written to in between, other than a normalisation's running means, differentiating it is an error.
 
 References
     https://docs.pytorch.org/docs/stable/notes/autograd.html#locally-disabling-gradient-computation,

@@ -10,8 +10,8 @@ Remedy
 Fidelity
     identical: a parameter that ``backward`` has no gradient for gets its zeros back right after it (or before the
     optimizer steps), so that it is updated with them (weight decay, momentum). So do all when ``.grad`` of one is read
-    in between. Gradients that the script holds itself, that are views of a larger tensor, or sparse, are filled with
-    zeros as before.
+    in between. A gradient of minus zero becomes zero, as it does when it is added to zeros. Gradients that the script
+    holds itself, that are views of a larger tensor, or sparse, are filled with zeros as before.
 
 When it does not help
     Scripts that read ``.grad`` between ``zero_grad`` and ``backward``: the zeros are written after all.
@@ -62,59 +62,61 @@ class _Drops:
     """Drops an optimizer's gradients where it is asked to fill them with zeros, and fills what stays without."""
 
     def __init__(self, optimizer: Any) -> None:
-        import torch
-
-        self.optimizer = weakref.ref(optimizer)
-        self.original = optimizer.zero_grad
+        self.optimizer = weakref.ref(optimizer)  # nothing here keeps it: a script may train many, one after the other
         self.dropped: dict[int, Any] = {}  # by the address of the parameter
         self.alone = _references()
-        self.patches = Patches()
-        self.patches.set(torch.autograd, "backward", self._filling(torch.autograd.backward))
-        self.steps = around_steps(self._before_step, lambda *_: None)
+        self.steps = around_steps(self._before_step, lambda *_: None, optimizer)
         optimizer.zero_grad = self.zero_grad
         _READS.begin(self)
+        weakref.finalize(optimizer, self._gone).atexit = False
 
     def zero_grad(self, set_to_none: bool = True) -> None:
+        optimizer: Any = self.optimizer()
         self.dropped.clear()
         dropped = {}
         if not set_to_none:
-            for p in (p for group in self.original.__self__.param_groups for p in group["params"]):
+            for p in (p for group in optimizer.param_groups for p in group["params"]):
                 gradient = p.grad
                 if gradient is None or gradient.is_sparse or gradient._is_view():
                     continue
                 if sys.getrefcount(gradient) <= self.alone:
                     p.grad = None
                     dropped[id(p)] = p
-        self.original(set_to_none=set_to_none)
-        self.dropped = dropped  # from now on reading one fills it
+        type(optimizer).zero_grad(optimizer, set_to_none=set_to_none)
+        if dropped:
+            self.dropped = dropped  # from now on reading one fills it
+            _READS.waiting.add(self)
 
-    def _filling(self, call: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(call)
-        def backward(*args: Any, **kwargs: Any) -> Any:
-            try:
-                return call(*args, **kwargs)
-            finally:
-                self.fill()
-
-        return backward
-
-    def _before_step(self, optimizer: Any, _args: Any, _kwargs: Any) -> None:
-        if self.dropped and optimizer is self.optimizer():
+    def _before_step(self, *_: Any) -> None:
+        if self.dropped:
             self.fill()
 
     def fill(self) -> None:
+        """Make every dropped gradient what it would be had it been added to zeros."""
         import torch
 
+        _READS.waiting.discard(self)
         dropped = list(self.dropped.values())
         self.dropped.clear()
+        found = []
         for p in dropped:
-            if p.grad is None:
+            gradient = p.grad
+            if gradient is None:
                 p.grad = torch.zeros_like(p, requires_grad=False)
+            elif gradient.requires_grad or gradient.layout is not torch.strided:
+                p.grad = torch.zeros_like(p, requires_grad=False) + gradient
+            else:
+                found.append(gradient)
+        if found:
+            with torch.no_grad():
+                torch._foreach_add_(found, 0.0)  # 0 + -0 is 0
 
-    def take_off(self) -> None:
+    def _gone(self) -> None:
         self.fill()
         _READS.end(self)
-        self.patches.undo()
+
+    def take_off(self) -> None:
+        self._gone()
         self.steps()
         optimizer = self.optimizer()
         if optimizer is not None:
@@ -126,32 +128,49 @@ class _Reads:
 
     Installed once, not for each step: every change of a class makes Python forget what it knows of all its subclasses,
     and Python 3.13 stops learning it after a thousand.
+
+    Attributes:
+        all: what is installed for; waiting: those of them that have dropped something since.
     """
 
     def __init__(self) -> None:
-        self.all: list[_Drops] = []
+        self.all: set[_Drops] = set()
+        self.waiting: set[_Drops] = set()
         self.patches = Patches()
 
     def begin(self, drops: _Drops) -> None:
         import torch
 
-        self.all.append(drops)
+        self.all.add(drops)
         if len(self.all) == 1:
             plain = inspect.getattr_static(torch.Tensor, "grad")
             get = plain.__get__
 
             def read(tensor: Any) -> Any:
-                for each in self.all:
+                for each in tuple(self.waiting):
                     if id(tensor) in each.dropped:
                         each.fill()
                 return get(tensor)
 
             self.patches.set(torch.Tensor, "grad", property(read, plain.__set__, plain.__delete__, plain.__doc__))
+            self.patches.set(torch.autograd, "backward", self._filling(torch.autograd.backward))
+
+    def _filling(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(call)
+        def backward(*args: Any, **kwargs: Any) -> Any:
+            try:
+                return call(*args, **kwargs)
+            finally:
+                for each in tuple(self.waiting):
+                    each.fill()
+
+        return backward
 
     def end(self, drops: _Drops) -> None:
-        self.all.remove(drops)
-        if not self.all:
-            self.patches.undo()
+        if drops in self.all:
+            self.all.remove(drops)
+            if not self.all:
+                self.patches.undo()
 
 
 _READS = _Reads()

@@ -26,6 +26,7 @@ UNKNOWN_SECONDS = 30.0  # or this where the job's length cannot be predicted
 NEXT_START = "takes hold when the plan is replayed; not among all kept together below"
 TOO_LATE = "takes hold when the plan is replayed: this run ends before its start would be repaid"
 SAME_OUTPUTS = "outputs of the evaluation identical, to the bit"
+UNCLEAR = "faster, but not clearly enough for a claim"
 SLACK = 1.3  # times the shortest trial, where steps are long
 ALMOST = "faster so far, but a claim takes more pairs: a larger --budget may make it"
 LONG_STEPS = "the budget holds only trials of what promises more"
@@ -214,7 +215,7 @@ class Search:
         loader, steps = self.trace.loader, self.trace.predicted_steps
         if loader is None or steps <= 0 or loader.length <= 0 or loader.batch_size <= 0:
             return math.inf
-        return steps / math.ceil(loader.length / loader.batch_size)
+        return steps * self.trace.batches / math.ceil(loader.length / loader.batch_size)
 
     def _try(self, finding: Finding, remedy: Remedy, trial: Trial, seconds: float, awaited: bool) -> Trial:
         """One trial, ended before its time where it can tell nothing and others wait for it."""
@@ -325,8 +326,8 @@ def _verdict(measured: Measured, remedy: Remedy) -> tuple[str, str]:
         return "dropped", outcome.value
     if measured.ratio is not None and measured.ratio.high < 1.02:
         return "dropped", "no gain worth having"
-    if measured.why == TIME_UP and measured.ratio is not None and measured.ratio.low > 1:
-        return "cannot tell", ALMOST
+    if measured.why in (TIME_UP, "") and measured.ratio is not None and measured.ratio.low > 1:
+        return "cannot tell", ALMOST if measured.why else UNCLEAR
     return "cannot tell", measured.why or "the noise is larger than the difference"
 
 

@@ -271,7 +271,8 @@ class PullOnly:
         if record is None or loader is None:
             sender.leave()
             return
-        iterator = record.iterator if not loader.num_workers else loader._get_iterator()
+        iterator = record.iterator if not loader.num_workers else None  # None, too, after next(iter(loader))
+        iterator = loader._get_iterator() if iterator is None else iterator
         skip = 1 if not loader.num_workers else loader.num_workers * (loader.prefetch_factor or 2) + 1
         end = time.perf_counter() + seconds
         for i in itertools.count():

@@ -78,6 +78,7 @@ def collect(watch: Watch, window: Window, *, ended: str = "") -> Trace:
         predicted_steps=predicted,
         steps_from=steps_from,
         backwards=watch.backwards / max(1, watch.steps),
+        batches=watch.batches,
         clock=watch.clock_name,
         device_phases=_device_phases(watch, window),
         pid=os.getpid(),

@@ -65,6 +65,8 @@ def _iter(watch: Watch, original: Any) -> Any:
         if record.place is None:
             frame = user_frame(_get_frame(1))
             record.place = (frame.f_code, frame.f_lasti)
+        if record.facts is None and not watch.light:
+            _look_at(watch, record)
         try:
             watch.iterators[iterator] = record
         except TypeError:  # an iterator of the script's own that cannot be referred to weakly
@@ -77,6 +79,16 @@ def _iter(watch: Watch, original: Any) -> Any:
         return iterator
 
     return __iter__
+
+
+def _look_at(watch: Watch, record: Any) -> None:
+    """Read a loader's settings while it is there: ``for x in DataLoader(…)`` keeps its iterator only."""
+    from hasten.seams.facts import loader_facts
+
+    try:
+        loader_facts(record)
+    except Exception as error:
+        watch.fail(error)
 
 
 def _next(watch: Watch, original: Any) -> Any:

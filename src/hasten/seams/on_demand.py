@@ -77,26 +77,44 @@ class _Job:
     differentiable: tuple[bool, ...] = ()
 
     def __post_init__(self) -> None:
+        from torch.nn.modules.batchnorm import _NormBase
+
         self.modes = [(m, m.training) for m in self.module.modules()]
+        norms = [m for m, _ in self.modes if isinstance(m, _NormBase)]
+        self.running = [(b, b.clone()) for m in norms for b in m._buffers.values() if b is not None]
+
+    def fixed(self) -> list[Any]:
+        """Buffers that training does not write to by itself."""
+        running = {id(b) for b, _ in self.running}
+        return [b for b in self.module.buffers() if id(b) not in running]
 
     def again(self) -> Any:
         import torch
 
         args, kwargs = self.arguments
         now = [(m, m.training) for m, _ in self.modes]
+        means = [(b, b.clone()) for b, _ in self.running]  # torch's own graph would use these as they are by now, too
         with torch.random.fork_rng(devices=()), torch.enable_grad():
             torch.set_rng_state(self.random_state)
             try:
                 _set(self.modes)
+                _write(self.running)
                 return self.call(self.module, *args, **kwargs)
             finally:
                 _set(now)
+                _write(means)
 
 
 def _set(modes: list[tuple[Any, bool]]) -> None:
     for module, training in modes:
         if module.training is not training:
             module.training = training
+
+
+def _write(buffers: list[tuple[Any, Any]]) -> None:
+    """Give buffers their values of another time; graphs that have saved them do not count that as a change."""
+    for buffer, value in buffers:
+        buffer.data.copy_(value)
 
 
 def _kept(arguments: Any) -> Any:
@@ -113,7 +131,7 @@ def _node() -> Any:
         @staticmethod
         def forward(ctx: Any, job: _Job, *inputs: Any) -> tuple[Any, ...]:
             ctx.job = job
-            ctx.save_for_backward(*inputs, *job.module.buffers())
+            ctx.save_for_backward(*inputs, *job.fixed())
             ctx.mark_non_differentiable(*(t for t, d in zip(job.tensors, job.differentiable, strict=True) if not d))
             ctx.set_materialize_grads(False)
             tensors, job.tensors = job.tensors, ()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -12,11 +13,12 @@ from hasten.core.remedy import Undo, undo_all
 from hasten.measure.clock import INDEX, timed
 from hasten.seams.locate import user_frame
 from hasten.seams.patch import Patches
-from hasten.seams.watch import Watch
+from hasten.seams.watch import IDLE_CLOCK, Watch
 
 _get_frame = sys._getframe
 Hook = Callable[[Any, Any, Any], None]
-_around: list[tuple[Hook, Hook]] | None = None  # what hasten's own hooks call besides, once they are in
+Around = dict[int, tuple[tuple[Hook, Hook], ...]]  # by the optimizer's address; under 0 for every one
+_around: Around | None = None  # what hasten's own hooks call besides, once they are in
 
 
 def install(watch: Watch, patches: Patches) -> None:
@@ -30,7 +32,8 @@ def install(watch: Watch, patches: Patches) -> None:
 
     global _around
     clock = watch.clock
-    around = _around = []
+    around: Around = {}
+    _around = around
 
     def enter(optimizer: Any) -> None:
         try:
@@ -41,11 +44,11 @@ def install(watch: Watch, patches: Patches) -> None:
     def before(optimizer: Any, args: Any, kwargs: Any) -> None:
         watch.stepping = None if watch.compiled_by_script else _get_frame(1).f_code
         enter(optimizer)
-        for call, _ in around:
+        for call, _ in around.get(0, ()) + around.get(id(optimizer), ()):
             call(optimizer, args, kwargs)
 
     def after(optimizer: Any, args: Any, kwargs: Any) -> None:
-        for _, call in around:
+        for _, call in around.get(0, ()) + around.get(id(optimizer), ()):
             call(optimizer, args, kwargs)
         leave(optimizer)
 
@@ -111,16 +114,24 @@ def _wrap_zero_grad(watch: Watch, patches: Patches) -> None:
 
 class _Light:
     """The hooks of a light watch. What hooks touch is in no cache when they come, so a usual step is stamped, and
-    whatever that needs lies together."""
+    whatever that needs lies together. Of optimizers that step beside the clock nothing is kept while that ticks."""
 
-    __slots__ = ("around", "clock", "clock_optimizer", "enter", "get_ident", "leave", "now", "stamps", "watch")
+    __slots__ = (
+        "around",
+        "beside",
+        "clock",
+        "clock_optimizer",
+        "enter",
+        "get_ident",
+        "leave",
+        "now",
+        "silent",
+        "stamps",
+        "watch",
+    )
 
     def __init__(
-        self,
-        watch: Watch,
-        enter: Callable[[Any], None],
-        leave: Callable[[Any], None],
-        around: list[tuple[Hook, Hook]],
+        self, watch: Watch, enter: Callable[[Any], None], leave: Callable[[Any], None], around: Around
     ) -> None:
         self.watch = watch
         self.around = around
@@ -129,21 +140,31 @@ class _Light:
         self.now, self.get_ident = watch.clock.now, threading.get_ident
         self.stamps = watch.stamps
         self.clock_optimizer: Callable[[], Any] = lambda: None
+        self.beside: dict[int, Callable[[], Any]] = {}
+        self.silent = 0  # steps beside the clock since its last one
 
     def entered(self, optimizer: Any, args: Any, kwargs: Any) -> None:
-        for call, _ in self.around:
-            call(optimizer, args, kwargs)
+        if self.around:
+            for call, _ in self.around.get(0, ()) + self.around.get(id(optimizer), ()):
+                call(optimizer, args, kwargs)
         if self.clock_optimizer() is not optimizer:
-            self.enter(optimizer)
+            beside = self.beside.get(id(optimizer))
+            if beside is None or beside() is not optimizer:
+                self.enter(optimizer)
 
     def left(self, optimizer: Any, args: Any, kwargs: Any) -> None:
-        for _, call in self.around:
-            call(optimizer, args, kwargs)
+        if self.around:
+            for _, call in self.around.get(0, ()) + self.around.get(id(optimizer), ()):
+                call(optimizer, args, kwargs)
         if self.get_ident() != self.clock.thread:
             return
         if self.clock_optimizer() is not optimizer:
-            self._of_another(optimizer)
+            self.silent += 1
+            beside = self.beside.get(id(optimizer))
+            if beside is None or beside() is not optimizer or self.silent > IDLE_CLOCK:
+                self._of_another(optimizer)
             return
+        self.silent = 0
         now = self.now()
         self.stamps.append(now)
         if now >= self.stamps[0]:
@@ -151,24 +172,50 @@ class _Light:
 
     def _of_another(self, optimizer: Any) -> None:
         """A step that may be of another clock, after the clock's own so far."""
-        self.watch.catch_up()
+        watch = self.watch
+        watch.catch_up()
+        if self.silent > IDLE_CLOCK:
+            watch.others = IDLE_CLOCK
         self.leave(optimizer)
-        record = self.watch.optimizers.get(self.watch.clock_key)
+        key, record = watch.clock_key, watch.optimizers.get(watch.clock_key)
+        if self.silent > IDLE_CLOCK or record is None or self.clock_optimizer is not record.reference:
+            self.beside.clear()
+            self.silent = 0
         if record is not None:
             self.clock_optimizer = record.reference
+        own, line = watch.optimizers.get(id(optimizer)), watch.succession
+        if own is not None and id(optimizer) != key and (own is not line.newest or watch.steps > line.began_at):
+            self.beside[id(optimizer)] = own.reference  # it began before the clock's last step: it takes turns
 
 
-def around_steps(before: Hook, after: Hook) -> Undo:
-    """Have every optimizer's step called between two calls, with the way back. May be asked for inside a step, when
-    torch is going through its own hooks, and must not find others."""
+def around_steps(before: Hook, after: Hook, optimizer: Any = None) -> Undo:
+    """Have every optimizer's step, or that of one, called between two calls, with the way back. May be asked for inside
+    a step, when torch is going through its own hooks, and must not find others. One that the script has done with is
+    forgotten: the calls must not hold it."""
     if _around is None:
+        return _by_torch(before, after, optimizer)
+    around, key, pair = _around, id(optimizer) if optimizer is not None else 0, (before, after)
+    if optimizer is not None and key not in around:
+        weakref.finalize(optimizer, around.pop, key, None).atexit = False
+    around[key] = (*around.get(key, ()), pair)
+
+    def undo() -> None:
+        left = tuple(each for each in around.pop(key, ()) if each is not pair)
+        if left:
+            around[key] = left
+
+    return undo
+
+
+def _by_torch(before: Hook, after: Hook, optimizer: Any) -> Undo:
+    """Where nothing is watched: a remedy that is used by hand."""
+    if optimizer is not None:
+        hooks = optimizer.register_step_pre_hook(before), optimizer.register_step_post_hook(after)
+    else:
         from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
         hooks = register_optimizer_step_pre_hook(before), register_optimizer_step_post_hook(after)
-        return undo_all([hook.remove for hook in hooks])
-    calls, pair = _around, (before, after)
-    calls.append(pair)
-    return lambda: calls.remove(pair)
+    return undo_all([hook.remove for hook in hooks])
 
 
 def in_groups_while_stepping(optimizer: Any, check: Callable[[Any], None] | None = None, **values: Any) -> Undo:
@@ -179,32 +226,37 @@ def in_groups_while_stepping(optimizer: Any, check: Callable[[Any], None] | None
         check: raises :class:`~hasten.core.errors.Unsuited` where the optimizer cannot take them; asked again whenever
             the script has added parameters.
     """
-    undos: list[Undo] = []
-    known, suits = _sizes(optimizer), True
+    names = tuple(values)
+    held: list[tuple[Any, list[Any]]] = []
+    known, suits = [len(group["params"]) for group in optimizer.param_groups], True
 
     def begin(stepping: Any, _args: Any, _kwargs: Any) -> None:
         nonlocal known, suits
-        if stepping is optimizer:
-            undo_all(undos)()
-            before, known = known, _sizes(optimizer)
-            if check is not None and known != before:
-                try:
-                    check(optimizer)
-                    suits = True
-                except Unsuited:
-                    suits = False
-            if suits:
-                undos.append(set_in_groups(optimizer, **values))
+        if held:
+            restore()  # its last step has raised
+        groups = stepping.param_groups
+        sizes = [len(group["params"]) for group in groups]
+        if sizes != known:
+            known, suits = sizes, check is None or _passes(check, stepping)
+        if suits:
+            for group in groups:
+                held.append((group, [*map(group.get, names)]))
+                group.update(values)
 
-    def after(stepping: Any, _args: Any, _kwargs: Any) -> None:
-        if stepping is optimizer:
-            undo_all(undos)()
+    def restore(*_: Any) -> None:
+        for group, old in held:
+            group.update(zip(names, old, strict=True))
+        held.clear()
 
-    return around_steps(begin, after)
+    return undo_all([restore, around_steps(begin, restore, optimizer)])
 
 
-def _sizes(optimizer: Any) -> list[int]:
-    return [len(group["params"]) for group in optimizer.param_groups]
+def _passes(check: Callable[[Any], None], optimizer: Any) -> bool:
+    try:
+        check(optimizer)
+    except Unsuited:
+        return False
+    return True
 
 
 def set_in_groups(optimizer: Any, **values: Any) -> Undo:

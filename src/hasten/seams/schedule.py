@@ -14,29 +14,37 @@ from hasten.seams import counters
 from hasten.seams.evaluate import Unknown, length
 from hasten.seams.locate import is_users, locals_of, shown
 
+ACCUMULATED = 1.1  # batches a step, from which on gradients are accumulated
 
-def predict(frame: FrameType | None, taken: int = 0) -> tuple[int, str]:
+
+def predict(frame: FrameType | None, taken: int = 0, batches: float = 1.0) -> tuple[int, str]:
     """(steps, where from) for the loops around ``frame``; (-1, reason) where a loop's length is not known.
 
     Nothing of the user's runs: see :mod:`hasten.seams.evaluate`.
 
     Args:
         taken: steps so far.
+        batches: how many a step takes. Where it is more, and the step is taken under a condition, that is what becomes
+            of so many rounds of the innermost loop: gradients are accumulated.
     """
-    total, sources = 1, []
+    total, accumulates = 1, False
+    sources: list[str] = []
     while frame is not None:
         found = _framework(frame)
         if found:
             return found, "the Trainer's max_steps"
         if is_users(frame.f_code.co_filename):
+            if not sources and batches > ACCUMULATED:
+                accumulates |= _under_condition(frame.f_code.co_filename, frame.f_lineno)
             for loop in _loops(frame.f_code.co_filename, frame.f_lineno):
                 try:
-                    total *= max(1, _iterations(loop, frame, taken))
+                    total *= max(1, _iterations(loop, frame, round(taken * (batches if accumulates else 1))))
                 except Unknown:
                     kind = "a while loop" if isinstance(loop, ast.While) else "the loop"
                     return -1, f"{kind} at {shown(frame.f_code.co_filename)}:{loop.lineno}"
                 sources.append(str(loop.lineno))
         frame = frame.f_back
+    total = max(1, round(total / batches)) if accumulates else total
     return (total, "the loops in lines " + ", ".join(sources)) if sources else (-1, "no loop was found")
 
 
@@ -83,6 +91,18 @@ def _loops(filename: str, line: int) -> list[counters.Loop]:
     return sorted(loops, key=lambda n: -n.lineno)
 
 
+def _under_condition(filename: str, line: int) -> bool:
+    """Whether a line is under an ``if``, inside of the innermost loop around it, or of its function."""
+    tree = _tree(filename)
+    around = [n for n in ast.walk(tree) if isinstance(n, ast.stmt) and _holds(n, line)] if tree is not None else []
+    inner = max((n.lineno for n in around if isinstance(n, (ast.FunctionDef, ast.For, ast.While))), default=0)
+    return any(isinstance(n, ast.If) and n.lineno >= inner for n in around)
+
+
+def _holds(node: ast.stmt, line: int) -> bool:
+    return node.lineno <= line <= (node.end_lineno or 0)
+
+
 def _in_body(loop: counters.Loop, line: int) -> bool:
     return bool(loop.body) and loop.body[0].lineno <= line <= (loop.body[-1].end_lineno or 0)
 
@@ -90,7 +110,7 @@ def _in_body(loop: counters.Loop, line: int) -> bool:
 def expected(watch: Any) -> tuple[int, str]:
     """:func:`predict` for the code that called hasten, in steps of ``watch``: where optimizers take turns in one line,
     all of them make one step."""
-    steps, source = predict(sys._getframe(1), watch.steps)
+    steps, source = predict(sys._getframe(1), watch.steps, watch.batches)
     record = watch.optimizers.get(watch.clock_key)
     if steps < 0 or record is None or record.place is None:
         return steps, source

@@ -82,11 +82,14 @@ class Succession:
 
 class Ends:
     """What models begin and end with, as some numbers of their first weight: one that begins between what those before
-    it have ended with has their mean (rounds of federated averaging), or goes on from the last one."""
+    it have ended with has their mean (rounds of federated averaging), or goes on from the last one. Where several have
+    begun with the same, and now one begins near what has become of them, a server has made a step of its own (with
+    momentum, or adaptively)."""
 
     def __init__(self) -> None:
         self._weight: Any = None  # of the model that runs; its numbers outlive it
         self._begun: list[float] = []  # with this have the last models begun, all of them, …
+        self._alike = 0  # … so many, …
         self._ended: list[tuple[float, float]] = []  # … and ended between these
 
     def follow(self, optimizer: Any) -> bool:
@@ -97,13 +100,23 @@ class Ends:
         self._weight = _first(optimizer)
         begun = _some(self._weight)
         if begun == self._begun:
+            self._alike += 1
             return False
-        between = zip(self._ended, begun, strict=False)
-        follows = 0 < len(begun) == len(self._ended) and all(
-            low - ROUNDED * abs(low) <= x <= high + ROUNDED * abs(high) for (low, high), x in between
+        follows = 0 < len(begun) == len(self._ended) and (
+            _between(begun, self._ended) or (self._alike > 1 and _between(begun, self._near()))
         )
-        self._begun, self._ended = begun, []
+        self._begun, self._alike, self._ended = begun, 1, []
         return follows
+
+    def _near(self) -> list[tuple[float, float]]:
+        """Limits of all that the last models have begun and ended with, and as far again on both sides."""
+        all_ = [(min(low, x), max(high, x)) for (low, high), x in zip(self._ended, self._begun, strict=False)]
+        return [(2 * low - high, 2 * high - low) for low, high in all_]
+
+
+def _between(numbers: list[float], limits: list[tuple[float, float]]) -> bool:
+    between = zip(limits, numbers, strict=True)
+    return all(low - ROUNDED * abs(low) <= x <= high + ROUNDED * abs(high) for (low, high), x in between)
 
 
 def _first(optimizer: Any) -> Any:

@@ -57,6 +57,7 @@ class Watch(Steps):
     Attributes:
         clock: exclusive phase times of the training thread.
         at_step: called with the step's end in nanoseconds once ``steps`` reaches ``next_call``.
+        differentiated: batches of loaders that a backward pass has followed.
         depth: how many outermost module calls are running (0 or 1).
         light: only whole steps are timed, phases are not; see :meth:`lighten`.
         stamps: of a light watch: when :meth:`catch_up` is due, then the ends of the steps that it has not seen yet.
@@ -66,6 +67,7 @@ class Watch(Steps):
     at_step: Callable[[int], None] | None = None
     next_call: int = 1 << 62
     backwards: int = 0
+    differentiated: int = 0
     depth: int = 0
     light: bool = False
     loaders: dict[int, LoaderRecord] = field(default_factory=dict)
@@ -197,9 +199,11 @@ class Watch(Steps):
         """A backward pass is over."""
         self.backwards += 1
         record = self.feeding
-        if record is not None and record is not self.trained_from:
-            self.trained_from = record
-            record.role = "training"
+        if record is not None:
+            self.differentiated += record.asked_at == self.backwards - 1
+            if record is not self.trained_from:
+                self.trained_from = record
+                record.role = "training"
         if self.tentative is not None:
             self._was_training(self.tentative)
         if not self.optimizers and self.backwards >= self._patience:
@@ -208,6 +212,11 @@ class Watch(Steps):
                 return
             self.clock_name = "backward"
             self.boundary()
+
+    @property
+    def batches(self) -> float:
+        """Batches of loaders that a step takes: more than one where gradients are accumulated; 1 without loaders."""
+        return self.differentiated / self.steps if self.steps and self.differentiated else 1.0
 
     def _was_training(self, record: ModelRecord) -> None:
         record.trains_in_eval_mode = True
