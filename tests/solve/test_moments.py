@@ -221,8 +221,8 @@ def test_categories_become_columns_that_are_never_dense() -> None:
     frame = pd.DataFrame(X, columns=["a", "b"]).assign(town=random.choice(["x", "y", None], 500), y=y)
     w = random.random(500)
     m = Moments().update(open_source(frame, None, w, target="y"))
-    towns = frame["town"].fillna("missing")
-    dense = np.column_stack([(towns == n.split("=")[1]) for n in m.names[2:]])
+    towns = {"town is missing": frame["town"].isna()} | {f"town={t}": frame["town"] == t for t in "xy"}
+    dense = np.column_stack([towns[n] for n in m.names[2:]])
     assert_moments(m, np.column_stack([X, dense, y]), w)
 
 

@@ -243,6 +243,11 @@ def _classes(path: str, target: str, task: str) -> list[str]:
             raise BadData(
                 f"{target!r} has more than {MOST_CLASSES} classes", "a column of numbers or names", "--task regression"
             )
+    if len(seen) == 1:
+        raise BadData(
+            f"{target!r} holds one class only: {next(iter(seen))!r}", "a column that was filtered by",
+            "rows of other classes, too",
+        )  # fmt: skip
     return sorted(seen)
 
 

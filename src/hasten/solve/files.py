@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from hasten.solve.kernel import UNIT_ROWS
-from hasten.solve.problems import BadData, need
+from hasten.solve.problems import BadData, need, no_rows
 from hasten.solve.reading import PAGE, Reader, aligned
 from hasten.solve.source import ArraySource, Block, Source, TableSource, check_names
 
@@ -81,10 +81,11 @@ class NpySource(Source):
                 raise BadData(f"{path.name} is no .npy file: {error}", "a torn file", "numpy.save again") from None
             self.offset = file.tell()
         if len(shape) != 2 or fortran or self.dtype not in (np.float32, np.float64):
+            wide = 32 if self.dtype.itemsize < 4 else 64
             raise BadData(
                 f"{path.name} holds {self.dtype} {shape}{' in Fortran order' if fortran else ''}",
                 "saved in another form",
-                "numpy.save(path, numpy.ascontiguousarray(X, dtype=numpy.float32)) with X: (rows, columns)",
+                f"numpy.save(path, numpy.ascontiguousarray(X, dtype=numpy.float{wide})) with X: (rows, columns)",
             )
         self.rows, self.width = int(shape[0]), int(shape[1])
         if path.stat().st_size < self.offset + self.rows * self.width * self.dtype.itemsize:
@@ -173,9 +174,15 @@ class CsvSource(Source):
         self.arrow = need("pyarrow", "reading CSV")
         self.path, self.target, self.features, self.separator = path, list(target), features, separator
         self.fingerprint = fingerprint(path)
+        if not path.stat().st_size:
+            raise no_rows()
         with _readable(path), self._open() as reader:
+            _one_separator(path, reader.schema.names, separator)
+            batches = list(itertools.islice(reader, 1))
+            if not sum(map(len, batches)) and all(kind == self.arrow.null() for kind in reader.schema.types):
+                raise no_rows()
             _check(reader.schema, self.target, features, classes)
-            for batch in itertools.islice(reader, 1):
+            for batch in batches:
                 _no_commas(batch, [*features, *self.target] if features else reader.schema.names)
 
     def _open(self) -> Any:
@@ -238,6 +245,17 @@ def _put(items: queue.Queue[Any], item: Any, stop: threading.Event) -> bool:
 def _check(schema: Any, target: Sequence[str], features: Any, classes: Sequence[str]) -> None:
     """Are the columns there, and of kinds that can be used?"""
     TableSource(schema.empty_table(), target=target, features=features, classes=classes)
+
+
+def _one_separator(path: Path, names: Sequence[str], separator: str) -> None:
+    """Raises: BadData: the one column's name holds what separates fields elsewhere."""
+    other = next((c for c in ";\t|," if c != separator and c in names[0]), None)
+    if len(names) == 1 and other is not None:
+        cause = {";": "semicolons between fields", "\t": "tabs between fields", "|": "bars between fields"}
+        raise BadData(
+            f"{path.name} holds one column, {names[0]!r}", cause.get(other, "commas between fields"),
+            f'pandas.read_csv("{path.name}", sep={other!r}).to_parquet("{path.name.split(".")[0]}.parquet")',
+        )  # fmt: skip
 
 
 def _no_commas(batch: Any, used: Sequence[str]) -> None:
