@@ -282,6 +282,18 @@ def test_files_that_cannot_be_learned_from(
     assert words in capsys.readouterr().err
 
 
+def test_an_update_reads_categories_as_texts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first, more, model = tmp_path / "a.csv", tmp_path / "b.csv", tmp_path / "m"
+    first.write_text("a,t,y\n1,x,1\n2,3,2\n3,x,4\n5,1,1\n")
+    solve(first, "--target", "y", "--save", model, into=tmp_path / "o.json")
+    more.write_text("a,t,y\n1,3,1\n2,1,2\n")  # numbers only
+    assert solve(more, "--update", model, into=tmp_path / "o.json")["rows"] == 6
+    assert Moments.load(model).names == ["a", "t=x", "t=3", "t=1"]
+    more.write_text("a,t,y\nfoo,3,1\n2,1,2\n")
+    assert main(["solve", str(more), "--update", str(model)]) == 2
+    assert "column 'a' holds texts in these rows, and numbers in earlier ones" in capsys.readouterr().err
+
+
 def test_a_score_that_is_not_known_says_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pd.DataFrame({"a": np.arange(9.0), "y": 5.0}).to_csv(tmp_path / "d.csv", index=False)
     assert main(["solve", str(tmp_path / "d.csv"), "--target", "y"]) == 0

@@ -86,7 +86,8 @@ def solve(
         features = [*old.encoder.numeric, *old.encoder.categorical]
     if old is not None and path.endswith(".npy"):
         features = [name.removeprefix("x") for name in features]  # the numbers of the columns
-    source = open_file(path, [target] if target else [], list(features) or None, None, None, classes)
+    texts = [] if old is None else old.encoder.categorical
+    source = open_file(path, [target] if target else [], list(features) or None, None, None, classes, texts)
     reading = _reading_seconds(source)
     folds = FOLDS if source.rows is None or source.rows >= FOLDS else source.rows if source.rows > 1 else 0
     with Digest(path) if save or update else contextlib.nullcontext() as digest:

@@ -26,9 +26,13 @@ CSV_BYTES = 4 << 20
 
 
 def open_file(
-    path: str | os.PathLike[str], target: Sequence[str], features: Any, y: Any, weight: Any, classes: Sequence[str] = ()
-) -> Source:
+    path: str | os.PathLike[str], target: Sequence[str], features: Any, y: Any, weight: Any,
+    classes: Sequence[str] = (), texts: Sequence[str] = (),
+) -> Source:  # fmt: skip
     """A file as a ``Source``, by its name's ending.
+
+    Args:
+        texts: columns that hold texts also where a CSV shows nothing but numbers in them.
 
     Raises:
         BadData: there is no such file, or it is of no known kind.
@@ -45,7 +49,7 @@ def open_file(
         return beside(ParquetSource(file, target, features, classes), y, weight)
     if name.endswith((".csv", ".tsv")):
         separator = "\t" if name.endswith(".tsv") else ","
-        return beside(CsvSource(file, target, features, separator, classes), y, weight)
+        return beside(CsvSource(file, target, features, separator, classes, texts), y, weight)
     raise BadData(
         f"{file.name}: files of this kind cannot be read",
         "another format",
@@ -167,9 +171,10 @@ class CsvSource(Source):
     file = True
 
     def __init__(
-        self, path: Path, target: Sequence[str], features: Any, separator: str = ",", classes: Sequence[str] = ()
-    ) -> None:
-        self.classes = list(classes)
+        self, path: Path, target: Sequence[str], features: Any, separator: str = ",", classes: Sequence[str] = (),
+        texts: Sequence[str] = (),
+    ) -> None:  # fmt: skip
+        self.classes, self.texts = list(classes), list(texts)
         self.csv = need("pyarrow.csv", "reading CSV")
         self.arrow = need("pyarrow", "reading CSV")
         self.path, self.target, self.features, self.separator = path, list(target), features, separator
@@ -191,7 +196,9 @@ class CsvSource(Source):
             stream,
             read_options=self.csv.ReadOptions(block_size=CSV_BYTES),
             parse_options=self.csv.ParseOptions(delimiter=self.separator),
-            convert_options=self.csv.ConvertOptions(strings_can_be_null=True),
+            convert_options=self.csv.ConvertOptions(
+                strings_can_be_null=True, column_types={name: self.arrow.string() for name in self.texts}
+            ),
         )
 
     def blocks(self, first: int = 0) -> Iterator[Block]:
