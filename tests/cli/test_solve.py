@@ -289,6 +289,9 @@ def test_an_update_reads_categories_as_texts(tmp_path: Path, capsys: pytest.Capt
     more.write_text("a,t,y\n1,3,1\n2,1,2\n")  # numbers only
     assert solve(more, "--update", model, into=tmp_path / "o.json")["rows"] == 6
     assert Moments.load(model).names == ["a", "t=x", "t=3", "t=1"]
+    more.write_text("a,t,y\n,3,1\n,1,2\n")  # nothing but gaps
+    assert solve(more, "--update", model, into=tmp_path / "o.json")["rows"] == 8
+    assert Moments.load(model).names[-1] == "a is missing"
     more.write_text("a,t,y\nfoo,3,1\n2,1,2\n")
     assert main(["solve", str(more), "--update", str(model)]) == 2
     assert "column 'a' holds texts in these rows, and numbers in earlier ones" in capsys.readouterr().err

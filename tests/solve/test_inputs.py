@@ -394,6 +394,15 @@ def test_a_missing_category_is_no_other_one(tmp_path: Path, kind: str) -> None:
     assert set(m.names) == {"t=a", "t=b", "t=c", "t is missing"} and np.allclose(m.mean[:4], 0.25)
 
 
+def test_columns_of_other_kinds_are_told(tmp_path: Path) -> None:
+    with pytest.raises(BadData, match="'a' is of the kind Unknown"):
+        Moments(pd.DataFrame({"a": pd.period_range("2024", periods=3, freq="M")}))
+    with pytest.raises(BadData, match="'a' is of the kind Struct"):
+        Moments(pa.table({"a": [{"u": 1}] * 3}))
+    with pytest.raises(BadData, match="'a' holds no value"):
+        Moments(pa.table({"a": pa.nulls(3)}))
+
+
 def test_a_missing_category_is_not_the_text_missing(tmp_path: Path) -> None:
     frame = pd.DataFrame({"t": ["missing", None, "b", "b"] * 5, "y": np.arange(20.0)})
     m = Moments(frame, "y")

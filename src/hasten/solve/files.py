@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from hasten.solve.encode import Encoder
 from hasten.solve.kernel import UNIT_ROWS
 from hasten.solve.problems import BadData, need, no_rows
 from hasten.solve.reading import PAGE, Reader, aligned
@@ -27,12 +28,13 @@ CSV_BYTES = 4 << 20
 
 def open_file(
     path: str | os.PathLike[str], target: Sequence[str], features: Any, y: Any, weight: Any,
-    classes: Sequence[str] = (), texts: Sequence[str] = (),
+    classes: Sequence[str] = (), known: Encoder | None = None,
 ) -> Source:  # fmt: skip
     """A file as a ``Source``, by its name's ending.
 
     Args:
-        texts: columns that hold texts also where a CSV shows nothing but numbers in them.
+        known: what columns held earlier: in a CSV, texts that look like numbers are still texts, and numbers that are
+            all missing still numbers.
 
     Raises:
         BadData: there is no such file, or it is of no known kind.
@@ -49,7 +51,7 @@ def open_file(
         return beside(ParquetSource(file, target, features, classes), y, weight)
     if name.endswith((".csv", ".tsv")):
         separator = "\t" if name.endswith(".tsv") else ","
-        return beside(CsvSource(file, target, features, separator, classes, texts), y, weight)
+        return beside(CsvSource(file, target, features, separator, classes, known), y, weight)
     raise BadData(
         f"{file.name}: files of this kind cannot be read",
         "another format",
@@ -172,15 +174,20 @@ class CsvSource(Source):
 
     def __init__(
         self, path: Path, target: Sequence[str], features: Any, separator: str = ",", classes: Sequence[str] = (),
-        texts: Sequence[str] = (),
+        known: Encoder | None = None,
     ) -> None:  # fmt: skip
-        self.classes, self.texts = list(classes), list(texts)
+        self.classes = list(classes)
         self.csv = need("pyarrow.csv", "reading CSV")
         self.arrow = need("pyarrow", "reading CSV")
+        self.kinds = dict.fromkeys(known.categorical if known else [], self.arrow.string())
         self.path, self.target, self.features, self.separator = path, list(target), features, separator
         self.fingerprint = fingerprint(path)
         if not path.stat().st_size:
             raise no_rows()
+        if known:
+            with _readable(path), self._open() as reader:
+                empty = {field.name for field in reader.schema if field.type == self.arrow.null()}
+            self.kinds |= dict.fromkeys(empty.intersection(known.numeric), self.arrow.float64())
         with _readable(path), self._open() as reader:
             _one_separator(path, reader.schema.names, separator)
             batches = list(itertools.islice(reader, 1))
@@ -196,9 +203,7 @@ class CsvSource(Source):
             stream,
             read_options=self.csv.ReadOptions(block_size=CSV_BYTES),
             parse_options=self.csv.ParseOptions(delimiter=self.separator),
-            convert_options=self.csv.ConvertOptions(
-                strings_can_be_null=True, column_types={name: self.arrow.string() for name in self.texts}
-            ),
+            convert_options=self.csv.ConvertOptions(strings_can_be_null=True, column_types=self.kinds),
         )
 
     def blocks(self, first: int = 0) -> Iterator[Block]:
