@@ -129,6 +129,10 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def _write(path: Path, content: bytes) -> None:
+    if path.exists() and not path.is_file():  # a device or a pipe is written to, never replaced by a file
+        with open(path, "wb") as device:
+            device.write(content)
+        return
     name = path.parent / f".{path.name}.{secrets.token_hex(4)}"
     try:
         with open(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb") as file:  # less the umask
