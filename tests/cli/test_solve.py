@@ -262,6 +262,47 @@ def test_what_does_not_fit_the_saved_task_is_told(
     assert "of another task" in told and "without names of classes" in told
 
 
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "there are no rows"),
+        (b"a,b,y\n", "there are no rows"),
+        (b"a,y\n1,u\n2,u\n", "'y' holds one class only: 'u'"),
+        (b"a;y\n1;2\n2;3\n", "semicolons between fields"),
+        (b"a,t,y\n1,s\xfcd,2\n2,s\xfcd,3\n", "not UTF-8"),
+        (b"a,t,y\n1,,2\n2,,3\n", "column 't' holds no value at all"),
+        (b"a,y\n1,1e-200\n2,2e-200\n3,0\n", "the target 'y' varies by less"),
+    ],
+)
+def test_files_that_cannot_be_learned_from(
+    tmp_path: Path, content: bytes, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "d.csv").write_bytes(content)
+    assert main(["solve", str(tmp_path / "d.csv"), "--target", "y"]) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_an_update_reads_categories_as_texts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first, more, model = tmp_path / "a.csv", tmp_path / "b.csv", tmp_path / "m"
+    first.write_text("a,t,y\n1,x,1\n2,3,2\n3,x,4\n5,1,1\n")
+    solve(first, "--target", "y", "--save", model, into=tmp_path / "o.json")
+    more.write_text("a,t,y\n1,3,1\n2,1,2\n")  # numbers only
+    assert solve(more, "--update", model, into=tmp_path / "o.json")["rows"] == 6
+    assert Moments.load(model).names == ["a", "t=x", "t=3", "t=1"]
+    more.write_text("a,t,y\n,3,1\n,1,2\n")  # nothing but gaps
+    assert solve(more, "--update", model, into=tmp_path / "o.json")["rows"] == 8
+    assert Moments.load(model).names[-1] == "a is missing"
+    more.write_text("a,t,y\nfoo,3,1\n2,1,2\n")
+    assert main(["solve", str(more), "--update", str(model)]) == 2
+    assert "column 'a' holds texts in these rows, and numbers in earlier ones" in capsys.readouterr().err
+
+
+def test_a_score_that_is_not_known_says_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pd.DataFrame({"a": np.arange(9.0), "y": 5.0}).to_csv(tmp_path / "d.csv", index=False)
+    assert main(["solve", str(tmp_path / "d.csv"), "--target", "y"]) == 0
+    assert "R²  –   the target does not vary" in capsys.readouterr().err
+
+
 def test_names_with_commas_and_blanks(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     named = tmp_path / "my data.parquet"
     frame = pd.read_parquet(data)[["a", "b", "c", "y"]].rename(columns={"a": "a, net", "b": 'b "x"', "y": "y in €"})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -123,3 +124,13 @@ def test_a_plan_is_refused_where_a_module_of_the_script_changed(tmp_path: Path) 
     (tmp_path / "model.py").unlink()
     with pytest.raises(PlanRefused, match=r"data\.py changed; model\.py is gone"):
         plan.check("ab", {}, {}, str(tmp_path))
+
+
+def test_a_device_is_written_to_and_not_replaced(tmp_path: Path) -> None:
+    pipe, read = tmp_path / "pipe", []
+    os.mkfifo(pipe)
+    thread = threading.Thread(target=lambda: read.append(pipe.read_text()), daemon=True)
+    thread.start()
+    write_atomically(pipe, "told")
+    thread.join(20)
+    assert read == ["told"] and pipe.is_fifo() and os.listdir(tmp_path) == ["pipe"]

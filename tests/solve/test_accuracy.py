@@ -8,7 +8,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hasten.solve import BadData, Moments, StreamingRidge, lstsq, ridge
+from hasten.solve import (
+    BadData,
+    ExactRFECV,
+    Moments,
+    StreamingRidge,
+    kfold,
+    leave_one_out,
+    lstsq,
+    open_source,
+    ridge,
+    summary,
+)  # fmt: skip
 from hasten.solve.accuracy import METHODS, SINGLE_COLUMNS, DependentColumns
 from hasten.solve.linear import FaintColumns
 from tests.solve.data import apart, conditioned, exact, table
@@ -167,3 +178,19 @@ def test_products_in_float32_tell_columns_whose_squares_they_lose(size: float) -
     else:
         found = ridge(Moments(X, y, precision="float32")).coef[:, 0] * [1, size, 1]
         assert apart(found, lstsq(X, y).coef_[:, 0] * [1, size, 1]) < 1e-5
+
+
+def test_a_target_whose_squares_are_lost_is_told_where_errors_are_compared() -> None:
+    X, y = table(300, 3)
+    tiny = 1e-200 * y
+    assert apart(lstsq(X, tiny).coef_ * 1e200, lstsq(X, y).coef_) < 1e-12
+    uses: list[Any] = [
+        lambda: kfold(Moments(X, tiny, folds=3), [1.0, 2.0]),
+        lambda: leave_one_out(open_source(X, tiny), Moments(X, tiny), [1.0, 2.0]),
+        lambda: summary(Moments(X, tiny)),
+        lambda: ExactRFECV().fit(X, tiny),
+    ]
+    for use in uses:
+        with pytest.raises(BadData, match="target 'y' varies by less"):
+            use()
+    summary(Moments(X, np.full(300, 1e-200)))  # what is constant is not faint

@@ -244,3 +244,13 @@ def test_a_class_without_weight_is_never_the_answer() -> None:
     labels = np.digitize(y, [1, 5])
     model = Prototypes().fit(X, labels, (labels != 1).astype(float))
     assert set(model.predict(X)) == {0, 2}
+
+
+@pytest.mark.parametrize("model", [StreamingRidge(), GroupRidge(), ExactRFECV(), StreamingPCA()])
+def test_a_missing_value_is_told_by_the_name_of_its_column(model: Any) -> None:
+    X, y = table(100, 4)
+    frame = pd.DataFrame(X, columns=list("abcd"))
+    assert model.fit(frame, y).moments_.names == list("abcd")
+    frame.iloc[7, 3] = np.nan
+    with pytest.raises(BadData, match="NaN: row 7, column 'd'"):
+        model.fit(frame, y)

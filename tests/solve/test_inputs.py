@@ -391,7 +391,29 @@ def test_a_missing_category_is_no_other_one(tmp_path: Path, kind: str) -> None:
     elif kind != "pandas":
         table = pl.from_pandas(frame) if kind == "polars" else pa.Table.from_pandas(frame)
     m = Moments(table, "y")
-    assert set(m.names) == {"t=a", "t=b", "t=c", "t=missing"} and np.allclose(m.mean[:4], 0.25)
+    assert set(m.names) == {"t=a", "t=b", "t=c", "t is missing"} and np.allclose(m.mean[:4], 0.25)
+
+
+def test_columns_of_other_kinds_are_told(tmp_path: Path) -> None:
+    with pytest.raises(BadData, match="'a' is of the kind Unknown"):
+        Moments(pd.DataFrame({"a": pd.period_range("2024", periods=3, freq="M")}))
+    with pytest.raises(BadData, match="'a' is of the kind Struct"):
+        Moments(pa.table({"a": [{"u": 1}] * 3}))
+    with pytest.raises(BadData, match="'a' holds no value"):
+        Moments(pa.table({"a": pa.nulls(3)}))
+
+
+def test_a_missing_category_is_not_the_text_missing(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"t": ["missing", None, "b", "b"] * 5, "y": np.arange(20.0)})
+    m = Moments(frame, "y")
+    assert dict(zip(m.names, m.mean, strict=False)) == {"t=missing": 0.25, "t is missing": 0.25, "t=b": 0.5}
+
+
+def test_a_number_whose_name_a_category_has_is_in_quotes() -> None:
+    frame = pd.DataFrame({"a=b": np.arange(20.0), "a is missing": 1.0, "a": ["b", None] * 10, "y": np.arange(20.0)})
+    m = Moments(frame, "y")
+    assert m.names == ['"a=b"', '"a is missing"', "a=b", "a is missing"]
+    assert (m + Moments(frame, "y")).names == m.names
 
 
 def test_times_are_labels_in_any_unit() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -221,8 +223,8 @@ def test_categories_become_columns_that_are_never_dense() -> None:
     frame = pd.DataFrame(X, columns=["a", "b"]).assign(town=random.choice(["x", "y", None], 500), y=y)
     w = random.random(500)
     m = Moments().update(open_source(frame, None, w, target="y"))
-    towns = frame["town"].fillna("missing")
-    dense = np.column_stack([(towns == n.split("=")[1]) for n in m.names[2:]])
+    towns = {"town is missing": frame["town"].isna()} | {f"town={t}": frame["town"] == t for t in "xy"}
+    dense = np.column_stack([towns[n] for n in m.names[2:]])
     assert_moments(m, np.column_stack([X, dense, y]), w)
 
 
@@ -406,3 +408,16 @@ def test_forgetting_changes_nothing_that_was_given_away() -> None:
     m.decay(0.5)
     assert total.weight[0] == other.weight == 2 * m.weight
     assert np.array_equal(other.scatter, 2 * m.scatter)
+
+
+def test_a_device_is_written_to_and_not_replaced(tmp_path: Path) -> None:
+    pipe, read = tmp_path / "pipe", []
+    os.mkfifo(pipe)
+    thread = threading.Thread(target=lambda: read.append(pipe.read_bytes()), daemon=True)
+    thread.start()
+    m = Moments(*table(50, 2))
+    m.save(pipe)
+    thread.join(20)
+    assert pipe.is_fifo() and os.listdir(tmp_path) == ["pipe"]
+    m.save(tmp_path / "m")
+    assert read == [(tmp_path / "m").read_bytes()]

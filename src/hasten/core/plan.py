@@ -111,6 +111,9 @@ def sha256_of_file(path: str | os.PathLike[str]) -> str:
 
 def write_atomically(path: Path, text: str) -> None:
     """Write to a temporary name beside ``path``, fsync, rename: never torn, even by kill -9."""
+    if path.exists() and not path.is_file():  # a device or a pipe is written to, never replaced by a file
+        path.write_text(text, encoding="utf-8")
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     name = path.parent / f".{path.name}.{secrets.token_hex(8)}"
     handle = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666)  # less the umask

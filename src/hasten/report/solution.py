@@ -51,8 +51,10 @@ def _alphas(s: Solution) -> list[Line]:
 
 
 def _facts(s: Solution) -> str:
+    known = not math.isnan(s.score)
     lines = [
-        f"{s.validation} {s.metric}  {_number(s.score)}   exact, on rows that were left out",
+        f"{s.validation} {s.metric}  {_number(s.score)}   "
+        + ("exact, on rows that were left out" if known else "the target does not vary, or a row cannot be left out"),
         f"method      {s.method}",
         f"condition   {_power(s.condition)}",
         f"error       ≤ {_power(s.error)}   of the coefficients, by rounding",

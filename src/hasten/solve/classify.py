@@ -87,7 +87,7 @@ class StreamingLogistic(Scored):
         check_classification_targets(y)
         self.classes_, codes = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
-            raise ValueError(f"y holds one class only ({self.classes_[0]!r}); 1 class leaves nothing to learn")
+            raise ValueError(f"y holds one class only ({self.classes_.tolist()[0]!r}); 1 class leaves nothing to learn")
         if sample_weight is not None:
             sample_weight = _check_sample_weight(as_numpy(sample_weight), X, dtype=np.float64, ensure_non_negative=True)
         if self.solver == "stream":

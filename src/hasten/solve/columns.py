@@ -26,12 +26,24 @@ def split_columns(nw: Any, frame: Any, names: Sequence[str]) -> tuple[list[str],
         elif kind in (nw.String, nw.Categorical, nw.Object, nw.Enum) or isinstance(kind, nw.Enum):
             texts.append(name)
         else:
-            raise BadData(
-                f"column {name!r} is of the kind {kind}, which is neither number nor text",
-                "nested or binary data, texts that are not UTF-8, or no value at all",
-                "leave it out, or make numbers of it",
-            )
+            raise _no_column_of(name, frame, nw)
     return numeric, texts
+
+
+def _no_column_of(name: str, frame: Any, nw: Any) -> BadData:
+    """The error for a column that is neither number nor text."""
+    kind = frame.schema[name]
+    if kind == nw.Binary:
+        return BadData(
+            f"column {name!r} holds texts that are not UTF-8", "a file in Latin-1 or another encoding, or binary data",
+            "iconv -f latin1 -t utf-8 data.csv > utf8.csv; or leave the column out",
+        )  # fmt: skip
+    if kind == nw.Unknown and frame[name].null_count() == len(frame):
+        return BadData(f"column {name!r} holds no value at all", "it was never filled", "leave it out")
+    return BadData(
+        f"column {name!r} is of the kind {kind}, which is neither number nor text", "nested data, or periods",
+        "leave it out, or make numbers of it",
+    )  # fmt: skip
 
 
 def dense(frame: Any, names: Sequence[str]) -> Array:

@@ -29,6 +29,7 @@ def combined(a: Moments, b: Moments, sign: float) -> Moments:
     ours = (a.encoder.numeric, a.encoder.categorical, a.target_names)
     theirs = (b.encoder.numeric, b.encoder.categorical, b.target_names)
     if ours != theirs:
+        check_kinds(theirs, ours)
         raise BadData(
             f"moments of different columns: {shortened(ours[0] + ours[1])} and {shortened(theirs[0] + theirs[1])}",
             "shards of different tables, or columns in another order",
@@ -96,12 +97,24 @@ def _placed(stats: Stats, own: Moments, out: Moments, cells: int, columns: int) 
     return found
 
 
+def check_kinds(here: Sequence[Sequence[str]], before: Sequence[Sequence[str]]) -> None:
+    """Raises: BadData: a column is of numbers in one and of texts in the other; ``here``, ``before`` as below."""
+    for kind, other, at in (("numbers", "texts", 0), ("texts", "numbers", 1)):
+        if changed := [name for name in here[at] if name in before[1 - at]]:
+            raise BadData(
+                f"column {changed[0]!r} holds {kind} in these rows, and {other} in earlier ones",
+                "a column that was read as another kind, or a text among its numbers",
+                f"{changed[0]!r} as {other} here, too",
+            )
+
+
 def other_columns(here: Sequence[Sequence[str]], before: Sequence[Sequence[str]]) -> BadData:
     """The error for rows of another table.
 
     Args:
         here, before: names of numbers, of categories and of targets.
     """
+    check_kinds(here, before)
     return BadData(
         f"these rows have the columns {shortened([*here[0], *here[1]])} and the targets {shortened(here[2])}; "
         f"earlier ones had {shortened([*before[0], *before[1]])} and {shortened(before[2])}",

@@ -78,15 +78,16 @@ def solve(
         raise BadData("no target was named", "--target is missing", f"hasten solve {path} --target COLUMN")
     if task not in ("auto", "regression", "classification"):
         raise BadData(f"--task {task}", "a typing error", "regression or classification")
-    known = _saved_classes(notes.get("classes", ""))
-    if old is not None and task not in ("auto", "classification" if known else "regression"):
+    labels = _saved_classes(notes.get("classes", ""))
+    if old is not None and task not in ("auto", "classification" if labels else "regression"):
         raise BadData(f"--task {task}", f"the moments in {update} are of another task", "leave it out")
-    classes = known if old is not None else _classes(path, target, task)
+    classes = labels if old is not None else _classes(path, target, task)
     if old is not None:
         features = [*old.encoder.numeric, *old.encoder.categorical]
     if old is not None and path.endswith(".npy"):
         features = [name.removeprefix("x") for name in features]  # the numbers of the columns
-    source = open_file(path, [target] if target else [], list(features) or None, None, None, classes)
+    known = None if old is None else old.encoder
+    source = open_file(path, [target] if target else [], list(features) or None, None, None, classes, known)
     reading = _reading_seconds(source)
     folds = FOLDS if source.rows is None or source.rows >= FOLDS else source.rows if source.rows > 1 else 0
     with Digest(path) if save or update else contextlib.nullcontext() as digest:
@@ -243,6 +244,11 @@ def _classes(path: str, target: str, task: str) -> list[str]:
             raise BadData(
                 f"{target!r} has more than {MOST_CLASSES} classes", "a column of numbers or names", "--task regression"
             )
+    if len(seen) == 1:
+        raise BadData(
+            f"{target!r} holds one class only: {next(iter(seen))!r}", "a column that was filtered by",
+            "rows of other classes, too",
+        )  # fmt: skip
     return sorted(seen)
 
 

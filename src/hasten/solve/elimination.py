@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from hasten.solve.kernel import Array, Floats, Stats
-from hasten.solve.linear import EPS, Factor, Normal, penalty_matrix
+from hasten.solve.linear import EPS, Factor, Normal, check_targets, penalty_matrix
 from hasten.solve.moments import Moments
 from hasten.solve.problems import BadData, no_rows
 
@@ -97,6 +97,7 @@ def kept_scores(m: Moments, alpha: float = 0.0, fit_intercept: bool = True) -> t
         if m.n == 0:
             raise no_rows()
         raise BadData(f"there are {len(cells)} folds", "moments without folds", "Moments(X, y, folds=5)")
+    check_targets(m)
     scores = np.empty((len(cells), p))
     for i, k in enumerate(cells):
         others = cells[cells != k]

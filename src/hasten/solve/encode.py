@@ -44,6 +44,11 @@ class Encoder:
         """Whether there are sparse columns, or will be."""
         return bool(self.categorical or self.columns)
 
+    @property
+    def names(self) -> list[str]:
+        """Names of all columns: numbers first. A number's is in quotes where a category has the same."""
+        return [*(json.dumps(n, ensure_ascii=False) if n in self.columns else n for n in self.numeric), *self.columns]
+
     def pairs(self) -> list[tuple[int, int]]:
         """(dense feature, its indicator among the sparse columns)."""
         if not self.columns:
@@ -136,9 +141,9 @@ def indicator(name: str) -> str:
     return f"{quoted(name)} is {MISSING}"
 
 
-def level_name(name: str, level: str) -> str:
-    """The name of the column that marks one category."""
-    return f"{quoted(name)}={level}"
+def level_name(name: str, level: str | None) -> str:
+    """The name of the column that marks one category; None is a missing one, which the text ``missing`` is not."""
+    return indicator(name) if level is None else f"{quoted(name)}={level}"
 
 
 def quoted(name: str) -> str:
@@ -147,11 +152,11 @@ def quoted(name: str) -> str:
     return json.dumps(name, ensure_ascii=False) if "=" in name or name.startswith('"') else name
 
 
-def factorize(values: Array) -> tuple[list[str], Array]:
-    """Categories as texts, and each row's number among them; what is missing is a category, too."""
-    seen: dict[str, int] = {}
+def factorize(values: Array) -> tuple[list[str | None], Array]:
+    """Categories as texts, and each row's number among them; what is missing is a category, too: None."""
+    seen: dict[str | None, int] = {}
     codes = np.empty(len(values), np.int64)
     for i, value in enumerate(values.tolist()):
-        text = MISSING if absent(value) else str(value)
+        text = None if absent(value) else str(value)
         codes[i] = seen.setdefault(text, len(seen))
     return list(seen), codes

@@ -9,7 +9,7 @@ import numpy as np
 from hasten.solve.arrays import filled, from_torch
 from hasten.solve.kernel import Floats
 from hasten.solve.problems import BadData, need
-from hasten.solve.source import Source, open_source
+from hasten.solve.source import ArraySource, Source, open_source
 from hasten.solve.streams import is_batches
 
 need("sklearn", "an estimator")
@@ -65,7 +65,7 @@ class Streaming(BaseEstimator):  # type: ignore[misc]
         if sample_weight is not None:
             sample_weight = _check_sample_weight(as_numpy(sample_weight), X, dtype=np.float64)
         self._flat = y is None or y.ndim == 1
-        return open_source(X, y, sample_weight)
+        return ArraySource(X, y, sample_weight, getattr(self, "feature_names_in_", None))
 
     def _seen(self, source: Source, reset: bool) -> None:
         self._flat = True

@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from hasten.solve.encode import Encoder
 from hasten.solve.kernel import UNIT_ROWS
-from hasten.solve.problems import BadData, need
+from hasten.solve.problems import BadData, need, no_rows
 from hasten.solve.reading import PAGE, Reader, aligned
 from hasten.solve.source import ArraySource, Block, Source, TableSource, check_names
 
@@ -26,9 +27,14 @@ CSV_BYTES = 4 << 20
 
 
 def open_file(
-    path: str | os.PathLike[str], target: Sequence[str], features: Any, y: Any, weight: Any, classes: Sequence[str] = ()
-) -> Source:
+    path: str | os.PathLike[str], target: Sequence[str], features: Any, y: Any, weight: Any,
+    classes: Sequence[str] = (), known: Encoder | None = None,
+) -> Source:  # fmt: skip
     """A file as a ``Source``, by its name's ending.
+
+    Args:
+        known: what columns held earlier: in a CSV, texts that look like numbers are still texts, and numbers that are
+            all missing still numbers.
 
     Raises:
         BadData: there is no such file, or it is of no known kind.
@@ -45,7 +51,7 @@ def open_file(
         return beside(ParquetSource(file, target, features, classes), y, weight)
     if name.endswith((".csv", ".tsv")):
         separator = "\t" if name.endswith(".tsv") else ","
-        return beside(CsvSource(file, target, features, separator, classes), y, weight)
+        return beside(CsvSource(file, target, features, separator, classes, known), y, weight)
     raise BadData(
         f"{file.name}: files of this kind cannot be read",
         "another format",
@@ -81,10 +87,11 @@ class NpySource(Source):
                 raise BadData(f"{path.name} is no .npy file: {error}", "a torn file", "numpy.save again") from None
             self.offset = file.tell()
         if len(shape) != 2 or fortran or self.dtype not in (np.float32, np.float64):
+            wide = 32 if self.dtype.itemsize < 4 else 64
             raise BadData(
                 f"{path.name} holds {self.dtype} {shape}{' in Fortran order' if fortran else ''}",
                 "saved in another form",
-                "numpy.save(path, numpy.ascontiguousarray(X, dtype=numpy.float32)) with X: (rows, columns)",
+                f"numpy.save(path, numpy.ascontiguousarray(X, dtype=numpy.float{wide})) with X: (rows, columns)",
             )
         self.rows, self.width = int(shape[0]), int(shape[1])
         if path.stat().st_size < self.offset + self.rows * self.width * self.dtype.itemsize:
@@ -166,16 +173,28 @@ class CsvSource(Source):
     file = True
 
     def __init__(
-        self, path: Path, target: Sequence[str], features: Any, separator: str = ",", classes: Sequence[str] = ()
-    ) -> None:
+        self, path: Path, target: Sequence[str], features: Any, separator: str = ",", classes: Sequence[str] = (),
+        known: Encoder | None = None,
+    ) -> None:  # fmt: skip
         self.classes = list(classes)
         self.csv = need("pyarrow.csv", "reading CSV")
         self.arrow = need("pyarrow", "reading CSV")
+        self.kinds = dict.fromkeys(known.categorical if known else [], self.arrow.string())
         self.path, self.target, self.features, self.separator = path, list(target), features, separator
         self.fingerprint = fingerprint(path)
+        if not path.stat().st_size:
+            raise no_rows()
+        if known:
+            with _readable(path), self._open() as reader:
+                empty = {field.name for field in reader.schema if field.type == self.arrow.null()}
+            self.kinds |= dict.fromkeys(empty.intersection(known.numeric), self.arrow.float64())
         with _readable(path), self._open() as reader:
+            _one_separator(path, reader.schema.names, separator)
+            batches = list(itertools.islice(reader, 1))
+            if not sum(map(len, batches)) and all(kind == self.arrow.null() for kind in reader.schema.types):
+                raise no_rows()
             _check(reader.schema, self.target, features, classes)
-            for batch in itertools.islice(reader, 1):
+            for batch in batches:
                 _no_commas(batch, [*features, *self.target] if features else reader.schema.names)
 
     def _open(self) -> Any:
@@ -184,7 +203,7 @@ class CsvSource(Source):
             stream,
             read_options=self.csv.ReadOptions(block_size=CSV_BYTES),
             parse_options=self.csv.ParseOptions(delimiter=self.separator),
-            convert_options=self.csv.ConvertOptions(strings_can_be_null=True),
+            convert_options=self.csv.ConvertOptions(strings_can_be_null=True, column_types=self.kinds),
         )
 
     def blocks(self, first: int = 0) -> Iterator[Block]:
@@ -238,6 +257,17 @@ def _put(items: queue.Queue[Any], item: Any, stop: threading.Event) -> bool:
 def _check(schema: Any, target: Sequence[str], features: Any, classes: Sequence[str]) -> None:
     """Are the columns there, and of kinds that can be used?"""
     TableSource(schema.empty_table(), target=target, features=features, classes=classes)
+
+
+def _one_separator(path: Path, names: Sequence[str], separator: str) -> None:
+    """Raises: BadData: the one column's name holds what separates fields elsewhere."""
+    other = next((c for c in ";\t|," if c != separator and c in names[0]), None)
+    if len(names) == 1 and other is not None:
+        cause = {";": "semicolons between fields", "\t": "tabs between fields", "|": "bars between fields"}
+        raise BadData(
+            f"{path.name} holds one column, {names[0]!r}", cause.get(other, "commas between fields"),
+            f'pandas.read_csv("{path.name}", sep={other!r}).to_parquet("{path.name.split(".")[0]}.parquet")',
+        )  # fmt: skip
 
 
 def _no_commas(batch: Any, used: Sequence[str]) -> None:

@@ -116,20 +116,45 @@ def check_moments(m: Any) -> Moments:
 
 def faint(m: Moments) -> list[str]:
     """Names of X's columns that vary, though by less than can be squared."""
-    limit = _limit(m)
-    inside = np.diagonal(m.parts.scatter, axis1=1, axis2=2)[:, : m.p].sum(axis=0)
-    if not (inside < limit * m.parts.weight.sum()).any():  # known without adding up all of many cells
-        return []
-    total, sums = m.total, m._sums
-    squares = np.diagonal(total.scatter[0])[: m.p]
-    small = squares < limit * total.weight[0]
-    found = small & (squares > 0)
-    if sums is not None:  # without any square left, sums of the numbers themselves tell
-        k = sums.features
-        second = np.diagonal(sums.sums.scatter, axis1=1, axis2=2)[:, :k]
-        varies = (sums.sums.mean[:, :k] != 0) & (second < limit * sums.sums.weight[:, None])
-        found[:k] |= small[:k] & varies.any(axis=0)
+    found = _faint(m, slice(0, m.p), slice(0, len(m.encoder.numeric)))
     return [name for name, at in zip(m.names, found, strict=True) if at]
+
+
+def check_targets(m: Moments) -> None:
+    """Raises: BadData: a target varies by less than can be squared, so errors would be 0 for every alpha."""
+    k = len(m.encoder.numeric)
+    found = _faint(m, slice(m.p, m.p + m.q), slice(k, k + m.q))
+    if found.any():
+        name = m.targets[int(np.argmax(found))]
+        raise BadData(
+            f"the target {name!r} varies by less than {np.sqrt(_limit(m)):.0e}, and {m.precision} has no squares of "
+            "that: errors cannot be told from 0",
+            "another unit", "scale the target, as by 1e100",
+        )  # fmt: skip
+
+
+def _faint(m: Moments, at: slice, kept: slice) -> Array:
+    """(columns,) whether they vary, though by less than can be squared.
+
+    Args:
+        at: which columns of [X | Y]. kept: which columns of the sums these begin with.
+    """
+    limit = _limit(m)
+    inside = np.diagonal(m.parts.scatter, axis1=1, axis2=2)[:, at].sum(axis=0)
+    if not (inside < limit * m.parts.weight.sum()).any():  # known without adding up all of many cells
+        return np.zeros(len(inside), dtype=bool)
+    total, sums = m.total, m._sums
+    squares = np.diagonal(total.scatter[0])[at]
+    small = squares < limit * total.weight[0]
+    held = m.parts.mean[m.parts.weight > 0][:, at]
+    apart = np.ptp(held, axis=0) > 1e-12 * np.abs(held).max(axis=0) if len(held) else np.zeros(len(small), dtype=bool)
+    found: Array = small & ((squares > 0) | apart)
+    if sums is not None:  # without any square left, sums of the numbers themselves tell
+        second = np.diagonal(sums.sums.scatter, axis1=1, axis2=2)[:, kept]
+        varies = (sums.sums.mean[:, kept] != 0) & (second < limit * sums.sums.weight[:, None])
+        k = varies.shape[1]
+        found[:k] |= small[:k] & varies.any(axis=0)
+    return found
 
 
 def _limit(m: Moments) -> float:
@@ -288,6 +313,7 @@ def summary(m: Moments, fit_intercept: bool = True) -> Summary:
 
     special = need("scipy.special", "p-values")
     normal = Normal.from_moments(m, fit_intercept)
+    check_targets(m)
     factor = Factor(normal.xx)
     coef, inverse = factor.solve(normal.xy), factor.inverse()
     freedom = normal.rows - factor.rank - fit_intercept

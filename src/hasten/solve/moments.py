@@ -258,7 +258,7 @@ class Moments:
     @property
     def names(self) -> list[str]:
         """Names of X's columns: numbers first, then indicators and categories."""
-        return [*self.encoder.numeric, *self.encoder.columns]
+        return self.encoder.names
 
     @property
     def targets(self) -> list[str]:

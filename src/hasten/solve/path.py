@@ -16,7 +16,7 @@ import numpy as np
 from hasten.solve.accuracy import centred, check_again
 from hasten.solve.encode import encoded
 from hasten.solve.kernel import Floats, Stats
-from hasten.solve.linear import EPS, Normal, check_moments
+from hasten.solve.linear import EPS, Normal, check_moments, check_targets
 from hasten.solve.moments import Moments
 from hasten.solve.problems import BadData, no_rows
 from hasten.solve.source import Source
@@ -108,6 +108,7 @@ def kfold(m: Moments, alphas: Any, *, fit_intercept: bool = True, scale: bool = 
         if m.n == 0:
             raise no_rows()
         raise BadData(f"there are {len(folds)} folds", "moments without folds", "Moments(X, y, folds=5)")
+    check_targets(m)
     spread = np.sqrt(np.diagonal(m.covariance)[: m.p]) if scale else None
     mse = np.empty((len(folds), len(grid), m.q))
     r2 = np.empty_like(mse)
@@ -159,6 +160,7 @@ def leave_one_out(
     normal = Normal.from_moments(m, fit_intercept)
     if not isinstance(source, Source):
         raise BadData("leave-one-out needs rows and targets", "X without y", "solve.open_source(X, y)")
+    check_targets(m)
     spread = np.sqrt(np.diagonal(m.covariance)[: m.p]) if scale else None
     spectrum = Spectrum(normal, spread)
     inverse, coef = spectrum.shrunk(grid), spectrum.rotated(grid)

@@ -47,6 +47,7 @@ def save(moments: Moments, path: str | os.PathLike[str], notes: dict[str, str]) 
         "crossed": moments.crossed,
         "rows_seen": moments._rows_seen,
         "quoted": True,  # names of columns that hold "=", in those of their categories
+        "apart": True,  # a missing category and the text "missing"
         "notes": notes,
     }
     arrays = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
@@ -73,7 +74,7 @@ def load(kind: type[M], path: str | os.PathLike[str]) -> tuple[M, dict[str, str]
         raise BadData(
             f"cannot read moments from {os.fspath(path)}: {error}",
             "the file is missing, cut short, or was not written by Moments.save",
-            "make it again: Moments(X, y).save(path)",
+            "make it again: hasten solve … --save FILE; in Python Moments(X, y).save(path)",
         ) from None
 
 
@@ -81,6 +82,9 @@ def _rebuilt(kind: type[M], header: dict[str, Any], tensors: dict[str, Any]) -> 
     named = [*header["numeric"], *header["categorical"]]
     if header["columns"] and not header.get("quoted") and any(quoted(name) != name for name in named):
         raise ValueError("an older version took categories of columns whose names hold = for one another")
+    mixed = {f"{quoted(name)}=missing" for name in header["categorical"]} & set(header["columns"])
+    if mixed and not header.get("apart"):
+        raise ValueError("an older version took missing categories for the text 'missing'")
     out = kind(missing=header["missing"], precision=header["precision"])
     out.folds, out.fill = header["folds"], tensors["fill"]
     out.encoder = Encoder(header["numeric"], header["categorical"], header["columns"])
@@ -125,6 +129,10 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def _write(path: Path, content: bytes) -> None:
+    if path.exists() and not path.is_file():  # a device or a pipe is written to, never replaced by a file
+        with open(path, "wb") as device:
+            device.write(content)
+        return
     name = path.parent / f".{path.name}.{secrets.token_hex(4)}"
     try:
         with open(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb") as file:  # less the umask
