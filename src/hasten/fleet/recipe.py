@@ -146,6 +146,12 @@ def _betas(betas: Any) -> tuple[float, float]:
 
 
 def _no_optimizer(optimizer: Any) -> NoReturn:
+    if hasattr(optimizer, "param_groups"):
+        raise UsageError(
+            f"the optimizer is an {type(optimizer).__name__} that was made for some parameters",
+            "each key needs one of its own",
+            f"optimizer=lambda p: torch.optim.{type(optimizer).__name__}(p, lr=1e-3)",
+        )
     raise UsageError(
         f"there is no optimizer {optimizer!r}",
         "a typing error, or one that only torch has",
