@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hasten.core.errors import UsageError
+from hasten.core.errors import UsageError, in_a_line
 from hasten.fleet.extras import need
 from hasten.fleet.recipe import Recipe
 from hasten.fleet.tasks import (
@@ -191,6 +191,11 @@ class Columns:
                 if hasattr(frame, "collect")
                 else "tasks = {key: (X, y), …}, or a pandas, polars or pyarrow table with by= and target=",
             ) from None
+        except narwhals.exceptions.NarwhalsError as error:
+            raise UsageError(
+                f"the data frame cannot be read: {in_a_line(error)}", "two columns of one name",
+                "a name for each column",
+            ) from None  # fmt: skip
         if not by:
             raise UsageError("a data frame needs the column of its keys", "by= is missing", 'by="store"')
         if not isinstance(by, str):

@@ -104,7 +104,8 @@ def counted(name: str, value: Any, least: int | None = 0) -> int:
     try:
         found = operator.index(value)
     except TypeError:
-        raise UsageError(f"{name}={value!r}", "it is a whole number", f"{name}={20 if least else 0}") from None
+        whole = int(value) if isinstance(value, float) and value.is_integer() else 20 if least else 0
+        raise UsageError(f"{name}={value!r}", "it is a whole number", f"{name}={whole}") from None
     if least is not None and found < least:
         raise UsageError(f"{name}={value!r}", f"it counts from {least} on", f"{name}={20 if least else 0}")
     return found
