@@ -136,13 +136,19 @@ def test_columns_by_name() -> None:
     ({"t": [*range(59), None]}, {"time_column": "t"}, "no time in column 't', first row 59"),
     ({"t": ["x", *range(59)]}, {"time_column": "t"}, "cannot be sorted"),
     ({"x0": "red"}, {}, "column 'x0' holds what is no number"), ({"y": "red"}, {}, "column 'y'"),
-    ({"x0": pd.Timestamp(0)}, {}, "column 'x0'"), ({}, {"by": ["k"]}, r"no column \['k'\]"),
+    ({"x0": pd.Timestamp(0)}, {}, "column 'x0'"), ({}, {"by": ["k"]}, "keys are one column"),
+    ({}, {"target": "x0"}, "one of the features"), ({}, {"batch_size": 64.0}, "batch_size=64$"),
 ], ids=str)  # fmt: skip
 def test_columns_with_holes_or_text_are_named(changed: dict[str, Any], options: dict[str, Any], said: str) -> None:
     spoilt = frame().assign(**{name: pd.Series(values, index=range(60)) if isinstance(values, list) else values
                                for name, values in changed.items()})  # fmt: skip
     with pytest.raises(UsageError, match=said):
         fleet.fit(mlp, spoilt, **{**COLUMNS, **options})
+
+
+def test_two_columns_of_one_name_are_refused() -> None:
+    with pytest.raises(UsageError, match="cannot be read: DuplicateError"):
+        fleet.fit(mlp, pd.concat([frame(), frame()[["y"]]], axis=1), **COLUMNS)
 
 
 # -- predictions and files ---------------------------------------------------------------------------------------------
@@ -252,6 +258,41 @@ def test_windows_over_missing_rows_are_told() -> None:
     assert not any(fleet.fit(series_net, each, **BY_DAY).summary().remarks for each in (months, working))
 
 
+def test_periods_are_times_like_their_first_days() -> None:
+    """They have a year as dates have, and are none."""
+    hours = days(slice(60)).assign(day=pd.period_range("2024-01-01", periods=60, freq="h"))
+    assert fleet.fit(series_net, hours, **BY_DAY).summary().remarks == ()
+
+
+def test_several_rows_of_one_time_are_told_and_make_no_gaps() -> None:
+    twice = pd.concat([days(slice(60))] * 20)
+    (told,) = fleet.fit(series_net, twice, **BY_DAY).summary().remarks
+    assert "1 key has several rows of one time: 1140 rows" in told
+
+
+def test_rows_that_are_not_in_the_order_of_dates_are_told_where_no_column_of_times_is_named() -> None:
+    untimed = {**BY_DAY, "time_column": ""}
+    newest_first = days(slice(None, None, -1))
+    text = newest_first.assign(day=newest_first["day"].dt.strftime("%Y-%m-%d"))
+    for given in (newest_first, text):
+        (told,) = fleet.fit(series_net, given, **untimed).summary().remarks
+        assert "rows of 1 key (a) are not in the order of column 'day'" in told
+    sold = newest_first.assign(sold=days(slice(60))["day"].to_numpy())  # in order of one column of dates
+    for given in (days(slice(60)), sold, newest_first.drop(columns="day"), newest_first.assign(day="x-y")):
+        assert fleet.fit(series_net, given, **untimed).summary().remarks == ()
+
+
+def test_a_gap_before_new_rows_is_told(tmp_path: Path) -> None:
+    data = days(slice(90), count=90)
+    old, new = data[data["day"] < "2024-03-01"], data[data["day"] >= "2024-03-11"]
+    trained = fleet.fit(series_net, old, **BY_DAY)
+    trained.save(tmp_path / "f")
+    for each in (trained, fleet.Fleet.load(tmp_path / "f", series_net)):
+        (told,) = each.update(new[:10]).remarks
+        assert "1 key lacks rows in time: 1 steps from the last known row on" in told and told in str(each.summary())
+        assert each.update(new[10:]).remarks == ()
+
+
 def test_rows_from_the_past_are_not_learned_as_if_they_were_new(tmp_path: Path) -> None:
     data = days(slice(90), count=90)
     two = pd.concat([data, data.assign(k="b")])
@@ -284,6 +325,43 @@ def test_rows_of_a_table_may_be_of_one_time() -> None:
 def test_what_an_optimizer_would_not_do_is_refused(options: dict[str, Any], said: str) -> None:
     with pytest.raises(UsageError, match=said):
         fleet.fit(mlp, ragged(2), epochs=1, **options)
+
+
+class Several(nn.Module):
+    """More than a prediction."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last = nn.Linear(6, 1)
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return self.last(x), x
+
+
+@pytest.mark.parametrize(("make", "options", "said"), [
+    (mlp, {"loss": nn.SmoothL1Loss()}, r"targets of all rows: the model gives \(rows, 1\), the target has \(rows,\)"),
+    (mlp, {"loss": lambda p, y: ((p - y) ** 2).sum()}, "targets of all rows"),
+    (mlp, {"optimizer": torch.optim.Adam(mlp().parameters())}, "an Adam that was made for some parameters"),
+], ids=str)  # fmt: skip
+def test_what_would_not_be_learned_is_refused(make: Any, options: dict[str, Any], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        fleet.fit(make, {"a": rows(64, 0), "b": rows(64, 1)}, epochs=1, **options)
+
+
+@pytest.mark.parametrize(("make", "options", "said"), [
+    (mlp, {"loss": lambda p, y: (p[:, 0] - y) ** 2}, "the loss of a batch has the shape (64,)"),
+    (Several, {}, "the model gives a tuple, and no tensor"),
+], ids=str)  # fmt: skip
+def test_what_cannot_be_learned_is_named_for_each_key(make: Any, options: dict[str, Any], said: str) -> None:
+    assert fleet.fit(make, {"a": rows(64, 0)}, epochs=1, **options).failed["a"].startswith(said)
+
+
+def test_losses_that_reshape_or_get_what_has_one_shape_are_taken() -> None:
+    flat = {"a": rows(20, 0)}
+    column = {"a": (flat["a"][0], flat["a"][1][:, None])}
+    for loss, tasks in ((nn.SmoothL1Loss(), column), (lambda p, y: (p.squeeze() - y).abs().mean(), flat),
+                        (lambda p, y: nn.functional.mse_loss(p, y.reshape(p.shape)), flat)):  # fmt: skip
+        assert fleet.fit(mlp, tasks, loss=loss, epochs=1).failed == {}
 
 
 def test_settings_that_no_file_holds_are_named_before_it_is_written(tmp_path: Path) -> None:

@@ -41,8 +41,10 @@ class Unsuited(HastenError):
 
 
 def in_a_line(error: BaseException) -> str:
-    """An error's type, and the first line of what it says where it says something."""
+    """An error's type, and the first line of what it says where it says something; of hasten's own that line alone."""
     said = next(iter(str(error).strip().splitlines()), "")
+    if isinstance(error, HastenError):
+        return said
     return f"{type(error).__name__}: {said}" if said else type(error).__name__
 
 

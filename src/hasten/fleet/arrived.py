@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from hasten.fleet.recipe import Recipe
 
 
-def of(growing: Growing, data: Any) -> tuple[dict[str, list[Array]], dict[str, float], dict[str, str]]:
-    """New rows by key, standardised where the series were; the time of their last one, where a column says it; and
+def of(growing: Growing, data: Any) -> tuple[dict[str, list[Array]], dict[str, Times], dict[str, str]]:
+    """New rows by key, standardised where the series were; their times in order, where a column says them; and
     causes of keys whose rows cannot be learned.
 
     Raises:
@@ -42,7 +42,7 @@ def of(growing: Growing, data: Any) -> tuple[dict[str, list[Array]], dict[str, f
                 parts[key] = _checked(line, found[key], growing.recipe)
             except UsageError as why:
                 failed[key] = why.what
-    return parts, {key: float(times[key][-1]) for key in parts if key in times}, failed
+    return parts, {key: times[key] for key in parts if key in times}, failed
 
 
 def _follow(line: Line, times: Times | None) -> None:

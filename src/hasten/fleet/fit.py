@@ -13,10 +13,10 @@ import numpy as np
 import torch
 
 from hasten.core.errors import UsageError
-from hasten.fleet import engines, identity, planner
+from hasten.fleet import engines, identity, planner, remarks
 from hasten.fleet.files import recipe_json
 from hasten.fleet.fleet import Fleet
-from hasten.fleet.frames import gaps_sentence, raw, tasks_of
+from hasten.fleet.frames import raw, tasks_of
 from hasten.fleet.modules import Factory
 from hasten.fleet.planner import Choice
 from hasten.fleet.recipe import EarlyStop, Recipe, counted, stop_of
@@ -273,7 +273,7 @@ class Session:
             lower_bound(work, self.workers),
             sum(work),
             sum(self.loop_seconds(job.index) for job in self.jobs if job.index not in self.before),
-            remarks=tuple(filter(None, [gaps_sentence(self.tasks)])),
+            remarks=remarks.of_tasks(self.tasks),
             before=len(self.before),
         )
         kinds = {kind.name: kind for kind in self.kinds}

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hasten.core.errors import UsageError
+from hasten.core.errors import UsageError, in_a_line
 from hasten.fleet.extras import need
 from hasten.fleet.recipe import Recipe
 from hasten.fleet.tasks import (
@@ -27,7 +27,7 @@ from hasten.fleet.tasks import (
     standardised,
     windows_of,
 )
-from hasten.fleet.times import Times, in_order, over_gaps
+from hasten.fleet.times import Times, dates, disorder, in_order, over_gaps, repeated, usual_step
 
 
 def tasks_of(
@@ -62,11 +62,13 @@ def tasks_of(
             return from_mapping(data, recipe)
         series: Mapping[Any, Any] = data
         times: Mapping[str, Times] = {}
+        unsorted: Mapping[str, str] = {}
     else:
         frame = Columns(data, by, time_column)
         if not window:
             return frame.tables(features, target, recipe)
         series, times = frame.series(target), frame.times
+        unsorted = {} if time_column else frame.disorder()
     found: dict[str, Task] = {}
     for key, values in series.items():
         once(str(key), found)
@@ -74,7 +76,9 @@ def tasks_of(
             as_series(values)
         except UsageError as why:
             raise UsageError(f"the series of {str(key)!r}: {why.what}", why.cause, why.change) from None
-        found[str(key)] = windows(_array(values), window, horizon, season, recipe, times.get(str(key)))
+        found[str(key)] = windows(
+            _array(values), window, horizon, season, recipe, times.get(str(key)), unsorted.get(str(key), "")
+        )
     return found
 
 
@@ -124,28 +128,16 @@ def raw(
     return {key: (task.X, task.y) for key, task in frame.tables(features, target, recipe).items()}, frame.times
 
 
-def gaps_sentence(tasks: Mapping[str, Task]) -> str:
-    """That windows go over rows that are missing; "" where none do."""
-    found = {key: task for key, task in tasks.items() if task.over_gaps}
-    if not found:
-        return ""
-    first, task = next(iter(found.items()))
-    count, of = sum(task.over_gaps for task in found.values()), sum(task.rows for task in found.values())
-    lack = "key lacks" if len(found) == 1 else "keys lack"
-    return (
-        f"{len(found)} {lack} rows in time: {count} of their {of} windows go over a step that is longer than usual "
-        f"({first}: {task.over_gaps} of {task.rows}); windows count rows, so fill in what is missing where that matters"
-    )
-
-
 def windows(
-    series: Array, window: int, horizon: int, season: int, recipe: Recipe, times: Times | None = None
+    series: Array, window: int, horizon: int, season: int, recipe: Recipe, times: Times | None = None,
+    unsorted: str = "",
 ) -> Task:  # fmt: skip
     """Every window of a series with the values that follow it, as views of one standardised copy, made when needed.
 
     Args:
         series: (rows,), any numbers; held, not copied.
         times: (rows,), when they were, where that is known.
+        unsorted: a column of dates whose order the rows are not in.
 
     Returns:
         X: (rows - window - horizon + 1, window), y: (…, horizon).
@@ -170,9 +162,12 @@ def windows(
         why = f"constant: {which} is {known[0]:g}"
         return Task(np.empty((0, window), np.float32), np.empty((0, horizon), np.float32), why_not=why)
     X, y = windows_of(standardised(values, shift, scale), window, horizon)
-    task = Task(X, y, gap, season, shift, scale, series=True)
+    task = Task(X, y, gap, season, shift, scale, series=True, disorder=unsorted)
     if times is not None:
-        task = replace(task, over_gaps=over_gaps(times, window + horizon), until=float(times[-1]))
+        task = replace(
+            task, over_gaps=over_gaps(times, window + horizon), repeated=repeated(times), until=float(times[-1]),
+            usual=usual_step(times),
+        )  # fmt: skip
     return Windows(series.reshape(-1), checked(task, recipe))
 
 
@@ -191,11 +186,23 @@ class Columns:
         except TypeError:
             raise UsageError(
                 f"tasks is a {type(frame).__name__}",
-                "neither a mapping nor a data frame",
-                "tasks = {key: (X, y), …}, or a pandas, polars or pyarrow table with by= and target=",
+                "neither a mapping nor a data frame" if not hasattr(frame, "collect") else "a plan of a query, no rows",
+                "tasks.collect()"
+                if hasattr(frame, "collect")
+                else "tasks = {key: (X, y), …}, or a pandas, polars or pyarrow table with by= and target=",
             ) from None
+        except narwhals.exceptions.NarwhalsError as error:
+            raise UsageError(
+                f"the data frame cannot be read: {in_a_line(error)}", "two columns of one name",
+                "a name for each column",
+            ) from None  # fmt: skip
         if not by:
             raise UsageError("a data frame needs the column of its keys", "by= is missing", 'by="store"')
+        if not isinstance(by, str):
+            raise UsageError(
+                f"by={by!r}, and keys are one column", "several columns that make a key together",
+                'a column of both, as frame["key"] = frame["store"] + "/" + frame["item"]',
+            )  # fmt: skip
         keys = self._whole(by, "key")
         order = np.arange(len(keys))
         times: Times | None = None
@@ -214,6 +221,11 @@ class Columns:
             raise UsageError(
                 "rows need features and a target", "features= or target= is missing",
                 'features=["price", "day"], target="sales", or window= and horizon= for series',
+            )  # fmt: skip
+        if target in features:
+            raise UsageError(
+                f"target={target!r} is one of the features", "a network would learn to copy it",
+                "features without it",
             )  # fmt: skip
         X = np.empty((len(self.order), len(features)), np.float32)
         for j, name in enumerate(features):
@@ -235,6 +247,20 @@ class Columns:
             raise UsageError("a series needs the column of its values", "target= is missing", 'target="sales"')
         values = self._numbers(target, np.asarray)[self.order]
         return {key: values[piece] for key, piece in self.pieces.items()}
+
+    def disorder(self) -> dict[str, str]:
+        """Keys whose rows are not in the order of a column of dates, with its name; none where one is in order."""
+        pieces = {key: self.order[piece] for key, piece in self.pieces.items()}
+        found: dict[str, str] = {}
+        for name in self.frame.columns:
+            times = dates(self._column(name)) if isinstance(name, str) else None
+            if times is None:
+                continue
+            keys = disorder(times, pieces)
+            if not keys:
+                return {}
+            found = found or dict.fromkeys(keys, name)
+        return found
 
     def _column(self, name: str) -> npt.NDArray[Any]:
         if not isinstance(name, str) or name not in self.frame.columns:

@@ -20,7 +20,7 @@ import numpy.typing as npt
 import torch
 
 from hasten.core.errors import UsageError, in_a_line
-from hasten.fleet import arrived, engines, streams
+from hasten.fleet import arrived, engines, remarks, streams
 from hasten.fleet.history import Rows, parts_of, task_of
 from hasten.fleet.loop import batch_of
 from hasten.fleet.naive import naive_loss
@@ -53,6 +53,7 @@ class Update:
         shares: how many keys are now predicted for by each share.
         predicted: for ``refit="full"``: seconds that the next 1, 10 and 100 iterations with as many new rows will take.
         failed: key to cause; these keep the weights they had.
+        remarks: what was learned all the same and may not be what was meant.
     """
 
     rows: int
@@ -62,6 +63,7 @@ class Update:
     shares: Mapping[float, int]
     predicted: Mapping[int, float] = field(default_factory=dict)
     failed: Mapping[str, str] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass
@@ -147,11 +149,12 @@ def update(
     fleet.reopen()
     growing: Growing = fleet._growing or Growing.begin(fleet, shares)
     start = time.perf_counter()
-    fresh_rows, untils, failed = arrived.of(growing, new_rows)
+    fresh_rows, times, failed = arrived.of(growing, new_rows)
+    told = remarks.of_new(growing.lines, times)
     with arrived.undone_by_errors(growing.lines.values()):
         error, firsts, strange = _predict_then_append(growing, fresh_rows)
-        for key in untils.keys() - strange.keys():
-            growing.lines[key].until = untils[key]
+        for key in times.keys() - strange.keys():
+            growing.lines[key].until = float(times[key][-1])
         rows = sum(len(growing.lines[key].task().y) - first for key, first in firsts.items())
         if refit == "full":
             done = _full(fleet, growing, rows, error, start)
@@ -159,7 +162,7 @@ def update(
             done = _flat(fleet, growing, firsts, rows, error, visits or BATCHES * growing.recipe.batch_size, start)
     fleet._growing = growing
     growing.iteration += 1
-    done = replace(done, failed={**failed, **strange, **done.failed})
+    done = replace(done, failed={**failed, **strange, **done.failed}, remarks=told)
     fleet._summary = replace(fleet._summary, updates=(*fleet._summary.updates, asdict(done)))
     if done.predicted:
         print(predicted_sentence(asdict(done)))

@@ -61,4 +61,7 @@ def task_of(parts: Sequence[Array], like: Task) -> Task:
     if not like.series:
         return replace(like, X=parts[0], y=parts[1])
     X, y = windows_of(parts[0], like.row[0], like.columns)
-    return Task(X, y, like.gap, like.season, like.shift, like.scale, like.why_not, series=True, until=like.until)
+    return Task(
+        X, y, like.gap, like.season, like.shift, like.scale, like.why_not, series=True, until=like.until,
+        usual=like.usual,
+    )  # fmt: skip

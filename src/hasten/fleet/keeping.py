@@ -41,7 +41,8 @@ def write(fleet: Fleet, rows: Sequence[Document], tensors: dict[str, Array]) -> 
     candidates: dict[str, list[Array]] = {}
     for row in rows:
         key = row["key"]
-        row |= {"form": -1, "history_rows": 0, "gap": 0, "season": 0, "steps": [], "errors": [], "until": -math.inf}
+        row |= {"form": -1, "history_rows": 0, "gap": 0, "season": 0, "steps": [], "errors": []}
+        row |= {"until": -math.inf, "usual": math.nan}
         if key not in fleet.places:
             continue
         line = growing.lines[key] if growing is not None else None
@@ -53,7 +54,7 @@ def write(fleet: Fleet, rows: Sequence[Document], tensors: dict[str, Array]) -> 
         parts = parts_of(task)
         pieces[forms.index(form)].append(parts)
         row |= {"form": forms.index(form), "history_rows": len(parts[0]), "gap": task.gap, "season": task.season}
-        row["until"] = task.until if line is None else line.until
+        row |= {"until": task.until if line is None else line.until, "usual": task.usual}
         if line is not None:
             row |= {"steps": [state.steps for state in line.states], "errors": line.errors}
             flats = candidates.setdefault(fleet.places[key][0], [])
@@ -114,7 +115,8 @@ def _tasks(
         parts = [tensors[f"history/{number}/{part}"][start:end] for part in range(1 if form["series"] else 2)]
         X, y = np.empty((0, *form["X"]), np.float32), np.empty((0, *form["y"]), form["dtype"])
         scaled = {name: row[name] for name in ("gap", "season", "shift", "scale")}
-        like = Task(X, y, **scaled, series=form["series"], until=row.get("until", -math.inf))
+        times = {"until": row.get("until", -math.inf), "usual": row.get("usual", math.nan)}
+        like = Task(X, y, **scaled, **times, series=form["series"])
         tasks[row["key"]] = task_of(parts, like)
     return tasks
 

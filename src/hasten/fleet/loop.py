@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from hasten.core.errors import UsageError
 from hasten.fleet import streams
 from hasten.fleet.modules import Moment, key_dropout
 from hasten.fleet.recipe import Recipe
@@ -146,6 +147,11 @@ class LoopTrainer:
         """Fill the parameters' ``grad``; the batch's loss."""
         X, y = batch_of(self.job, rows)
         loss = self.recipe.loss(self.module(X), y)
+        if loss.numel() != 1:
+            raise UsageError(
+                f"the loss of a batch has the shape {tuple(loss.shape)}", "a callable that gives one number a row",
+                "its mean: lambda p, y: loss(p, y).mean()",
+            )  # fmt: skip
         loss.backward()
         return float(loss.detach())
 

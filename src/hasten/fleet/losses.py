@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +14,7 @@ from torch.nn import functional
 from hasten.core.errors import UsageError
 
 KINDS = ("mse", "mae", "huber", "quantile", "cross_entropy", "bce")
+ROWS = 5  # that a callable loss is tried on
 _DEFAULTS = {"huber": 1.0, "quantile": 0.5}
 
 
@@ -44,6 +47,11 @@ class Loss:
             y: of the same number of elements, float32; class numbers (rows,) for cross-entropy.
             weight: (rows,), 1 or 0; rows of 0 do not count.
         """
+        if not isinstance(predicted, torch.Tensor):
+            raise UsageError(
+                f"the model gives a {type(predicted).__name__}, and no tensor", "a forward that returns several things",
+                "a forward that returns the prediction alone",
+            )  # fmt: skip
         each = _ELEMENTWISE[self.kind](predicted, self._shaped(predicted, y), self.parameter)
         if weight is None:
             return each.mean()
@@ -87,6 +95,42 @@ def Quantile(q: float) -> Loss:
 def Huber(delta: float = 1.0) -> Loss:
     """Huber's loss (1964): quadratic up to ``delta``, linear beyond."""
     return Loss("huber", delta)
+
+
+def check_pairing(loss: Any, predicted: tuple[int, ...], y: tuple[int, ...]) -> None:
+    """Check that a callable loss compares a row's prediction with that row's target, and not with every row's: the
+    difference of (rows, 1) and (rows,) is (rows, rows).
+
+    Args:
+        predicted, y: shapes of one row.
+
+    Raises:
+        UsageError: it compares all with all.
+    """
+    if isinstance(loss, Loss) or predicted == y or math.prod(predicted) != math.prod(y):
+        return
+    random = torch.Generator().manual_seed(0)
+    p, t = (0.1 + 0.8 * torch.rand(ROWS, *shape, generator=random) for shape in (predicted, y))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            wrong = not _by_rows(loss, p, t) and _by_rows(loss, p, t.reshape(p.shape))
+    except Exception:  # not made for such numbers
+        return
+    if wrong:
+        raise UsageError(
+            f"the loss compares each prediction with the targets of all rows: the model gives {('rows', *predicted)}, "
+            f"the target has {('rows', *y)}".replace("'", ""),
+            "a callable loss gets both as they are, and torch stretches them to one shape",
+            "a loss that reshapes: lambda p, y: loss(p, y.reshape(p.shape)); or y with the model's shape",
+        )
+
+
+def _by_rows(loss: Any, p: torch.Tensor, t: torch.Tensor) -> bool:
+    """Whether a loss is the mean or the sum of what it is for each row."""
+    each = [float(loss(p[i : i + 1], t[i : i + 1])) for i in range(ROWS)]
+    whole = float(loss(p, t))
+    return any(math.isclose(whole, of, rel_tol=1e-3) for of in (sum(each) / ROWS, sum(each)))
 
 
 def named(loss: Any) -> Any:

@@ -17,7 +17,7 @@ from hasten.fleet import stacked
 from hasten.fleet.described import own_ways, signature
 from hasten.fleet.engines import ENGINES
 from hasten.fleet.loop import LoopTrainer, batch_of, fresh
-from hasten.fleet.losses import Loss
+from hasten.fleet.losses import Loss, check_pairing
 from hasten.fleet.modules import Factory
 from hasten.fleet.native.build import NoCompiler, kernel
 from hasten.fleet.native.chain import Chain
@@ -135,10 +135,11 @@ def choose(kind: Kind, jobs: Sequence[Job], factory: Factory, recipe: Recipe, as
         asked: an engine's name, or ``"auto"``.
 
     Raises:
-        UsageError: an engine is asked for that cannot train these models.
+        UsageError: an engine is asked for that cannot train these models, or a loss compares all rows with all.
     """
     if asked != "auto" and asked not in ENGINES:
         raise UsageError(f"engine={asked!r}", "a typing error", f"one of auto, {', '.join(ENGINES)}")
+    _check_loss(kind, jobs[0], recipe)
     jobs = _usual(kind, jobs, recipe)
     longest = max(jobs, key=lambda j: j.steps(recipe.batch_size))
     probes: dict[str, Callable[[], float]] = {
@@ -170,9 +171,7 @@ def _usual(kind: Kind, jobs: Sequence[Job], recipe: Recipe) -> Sequence[Job]:
     row, must not decide for all."""
     found = [job for job in jobs if not job.ends_alone(recipe.batch_size)] or jobs
     try:
-        module = copy.deepcopy(kind.prototype).eval()
-        with torch.no_grad():
-            outputs = module(torch.from_numpy(found[0].task.X[[0, 0]])).shape[1:].numel()
+        outputs = _predicted(kind, found[0]).numel()
     except Exception:  # each engine will say what is wrong
         return found
     fitting = []
@@ -181,6 +180,24 @@ def _usual(kind: Kind, jobs: Sequence[Job], recipe: Recipe) -> Sequence[Job]:
             fits(job, outputs, recipe)
             fitting.append(job)
     return fitting or found
+
+
+def _predicted(kind: Kind, job: Job) -> torch.Size:
+    """The shape of one row's prediction; raises what the module raises."""
+    module = copy.deepcopy(kind.prototype).eval()
+    with torch.no_grad():
+        shape: torch.Size = module(torch.from_numpy(job.task.X[[0, 0]])).shape
+    return shape[1:]
+
+
+def _check_loss(kind: Kind, job: Job, recipe: Recipe) -> None:
+    if isinstance(recipe.loss, Loss):
+        return
+    try:
+        shape = _predicted(kind, job)
+    except Exception:  # each engine will say what is wrong
+        return
+    check_pairing(recipe.loss, tuple(shape), job.task.y.shape[1:])
 
 
 class Unfit(Exception):

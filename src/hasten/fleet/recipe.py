@@ -104,7 +104,8 @@ def counted(name: str, value: Any, least: int | None = 0) -> int:
     try:
         found = operator.index(value)
     except TypeError:
-        raise UsageError(f"{name}={value!r}", "it is a whole number", f"{name}={20 if least else 0}") from None
+        whole = int(value) if isinstance(value, float) and value.is_integer() else 20 if least else 0
+        raise UsageError(f"{name}={value!r}", "it is a whole number", f"{name}={whole}") from None
     if least is not None and found < least:
         raise UsageError(f"{name}={value!r}", f"it counts from {least} on", f"{name}={20 if least else 0}")
     return found
@@ -146,6 +147,12 @@ def _betas(betas: Any) -> tuple[float, float]:
 
 
 def _no_optimizer(optimizer: Any) -> NoReturn:
+    if hasattr(optimizer, "param_groups"):
+        raise UsageError(
+            f"the optimizer is an {type(optimizer).__name__} that was made for some parameters",
+            "each key needs one of its own",
+            f"optimizer=lambda p: torch.optim.{type(optimizer).__name__}(p, lr=1e-3)",
+        )
     raise UsageError(
         f"there is no optimizer {optimizer!r}",
         "a typing error, or one that only torch has",

@@ -128,6 +128,8 @@ class Summary:
         if len(self.failed) > 10:
             lines.append(f"failed: {len(self.failed) - 10} more in .failed")
         lines += [*self.remarks, *proof_lines(self.proof)]
+        for update in self.updates[-1:]:
+            lines += update.get("remarks", ())
         lines += [predicted_sentence(update) for update in self.updates[-1:] if update["predicted"]]
         return "\n".join(lines)
 

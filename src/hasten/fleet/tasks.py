@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import weakref
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -33,7 +33,9 @@ class Task:
         why_not: why this key cannot be trained; "" if it can.
         series: X and y are windows of one array, X: (rows, window), y: (rows, horizon).
         over_gaps: windows that go over a step in time that is longer than usual.
+        repeated: rows of the same time as the one before. disorder: a column of dates whose order the rows are not in.
         until: the time of the last row as a number, see ``times``; minus infinity where no column says it.
+        usual: the longest usual step in time, as a number; NaN unknown.
     """
 
     X: Array
@@ -45,7 +47,10 @@ class Task:
     why_not: str = ""
     series: bool = False
     over_gaps: int = 0
+    repeated: int = 0
+    disorder: str = ""
     until: float = -math.inf
+    usual: float = math.nan
 
     @property
     def rows(self) -> int:
@@ -75,7 +80,7 @@ class Windows(Task):
     """
 
     def __init__(self, values: Array, like: Task) -> None:
-        names = ("gap", "season", "shift", "scale", "why_not", "series", "over_gaps", "until")
+        names = {one.name for one in fields(Task)} - {"X", "y"}
         self.__dict__.update({name: getattr(like, name) for name in names})
         self.values, self.window, self.horizon = values, like.row[0], like.columns
         self.held: weakref.ref[Array] | None = None

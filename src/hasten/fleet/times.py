@@ -1,8 +1,11 @@
-"""When a key's rows were: their order, steps between them that are longer than usual, rows that come too late."""
+"""When a key's rows were: their order, steps between them that are longer than usual, rows of one time."""
 
 from __future__ import annotations
 
+import contextlib
 import datetime
+import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -39,6 +42,19 @@ def in_order(times: Array, name: str) -> tuple[npt.NDArray[np.int64], Times | No
     return order, _numbers(times)
 
 
+def dates(column: Array) -> Times | None:
+    """A column of dates as numbers; None where it is none, or lacks some. Text is one where all of it is ISO dates."""
+    first = column[0] if len(column) else None
+    if isinstance(first, str):
+        if "-" not in first[1:]:
+            return None  # "2024" would be a year
+        with contextlib.suppress(TypeError, ValueError):
+            column = column.astype("datetime64[us]")
+    if column.dtype.kind != "M" and not hasattr(first, "year"):
+        return None
+    return None if column.dtype.kind == "M" and np.isnat(column).any() else _numbers(column)
+
+
 def _numbers(times: Array) -> Times | None:
     try:
         if times.dtype.kind == "O" and len(times) and hasattr(times[0], "year"):
@@ -52,8 +68,38 @@ def _numbers(times: Array) -> Times | None:
 
 def _plain(time: Any) -> Any:
     """A date, or a moment in UTC that says no zone."""
+    if hasattr(time, "to_timestamp"):  # a period of pandas': when it begins
+        time = time.to_timestamp()
     zone = getattr(time, "tzinfo", None)
     return time if zone is None else time.astimezone(datetime.UTC).replace(tzinfo=None)
+
+
+def usual_step(times: Times) -> float:
+    """What nine tenths of a key's steps from one time to the next are no longer than; NaN where there is no step."""
+    steps = np.diff(times)
+    steps = steps[steps > 0]
+    return float(np.quantile(steps, USUAL, method="lower")) if len(steps) else math.nan
+
+
+def longer(times: Times, usual: float) -> npt.NDArray[np.bool_]:
+    """Which steps in time are longer than usual. (rows - 1,)."""
+    found: npt.NDArray[np.bool_] = np.diff(times) > LONGER * usual
+    return found
+
+
+def repeated(times: Times) -> int:
+    """How many rows are of the same time as the one before. times: in order."""
+    return int((np.diff(times) == 0).sum())
+
+
+def disorder(times: Times, pieces: Mapping[str, npt.NDArray[np.int64]]) -> set[str]:
+    """Keys whose rows are not in the order of time.
+
+    Args:
+        times: of all keys' rows.
+        pieces: each key's row numbers, in the order in which they are taken.
+    """
+    return {key for key, rows in pieces.items() if (np.diff(times[rows]) < 0).any()}
 
 
 def over_gaps(times: Times, rows: int) -> int:
@@ -62,9 +108,7 @@ def over_gaps(times: Times, rows: int) -> int:
     Args:
         times: of one key, in order.
     """
-    steps = np.diff(times)
-    if len(times) < rows or not len(steps):
+    if len(times) < rows:
         return 0
-    longer = steps > LONGER * np.quantile(steps, USUAL, method="lower")
-    before = np.concatenate([[0], np.cumsum(longer)])  # long steps before each row
+    before = np.concatenate([[0], np.cumsum(longer(times, usual_step(times)))])  # long steps before each row
     return int((before[rows - 1 :] > before[: len(before) - rows + 1]).sum())

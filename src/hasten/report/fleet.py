@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from hasten.report.figures import UNKNOWN
+from hasten.report.figures import UNKNOWN, duration
 from hasten.report.layout import Line, bar, clean, columns, plain, wrapped
 from hasten.report.markup import Markup, el, joined, whole
 
@@ -66,6 +66,8 @@ def _updated(d: Document) -> list[Line]:
     if last["predicted"]:
         costs = ", ".join(f"the next {n} {float(s):.3g} s" for n, s in last["predicted"].items())
         lines += wrapped([], f"training anew on everything, with as many new rows each time, takes: {costs}", WIDTH)
+    for remark in last.get("remarks", ()):
+        lines += wrapped([], remark, WIDTH)
     for key, cause in list(last["failed"].items())[:FAILED]:
         lines += wrapped([(f"not learned, {clean(str(key))}: ", "bad")], cause, WIDTH)
     if len(last["failed"]) > FAILED:
@@ -83,7 +85,7 @@ def _facts(d: Document) -> list[Line]:
         times = d["loop_seconds"] / max(d["seconds"], 1e-9)
         lines += wrapped(
             [],
-            f"the plain loop, one model at a time, is expected to take {d['loop_seconds']:.0f} s: {times:.0f}×",
+            f"the plain loop, one model at a time, is expected to take {duration(d['loop_seconds'])}: {times:.0f}×",
             WIDTH,
         )
     for kind, why in d["engines"].items():

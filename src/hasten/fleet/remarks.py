@@ -1,0 +1,90 @@
+"""What is told of data that can be learned and may not be what was meant."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hasten.fleet.tasks import Task
+from hasten.fleet.times import Times, longer, repeated
+
+if TYPE_CHECKING:
+    from hasten.fleet.growing import Line
+
+
+def of_tasks(tasks: Mapping[str, Task]) -> tuple[str, ...]:
+    """About the times of series."""
+    return tuple(filter(None, (_gaps(tasks), _repeated(tasks), _disorder(tasks))))
+
+
+def of_new(lines: Mapping[str, Line], times: Mapping[str, Times]) -> tuple[str, ...]:
+    """About the times of new rows of series.
+
+    Args:
+        lines: what is known of each key, with the time of the last row before these.
+        times: (rows,) by key, in order.
+    """
+    late: dict[str, int] = {}
+    same: dict[str, int] = {}
+    for key, new in times.items():
+        line = lines[key]
+        if not line.job.task.series or not len(new):
+            continue
+        since = np.concatenate([[line.until], new]) if np.isfinite(line.until) else new
+        late[key], same[key] = int(longer(since, line.job.task.usual).sum()), repeated(new)
+    late, same = ({key: count for key, count in each.items() if count} for each in (late, same))
+    found = []
+    if late:
+        found.append(
+            f"{_keys(late)} rows in time: {sum(late.values())} steps from the last known row on are longer than usual "
+            f"({_first(late)}); windows go over them as if there was nothing missing"
+        )
+    return (*found, *filter(None, [_of_one_time(same)]))
+
+
+def _gaps(tasks: Mapping[str, Task]) -> str:
+    found = {key: task for key, task in tasks.items() if task.over_gaps}
+    if not found:
+        return ""
+    first, task = next(iter(found.items()))
+    count, of = sum(task.over_gaps for task in found.values()), sum(task.rows for task in found.values())
+    return (
+        f"{_keys(found)} rows in time: {count} of their {of} windows go over a step that is longer than usual "
+        f"({first}: {task.over_gaps} of {task.rows}); windows count rows, so fill in what is missing where that matters"
+    )
+
+
+def _repeated(tasks: Mapping[str, Task]) -> str:
+    return _of_one_time({key: task.repeated for key, task in tasks.items() if task.repeated})
+
+
+def _of_one_time(counts: Mapping[str, int]) -> str:
+    if not counts:
+        return ""
+    have = "key has" if len(counts) == 1 else "keys have"
+    return (
+        f"{len(counts)} {have} several rows of one time: {sum(counts.values())} rows are of the same time as the one "
+        f"before ({_first(counts)}); they are taken to follow each other, so add them up, or make a key of each series"
+    )
+
+
+def _disorder(tasks: Mapping[str, Task]) -> str:
+    found = {key: task.disorder for key, task in tasks.items() if task.disorder}
+    if not found:
+        return ""
+    first, column = next(iter(found.items()))
+    have = "key" if len(found) == 1 else "keys"
+    return (
+        f"the rows of {len(found)} {have} ({first}) are not in the order of column {column!r}, and windows take "
+        f"them as they come: time_column={column!r}, or --time {column}, sorts them"
+    )
+
+
+def _keys(found: Collection[str]) -> str:
+    return f"{len(found)} {'key lacks' if len(found) == 1 else 'keys lack'}"
+
+
+def _first(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{key}: {count}" for key, count in list(counts.items())[:1])
