@@ -24,7 +24,7 @@ from hasten.core.interval import Interval
 LOOKS = (10, 13, 17, 24, 34, 48, 68, 96, 136, 192, 272)  # pairs after which the test is looked at
 ALL_WON = 2.0 ** -LOOKS[0]  # probability that equal ways win the first look's pairs all
 FASTER_AT_LOOK, SLOWER_AT_LOOK = 1.25e-4, 4e-5  # … and that they pass for faster, or slower, at a later one
-FALSE_CLAIMS = ALL_WON + (len(LOOKS) - 1) * (FASTER_AT_LOOK + SLOWER_AT_LOOK)  # of a whole trial: half of what is promised
+FALSE_CLAIMS = ALL_WON + (len(LOOKS) - 1) * (FASTER_AT_LOOK + SLOWER_AT_LOOK)  # of a trial: half of what is promised
 CHILDREN_DIFFER = 0.01  # two copies of a process may differ by this: their memory lies elsewhere
 EQUAL = 0.01  # an interval within ±1 % says "no difference"
 TURNS_LOOKS = (5, *LOOKS[2:])  # of either of the two trials that children in turns need, which must agree …
