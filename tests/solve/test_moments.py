@@ -419,5 +419,5 @@ def test_a_device_is_written_to_and_not_replaced(tmp_path: Path) -> None:
     m.save(pipe)
     thread.join(20)
     assert pipe.is_fifo() and os.listdir(tmp_path) == ["pipe"]
-    m.save(tmp_path / "m")
-    assert read == [(tmp_path / "m").read_bytes()]
+    (tmp_path / "m").write_bytes(read[0])
+    assert np.array_equal(Moments.load(tmp_path / "m").scatter, m.scatter)
