@@ -15,6 +15,8 @@
 #include <algorithm>
 #include <atomic>
 #include <condition_variable>
+#include <cfloat>
+#include <cmath>
 #include <cstdint>
 #include <exception>
 #include <mutex>
@@ -203,3 +205,4 @@ extern "C" int hasten_gram(const Rows* r, int32_t single, int64_t threads, doubl
 }
 
 #include "residual.inc"
+#include "slide.inc"

@@ -23,9 +23,8 @@ Array = NDArray[Any]
 Floats = NDArray[np.float64]
 
 MOST_COLUMNS = 2048  # beyond, sums no longer fit a core's cache, and BLAS is as fast
-LIBRARY = Library(
-    "gram", Path(__file__).parent, ("gram.cpp", "rows.inc", "residual.inc"), ("-ffp-contract=fast", "-pthread")
-)
+SOURCES = ("gram.cpp", "rows.inc", "residual.inc", "slide.inc")
+LIBRARY = Library("gram", Path(__file__).parent, SOURCES, ("-ffp-contract=fast", "-pthread"))
 
 
 class Rows(ctypes.Structure):
@@ -40,6 +39,15 @@ class Rows(ctypes.Structure):
     )  # fmt: skip
 
 
+class Slide(ctypes.Structure):
+    """A window as ``slide.inc`` reads it."""
+
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("inverse", "coef", "rows", "come", "work", "found")),
+        *((name, ctypes.c_int64) for name in ("p", "q")),
+    )
+
+
 @functools.cache
 def kernel(isa: str = "") -> Any:
     """The compiled library, or None where BLAS is to be used."""
@@ -52,6 +60,7 @@ def kernel(isa: str = "") -> Any:
     rows, pointer = ctypes.POINTER(Rows), ctypes.c_void_p
     found.hasten_gram.argtypes = [rows, ctypes.c_int32, ctypes.c_int64, pointer]
     found.hasten_residual.argtypes = [rows, pointer, ctypes.c_int64, *[pointer] * 3]
+    found.hasten_slide.argtypes = [ctypes.POINTER(Slide), ctypes.c_int64, ctypes.c_double]
     return found
 
 

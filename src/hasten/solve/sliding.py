@@ -8,11 +8,13 @@ behind its own size times the unit of rounding, and a row that alone decides a d
 
 from __future__ import annotations
 
+import ctypes
 import math
 from typing import Any
 
 import numpy as np
 
+from hasten.solve import gram
 from hasten.solve.kernel import Array, Floats
 from hasten.solve.linear import EPS, Factor
 from hasten.solve.problems import BadData, need
@@ -21,6 +23,8 @@ INFINITY = float("inf")
 TINY = 1e-300
 LARGEST = 1e150  # what can be squared
 SMALLEST = 1e-100  # penalty whose inverse can be squared
+MOST_COLUMNS = 512  # beyond, the inverse leaves the second-level cache, and BLAS may take several threads
+NOT_FINITE = 1  # what the kernel returns where nothing was changed
 FADED = 1e-14  # of the largest target that counts as usual is left after a window's rows
 
 
@@ -51,7 +55,6 @@ class Window:
                 f"alpha={alpha}, size={size}, check={check}", f"a number that is not positive, or below {SMALLEST:g}",
                 "alpha=1e-3, size=1000",
             )  # fmt: skip
-        self._gemm = need("scipy.linalg.blas", "a sliding window").dgemm
         self.p, self.q, self.size, self.penalty, self.check, self.bound = features, targets, size, penalty, check, bound
         self.rows = np.zeros((size, features + targets))
         self.filled = self.at = self.slides = self.healed = 0
@@ -61,19 +64,17 @@ class Window:
         self._steep = 0.0  # largest part of the inverse times a row's squares, when it was last solved
         self._most = max(bound, 1e4 * EPS)  # of what is usual; less is left behind by any row
         self._fade = min(FADED ** (1 / size), 0.9)
-        self._inverse = np.asfortranarray(np.diag(1 / penalty))
+        self._inverse = np.diag(1 / penalty)
         self._coef = np.zeros((features, targets))
-        self._pair = np.zeros((features, 2), order="F")
-        self._targets = np.zeros((2, targets))
-        self._core = np.empty((2, 2), order="F")
         self._probe = np.random.default_rng(0).standard_normal(features)
+        self._change: _Change = _made(self)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_gemm"}  # BLAS cannot be pickled
+        return {name: value for name, value in self.__dict__.items() if name != "_change"}  # it points to the others
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._gemm = need("scipy.linalg.blas", "a sliding window").dgemm
+        self._change = _made(self)
 
     @property
     def coef(self) -> Floats:
@@ -100,18 +101,16 @@ class Window:
         Args:
             x: (features,). y: a number, or (targets,).
         """
-        at, p = self.at, self.p
-        row, pair, both = self.rows[at], self._pair, self._targets
+        at, p, come = self.at, self.p, self._change.come
         if len(x) != p:
             raise _shape(np.shape(x), p)
-        pair[:, 0], both[0] = x, y
+        come[:p], come[p:] = x, y
         if self.filled == self.size:
-            pair[:, 1], both[1] = row[:p], row[p:]
-            self._change(pair, both)
+            self._exchange(at)
         else:
-            self._add(pair[:, :1], both[:1])
+            self._add(come[:p, None], come[None, p:])
+            self.rows[at] = come
             self.filled += 1
-        row[:p], row[p:] = pair[:, 0], both[0]
         self.at = at + 1 if at + 1 < self.size else 0
         self.slides += 1
         if self.slides % self.check == 0 or self._left > self._most * self._usual or self._lost > self._most:
@@ -140,30 +139,18 @@ class Window:
             self._heal()
         self._count(rows)
 
-    def _change(self, pair: Floats, y: Floats) -> None:
-        """P -= (P U) (C⁻¹ + U'P U)⁻¹ (P U)' with U = [new, old], C = diag(1, -1)."""
-        gemm = self._gemm
-        k = gemm(1.0, self._inverse, pair)
-        g = gemm(1.0, pair, k, trans_a=1).tolist()
-        a, b, d = 1.0 + g[0][0], g[0][1], g[1][1] - 1.0
-        det = a * d - b * b
-        error = y - pair.T @ self._coef
-        new, old = _sizes(error)
-        if not (-INFINITY < a < INFINITY and new < LARGEST):
+    def _exchange(self, at: int) -> None:
+        """The row that has come takes the place of row ``at``."""
+        code = self._change(at)
+        if code == NOT_FINITE:
             raise not_finite()
-        if not -INFINITY < det < 0:  # the row that leaves was so large that no digit of the others is left
-            self.rows[self.at, : self.p], self.rows[self.at, self.p :] = pair[:, 0], y[0]
+        if code:  # the row that leaves was so large that no digit of the others is left
             self._heal()
             return
-        core = self._core
-        core[0, 0], core[1, 1] = d / det, a / det
-        core[0, 1] = core[1, 0] = -b / det
-        turned = gemm(1.0, k, core)
-        self._inverse = gemm(-1.0, turned, k, 1.0, self._inverse, 0, 1, 1)
-        self._coef += turned @ error
+        a, d, left, usual = self._change.found.tolist()
         # -d is 1 less the leverage of the row that leaves; what a change of the inverse rounds is of its largest part
         self._lost += EPS * (a + 1 / (d * d) + self._steep * (1 - 1 / a)) if d else INFINITY
-        self._remember(old, abs(float(y[0, 0])) if self.q == 1 else math.sqrt(square(y[0])))
+        self._remember(left, usual)
 
     def _add(self, rows: Floats, y: Floats, sign: float = 1.0) -> bool:
         """Add (or drop) a block: rows (features, block), y (block, targets).
@@ -183,8 +170,8 @@ class Window:
             turned = np.linalg.solve(middle, k.T).T
         except np.linalg.LinAlgError:
             return False
-        self._inverse = np.asfortranarray(self._inverse - turned @ k.T)
-        self._coef = self._coef + turned @ error
+        self._inverse -= turned @ k.T
+        self._coef += turned @ error
         pivots = float(np.sum(np.diagonal(root) ** (2 if sign > 0 else -4)))
         self._lost += EPS * (pivots + float(np.trace(self._inverse) * np.max(np.sum(rows * rows, axis=0), initial=0.0)))
         if sign < 0:
@@ -274,7 +261,7 @@ class Window:
             inverse, coef = _by_qr(x, y, self.penalty)
         else:
             inverse, coef = factor.inverse(), factor.solve(x.T @ y)
-        self._inverse, self._coef = np.asfortranarray(inverse), coef
+        self._inverse[:], self._coef[:] = inverse, coef
         self._steep = float(np.trace(inverse)) * square(x) / max(len(x), 1)
         self._left = self._lost = 0.0
 
@@ -295,12 +282,74 @@ def square(x: Floats) -> float:
         return float(flat @ flat)
 
 
-def _sizes(errors: Floats) -> tuple[float, float]:
-    """Lengths of the errors (2, targets) of the row that comes and the one that leaves."""
-    if errors.shape[1] == 1:
-        (new,), (old,) = errors.tolist()
-        return abs(new), abs(old)
-    return math.sqrt(square(errors[0])), math.sqrt(square(errors[1]))
+class _Kernel:
+    """One row for another by the compiled kernel, see ``slide.inc``.
+
+    Attributes:
+        come: (p + q,) the row that comes; the caller fills it.
+        found: (4,) 1 more than the leverage of the row that comes, the leverage of the one that leaves less 1, the size
+            of the latter's error, and that of the new targets.
+    """
+
+    def __init__(self, window: Window, library: Any) -> None:
+        p, q = window.p, window.q
+        self.come, self.found, self._work = np.zeros(p + q), np.zeros(4), np.empty(5 * p + 2 * q)
+        self._held = (window._inverse, window._coef, window.rows, self.come, self._work, self.found)
+        self._slide = gram.Slide(*(held.ctypes.data for held in self._held), p, q)
+        self._call, self._where = library.hasten_slide, ctypes.byref(self._slide)
+
+    def __call__(self, at: int) -> int:
+        code: int = self._call(self._where, at, LARGEST)
+        return code
+
+
+class _Blas:
+    """The same by BLAS: P -= (P U) (C⁻¹ + U'P U)⁻¹ (P U)' with U = [new, old], C = diag(1, -1)."""
+
+    def __init__(self, window: Window) -> None:
+        self._gemm = need("scipy.linalg.blas", "a sliding window").dgemm
+        self._window = window
+        self.come, self.found = np.zeros(window.p + window.q), np.zeros(4)
+        self._pair = np.zeros((window.p, 2), order="F")
+        self._core = np.empty((2, 2), order="F")
+
+    def __call__(self, at: int) -> int:
+        window, gemm, pair, core = self._window, self._gemm, self._pair, self._core
+        p, row, come = window.p, window.rows[at], self.come
+        pair[:, 0], pair[:, 1] = come[:p], row[:p]
+        inverse = window._inverse.T  # as BLAS has it; the two are equal but for rounding
+        k = gemm(1.0, inverse, pair)
+        g = gemm(1.0, pair, k, trans_a=1).tolist()
+        a, b, d = 1.0 + g[0][0], g[0][1], g[1][1] - 1.0
+        det = a * d - b * b
+        error = np.stack([come[p:], row[p:]]) - pair.T @ window._coef
+        if not (-INFINITY < a < INFINITY and _size(error[0]) < LARGEST):
+            return NOT_FINITE
+        row[:] = come
+        if not -INFINITY < det < 0:
+            return NOT_FINITE + 1
+        core[0, 0], core[1, 1] = d / det, a / det
+        core[0, 1] = core[1, 0] = -b / det
+        turned = gemm(1.0, k, core)
+        gemm(-1.0, turned, k, 1.0, inverse, 0, 1, 1)
+        window._coef += turned @ error
+        self.found[:] = a, d, _size(error[1]), _size(come[p:])
+        return 0
+
+
+_Change = _Kernel | _Blas
+
+
+def _made(window: Window) -> _Change:
+    for name in ("_inverse", "_coef", "rows"):  # unpickled ones may lie in a file that must not be written to
+        setattr(window, name, np.require(getattr(window, name), np.float64, ["C", "A", "W"]))
+    library = gram.kernel() if window.p <= MOST_COLUMNS else None
+    return _Blas(window) if library is None else _Kernel(window, library)
+
+
+def _size(x: Floats) -> float:
+    """Its length; one number may be too large to be squared."""
+    return abs(float(x[0])) if len(x) == 1 else math.sqrt(square(x))
 
 
 def not_finite(change: str = "skip or fill such rows") -> BadData:
