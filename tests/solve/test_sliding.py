@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hasten.solve import BadData, Recursive, SlidingRidge, Window, gram, sliding
+from hasten.solve import BadData, Recursive, SlidingRidge, Window, gram, recursive, sliding
 from tests.solve.data import apart, table
 
 
@@ -70,6 +70,10 @@ def test_without_a_compiler_blas_changes_a_window(monkeypatch: pytest.MonkeyPatc
     for i in range(60):
         window.slide(X[i], y[i])
     assert apart(window.coef[:, 0], plain(X[40:], y[40:], 1.0)) < 1e-10
+    models = Recursive(2, 3)
+    for i in range(60):
+        models.step(X[[i, i]], y[[i, i]])
+    assert apart(models.coef[0], plain(X, y, 1.0)) < 1e-9
 
 
 def test_a_window_that_was_read_from_memory_that_must_not_be_written_slides_on() -> None:
@@ -147,6 +151,35 @@ def test_recursive_models_take_any_rows() -> None:
     for _ in range(3):
         assert np.array_equal(one.step(X[::-1], [1, 2, 3]), two.step(X[::-1].astype(float), np.arange(1.0, 4.0)))
     assert np.array_equal(one.coef, two.coef)
+
+
+@settings(max_examples=20)
+@given(st.integers(1, 70), st.integers(1, 20), st.sampled_from([1.0, 0.95]), st.integers(0, 99))
+def test_the_kernel_and_blas_step_models_alike(models: int, p: int, forgetting: float, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    one, two = (Recursive(models, p, forgetting=forgetting, heal=True, check=7) for _ in "ab")
+    two._all = two._by_blas  # type: ignore[method-assign]
+    for _ in range(20):
+        x, y = random.standard_normal((models, p)), random.standard_normal(models)
+        assert apart(one.step(x[:, ::-1], y), two.step(x[:, ::-1], y)) < 1e-9
+    assert apart(one.coef, two.coef) < 1e-9
+    assert np.array_equal(one._inverse, np.swapaxes(one._inverse, 1, 2))
+
+
+def test_threads_and_neighbours_change_no_bit_of_a_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    random = np.random.default_rng(0)
+    x, y = random.standard_normal((5, 200, 6)), random.standard_normal((5, 200))
+    one, some, shared = Recursive(200, 6), Recursive(3, 6), Recursive(200, 6)
+    for i in range(5):
+        one.step(x[i], y[i])
+        some.step(x[i, :3], y[i, :3])
+    monkeypatch.setattr(recursive, "SHARED_BYTES", 0)
+    monkeypatch.setattr(gram, "blas_threads", lambda: 3)
+    for i in range(5):
+        shared.step(x[i], y[i])
+    assert np.array_equal(one.coef, shared.coef)
+    if gram.kernel() is not None:
+        assert np.array_equal(one.coef[:3], some.coef)
 
 
 def test_recursive_models_heal() -> None:

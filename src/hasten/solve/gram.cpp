@@ -206,3 +206,4 @@ extern "C" int hasten_gram(const Rows* r, int32_t single, int64_t threads, doubl
 
 #include "residual.inc"
 #include "slide.inc"
+#include "recursive.inc"

@@ -23,7 +23,7 @@ Array = NDArray[Any]
 Floats = NDArray[np.float64]
 
 MOST_COLUMNS = 2048  # beyond, sums no longer fit a core's cache, and BLAS is as fast
-SOURCES = ("gram.cpp", "rows.inc", "residual.inc", "slide.inc")
+SOURCES = ("gram.cpp", "rows.inc", "residual.inc", "slide.inc", "recursive.inc")
 LIBRARY = Library("gram", Path(__file__).parent, SOURCES, ("-ffp-contract=fast", "-pthread"))
 
 
@@ -48,6 +48,16 @@ class Slide(ctypes.Structure):
     )
 
 
+class Models(ctypes.Structure):
+    """Recursive models, and a row for each, as ``recursive.inc`` reads them."""
+
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("inverse", "coef", "x", "y", "predicted")),
+        *((name, ctypes.c_int64) for name in ("models", "p")),
+        ("forgetting", ctypes.c_double),
+    )
+
+
 @functools.cache
 def kernel(isa: str = "") -> Any:
     """The compiled library, or None where BLAS is to be used."""
@@ -61,6 +71,7 @@ def kernel(isa: str = "") -> Any:
     found.hasten_gram.argtypes = [rows, ctypes.c_int32, ctypes.c_int64, pointer]
     found.hasten_residual.argtypes = [rows, pointer, ctypes.c_int64, *[pointer] * 3]
     found.hasten_slide.argtypes = [ctypes.POINTER(Slide), ctypes.c_int64, ctypes.c_double]
+    found.hasten_recursive.argtypes = [ctypes.POINTER(Models), ctypes.c_int64]
     return found
 
 

@@ -5,16 +5,19 @@ Haykin, Adaptive Filter Theory, 4th ed. 2002, p. 436-459.
 
 from __future__ import annotations
 
+import ctypes
 import math
 from typing import Any
 
 import numpy as np
 
+from hasten.solve import gram
 from hasten.solve.kernel import Array, Floats
 from hasten.solve.problems import BadData
 from hasten.solve.sliding import TINY, not_finite, square
 
-BATCH_BYTES = 1 << 20  # inverses changed at a time stay in the second-level cache
+BATCH_BYTES = 1 << 20  # inverses changed at a time by BLAS stay in the second-level cache
+SHARED_BYTES = 32 << 20  # of inverses, from which on threads share the models
 GROWTH = 1000.0  # by which an antisymmetric error may grow before an inverse is made symmetric again
 
 
@@ -69,10 +72,7 @@ class Recursive:
             )  # fmt: skip
         if not (math.isfinite(square(x)) and math.isfinite(square(y))):
             raise not_finite("fill its row: all models step together")
-        predicted: Floats = np.einsum("mp,mp->m", x, self.coef)
-        for i in range(0, len(x), self._batch):  # in pieces that stay in cache
-            part = slice(i, i + self._batch)
-            self._part(part, x[part], y[part] - predicted[part])
+        predicted = self._all(x, y)
         self._even()
         if self._sums is not None:
             _add_outer(self._sums, x.copy(), self.forgetting, 1.0)  # torch warns of memory that must not be written
@@ -80,6 +80,29 @@ class Recursive:
         self.steps += 1
         if self._sums is not None and self.steps % self.check == 0:
             self.measure()
+        return predicted
+
+    def _all(self, x: Array, y: Array) -> Floats:
+        """P = (P - k k' / bottom) / forgetting with k = P x for all models, see ``recursive.inc``."""
+        library = gram.kernel()
+        if library is None:
+            return self._by_blas(x, y)
+        self._inverse, self.coef = (
+            np.require(held, np.float64, ["C", "A", "W"]) for held in (self._inverse, self.coef)
+        )
+        x, y, predicted = np.ascontiguousarray(x), np.ascontiguousarray(y), np.empty(len(x))
+        held = (self._inverse, self.coef, x, y, predicted)
+        models = gram.Models(*(a.ctypes.data for a in held), *x.shape, self.forgetting)
+        threads = gram.blas_threads() if self._inverse.nbytes >= SHARED_BYTES else 1
+        if library.hasten_recursive(ctypes.byref(models), threads):
+            raise MemoryError(f"a step of {len(x)} models")
+        return predicted
+
+    def _by_blas(self, x: Array, y: Array) -> Floats:
+        predicted: Floats = np.einsum("mp,mp->m", x, self.coef)
+        for i in range(0, len(x), self._batch):  # in pieces that stay in cache
+            part = slice(i, i + self._batch)
+            self._part(part, x[part], y[part] - predicted[part])
         return predicted
 
     def _part(self, part: slice, x: Array, error: Array) -> None:
