@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from pathlib import Path
 from typing import Any
 
@@ -181,6 +182,17 @@ def test_series_keep_their_scale_in_a_file(tmp_path: Path) -> None:
     again = fleet.Fleet.load(tmp_path / "f.safetensors", series_net)
     X = np.stack([w[None, :8] for w in waves().values()])
     assert (again.predict(list(again), X) == trained.predict(list(trained), X)).all()
+
+
+def test_a_pipe_or_a_folder_is_not_replaced_by_a_fleet(tmp_path: Path) -> None:
+    pipe, folder = tmp_path / "pipe", tmp_path / "folder"
+    os.mkfifo(pipe)
+    folder.mkdir()
+    trained = fleet.fit(mlp, ragged(2), epochs=1)
+    for path in (pipe, folder):
+        with pytest.raises(HastenError, match="it is no file"):
+            trained.save(path)
+    assert pipe.is_fifo() and folder.is_dir()
 
 
 def test_a_full_disk_leaves_the_older_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

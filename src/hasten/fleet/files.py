@@ -184,6 +184,8 @@ def repr_of(function: Any) -> str:
 
 def _whole(path: Path, write: Callable[[Path], object]) -> None:
     """Write to a name beside ``path``, then rename: whole or not at all. An older file's mode is kept."""
+    if path.exists() and not path.is_file():
+        raise HastenError(f"cannot write {path}: it is no file", "a folder, a device or a pipe", "the name of a file")
     beside = path.with_name(f".{path.name}.part")  # one name: what a killed process leaves is written over
     try:
         beside.unlink(missing_ok=True)
