@@ -282,6 +282,25 @@ def test_rows_that_are_not_in_the_order_of_dates_are_told_where_no_column_of_tim
         assert fleet.fit(series_net, given, **untimed).summary().remarks == ()
 
 
+def test_features_that_float32_does_not_hold_are_told() -> None:
+    seconds = 1.7e9 + 10.0 * np.arange(200)
+    X = np.column_stack([np.sin(seconds), seconds])
+    frame = pd.DataFrame({"k": "a", "x": X[:, 0], "at": X[:, 1], "y": X[:, 0] ** 2})
+    small = {"epochs": 1, "batch_size": 50}
+
+    def net() -> nn.Module:
+        return nn.Linear(2, 1)
+
+    for given, name in ((frame, "'at'"), ({"a": (X, frame["y"].to_numpy())}, "X[:, 1]")):
+        ways: dict[str, Any] = {"by": "k", "features": ["x", "at"], "target": "y"} if given is frame else {}
+        (told,) = fleet.fit(net, given, **ways, **small).summary().remarks
+        assert f"float32, which rounds {name} (a)" in told
+    years = frame.assign(at=1.7e9 + 1e6 * np.arange(200), constant=0.1)
+    ways = {"by": "k", "features": ["constant", "at"], "target": "y"}
+    assert fleet.fit(net, years, **ways, **small).summary().remarks == ()
+    assert fleet.fit(net, {"a": (X - X[0], frame["y"].to_numpy())}, **small).summary().remarks == ()
+
+
 def test_a_gap_before_new_rows_is_told(tmp_path: Path) -> None:
     data = days(slice(90), count=90)
     old, new = data[data["day"] < "2024-03-01"], data[data["day"] >= "2024-03-11"]

@@ -24,6 +24,7 @@ from hasten.fleet.tasks import (
     from_mapping,
     held_out,
     once,
+    rounds,
     standardised,
     windows_of,
 )
@@ -227,9 +228,12 @@ class Columns:
                 f"target={target!r} is one of the features", "a network would learn to copy it",
                 "features without it",
             )  # fmt: skip
-        X = np.empty((len(self.order), len(features)), np.float32)
+        X, lost = np.empty((len(self.order), len(features)), np.float32), ""
         for j, name in enumerate(features):
-            X[:, j] = self._numbers(name, as_floats)[self.order]
+            found = self._numbers(name, as_floats)
+            X[:, j] = found[self.order]
+            if rounds(self._column(name)[:, None], found[:, None]).any():
+                lost = lost or repr(name)
         take = functools.partial(as_target, recipe=recipe)
         if isinstance(target, str):
             y = self._numbers(target, take)[self.order]
@@ -237,7 +241,7 @@ class Columns:
             y = np.stack([self._numbers(name, take) for name in target], axis=1)[self.order]
         until = {key: float(times[-1]) for key, times in self.times.items()}
         return {
-            key: checked(Task(X[piece], y[piece], until=until.get(key, -math.inf)), recipe)
+            key: checked(Task(X[piece], y[piece], rounded=lost, until=until.get(key, -math.inf)), recipe)
             for key, piece in self.pieces.items()
         }
 

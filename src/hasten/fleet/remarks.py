@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 
 def of_tasks(tasks: Mapping[str, Task]) -> tuple[str, ...]:
-    """About the times of series."""
-    return tuple(filter(None, (_gaps(tasks), _repeated(tasks), _disorder(tasks))))
+    """About the times of series, and features that float32 does not hold."""
+    return tuple(filter(None, (_gaps(tasks), _repeated(tasks), _disorder(tasks), _rounded(tasks))))
 
 
 def of_new(lines: Mapping[str, Line], times: Mapping[str, Times]) -> tuple[str, ...]:
@@ -79,6 +79,17 @@ def _disorder(tasks: Mapping[str, Task]) -> str:
     return (
         f"the rows of {len(found)} {have} ({first}) are not in the order of column {column!r}, and windows take "
         f"them as they come: time_column={column!r}, or --time {column}, sorts them"
+    )
+
+
+def _rounded(tasks: Mapping[str, Task]) -> str:
+    found = {key: task.rounded for key, task in tasks.items() if task.rounded}
+    if not found:
+        return ""
+    first, column = next(iter(found.items()))
+    return (
+        f"networks see float32, which rounds {column} ({first}) by more than a thousandth of what its values differ "
+        "by, as it does with times in seconds: take an offset away first"
     )
 
 

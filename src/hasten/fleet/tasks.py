@@ -17,6 +17,7 @@ from hasten.fleet.losses import Loss
 from hasten.fleet.recipe import EarlyStop, Recipe, counted, number
 
 Array = npt.NDArray[Any]
+ROUGH = 1e-3  # of what a feature's values differ by: what rounding them to float32 may take
 OWN = ("lr", "weight_decay", "seed")  # settings of a key that are not its model's
 
 
@@ -34,6 +35,7 @@ class Task:
         series: X and y are windows of one array, X: (rows, window), y: (rows, horizon).
         over_gaps: windows that go over a step in time that is longer than usual.
         repeated: rows of the same time as the one before. disorder: a column of dates whose order the rows are not in.
+        rounded: a column of X whose values float32 rounds by more than ``ROUGH`` of what they differ by.
         until: the time of the last row as a number, see ``times``; minus infinity where no column says it.
         usual: the longest usual step in time, as a number; NaN unknown.
     """
@@ -49,6 +51,7 @@ class Task:
     over_gaps: int = 0
     repeated: int = 0
     disorder: str = ""
+    rounded: str = ""
     until: float = -math.inf
     usual: float = math.nan
 
@@ -215,7 +218,8 @@ def _pair(name: str, value: Any, recipe: Recipe) -> Task:
             "X has a row an observation, y as many",
             "X[:, None] for a single feature",
         )
-    return checked(Task(X, y), recipe)
+    lost = np.flatnonzero(rounds(value[0], X))
+    return checked(Task(X, y, rounded=f"X[:, {lost[0]}]" if len(lost) else ""), recipe)
 
 
 def as_floats(values: Any, dtype: Any = np.float32) -> Array:
@@ -223,6 +227,21 @@ def as_floats(values: Any, dtype: Any = np.float32) -> Array:
     if hasattr(values, "detach"):
         values = values.detach().cpu().numpy()
     return np.asarray(values, dtype=dtype)
+
+
+def rounds(given: Any, found: Array) -> Array:
+    """(columns,) whether rounding to float32 takes more than ``ROUGH`` of what a column's values differ by.
+
+    Args:
+        given, found: (rows, columns), before and after; others have no columns.
+    """
+    given = given if isinstance(given, np.ndarray) else np.empty(0, np.float32)
+    if given.ndim != 2 or given.dtype.kind not in "iuf" or given.dtype.itemsize <= 4 or not len(given):
+        return np.zeros(0, bool)
+    with np.errstate(invalid="ignore", over="ignore"):
+        spread = np.ptp(given, axis=0).astype(np.float64)
+        apart = np.abs(given - found.astype(np.float64)).max(axis=0)
+    return np.asarray((apart > ROUGH * spread) & (spread > 0))
 
 
 def as_target(values: Any, recipe: Recipe) -> Array:
