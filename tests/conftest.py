@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,11 @@ from hasten.seams.watch import Watch
 pytest.register_assert_rewrite("tests.scripts.lab")
 
 from tests.scripts.lab import Lab  # noqa: E402
+
+if (
+    signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+):  # begun in the background: tests send interrupts that must be heard
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile("hasten", deadline=None)  # a shared machine pauses for longer than any test takes
 settings.load_profile("hasten")
