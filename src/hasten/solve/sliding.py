@@ -78,7 +78,7 @@ class Window:
 
     @property
     def coef(self) -> Floats:
-        """(p, q) of the rows in the window."""
+        """(p, q) of the rows in the window; they change with the next row, so copy what is to be kept."""
         return self._coef
 
     def coef_without(self, column: int) -> Floats:
