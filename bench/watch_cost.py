@@ -33,7 +33,8 @@ CLAIM = "Cost of watching with an empty plan (goal: at most 20 µs a step)"
 NAME = "watch-cost"
 SIZES = (0.5, 2.0, 5.0, 50.0)  # milliseconds
 TURN_SECONDS = 0.005  # a turn of a copy
-FORKS = 10  # pairs of copies: two copies differ by themselves, as their memory lies elsewhere
+LEAST_FORKS = 10  # pairs of copies: two copies differ by themselves, as their memory lies elsewhere, …
+FORK_SECONDS = 0.75  # … and by more than turns of one pair: many pairs of copies for a short time each
 SETTLE_SECONDS = 0.5  # of steps in a copy before its first turn
 WATCHED = Path(__file__).with_name("small_loop.py")
 PEER = ROOT / ".venv-traceml"
@@ -105,9 +106,10 @@ def inside(mode: str, milliseconds: float, seconds: float) -> None:
         watch.forking = True  # the copies stay watched
         settle = max(10, round(SETTLE_SECONDS * 1000 / milliseconds))
         ways = {"without": lambda: take_out(session), "with": lambda: _resume(watch, HERTZ_AFTER if sampling else 0.0)}
-        for fork in range(FORKS):
+        forks = max(LEAST_FORKS, round(seconds / FORK_SECONDS))
+        for fork in range(forks):
             copies = {way: Copy(steps, ways[way], count, settle) for way in random.sample(sorted(ways), 2)}
-            for row in pairs(copies["without"], copies["with"], seconds / FORKS):
+            for row in pairs(copies["without"], copies["with"], seconds / forks):
                 print(fork, *row)
             for copy in copies.values():
                 copy.end()
