@@ -7,6 +7,7 @@ them. Events are read some steps later, and only once they say that they have pa
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -78,3 +79,16 @@ class DeviceClock(PhaseClock):
     def release(self) -> None:
         """Mark no more; what was read stays in ``device``."""
         self.__class__ = PhaseClock  # type: ignore[assignment]
+
+
+def device_waiter() -> Callable[[], object] | None:
+    """What waits until the device has done all that it was given; None where the script uses no device.
+
+    A device works behind the host: a stop-watch must be started and stopped after this, or it times the asking and
+    not the work (https://docs.pytorch.org/docs/stable/notes/cuda.html#asynchronous-execution).
+    """
+    torch = sys.modules.get("torch")
+    if torch is None or not (torch.cuda.is_available() and torch.cuda.is_initialized()):
+        return None
+    wait = torch.cuda.synchronize
+    return getattr(wait, "__wrapped__", wait)  # type: ignore[no-any-return]

@@ -53,8 +53,11 @@ def random_states() -> dict[str, Any]:
 
 
 def random_digest() -> str:
-    """sha256 over all random states."""
-    return sha256(random_states())
+    """sha256 over all random states, those of devices, too."""
+    import torch
+
+    on_cuda = torch.cuda.is_available() and torch.cuda.is_initialized()
+    return sha256([random_states(), torch.cuda.get_rng_state_all() if on_cuda else []])
 
 
 def restore(states: dict[str, Any]) -> None:

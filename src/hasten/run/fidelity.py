@@ -23,6 +23,7 @@ from hasten.run.trial import TrialRoom
 from hasten.seams import fork
 from hasten.seams.child import Straight
 from hasten.seams.state import Layout, Snapshot
+from hasten.seams.thrown import reseed
 
 MOST_STEPS = 40  # steps compared …
 LEAST_STEPS = 4  # … or fewer where steps are long
@@ -34,6 +35,7 @@ BLUNT = 0.05  # a tensor whose tolerance is larger than this is not judged
 BUFFERS = 0.01  # tolerance of buffers: means over a batch lose more digits than weights do, a second forward gains 90 %
 STILL = 1e-6  # relative; a tensor that moved by less when perturbed by one unit in the last place stands still
 LEAST_JUDGED = 0.5  # share of the moving weights that must be judged, else nothing is proved and nothing kept
+SEEDS = 3  # other seeds, whose losses an approximate remedy's are compared with
 LEAST_TOLERANCE = 1e-6  # relative; a few units in the last place of float32
 
 
@@ -78,7 +80,9 @@ class Judge:
     def judge(self, remedies: list[Remedy]) -> Finding:
         """Compare the script with ``remedies`` on to the script as it is."""
         promise = max((r.fidelity for r in remedies), key=lambda f: f.rank, default=Fidelity.IDENTICAL)
-        fresh = any(r.seam is Seam.LOADER for r in remedies)
+        fresh = any(r.seam is Seam.LOADER for r in remedies) or (
+            promise is Fidelity.APPROXIMATE and self.room.renewable  # another seed is felt in a new pass only
+        )
         if not Snapshot.of(self.room.watch).parameters():
             return Finding(None, "no optimizer or module is known whose weights could be compared")
         base = self._run("plain" + "+fresh" * fresh, [], fresh)
@@ -133,22 +137,8 @@ class Judge:
 
     def _curves(self, base: dict[str, Any], other: dict[str, Any], fresh: bool) -> Finding:
         """Losses beside the losses of the same script with other random numbers."""
-        spread = self._seed_noise(base, fresh)
-        if spread is None:
-            return Finding(None, "the noise between seeds could not be measured")
-        a, b = np.array(base["losses"]), np.array(other["losses"])
-        gap = abs(float(np.mean(b - a)))
-        words = f"mean loss over {len(a)} steps differs by {gap:.2e}; between seeds it differs by {spread:.2e}"
-        return Finding(bool(gap <= spread and np.isfinite(b).all()), words, gap)
-
-    def _seed_noise(self, base: dict[str, Any], fresh: bool) -> float | None:
-        gaps = []
-        for seed in range(3):
-            run = self._run(f"seed{seed}" + "+fresh" * fresh, [], fresh, seed=seed)
-            if run is None or len(run["losses"]) != len(base["losses"]):
-                return None
-            gaps.append(abs(float(np.mean(np.array(run["losses"]) - np.array(base["losses"])))))
-        return max(gaps)
+        seeded = [self._run(f"seed{k}" + "+fresh" * fresh, [], fresh, seed=k) for k in range(SEEDS)]
+        return curves(base["losses"], other["losses"], [s["losses"] if s else [] for s in seeded])
 
     def _run(
         self, name: str, remedies: list[Remedy], fresh: bool, *, perturb: bool = False, seed: int | None = None
@@ -162,11 +152,11 @@ class Judge:
         snapshot = Snapshot.of(self.room.watch)
 
         def driver(sender: fork.Sender) -> Straight:
+            if seed is not None:
+                reseed(seed)
             self.room.arrange(remedies, fresh, endless=False)
             if perturb:
                 snapshot.perturb()
-            if seed is not None:
-                _reseed(seed)
             return Straight(sender, self.room.watch, self.steps, warm=0, snapshot=snapshot, outcome=path, marks=MARKS)
 
         child = fork.go(self.room.watch, driver, allowed=(self.folder,), processes=False)
@@ -273,11 +263,19 @@ def weights(path: str, layout: Layout) -> Numbers | None:
     return found if len(found) == layout.total else None
 
 
-def _reseed(seed: int) -> None:
-    import random
+def curves(base: list[float], other: list[float], seeded: list[list[float]]) -> Finding:
+    """Approximate: the mean loss differs by no more than that of the same script with other random numbers.
 
-    import torch
-
-    random.seed(seed)
-    torch.manual_seed(seed)
-    np.random.seed(seed)
+    Args:
+        base, other: losses of the steps of the unchanged script, and with remedies.
+        seeded: losses of the unchanged script with other seeds; those of a run that failed are none.
+    """
+    if any(len(losses) != len(base) for losses in (other, *seeded)):
+        return Finding(None, "the noise between seeds could not be measured")
+    a, b = np.array(base), np.array(other)
+    spread = max(abs(float(np.mean(np.array(losses) - a))) for losses in seeded)
+    if spread == 0:
+        return Finding(None, "other seeds change nothing in these steps: there is no noise to compare with")
+    gap = abs(float(np.mean(b - a)))
+    words = f"mean loss over {len(a)} steps differs by {gap:.2e}; between seeds it differs by {spread:.2e}"
+    return Finding(bool(gap <= spread and np.isfinite(b).all()), words, gap)

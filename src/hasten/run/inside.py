@@ -31,6 +31,7 @@ from hasten.seams.ask import probe_loaders
 from hasten.seams.child import exchange_folder
 from hasten.seams.collect import collect
 from hasten.seams.guard import guarded, say
+from hasten.seams.thrown import Command
 from hasten.seams.window import Window, rest
 
 OVERALL_SHARE = 0.15  # of the budget, kept for timing all kept remedies together
@@ -145,7 +146,9 @@ class Runner:
     def _processes(self) -> tuple[ProcessRoom, ProcessJudge]:
         assert self.trace is not None
         started = max(1.0, (self.watch.first_step - self.watch.torch_started) / 1e9)
-        room = ProcessRoom(self.session.cwd, self.trace.step_median, started, folder=self.watch.folder)
+        command = Command(self.session.cwd, started, folder=self.watch.folder)
+        workers = self.trace.loader is not None and self.trace.loader.num_workers > 0
+        room = ProcessRoom(command, self.trace.step_median, workers)
         return room, ProcessJudge(room)
 
     def _try_all(self, room: Any, judge: Any, start: float, budget: float, launches: Any = None) -> None:

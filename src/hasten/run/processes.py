@@ -1,8 +1,10 @@
-"""Trials where the running process must not be forked: the same script again, in throw-away processes, in turns.
+"""Trials where the running process must not be forked: the same script again, in throw-away processes.
 
-Each process runs the user's own command from its start with its writes led nowhere, remedies on from the first step,
-for as many steps as are compared; then it is gone. This needs a script that gives the same result when run twice (a
-seed); where it does not, nothing can be proved and nothing is kept.
+Each process runs the user's own command from its start with its writes led nowhere, and is gone when it is of no more
+use. What can be switched on and off between two steps is tried in one process, step by step, as in a forked child;
+what holds from the start of a process, or of a loader's workers, in two processes in turns. Every process is given the
+same seeds (:mod:`hasten.seams.thrown`); where a script differs from itself all the same, nothing can be proved and
+nothing is kept.
 """
 
 from __future__ import annotations
@@ -10,31 +12,30 @@ from __future__ import annotations
 import json
 import math
 import os
-import shutil
 import statistics
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from hasten.core.interval import Interval, student_t
 from hasten.core.remedy import Fidelity, Grain, Remedy, Seam
 from hasten.core.trace import Trace
-from hasten.measure.interleave import REPORT_LEVEL, Outcome, Pairs, coin_flips
-from hasten.run.fidelity import LEAST_JUDGED, Finding, compare, weights
-from hasten.run.trial import TIME_UP, Measured
-from hasten.seams.isolate import folder_in
+from hasten.measure.interleave import LOOKS, REPORT_LEVEL, Outcome, Pairs, coin_flips
+from hasten.run import stepwise
+from hasten.run.fidelity import LEAST_JUDGED, SEEDS, Finding, compare, curves, weights
+from hasten.run.stepwise import SILENT_SECONDS, TIME_UP
+from hasten.run.trial import Measured
+from hasten.seams.child import warm_steps
 from hasten.seams.state import Layout
+from hasten.seams.thrown import SEED, Command, await_end
 
 METHOD = "throw-away processes, in turns"
+STEPWISE = "a throw-away process, step by step"
 LEAST_PAIRS, MOST_PAIRS = 4, 10
 LEVEL = 1 - 0.004 / (MOST_PAIRS - LEAST_PAIRS + 1)  # every look has its share of the error; the promise is 1 in 200
 WARM_STEPS = 6
 TIMED_STEPS = 40
-START_SECONDS = 60.0  # a process may take this long to reach its first step, beyond what the script itself took
+ENDED = "a process ended before it could be timed"
 
 
 @dataclass
@@ -78,17 +79,14 @@ class ProcessRoom:
     """Runs the script's own command again, from where it was started.
 
     Args:
-        cwd: the folder the script was started in.
+        command: how the script is begun anew.
         step_seconds: mean duration of a step now.
-        start_seconds: what the script took until its first step.
-        folder: the session's, with which all goes that they leave, however the script ends.
+        workers: whether worker processes feed the training: what they do is settled when they are started.
     """
 
-    cwd: str
+    command: Command
     step_seconds: float
-    start_seconds: float
-    command: list[str] = field(default_factory=lambda: list(sys.orig_argv))
-    folder: str = ""
+    workers: bool = False
 
     def unsuited(self, remedy: Remedy, base: list[Remedy]) -> str:
         """Nothing else can be asked beforehand; a process in which it cannot be applied says so by its result."""
@@ -97,100 +95,120 @@ class ProcessRoom:
         compiles = remedy.seam is Seam.LAUNCH and any(r.one_off_seconds for r in base)
         return "every process would compile anew" if compiles else ""
 
+    def _stepwise(self, remedy: Remedy) -> bool:
+        return remedy.grain is Grain.STEP and not (self.workers and remedy.seam is Seam.FETCHER)
+
     def least_seconds(self, remedy: Remedy) -> float:
         """What the shortest trial that can end in a claim takes."""
-        once = self.start_seconds + (WARM_STEPS + TIMED_STEPS) * self.step_seconds + remedy.one_off_seconds
+        if self._stepwise(remedy):
+            settle = stepwise.settle_of([remedy], self.step_seconds)
+            steps = WARM_STEPS + warm_steps(self.step_seconds) + 2 * LOOKS[0] * (1 + settle)
+            return self.command.start_seconds + steps * self.step_seconds
+        once = self.command.start_seconds + (WARM_STEPS + TIMED_STEPS) * self.step_seconds + remedy.one_off_seconds
         return 2 * LEAST_PAIRS * once
 
     def compare(self, without: list[Remedy], with_: list[Remedy], seconds: float, hoped: float = math.inf) -> Measured:
-        """Processes with ``with_`` against processes with ``without``, in coin-flip order, for at most ``seconds``;
-        they are so few that none is spared, whatever gain is hoped for."""
+        """Steps with ``with_`` against steps with ``without``, for about ``seconds``.
+
+        Args:
+            hoped: the largest speed-up that is expected; a trial step by step that cannot tell so much ends early.
+        """
         start = time.monotonic()
+        _, off, on = stepwise.split(without, with_)
+        pairs: Pairs
+        if all(map(self._stepwise, (*off, *on))):
+            pairs = Pairs(hoped=hoped)
+            why = self._by_turns(without, with_, pairs, seconds)
+            return Measured(pairs, STEPWISE, time.monotonic() - start, why)
         pairs = ProcessPairs()
-        why = TIME_UP
+        why = self._in_pairs(without, with_, pairs, seconds)
+        return Measured(pairs, METHOD, time.monotonic() - start, why)
+
+    def _by_turns(self, without: list[Remedy], with_: list[Remedy], pairs: Pairs, seconds: float) -> str:
+        """One process, in which the remedies are switched on and off."""
+        common, off, on = stepwise.split(without, with_)
+        order = {
+            "remedies": _named([*common, *off]),
+            "warm": WARM_STEPS,
+            "off": len(off),
+            "on": _named(on),
+            "settle": stepwise.settle_of([*off, *on], self.step_seconds),
+            "unit": stepwise.unit_of(self.step_seconds),
+        }
+        first = self.command.limit(WARM_STEPS * self.step_seconds)
+        timed = max(seconds - self.command.start_seconds, 2 * LOOKS[0] * self.step_seconds)
+        with self.command.begun(order, _environment([*common, *off])) as (child, folder):
+            why = stepwise.listen(child, pairs, timed, SILENT_SECONDS + 40 * self.step_seconds, first)
+            unsuited = _result(folder).get("unsuited", "")
+        return unsuited or (ENDED if why == stepwise.TOO_EARLY else why)
+
+    def _in_pairs(self, without: list[Remedy], with_: list[Remedy], pairs: Pairs, seconds: float) -> str:
+        """Processes with and without, in coin-flip order; so few that none is spared, whatever gain is hoped for."""
+        start = time.monotonic()
         for heads in coin_flips():
-            if time.monotonic() - start > seconds and len(pairs.wall) >= LEAST_PAIRS:
-                break
-            if time.monotonic() - start > 3 * seconds:
+            spent = time.monotonic() - start
+            if spent > (seconds if len(pairs.wall) >= LEAST_PAIRS else 3 * seconds):
                 break
             times: dict[bool, dict[str, Any] | None] = {}
             for on in (False, True) if heads else (True, False):
                 times[on] = self.once(with_ if on else without, WARM_STEPS, TIMED_STEPS)
             a, b = times[False], times[True]
             if a is None or b is None:
-                why = "a process ended before it could be timed"
-                break
+                return ENDED
             if b["unsuited"]:
-                why = b["unsuited"]
-                break
+                return str(b["unsuited"])
             pairs.add(a["wall"], b["wall"], a["cpu"], b["cpu"])
             pairs.look()
             if pairs.exhausted:
-                why = ""
-                break
-        return Measured(pairs, METHOD, time.monotonic() - start, why)
+                return ""
+        return TIME_UP
 
     def again(self, trace: Trace, remedies: list[Remedy]) -> None:
         """Nothing is looked at again here: a process more is too dear for that."""
 
-    def once(self, remedies: list[Remedy], warm: int, steps: int, perturb: bool = False) -> dict[str, Any] | None:
-        """One throw-away process: median step times, digest, weights; None if it ended early."""
-        with _folder(self.folder) as folder:
-            order = {
-                "remedies": [[r.name, r.settings()] for r in remedies],
-                "warm": warm,
-                "steps": steps,
-                "perturb": perturb,
-            }
-            path = os.path.join(folder, "order.json")
-            with open(path, "w", encoding="utf-8") as file:
-                json.dump(order, file)
-            env = {**os.environ, "HASTEN_TRIAL": path, "HASTEN_CACHE_DIR": folder}
-            for remedy in remedies:
-                env |= remedy.environment()
-            limit = 2 * self.start_seconds + START_SECONDS + 5 * (warm + steps) * self.step_seconds
-            process = subprocess.Popen(
-                self.command,
-                cwd=self.cwd,
-                env=env,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=None if os.environ.get("HASTEN_DEBUG") else subprocess.DEVNULL,
-                start_new_session=True,
-            )
-            try:
-                process.wait(limit)
-            except subprocess.TimeoutExpired:
-                pass
-            finally:
-                _kill_group(process)
-            try:
-                with open(os.path.join(folder, "result.json"), encoding="utf-8") as file:
-                    result: dict[str, Any] = json.load(file)
-                result["layout"] = Layout(**result["layout"])
-                result["weights_array"] = weights(os.path.join(folder, "weights"), result["layout"])
-                return result
-            except (OSError, ValueError):
+    def once(
+        self, remedies: list[Remedy], warm: int, steps: int, perturb: bool = False, seed: int | None = None
+    ) -> dict[str, Any] | None:
+        """One throw-away process: median step times, losses, digest, weights; None if it ended early.
+
+        Args:
+            warm: steps before those that are timed; without any, losses are noted and not only times.
+            perturb: move every weight by one unit in the last place after the first step.
+            seed: draw other random numbers than the other processes, from the first step on, too, where the script sets
+                a seed itself.
+        """
+        order = {
+            "remedies": _named(remedies),
+            "warm": warm,
+            "steps": steps,
+            "perturb": perturb,
+            "seed": SEED if seed is None else seed,
+        }
+        limit = self.command.limit((warm + steps) * self.step_seconds)
+        with self.command.begun(order, _environment(remedies)) as (child, folder):
+            await_end(child, limit)
+            result = _result(folder)
+            if "wall" not in result:
                 return None
+            result["layout"] = Layout(**result["layout"])
+            result["weights_array"] = weights(os.path.join(folder, "weights"), result["layout"])
+            return result
 
 
-def _kill_group(process: subprocess.Popen[bytes]) -> None:
-    import signal
+def _named(remedies: list[Remedy]) -> list[Any]:
+    return [[r.name, r.settings()] for r in remedies]
 
+
+def _environment(remedies: list[Remedy]) -> dict[str, str]:
+    return {name: value for r in remedies for name, value in r.environment().items()}
+
+
+def _result(folder: str) -> dict[str, Any]:
     try:
-        os.killpg(process.pid, signal.SIGKILL)
-    except (ProcessLookupError, PermissionError):
-        pass
-    process.wait()
-
-
-@contextmanager
-def _folder(base: str) -> Iterator[str]:
-    folder = folder_in(base, "trial-")
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        with open(os.path.join(folder, "result.json"), encoding="utf-8") as file:
+            return json.load(file)  # type: ignore[no-any-return]
+    except (OSError, ValueError):
+        return {}
 
 
 @dataclass
@@ -205,7 +223,7 @@ class ProcessJudge:
     def least_seconds(self, remedy: Remedy) -> float:
         """What comparing weights takes."""
         children = 2 if remedy.fidelity is Fidelity.IDENTICAL else 4
-        return children * (self.room.start_seconds + self.steps * self.room.step_seconds)
+        return children * (self.room.command.start_seconds + self.steps * self.room.step_seconds)
 
     def judge(self, remedies: list[Remedy]) -> Finding:
         self._base = self._base or self.room.once([], 0, self.steps)
@@ -215,7 +233,7 @@ class ProcessJudge:
         if base is None or again is None or other is None:
             return Finding(None, "a process ended before the comparison")
         if any(base[k] != again[k] for k in ("weights", "optimizer")):
-            return Finding(None, "the script differs from itself when run twice (no seed?), so nothing can be compared")
+            return Finding(None, "the script differs from itself when run twice, also with one seed for both")
         steady = [k for k in ("weights", "optimizer", "random") if base[k] == again[k]]  # an unseeded source may differ
         if all(base[k] == other[k] for k in steady):
             return Finding(True, f"identical after the first {self.steps} steps, to the bit", 0.0)
@@ -223,7 +241,8 @@ class ProcessJudge:
         if promise is Fidelity.IDENTICAL:
             return Finding(False, f"promised the same bits, but after {self.steps} steps the state differs")
         if promise is Fidelity.APPROXIMATE:
-            return Finding(None, "the noise between seeds cannot be measured between processes")
+            seeded = [self.room.once([], 0, self.steps, seed=SEED + k) for k in range(1, SEEDS + 1)]
+            return curves(base["losses"], other["losses"], [s["losses"] if s else [] for s in seeded])
         return self._distance(base, other)
 
     def _distance(self, base: dict[str, Any], other: dict[str, Any]) -> Finding:

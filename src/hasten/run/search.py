@@ -18,7 +18,8 @@ from hasten.measure.interleave import Outcome
 from hasten.rules import find
 from hasten.run.fidelity import Judge
 from hasten.run.processes import ProcessJudge, ProcessRoom
-from hasten.run.trial import TIME_UP, Measured, TrialRoom
+from hasten.run.stepwise import TIME_UP
+from hasten.run.trial import Measured, TrialRoom
 
 MOST_SECONDS = 120.0  # default budget: the smaller of this …
 SHARE_OF_JOB = 0.05  # … and this part of the predicted job,

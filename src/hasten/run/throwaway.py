@@ -1,4 +1,4 @@
-"""Inside a throw-away process: remedies on from the start, a few steps timed, the outcome written, gone."""
+"""Inside a throw-away process: remedies on from the start, steps timed as ordered, the outcome written, gone."""
 
 from __future__ import annotations
 
@@ -11,66 +11,140 @@ from pathlib import Path
 from typing import Any
 
 from hasten.core.errors import Unsuited
+from hasten.core.remedy import Remedy, Undo
+from hasten.measure.device import device_waiter
 from hasten.rules import remedy_types
+from hasten.run import stepwise
+from hasten.seams.batches import Batches
+from hasten.seams.child import loss_of
+from hasten.seams.fork import DONE
 from hasten.seams.isolate import lead_torch
 from hasten.seams.state import Snapshot, digest
+from hasten.seams.thrown import SEED, reseed, sender
+
+DEVICE_STEPS = 10  # steps a timing where a device works behind the host, which is waited for at both ends
 
 
 class Throwaway:
-    """The driver of the watch in such a process."""
+    """The driver of the watch in such a process.
+
+    Args:
+        order: see :class:`hasten.run.processes.ProcessRoom`. With ``on`` what is named there is tried step by step;
+            else so many steps are taken and their outcome is written.
+    """
 
     def __init__(self, session: Any, order: dict[str, Any], folder: Path) -> None:
+        self.session = session
         self.watch = session.watch
         self.order = order
         self.folder = folder
+        self.sender = sender(order)
         self.walls: list[float] = []
         self.cpus: list[float] = []
-        self.taken = 0
+        self.losses: list[float] = []
+        self.taken = self.counted = 0
         self.unsuited = ""
-        for name, settings in order["remedies"]:
+        self.remedies = _made(order["remedies"])
+        self.undos: list[Undo] = []
+        for remedy in self.remedies:
             try:
-                session.switchboard.on(remedy_types()[name](**settings), required=False)
+                self.undos.append(session.switchboard.on(remedy, required=False))
             except Unsuited as error:
                 self.unsuited = str(error)
-        self.forward = session.forward
+        self.watch.keep_loss = not order["warm"]
         self.watch.driver = self
+        self.wait: Any = None
+        self.unit = 1
         self._start()
 
     def _start(self) -> None:
-        self.wall, self.cpu = time.perf_counter(), time.process_time()
+        if self.wait is not None and not self.counted:
+            self.wait()
+        if not self.counted:
+            self.wall, self.cpu = time.perf_counter(), time.process_time()
 
     def beat(self) -> None:
         """A step ended."""
-        wall, cpu = time.perf_counter() - self.wall, time.process_time() - self.cpu
         self.taken += 1
+        if self.watch.keep_loss:
+            self.losses.append(loss_of(self.watch))
         if self.taken == 1:
-            self.forward.settle()
-            if self.order["perturb"]:
-                Snapshot.of(self.watch).perturb()
-        if self.taken > self.order["warm"]:
-            self.walls.append(wall)
-            self.cpus.append(cpu)
-        if len(self.walls) >= self.order["steps"]:
+            self._first()
+        if self.taken <= self.order["warm"]:
+            if "on" in self.order and self.taken == self.order["warm"]:
+                self._alternate()
+            else:
+                self._start()
+            return
+        self.counted += 1
+        if self.counted == self.unit:
+            if self.wait is not None:
+                self.wait()
+            self.walls.append((time.perf_counter() - self.wall) / self.unit)
+            self.cpus.append((time.process_time() - self.cpu) / self.unit)
+            self.counted = 0
+        if self.taken >= self.order["warm"] + self.order["steps"]:
             self._tell()
-            os._exit(0)
         self._start()
+
+    def _first(self) -> None:
+        self.session.forward.settle()
+        if self.order.get("perturb"):
+            Snapshot.of(self.watch).perturb()
+        if self.order.get("seed", SEED) != SEED:  # the script may have set its own before
+            reseed(self.order["seed"])
+        self.wait = device_waiter()
+        if self.wait is not None and self.order["warm"]:
+            self.unit = min(DEVICE_STEPS, self.order.get("steps", DEVICE_STEPS))
+
+    def _alternate(self) -> None:
+        """From here on, what was ordered is switched on and off."""
+        batches = Batches(self.watch, None)
+        batches.take_over()
+        common = len(self.remedies) - self.order["off"]
+        remedies = (self.remedies[:common], self.remedies[common:], _made(self.order["on"]))
+        try:
+            self.watch.driver = stepwise.alternating(
+                self.sender,
+                self.watch,
+                self.session.switchboard,
+                batches,
+                remedies,
+                self.undos[common:],
+                settle=self.order["settle"],
+                unit=self.order["unit"],
+            )
+        except Unsuited as error:
+            self._write({"unsuited": str(error)})
 
     def _tell(self) -> None:
         snapshot = Snapshot.of(self.watch)
-        result = digest(snapshot)
-        result |= {
-            "wall": statistics.median(self.walls),
-            "cpu": statistics.median(self.cpus),
-            "unsuited": self.unsuited,
-            "layout": asdict(snapshot.layout()),
-        }
         snapshot.write(str(self.folder / "weights"))
+        self._write(
+            digest(snapshot)
+            | {
+                "wall": statistics.median(self.walls),
+                "cpu": statistics.median(self.cpus),
+                "losses": self.losses,
+                "unsuited": self.unsuited,
+                "layout": asdict(snapshot.layout()),
+            }
+        )
+
+    def _write(self, result: dict[str, Any]) -> None:
         with open(self.folder / "result.json", "w", encoding="utf-8") as file:
             json.dump(result, file)
+        self.sender.row(DONE)
+        os._exit(0)
+
+
+def _made(named: list[Any]) -> list[Remedy]:
+    return [remedy_types()[name](**settings) for name, settings in named]
 
 
 def begin(session: Any, path: str) -> None:
     """Called once torch has been imported in a throw-away process."""
     lead_torch()
     order = json.loads(Path(path).read_text(encoding="utf-8"))
+    reseed(order.get("seed", SEED))
     Throwaway(session, order, Path(path).parent)

@@ -14,7 +14,7 @@ from typing import Any
 
 from hasten.core.errors import Unsuited
 from hasten.core.interval import Interval
-from hasten.core.remedy import Grain, Remedy, Seam, Undo, undo_all
+from hasten.core.remedy import Grain, Remedy, Seam
 from hasten.core.trace import Trace
 from hasten.measure.interleave import (
     LOOKS,
@@ -25,8 +25,9 @@ from hasten.measure.interleave import (
     TurnPairs,
     coin_flips,
 )
-from hasten.run import calls, compiled
+from hasten.run import calls, compiled, stepwise
 from hasten.run.again import Looking, seen_again
+from hasten.run.stepwise import SILENT_SECONDS, TIME_UP, TOO_EARLY, TOO_NOISY
 from hasten.seams import fork
 from hasten.seams.apply import Switchboard
 from hasten.seams.batches import Ahead, Batches
@@ -40,11 +41,7 @@ FORKED_CALLS = "fork, calls of an evaluation by turns"
 UNIT_SECONDS = 0.02  # a turn lasts at least this long …
 WORKER_UNIT = 4  # … and this many steps where workers deliver in bursts
 FIRST_SHARE = 0.6  # of a trial's time may pass until two children make a claim; the rest is for the two that confirm it
-TOO_NOISY = "its time would not tell so small a gain from this noise"
 NOT_CONFIRMED = "two other children did not confirm it"
-TIME_UP = "time was up"
-TOO_EARLY = "the child ended before it could be timed"
-SILENT_SECONDS = 20.0  # a child that says nothing for so long (beyond its steps) is given up
 
 
 @dataclass
@@ -116,9 +113,7 @@ class TrialRoom:
         return TURNS_LOOKS if self.step_seconds < LONG_STEP else TURNS_LOOKS_LONG
 
     def _settle(self, remedies: list[Remedy]) -> int:
-        """Steps after a switch that are not timed; one is enough where steps are long."""
-        most = 1 if self.step_seconds >= LONG_STEP else 1 << 30
-        return max((r.settle if r.one_off_seconds else min(r.settle, most) for r in remedies), default=0)
+        return stepwise.settle_of(remedies, self.step_seconds)
 
     # -- one trial -----------------------------------------------------------------------------------------------
 
@@ -160,70 +155,21 @@ class TrialRoom:
         return Measured(pairs, FORKED_CALLS, time.monotonic() - start, why, share)
 
     def _stepwise(self, without: list[Remedy], with_: list[Remedy], pairs: Pairs, seconds: float) -> str:
-        common = [r for r in without if r in with_]
-        off = [r for r in without if r not in with_]
-        on = [r for r in with_ if r not in without]
-        settle = self._settle([*on, *off])
-        unit = max(1, min(8, round(0.004 / max(self.step_seconds, 1e-6))))
+        common, off, on = remedies = stepwise.split(without, with_)
+        settle, unit = self._settle([*on, *off]), stepwise.unit_of(self.step_seconds)
 
         def driver(sender: fork.Sender) -> Alternating:
             batches = self.arrange(common, fresh=False)
             undo_off = [self.switchboard.on(r) for r in off]
-
-            def switch() -> Undo:
-                undo_all(undo_off)()
-                undos = [self.switchboard.on(r) for r in on]
-
-                def back() -> None:
-                    undo_all(undos)()
-                    undo_off.extend(self.switchboard.on(r) for r in off)
-
-                return back
-
-            switch()()
-            return Alternating(
-                sender,
-                self.watch,
-                switch,
-                prepare=Ahead(self.watch, batches, [*common, *off, *on]),
-                settle=settle,
-                unit=unit,
+            return stepwise.alternating(
+                sender, self.watch, self.switchboard, batches, remedies, undo_off, settle=settle, unit=unit
             )
 
         child = fork.go(self.watch, driver, allowed=self.allowed, processes=False)
         return self._listen(child, pairs, seconds)
 
     def _listen(self, child: fork.Child, pairs: Pairs, seconds: float) -> str:
-        end = time.monotonic() + seconds
-        silent = SILENT_SECONDS + 40 * self.step_seconds
-        heard = time.monotonic()
-        half: tuple[int, float, float] | None = None
-        try:
-            while not pairs.exhausted:
-                now = time.monotonic()
-                if child.ended:
-                    return "" if pairs.wall else TOO_EARLY
-                if now > end:
-                    return TIME_UP
-                if now - heard > silent:
-                    return "the child fell silent"
-                for kind, wall, cpu, _, _ in child.rows(min(0.5, end - now)):
-                    heard = time.monotonic()
-                    if kind == fork.DONE:
-                        return ""
-                    if half is None:
-                        half = (kind, wall, cpu)
-                        continue
-                    times = {half[0]: half[1:], kind: (wall, cpu)}
-                    half = None
-                    if len(times) == 2:
-                        pairs.add(times[WITHOUT][0], times[WITH][0], times[WITHOUT][1], times[WITH][1])
-                        pairs.look()
-                        if pairs.hopeless(1 - (end - heard) / seconds):
-                            return TOO_NOISY
-            return ""
-        finally:
-            child.kill()
+        return stepwise.listen(child, pairs, seconds, SILENT_SECONDS + 40 * self.step_seconds)
 
     def _in_turns(self, without: list[Remedy], with_: list[Remedy], pairs: Pairs, seconds: float) -> str:
         """Two children take turns; a claim is made only where two others, forked in the other order, confirm it.
@@ -394,6 +340,12 @@ class TrialRoom:
             if remedy not in early:
                 self.switchboard.on(remedy)
         return batches
+
+    @property
+    def renewable(self) -> bool:
+        """Whether a child can begin a new pass over the training data."""
+        record = self.watch.trained_from
+        return record is not None and record.loader() is not None
 
     def _renew_iterator(self, batches: Batches) -> None:
         """Give the training loop an iterator made now, in place of the one it holds."""

@@ -7,10 +7,10 @@ import json
 import statistics
 import time
 from collections.abc import Callable
-from typing import Any
 
 from hasten.core.remedy import Undo
 from hasten.measure.clock import CHECKPOINT, EVALUATION, INDEX
+from hasten.measure.device import device_waiter
 from hasten.measure.interleave import coin_flips
 from hasten.seams.fork import DONE, READY, Sender
 from hasten.seams.isolate import folder_in
@@ -19,6 +19,8 @@ from hasten.seams.watch import Watch
 
 WARM_STEPS = 4  # steps after a fork that are not timed: copy-on-write faults, threads coming back
 LONG_STEP = 0.25  # seconds; of steps as long as this, one is enough for that
+DEVICE_SECONDS = 0.1  # of steps in one timing where a device is used, at least, …
+DEVICE_UNITS = (4, 16)  # … in so many of them: at both ends the host waits for the device, and cannot work ahead of it
 _DIRTY = (EVALUATION, CHECKPOINT, INDEX["loader start"])
 WITHOUT, WITH = 0, 1
 
@@ -34,8 +36,16 @@ def unusual_phases(watch: Watch) -> tuple[int, ...]:
     return tuple(i for i in _DIRTY if 2 * sum(row[i + 1] > 0 for row in rows) <= len(rows))
 
 
+def unit_on_device(step_seconds: float) -> int:
+    """Steps a timing where a device works behind the host."""
+    least, most = DEVICE_UNITS
+    return max(least, min(most, round(DEVICE_SECONDS / max(step_seconds, 1e-6))))
+
+
 class Alternating:
-    """Runs pairs of steps, one with and one without, in coin-flip order, and sends the time of every step.
+    """Runs pairs of steps, one with and one without, in coin-flip order, and sends the mean time of a step of either.
+
+    Where the script uses a device it is waited for before and after every timing.
 
     Args:
         switch: switches the thing under trial on and returns the way back.
@@ -60,14 +70,16 @@ class Alternating:
         self.switch = switch
         self.prepare = prepare
         self.settle = settle
-        self.unit = unit
+        rows = watch.recent(64)
+        step_seconds = statistics.median(row[0] for row in rows) / 1e9 if rows else 0.0
+        self.wait = device_waiter()
+        self.unit = unit if self.wait is None else max(unit, unit_on_device(step_seconds))
         self.pairs_left = most_pairs
         self.coins = coin_flips()
         self.undo: Undo | None = None
         self.order: list[int] = []
         self.times: dict[int, tuple[float, float]] = {}
-        rows = watch.recent(64)
-        self.discard = warm_steps(statistics.median(row[0] for row in rows) / 1e9 if rows else 0.0)
+        self.discard = warm_steps(step_seconds)
         self.unusual = unusual_phases(watch)
         self.counted = 0
         self.sums = [0.0, 0.0]
@@ -77,12 +89,16 @@ class Alternating:
     def _start(self) -> None:
         if self.prepare is not None:
             self.prepare()
+        if self.wait is not None and not self.counted:
+            self.wait()
         self.wall = time.perf_counter()
         self.cpu = time.process_time()
         self.watch.clock.pause_until(self.watch.clock.now())
 
     def beat(self) -> None:
         """A step ended in the child."""
+        if self.wait is not None and self.counted == self.unit - 1:
+            self.wait()
         wall, cpu = time.perf_counter() - self.wall, time.process_time() - self.cpu
         spent = self.watch.clock.cut(self.watch.clock.now())
         if self.discard:
@@ -118,7 +134,7 @@ class Alternating:
 
     def _unit_done(self) -> None:
         way = self.order.pop(0)
-        self.times[way] = (self.sums[0], self.sums[1])
+        self.times[way] = (self.sums[0] / self.unit, self.sums[1] / self.unit)
         if self.order:
             self._turn(self.order[0])
             return
@@ -230,7 +246,7 @@ class Straight:
     def beat(self) -> None:
         wall, cpu = time.perf_counter() - self.wall, time.process_time() - self.cpu
         spent = self.watch.clock.cut(self.watch.clock.now())
-        loss = _value(self.watch.loss) if self.watch.keep_loss else 0.0
+        loss = loss_of(self.watch) if self.watch.keep_loss else 0.0
         self.losses.append(loss)
         self.left -= 1
         if len(self.losses) in self.marks and self.snapshot is not None:
@@ -254,9 +270,10 @@ class Straight:
         self.sender.row(DONE)
 
 
-def _value(loss: Any) -> float:
+def loss_of(watch: Watch) -> float:
+    """The loss of the last step; 0 where it is not known."""
     try:
-        return float(loss.detach().sum())
+        return float(watch.loss.detach().sum())
     except (AttributeError, RuntimeError, TypeError, ValueError):
         return 0.0
 

@@ -334,6 +334,13 @@ def go(
     raise Departed
 
 
+def adopt(pid: int, line: socket.socket) -> Child:
+    """A process of ours that was not forked but started, and leads a group of its own."""
+    child = Child(pid, line, time.monotonic())
+    _LIVING.append(child)
+    return child
+
+
 def _become_child(
     watch: Watch,
     driver: Callable[[Sender], Any],

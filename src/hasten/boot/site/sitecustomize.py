@@ -146,10 +146,13 @@ def _isolate() -> None:
     """A throw-away process of a trial: nothing that it does may be felt outside, from its first line on."""
     folder = os.path.dirname(os.environ["HASTEN_TRIAL"])
     sys.path.append(_SOURCE)
+    import random
+
     from hasten.seams.isolate import isolate_process
 
     sys.path.remove(_SOURCE)
     isolate_process(folder)
+    random.seed(0)  # as every other process of the trial; the rest is seeded when torch is there
 
 
 _LIBRARY = frozenset(sys.path)  # before Python puts the script's folder first

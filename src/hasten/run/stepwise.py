@@ -1,0 +1,125 @@
+"""Steps with a remedy and without it by turns, in one process that is gone afterwards: a forked child, or a throw-away
+process."""
+
+from __future__ import annotations
+
+import time
+
+from hasten.core.remedy import Remedy, Undo, undo_all
+from hasten.measure.interleave import Pairs
+from hasten.seams import fork
+from hasten.seams.apply import Switchboard
+from hasten.seams.batches import Ahead, Batches
+from hasten.seams.child import LONG_STEP, WITH, WITHOUT, Alternating
+from hasten.seams.watch import Watch
+
+UNIT_SECONDS = 0.004  # of steps in one timing, at least …
+MOST_UNIT = 8  # … if so many are enough for that
+SILENT_SECONDS = 20.0  # a child that says nothing for so long (beyond its steps) is given up
+TOO_NOISY = "its time would not tell so small a gain from this noise"
+TIME_UP = "time was up"
+TOO_EARLY = "the child ended before it could be timed"
+SILENT = "the child fell silent"
+
+
+def unit_of(step_seconds: float) -> int:
+    """Steps a timing."""
+    return max(1, min(MOST_UNIT, round(UNIT_SECONDS / max(step_seconds, 1e-6))))
+
+
+def settle_of(remedies: list[Remedy], step_seconds: float) -> int:
+    """Steps after a switch that are not timed; one is enough where steps are long."""
+    most = 1 if step_seconds >= LONG_STEP else 1 << 30
+    return max((r.settle if r.one_off_seconds else min(r.settle, most) for r in remedies), default=0)
+
+
+def split(without: list[Remedy], with_: list[Remedy]) -> tuple[list[Remedy], list[Remedy], list[Remedy]]:
+    """What is on all the time, what is on without only, what is on with only."""
+    return (
+        [r for r in without if r in with_],
+        [r for r in without if r not in with_],
+        [r for r in with_ if r not in without],
+    )
+
+
+def alternating(
+    sender: fork.Sender,
+    watch: Watch,
+    switchboard: Switchboard,
+    batches: Batches,
+    remedies: tuple[list[Remedy], list[Remedy], list[Remedy]],
+    undo_off: list[Undo],
+    *,
+    settle: int,
+    unit: int,
+) -> Alternating:
+    """The driver of such a process.
+
+    Args:
+        remedies: as of :func:`split`; the first two kinds are on.
+        undo_off: ways back of the second kind.
+        settle: steps after a switch that are not timed.
+        unit: steps a timing.
+
+    Raises:
+        Unsuited: one of the third kind cannot be applied.
+    """
+    _, off, on = remedies
+
+    def switch() -> Undo:
+        undo_all(undo_off)()
+        undos = [switchboard.on(r) for r in on]
+
+        def back() -> None:
+            undo_all(undos)()
+            undo_off.extend(switchboard.on(r) for r in off)
+
+        return back
+
+    switch()()
+    ahead = Ahead(watch, batches, [r for kind in remedies for r in kind])
+    return Alternating(sender, watch, switch, prepare=ahead, settle=settle, unit=unit)
+
+
+def listen(child: fork.Child, pairs: Pairs, seconds: float, silent: float, first: float = 0.0) -> str:
+    """Take in the pairs that ``child`` sends until they suffice, the time is up, or it falls silent; it is gone then.
+
+    Args:
+        seconds: for the pairs.
+        silent: after so many seconds without a word it is given up.
+        first: so many seconds more until its first word; they do not count.
+
+    Returns:
+        Why there is no claim; empty where the pairs decide.
+    """
+    heard = time.monotonic() + first
+    end = heard + seconds
+    half: tuple[int, float, float] | None = None
+    try:
+        while not pairs.exhausted:
+            now = time.monotonic()
+            if child.ended:
+                return "" if pairs.wall else TOO_EARLY
+            if now > end:
+                return TIME_UP
+            if now - heard > silent:
+                return SILENT
+            for kind, wall, cpu, _, _ in child.rows(min(0.5, end - now)):
+                if first:
+                    first, end = 0.0, time.monotonic() + seconds
+                heard = time.monotonic()
+                if kind == fork.DONE:
+                    return ""
+                if half is None:
+                    half = (kind, wall, cpu)
+                    continue
+                times = {half[0]: half[1:], kind: (wall, cpu)}
+                half = None
+                if len(times) == 2:
+                    pairs.add(times[WITHOUT][0], times[WITH][0], times[WITHOUT][1], times[WITH][1])
+                    pairs.look()
+                    if pairs.hopeless(1 - (end - heard) / seconds):
+                        return TOO_NOISY
+        return ""
+    finally:
+        child.kill()

@@ -1,0 +1,114 @@
+"""Throw-away processes: the script's own command from its start, harmless, for as long as it is of use.
+
+They stand in for forked children where forking is not safe. What drives such a process is begun in it by
+:mod:`hasten.boot.agent`, once torch is there, with the order that it was started with; it reports down a line as a
+forked child does. Every process is given the same seeds, so that also scripts that set none can be compared.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from hasten.seams import fork
+from hasten.seams.isolate import folder_in
+
+SEED = 2026
+START_SECONDS = 60.0  # a process may take this long to reach its first step, beyond what the script itself took
+
+
+@dataclass(frozen=True)
+class Command:
+    """How the script is begun anew.
+
+    Attributes:
+        cwd: the folder it was begun in.
+        start_seconds: what it took until its first step.
+        folder: the session's, with which all goes that the processes leave, however the script ends.
+    """
+
+    cwd: str
+    start_seconds: float
+    argv: list[str] = field(default_factory=lambda: list(sys.orig_argv))
+    folder: str = ""
+
+    @contextmanager
+    def begun(
+        self, order: Mapping[str, Any], environment: Mapping[str, str] | None = None
+    ) -> Iterator[tuple[fork.Child, str]]:
+        """The process and its folder; both are gone at the end.
+
+        Args:
+            order: what its driver is to do, as JSON values.
+            environment: what else it is started with.
+        """
+        folder = folder_in(self.folder, "trial-")
+        near, far = socket.socketpair()
+        try:
+            path = os.path.join(folder, "order.json")
+            with open(path, "w", encoding="utf-8") as file:
+                json.dump({**order, "line": far.fileno()}, file)
+            process = subprocess.Popen(
+                self.argv,
+                cwd=self.cwd,
+                env={
+                    "PYTHONHASHSEED": str(SEED),
+                    **os.environ,
+                    "HASTEN_TRIAL": path,
+                    "HASTEN_CACHE_DIR": folder,
+                    **(environment or {}),
+                },
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=None if os.environ.get("HASTEN_DEBUG") else subprocess.DEVNULL,
+                start_new_session=True,
+                pass_fds=(far.fileno(),),
+            )
+            far.close()
+            child = fork.adopt(process.pid, near)
+            try:
+                yield child, folder
+            finally:
+                child.kill()
+                process.returncode = process.returncode or -9  # it has been waited for
+        finally:
+            far.close()
+            near.close()
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def limit(self, seconds: float) -> float:
+        """How long a process may take that needs ``seconds`` after its first step."""
+        return 2 * self.start_seconds + START_SECONDS + 5 * seconds
+
+
+def await_end(child: fork.Child, seconds: float) -> None:
+    """Until the process says that it is done, is gone, or the time is up."""
+    end = time.monotonic() + seconds
+    while not child.ended and time.monotonic() < end:
+        if any(row[0] == fork.DONE for row in child.rows(0.5)):
+            return
+
+
+def sender(order: Mapping[str, Any]) -> fork.Sender:
+    """In such a process: its line to whoever began it."""
+    return fork.Sender(socket.socket(fileno=order["line"]))
+
+
+def reseed(seed: int = SEED) -> None:
+    """Set all random states, of devices, too."""
+    import numpy as np
+    import torch
+
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
