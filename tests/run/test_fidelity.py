@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hasten.run.fidelity import Comparison, Numbers, compare
+from hasten.run.fidelity import Comparison, Numbers, compare, curves
 from hasten.seams.state import Layout
 
 LAYOUT = Layout([300, 200], [100], "float32")
@@ -88,3 +88,18 @@ def test_buffers_may_lose_digits_but_not_count_twice() -> None:
 def test_nothing_that_moves_proves_nothing() -> None:
     start, _, yardstick = case(0)
     assert found(start, start, start, yardstick).judged == 0
+
+
+def test_losses_are_judged_by_those_of_other_seeds() -> None:
+    base = [1.0, 0.9, 0.8]
+    near, far = [x + 0.01 for x in base], [x + 0.5 for x in base]
+    assert curves(base, near, [[x - 0.02 for x in base], base, base]).kept is True
+    assert curves(base, far, [[x - 0.02 for x in base], base, base]).kept is False
+    assert curves(base, [*near[:2], float("nan")], [[x - 0.02 for x in base], base, base]).kept is False
+
+
+def test_without_noise_between_seeds_nothing_is_said_of_an_approximate_remedy() -> None:
+    """Losses that no seed moves, or of runs that ended early, are no yardstick: no promise is broken by them."""
+    base = [1.0, 0.9, 0.8]
+    assert curves(base, [x + 0.01 for x in base], [base, base, base]).kept is None
+    assert curves(base, base, [base[:1], base, base]).kept is None

@@ -11,38 +11,57 @@ import pytest
 
 import hasten
 from hasten.core.remedy import Grain
-from hasten.measure.interleave import Outcome
-from hasten.run.processes import ProcessJudge, ProcessRoom
-from tests.scripts.lab import SCRIPTS
+from hasten.measure.interleave import LOOKS, Outcome
+from hasten.run.processes import METHOD, STEPWISE, ProcessJudge, ProcessRoom
+from hasten.seams.thrown import Command
+from tests.scripts.lab import SCRIPTS, SOURCE
 
 
-def room(folder: Path, *ways: str) -> ProcessRoom:
-    return ProcessRoom(str(folder), 1e-3, 0.1, [sys.executable, str(SCRIPTS / "thrown.py"), *ways])
+@pytest.fixture(autouse=True)
+def found_by_the_script(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(SOURCE), os.environ.get("PYTHONPATH", "")]))
 
 
-def test_a_faster_and_a_slower_remedy_are_told_apart(tmp_path: Path) -> None:
+def room(folder: Path, *ways: str, workers: bool = False) -> ProcessRoom:
+    command = Command(str(folder), 0.1, [sys.executable, str(SCRIPTS / "thrown.py"), *ways])
+    return ProcessRoom(command, 1e-3, workers)
+
+
+def test_a_faster_and_a_slower_remedy_are_told_apart_in_one_process(tmp_path: Path) -> None:
     faster = room(tmp_path).compare([], [hasten.Threads(1)], 60.0)
-    assert faster.outcome is Outcome.FASTER and faster.ratio is not None and 1.8 < faster.ratio.value < 2.2
-    slower = room(tmp_path).compare([], [hasten.ForeachOptimizer()], 60.0)
+    assert faster.outcome is Outcome.FASTER and faster.ratio is not None and 1.9 < faster.ratio.value < 2.1
+    assert faster.method == STEPWISE and len(faster.pairs.wall) >= LOOKS[0]
+    slower = room(tmp_path).compare([hasten.Threads(1)], [hasten.Threads(1), hasten.ForeachOptimizer()], 60.0)
     assert slower.outcome in (Outcome.SLOWER, Outcome.NO_GAIN)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_holds_from_a_process_s_start_is_tried_in_two(tmp_path: Path) -> None:
+    faster = room(tmp_path).compare([], [hasten.Allocator()], 60.0)
+    assert faster.outcome is Outcome.FASTER and faster.method == METHOD
+    fetched = [hasten.BatchedFetch()]
+    assert room(tmp_path).compare([], fetched, 60.0).method == STEPWISE
+    assert room(tmp_path, workers=True).compare([], fetched, 60.0).method == METHOD
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("ways", [("dies",), ("dies with",)])
 def test_a_process_that_ends_early_is_no_trial(tmp_path: Path, ways: tuple[str, ...]) -> None:
-    measured = room(tmp_path, *ways).compare([], [hasten.Threads(1)], 60.0)
-    assert measured.outcome is Outcome.OPEN and measured.why == "a process ended before it could be timed"
+    for remedy in (hasten.Threads(1), hasten.Allocator()):
+        measured = room(tmp_path, *ways).compare([], [remedy], 60.0)
+        assert measured.outcome is Outcome.OPEN and measured.why == "a process ended before it could be timed"
     found = ProcessJudge(room(tmp_path, *ways)).judge([hasten.Threads(1)])
     assert found.kept is None
 
 
 def test_a_remedy_that_cannot_be_applied_says_so(tmp_path: Path) -> None:
-    measured = room(tmp_path, "unsuited").compare([], [hasten.Threads(1)], 60.0)
-    assert measured.why == "no convolution" and not measured.pairs.wall
+    for remedy in (hasten.Threads(1), hasten.Allocator()):
+        measured = room(tmp_path, "unsuited").compare([], [remedy], 60.0)
+        assert measured.why == "no convolution" and not measured.pairs.wall
 
 
 def test_a_process_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hasten.run.processes.START_SECONDS", 0.2)
+    monkeypatch.setattr("hasten.seams.thrown.START_SECONDS", 0.2)
     mark = str(tmp_path / "a name of its own")
     assert room(tmp_path, "hangs", mark).once([], 0, 1) is None
     left = subprocess.run(["pgrep", "-f", mark], capture_output=True, text=True).stdout.split()
@@ -57,7 +76,13 @@ def test_weights_are_compared_as_promised(tmp_path: Path) -> None:
     assert ProcessJudge(room(tmp_path, "wrong")).judge([hasten.Threads(1)]).kept is False
 
 
-def test_a_script_without_a_seed_proves_nothing(tmp_path: Path) -> None:
+def test_an_approximate_remedy_is_compared_with_other_seeds(tmp_path: Path) -> None:
+    kept = ProcessJudge(room(tmp_path, "rounds")).judge([hasten.Autocast()])
+    assert kept.kept is True and "between seeds" in kept.words
+    assert ProcessJudge(room(tmp_path, "rounds", "far")).judge([hasten.Autocast()]).kept is False
+
+
+def test_a_script_that_takes_its_numbers_elsewhere_proves_nothing(tmp_path: Path) -> None:
     found = ProcessJudge(room(tmp_path, "unseeded")).judge([hasten.Threads(1)])
     assert found.kept is None and "differs from itself" in found.words
 

@@ -11,11 +11,12 @@ import time
 kind = sys.argv[1]
 
 
-def train(steps=150, each=None):
+def train(steps=150, each=None, seed=5):
     import torch
     from torch.utils.data import DataLoader, TensorDataset
 
-    torch.manual_seed(5)
+    if seed is not None:
+        torch.manual_seed(seed)
     loader = DataLoader(TensorDataset(torch.randn(64, 4)), batch_size=8, shuffle=True)
     model = torch.nn.Linear(4, 1)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
@@ -33,11 +34,23 @@ def train(steps=150, each=None):
     torch.save(model.state_dict(), "model.pt")
 
 
+def alone():
+    train(steps=400)
+
+
 def square(x):
     return x * x
 
 
-def thread_beside():
+def unseeded_thread_beside():
+    thread_beside(seed=None)
+
+
+def long_thread_beside():
+    thread_beside(steps=1500)
+
+
+def thread_beside(**how):
     stop, counts = threading.Event(), [0]
 
     def count():
@@ -47,7 +60,7 @@ def thread_beside():
 
     thread = threading.Thread(target=count)
     thread.start()
-    train()
+    train(**how)
     stop.set()
     thread.join()
     print("counted", counts[0] > 10)

@@ -129,6 +129,20 @@ def _hook_exit(session: Session) -> None:
     session.patches.set(os, "_exit", StandIn(_exit, original))
 
 
+def _begin_trial(session: Session, path: Path) -> None:
+    """In a throw-away process: do what it was begun for."""
+    order = json.loads(path.read_text(encoding="utf-8"))
+    if "look" in order:
+        from hasten.data.probe import probe
+        from hasten.seams import look
+
+        look.begin(session, order, path.parent, probe)
+    else:
+        from hasten.run import throwaway
+
+        throwaway.begin(session, order, path.parent)
+
+
 def start(torch_started: int, at_fork: Any = None) -> None:
     """Called right after torch was imported in a process under hasten.
 
@@ -146,9 +160,7 @@ def start(torch_started: int, at_fork: Any = None) -> None:
         at_fork.holds_back = session.holds_back
     trial = os.environ.get("HASTEN_TRIAL")
     if trial:
-        from hasten.run.throwaway import begin as begin_trial
-
-        begin_trial(session, trial)
+        _begin_trial(session, Path(trial))
         return
     if config["mode"] == "run":
         from hasten.run.inside import begin

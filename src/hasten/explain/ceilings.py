@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import deque
 from typing import Any
 
 from hasten.core.interval import Interval
 from hasten.core.remedy import Undo
-from hasten.core.trace import Ceilings
+from hasten.core.trace import Ceilings, Probe
 from hasten.measure.interleave import Pairs
 from hasten.seams import fork
 from hasten.seams.batches import Batches
 from hasten.seams.child import WITH, WITHOUT, Alternating, PullOnly
+from hasten.seams.look import look
 from hasten.seams.record import record_batches
+from hasten.seams.thrown import Command
 from hasten.seams.watch import Watch
 
 MOST_SECONDS = 8.0  # for either ceiling
 PAIRS = 24
 LEAST = 3  # steps below which nothing is told
+NO_LOADER = "no DataLoader feeds the training steps"
 NAMELESS = "the loop makes its DataLoader and keeps no name for it, so that it cannot be asked alone"
 SILENT = 16  # backward passes since a loader was asked, and its iterator is gone
 SEVERAL = "several loaders feed a step, and only one of them could be made free"
@@ -28,7 +32,7 @@ TOO_FEW = f"fewer than {LEAST} such steps were taken in {MOST_SECONDS:.0f} s"
 def measure(watch: Watch) -> Ceilings:
     """As it is, data free, and model free. The caller has checked that forking is safe."""
     if watch.trained_from is None:
-        return Ceilings(why_not="no DataLoader feeds the training steps")
+        return Ceilings(why_not=NO_LOADER)
     if watch.trained_from.iterator is None and watch.backwards - watch.trained_from.asked_at > SILENT:
         return Ceilings(why_not=KEPT)
     if any(record.feeds_beside for record in watch.loaders.values()):
@@ -49,6 +53,21 @@ def measure(watch: Watch) -> Ceilings:
         method="fork, recorded batches, means of steps",
         why_not=why_not,
     )
+
+
+def aside(watch: Watch, command: Command, step_seconds: float) -> tuple[Ceilings, dict[int, Probe]]:
+    """The same, and the probes of the datasets, where forking is not safe: in a throw-away process."""
+    seen = look(watch, command, step_seconds, PAIRS, MOST_SECONDS)
+    if watch.trained_from is None:
+        return Ceilings(why_not=NO_LOADER), seen.probes
+    if any(record.feeds_beside for record in watch.loaders.values()):
+        return Ceilings(why_not=SEVERAL), seen.probes
+    if not seen.heard:
+        return Ceilings(why_not="a process in which the script was begun anew did not come so far"), seen.probes
+    alone = [x * watch.batches for x in seen.alone]
+    why_not = "" if len(seen.with_) >= LEAST and len(alone) >= LEAST else TOO_FEW
+    found = paired(seen.without, seen.with_, alone, why_not)
+    return dataclasses.replace(found, method=found.method.replace("fork", "a throw-away process", 1)), seen.probes
 
 
 def paired(without: list[float], with_: list[float], alone: list[float], why_not: str = "") -> Ceilings:

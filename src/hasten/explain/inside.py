@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import statistics
 import time
 from typing import Any
 
 from hasten.core.trace import Ceilings, Trace
 from hasten.data.probe import probe
-from hasten.explain.ceilings import measure
+from hasten.explain.ceilings import aside, measure
 from hasten.explain.growth import GrowthWatch, growth
 from hasten.explain.linear import Linear
 from hasten.explain.loops import count_repeats, loop_events
@@ -17,7 +18,10 @@ from hasten.seams import fork, schedule
 from hasten.seams.ask import probe_loaders
 from hasten.seams.collect import collect
 from hasten.seams.guard import guarded, say
+from hasten.seams.thrown import Command
 from hasten.seams.window import Window, rest
+
+MOST_START = 60.0  # seconds to begin the script anew, at most, for its ceilings
 
 
 class Explainer:
@@ -68,16 +72,31 @@ class Explainer:
         self.growth = GrowthWatch(self.watch, self.window)
         self.predicted = schedule.expected(self.watch)
         reason = fork.why_not()
-        if reason:
+        if not self.session.config.get("ceilings", True):
             self.ceilings = Ceilings(why_not=reason)
             return
-        if not self.session.config.get("ceilings", True):
+        if reason:
+            self._measure_aside(reason)
             return
         self.probes = probe_loaders(self.watch, probe)
         self.ceilings = measure(self.watch)
         self.repeats = count_repeats(self.watch)
         self.linear = Linear(self.watch)
         self.linear.measure()
+
+    def _measure_aside(self, reason: str) -> None:
+        """Forking is not safe here: the script is begun anew in a process that is gone afterwards."""
+        command = Command.of(self.watch, self.session.cwd)
+        if fork.grouped():
+            self.ceilings = Ceilings(why_not=reason)
+        elif command.start_seconds > MOST_START:
+            self.ceilings = Ceilings(
+                why_not=f"{reason}, and to begin the script anew takes {command.start_seconds:.0f} s"
+            )
+        else:
+            say(f"{reason}: the ceilings are measured in a throw-away process, in which the script begins anew")
+            step_seconds = statistics.median(row[0] for row in self.watch.recent(64)) / 1e9
+            self.ceilings, self.probes = aside(self.watch, command, step_seconds)
 
     def _trace(self, ended: str) -> Trace:
         trace = collect(self.watch, self.window, ended=ended)

@@ -17,7 +17,7 @@ from hasten.core.interval import Interval
 from hasten.core.plan import Plan, Step
 from hasten.core.remedy import Fidelity, Seam
 from hasten.core.report import Outcome
-from hasten.core.trace import Trace
+from hasten.core.trace import Probe, Trace
 from hasten.data.probe import probe
 from hasten.measure import machine
 from hasten.rules import remedy_types
@@ -31,12 +31,14 @@ from hasten.seams.ask import probe_loaders
 from hasten.seams.child import exchange_folder
 from hasten.seams.collect import collect
 from hasten.seams.guard import guarded, say
+from hasten.seams.look import look
 from hasten.seams.thrown import Command
 from hasten.seams.window import Window, rest
 
 OVERALL_SHARE = 0.15  # of the budget, kept for timing all kept remedies together
 JUDGE_SHARE = 0.04  # of the budget, for one child of a comparison of weights
 MOST_RECORDS = 2048  # step records that the speed before the trials is read from
+LOOK_SHARE = 0.1  # of the budget: where beginning the script anew takes longer, its datasets are not asked
 SETTLE = 3  # steps after applying the plan that are not counted
 
 
@@ -140,13 +142,15 @@ class Runner:
         """Forking is not safe here: the same command again, in throw-away processes."""
         assert self.trace is not None
         say(f"{reason}: trials run the script again in throw-away processes")
-        self._try_all(*self._processes(), start, budget)
+        room, judge = self._processes()
+        if room.command.start_seconds < LOOK_SHARE * budget:
+            self._with(look(self.watch, room.command, room.step_seconds).probes)
+        self._try_all(room, judge, start, budget)
         self.outcome = dataclasses.replace(self.outcome, message=f"no forks: {reason}")
 
     def _processes(self) -> tuple[ProcessRoom, ProcessJudge]:
         assert self.trace is not None
-        started = max(1.0, (self.watch.first_step - self.watch.torch_started) / 1e9)
-        command = Command(self.session.cwd, started, folder=self.watch.folder)
+        command = Command.of(self.watch, self.session.cwd)
         workers = self.trace.loader is not None and self.trace.loader.num_workers > 0
         room = ProcessRoom(command, self.trace.step_median, workers)
         return room, ProcessJudge(room)
@@ -169,7 +173,11 @@ class Runner:
 
     def _probe(self) -> None:
         assert self.trace is not None
-        probes = probe_loaders(self.watch, probe)
+        self._with(probe_loaders(self.watch, probe))
+
+    def _with(self, probes: dict[int, Probe]) -> None:
+        """Note what asking the datasets has revealed."""
+        assert self.trace is not None
         keys = [k for k, r in self.watch.loaders.items() if r.batches]
         loaders = tuple(
             dataclasses.replace(facts, probe=probes.get(key))

@@ -142,9 +142,8 @@ def _made(named: list[Any]) -> list[Remedy]:
     return [remedy_types()[name](**settings) for name, settings in named]
 
 
-def begin(session: Any, path: str) -> None:
+def begin(session: Any, order: dict[str, Any], folder: Path) -> None:
     """Called once torch has been imported in a throw-away process."""
     lead_torch()
-    order = json.loads(Path(path).read_text(encoding="utf-8"))
     reseed(order.get("seed", SEED))
-    Throwaway(session, order, Path(path).parent)
+    Throwaway(session, order, folder)

@@ -20,7 +20,12 @@ Examine = Callable[[Any], Probe]
 
 
 def probe_loaders(watch: Watch, examine: Examine) -> dict[int, Probe]:
-    """A probe for every map-style loader, by the key of :attr:`Watch.loaders`."""
+    """A probe for every loader, by the key of :attr:`Watch.loaders`, each made in a forked child."""
+    return probes_of(watch, lambda dataset: probe_in_child(watch, dataset, examine))
+
+
+def probes_of(watch: Watch, examine: Examine) -> dict[int, Probe]:
+    """A probe for every loader that has been asked, made here."""
     from torch.utils.data import IterableDataset
 
     found = {}
@@ -31,7 +36,7 @@ def probe_loaders(watch: Watch, examine: Examine) -> dict[int, Probe]:
         if isinstance(loader.dataset, IterableDataset):
             found[key] = Probe(why_not="an IterableDataset has no items to ask for")
             continue
-        found[key] = probe_in_child(watch, loader.dataset, examine)
+        found[key] = examine(loader.dataset)
     return found
 
 

@@ -22,6 +22,7 @@ from typing import Any
 
 from hasten.seams import fork
 from hasten.seams.isolate import folder_in
+from hasten.seams.watch import Watch
 
 SEED = 2026
 START_SECONDS = 60.0  # a process may take this long to reach its first step, beyond what the script itself took
@@ -41,6 +42,11 @@ class Command:
     start_seconds: float
     argv: list[str] = field(default_factory=lambda: list(sys.orig_argv))
     folder: str = ""
+
+    @classmethod
+    def of(cls, watch: Watch, cwd: str) -> Command:
+        """The command of this process."""
+        return cls(cwd, max(1.0, (watch.first_step - watch.torch_started) / 1e9), folder=watch.folder)
 
     @contextmanager
     def begun(

@@ -97,6 +97,13 @@ class Percent(Remedy):
         return undo
 
 
+@dataclass(frozen=True)
+class Rough(Percent):
+    """Promises little: it may change results by less than another seed does."""
+
+    fidelity: ClassVar[Fidelity] = Fidelity.APPROXIMATE
+
+
 KINDS: dict[str, type[Remedy]] = {
     "step": Nothing,
     "child": NothingInTurns,
@@ -104,12 +111,13 @@ KINDS: dict[str, type[Remedy]] = {
     "one_bit": OneBit,
     "draws": Draws,
     "percent": Percent,
+    "rough": Rough,
 }
 
 
 def install(asked: dict[str, Any]) -> None:
     """Have ``asked["remedies"]`` tried and kept."""
-    from hasten.run import inside, search, throwaway, trial
+    from hasten.run import inside, processes, search, throwaway, trial
     from hasten.seams import window
 
     remedies = tuple(_remedy(name) for name in asked["remedies"])
@@ -123,7 +131,8 @@ def install(asked: dict[str, Any]) -> None:
     search.find = find  # type: ignore[attr-defined]
     search._verdict = lambda measured, remedy: ("kept", "") if measured.pairs.wall else ("cannot tell", measured.why)
     inside.remedy_types = throwaway.remedy_types = lambda: {type(r).__name__: type(r) for r in remedies}
-    _be_brief(trial.TrialRoom, asked.get("seconds", TRIAL_SECONDS))
+    for room in (trial.TrialRoom, processes.ProcessRoom):
+        _be_brief(room, asked.get("seconds", TRIAL_SECONDS))
     for name in asked.get("patches", ()):
         globals()[name]()
 

@@ -1,0 +1,41 @@
+"""Scripts whose process must not be forked: trials and ceilings in throw-away processes, through the command line."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from hasten.run.processes import STEPWISE
+from tests.scripts.lab import assert_untouched
+
+BESIDE = ("unseeded_thread_beside",)
+
+
+def test_a_script_without_a_seed_is_tried_and_compared(lab: Any) -> None:
+    ran = lab("beside.py", args=BESIDE, budget=60.0, hooks={"remedies": ["step", "one_bit"]}).run()
+    nothing, one_bit = ran.trials
+    assert nothing["method"] == STEPWISE and nothing["verdict"] == "kept", ran.why
+    assert nothing["fidelity_found"] == "identical after the first 20 steps, to the bit"
+    assert one_bit["verdict"] == "broken promise" and "promised the same bits" in one_bit["why"]
+    assert "a thread of its own" in ran.document["run"]["message"]
+
+
+def test_ceilings_and_datasets_are_asked_in_a_process_of_their_own(lab: Any) -> None:
+    laboratory = lab("beside.py", args=("long_thread_beside",), hooks=None)
+    plain, explained = laboratory.all(("plain", "explain"))
+    assert_untouched(plain, explained)
+    trace = explained.document["trace"]
+    ceilings = trace["ceilings"]
+    assert ceilings["method"].startswith("a throw-away process"), explained.why
+    assert all(ceilings[name] is not None for name in ("as_is", "data_free", "model_free", "data_free_ratio"))
+    (loader,) = trace["loaders"]
+    assert loader["probe"]["deterministic"] and loader["probe"]["gatherable"]
+
+
+@pytest.mark.parametrize("kind", ["alone", pytest.param("long_thread_beside", marks=pytest.mark.slow)])
+def test_an_approximate_remedy_is_judged_by_other_seeds(lab: Any, kind: str) -> None:
+    """In forked children, which begin a new pass for that, and in processes: the script sets a seed of its own."""
+    ran = lab("beside.py", args=(kind,), budget=60.0, allow="approximate", hooks={"remedies": ["rough"]}).run()
+    (trial,) = ran.trials
+    assert trial["verdict"] == "kept" and "between seeds it differs by" in trial["fidelity_found"], ran.why
