@@ -13,7 +13,7 @@ BESIDE = ("unseeded_thread_beside",)
 
 
 def test_a_script_without_a_seed_is_tried_and_compared(lab: Any) -> None:
-    ran = lab("beside.py", args=BESIDE, budget=60.0, hooks={"remedies": ["step", "one_bit"]}).run()
+    ran = lab("beside.py", args=BESIDE, budget=600.0, hooks={"remedies": ["step", "one_bit"]}).run()
     nothing, one_bit = ran.trials
     assert nothing["method"] == STEPWISE and nothing["verdict"] == "kept", ran.why
     assert nothing["fidelity_found"] == "identical after the first 20 steps, to the bit"
@@ -36,6 +36,6 @@ def test_ceilings_and_datasets_are_asked_in_a_process_of_their_own(lab: Any) -> 
 @pytest.mark.parametrize("kind", ["alone", pytest.param("long_thread_beside", marks=pytest.mark.slow)])
 def test_an_approximate_remedy_is_judged_by_other_seeds(lab: Any, kind: str) -> None:
     """In forked children, which begin a new pass for that, and in processes: the script sets a seed of its own."""
-    ran = lab("beside.py", args=(kind,), budget=60.0, allow="approximate", hooks={"remedies": ["rough"]}).run()
+    ran = lab("beside.py", args=(kind,), budget=600.0, allow="approximate", hooks={"remedies": ["rough"]}).run()
     (trial,) = ran.trials
     assert trial["verdict"] == "kept" and "between seeds it differs by" in trial["fidelity_found"], ran.why
