@@ -126,7 +126,9 @@ class Repositories:
     def _mirrored(self, name: str, dest: Path) -> str:
         assert self.mirror
         below = (self.mirror / name.replace("/", "+")).rglob("HEAD")
-        git = next((p.parent for p in sorted(below, key=lambda p: len(p.parts)) if (p.parent / "objects").is_dir()), None)
+        git = next(
+            (p.parent for p in sorted(below, key=lambda p: len(p.parts)) if (p.parent / "objects").is_dir()), None
+        )
         if git is None:
             raise Failed(f"{self.mirror} has no git directory of {name}")
         commit = self.commits[name]
@@ -237,7 +239,7 @@ class Data:
         if not told.exists():
             say(f"  data: {kind}")
             self._sources(kind)
-            options = ["--data", self.given] if self.given else []
+            options = ["--data", str(self.given)] if self.given else []
             repos = self.repositories.folder
             call(self.python, PARTS / "standins.py", kind, self.folder / kind, "--repos", repos, *options)
         return told.read_text(encoding="utf-8").strip()
@@ -376,7 +378,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, metavar="DIR")
     parser.add_argument("--mirror", type=Path, metavar="FOLDER", help="of git directories, each below owner+name")
-    parser.add_argument("--data", type=Path, metavar="FOLDER", help="that holds series/, text/ or images/ (standins.py)")
+    parser.add_argument(
+        "--data", type=Path, metavar="FOLDER", help="that holds series/, text/ or images/ (standins.py)"
+    )
     parser.add_argument("--only", nargs="+", metavar="NAME", help="of scripts; all unless given")
     args = parser.parse_args()
     recipes, commits, packages = load()
@@ -396,7 +400,7 @@ def main() -> int:
         except Failed as failed:
             failures += 1
             say(f"{recipe.name}: left out: {failed}")
-    say(f"{len(entries)} scripts in {corpus.write(entries, [r.name for r in recipes])}")
+    say(f"{len(entries)} scripts listed in {corpus.write(entries, [r.name for r in recipes])}")
     return 1 if failures else 0
 
 

@@ -1,7 +1,7 @@
 """What somebody who makes these scripts faster by hand would write into them; laid beside the edited copies.
 
-Batches come in the order, and random numbers are drawn, as by the DataLoader that they replace, so that an edited script
-trains on the same batches from the same seed.
+Batches come in the order, and random numbers are drawn, as by the DataLoader that they replace, so that an edited
+script trains on the same batches from the same seed.
 """
 
 from __future__ import annotations

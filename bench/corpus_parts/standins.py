@@ -99,15 +99,11 @@ def _vary(small: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def photos(sources: Sources) -> tuple[list[Path], str]:
     """Photographs, and what they are."""
     for folder, what in ((sources.repo(IMAGES), IMAGES), (sources.given("images"), "--data")):
-        found = [p for p in sorted(folder.iterdir()) if p.suffix.lower() in (".jpg", ".jpeg")] if _is(folder) else []
-        if found:
+        here = sorted(folder.iterdir()) if folder and folder.is_dir() else []
+        if found := [p for p in here if p.suffix.lower() in (".jpg", ".jpeg")]:
             return found, f"photographs of {what}"
     made = sources.repos.parent / "data" / "generated"
     return list(_generate(made, GENERATED)), "photographs made as demo/make_photos.py makes them"
-
-
-def _is(folder: Path | None) -> bool:
-    return folder is not None and folder.is_dir()
 
 
 def _generate(folder: Path, n: int) -> Iterator[Path]:
@@ -188,7 +184,7 @@ def bsds(dest: Path, sources: Sources) -> str:
 
 def _plain(path: Path) -> bool:
     with Image.open(path) as image:
-        return image.mode == "RGB" and min(image.size) >= 256
+        return bool(image.mode == "RGB" and min(image.size) >= 256)
 
 
 def imagenet10(dest: Path, sources: Sources) -> str:
