@@ -41,7 +41,10 @@ class _Finder:
         call = cls.waiting.pop(name, None)
         if call is None:
             return None
-        spec = importlib.util.find_spec(name)
+        try:
+            spec = importlib.util.find_spec(name)
+        finally:
+            cls.waiting[name] = call  # who asks need not import
         original = spec.loader.exec_module
 
         def exec_module(module):
