@@ -77,7 +77,7 @@ bench: $(VENV)/.installed-dev $(PHOTOS)/.made  ## measure every claim of the REA
 	$(BIN)/python bench/aa_false_claims.py
 	$(BIN)/python bench/demo_speedup.py $(PHOTOS)
 	for name in ols alphas rfe_pca sliding out_of_core shards; do $(BIN)/python bench/solve_$$name.py; done
-	@echo "== bench/public_scripts.py needs a manifest of scripts fetched by you: see bench/README.md"
+	@echo "== bench/public_scripts.py needs other people's scripts: bench/corpus.py lays them out, see bench/README.md"
 
 $(PHOTOS)/.made: $(VENV)/.installed demo/make_photos.py
 	$(BIN)/python demo/make_photos.py $(PHOTOS)

@@ -100,19 +100,25 @@ def _after_import(name, call):
     """Have ``call(module)`` called right after the module ``name`` has been imported, however it is imported."""
 
     class Finder:
+        asking = False
+
         @staticmethod
         def find_spec(asked, path=None, target=None):
-            if asked != name or finder not in sys.meta_path:
+            if asked != name or finder.asking or finder not in sys.meta_path:
                 return None
-            sys.meta_path.remove(finder)
             import importlib.util
 
-            spec = importlib.util.find_spec(name)
+            finder.asking = True
+            try:
+                spec = importlib.util.find_spec(name)
+            finally:
+                finder.asking = False  # who asks need not import: libraries look whether torch is there
             if spec is None or spec.loader is None:
                 return spec
             original = spec.loader.exec_module
 
             def exec_module(module):
+                sys.meta_path.remove(finder)
                 original(module)
                 call(module)
 
