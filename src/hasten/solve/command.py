@@ -86,7 +86,7 @@ def solve(
         features = [*old.encoder.numeric, *old.encoder.categorical]
     if old is not None and path.endswith(".npy"):
         features = [name.removeprefix("x") for name in features]  # the numbers of the columns
-    known = None if old is None else old.encoder
+    known = None if old is None else old.kinds
     source = open_file(path, [target] if target else [], list(features) or None, None, None, classes, known)
     reading = _reading_seconds(source)
     folds = FOLDS if source.rows is None or source.rows >= FOLDS else source.rows if source.rows > 1 else 0

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from hasten.solve.encode import Encoder
+from hasten.solve.columns import Kinds
 from hasten.solve.kernel import UNIT_ROWS
 from hasten.solve.problems import BadData, need, no_rows
 from hasten.solve.reading import PAGE, Reader, aligned
@@ -28,13 +28,13 @@ CSV_BYTES = 4 << 20
 
 def open_file(
     path: str | os.PathLike[str], target: Sequence[str], features: Any, y: Any, weight: Any,
-    classes: Sequence[str] = (), known: Encoder | None = None,
+    classes: Sequence[str] = (), known: Kinds | None = None,
 ) -> Source:  # fmt: skip
     """A file as a ``Source``, by its name's ending.
 
     Args:
-        known: what columns held earlier: in a CSV, texts that look like numbers are still texts, and numbers that are
-            all missing still numbers.
+        known: what columns held in earlier rows: one without any value is of that kind, and in a CSV texts that look
+            like numbers are still texts.
 
     Raises:
         BadData: there is no such file, or it is of no known kind.
@@ -48,7 +48,7 @@ def open_file(
     if name.endswith(".npy"):
         return NpySource(file, y, weight, target, features)
     if name.endswith((".parquet", ".pq")):
-        return beside(ParquetSource(file, target, features, classes), y, weight)
+        return beside(ParquetSource(file, target, features, classes, known), y, weight)
     if name.endswith((".csv", ".tsv")):
         separator = "\t" if name.endswith(".tsv") else ","
         return beside(CsvSource(file, target, features, separator, classes, known), y, weight)
@@ -140,15 +140,17 @@ class ParquetSource(Source):
 
     file = True
 
-    def __init__(self, path: Path, target: Sequence[str], features: Any, classes: Sequence[str] = ()) -> None:
-        self.classes = list(classes)
+    def __init__(
+        self, path: Path, target: Sequence[str], features: Any, classes: Sequence[str] = (), known: Kinds | None = None
+    ) -> None:
+        self.classes, self.known = list(classes), known
         self.parquet = need("pyarrow.parquet", "reading Parquet")
         self.path, self.target, self.features = path, list(target), features
         self.fingerprint = fingerprint(path)
         with _readable(path), self.parquet.ParquetFile(path) as file:
             self.rows = file.metadata.num_rows
             self.sizes = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
-            _check(file.schema_arrow, self.target, features, classes)
+            _check(file.schema_arrow, self.target, features, classes, known)
 
     def blocks(self, first: int = 0) -> Iterator[Block]:
         group, start = 0, 0
@@ -174,9 +176,9 @@ class CsvSource(Source):
 
     def __init__(
         self, path: Path, target: Sequence[str], features: Any, separator: str = ",", classes: Sequence[str] = (),
-        known: Encoder | None = None,
+        known: Kinds | None = None,
     ) -> None:  # fmt: skip
-        self.classes = list(classes)
+        self.classes, self.known = list(classes), known
         self.csv = need("pyarrow.csv", "reading CSV")
         self.arrow = need("pyarrow", "reading CSV")
         self.kinds = dict.fromkeys(known.categorical if known else [], self.arrow.string())
@@ -193,7 +195,7 @@ class CsvSource(Source):
             batches = list(itertools.islice(reader, 1))
             if not sum(map(len, batches)) and all(kind == self.arrow.null() for kind in reader.schema.types):
                 raise no_rows()
-            _check(reader.schema, self.target, features, classes)
+            _check(reader.schema, self.target, features, classes, known)
             for batch in batches:
                 _no_commas(batch, [*features, *self.target] if features else reader.schema.names)
 
@@ -254,9 +256,9 @@ def _put(items: queue.Queue[Any], item: Any, stop: threading.Event) -> bool:
     return False
 
 
-def _check(schema: Any, target: Sequence[str], features: Any, classes: Sequence[str]) -> None:
+def _check(schema: Any, target: Sequence[str], features: Any, classes: Sequence[str], known: Kinds | None) -> None:
     """Are the columns there, and of kinds that can be used?"""
-    TableSource(schema.empty_table(), target=target, features=features, classes=classes)
+    TableSource(schema.empty_table(), target=target, features=features, classes=classes, known=known)
 
 
 def _one_separator(path: Path, names: Sequence[str], separator: str) -> None:
@@ -293,7 +295,8 @@ def _tables(batches: Iterator[Any], file: ParquetSource | CsvSource, start: int,
         skip = min(max(first - start, 0), len(table))
         if skip < len(table):
             part = table.slice(skip)
-            for block in TableSource(part, None, None, file.target, file.features, file.classes).blocks():
+            rows = TableSource(part, None, None, file.target, file.features, file.classes, file.known)
+            for block in rows.blocks():
                 yield Block(
                     block.x, block.y, block.weight, block.names, block.targets, block.categories, block.category_names,
                     start + skip + block.start,

@@ -1,0 +1,101 @@
+"""Kinds of columns: what holds no value is what it was, and whole numbers that float64 does not hold are told."""
+
+from __future__ import annotations
+
+import warnings
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+
+from hasten.cli.main import main
+from hasten.solve import BadData, Moments
+from hasten.solve.arrays import RoundedIntegers
+
+FRAME = pd.DataFrame({"a": np.arange(20.0), "t": ["u", "v"] * 10, "y": np.arange(20.0) ** 2})
+EMPTY = {
+    "none": lambda frame: frame,
+    "nan": lambda frame: frame.fillna(np.nan).infer_objects(),
+    "polars": pl.from_pandas,
+    "arrow": pa.Table.from_pandas,
+}
+
+
+@pytest.mark.parametrize("column", ["a", "t"])
+@pytest.mark.parametrize("kind", EMPTY)
+def test_a_column_without_a_value_is_what_it_was(column: str, kind: str) -> None:
+    empty = FRAME.assign(**{column: None})
+    for rows in (EMPTY[kind](empty), iter([EMPTY[kind](empty)])):  # type: ignore[operator]
+        m = Moments(FRAME, "y", missing="mean").update(rows, "y")
+        assert m.n == 40 and m.names == ["a", "t=u", "t=v", f"{column} is missing"]
+        assert m.mean[3] == 0.5
+    with pytest.raises(BadData, match="'a' holds texts in these rows, and numbers in earlier ones"):
+        Moments(FRAME, "y").update(EMPTY["polars"](FRAME.assign(a="x")), "y")  # type: ignore[operator]
+
+
+def test_a_batch_of_a_stream_may_lack_a_column() -> None:
+    m = Moments(iter([FRAME, FRAME.assign(t=None), FRAME.assign(t=np.nan)]), "y")
+    assert m.names == ["a", "t=u", "t=v", "t is missing"] and m.n == 60
+
+
+@pytest.mark.parametrize("column", ["a", "t"])
+def test_an_update_may_lack_a_column(tmp_path: Path, column: str) -> None:
+    first, more, model = (str(tmp_path / name) for name in ("a.parquet", "b.parquet", "m"))
+    FRAME.to_parquet(first)
+    FRAME.assign(**{column: None}).to_parquet(more)  # of Arrow's type null
+    assert main(["solve", first, "--target", "y", "--save", model, "--quiet"]) == 0
+    assert main(["solve", more, "--update", model, "--quiet"]) == 0
+    m = Moments.load(model)
+    assert m.n == 40 and m.names[-1] == f"{column} is missing" and m.mean[3] == 0.5
+
+
+LARGE = 2**53 + np.arange(20)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        lambda: (FRAME[["a", "y"]].assign(i=LARGE), "y"),
+        lambda: (FRAME[["a", "y"]].assign(i=pd.array([None, *LARGE[1:]], dtype="Int64")), "y"),
+        lambda: (FRAME[["a", "y"]].assign(i=[Decimal(int(v)) for v in LARGE]), "y"),
+        lambda: (FRAME[["a", "y"]].assign(i=LARGE.astype(object)), "y"),
+        lambda: (pl.DataFrame({"i": LARGE.astype(np.uint64), "y": FRAME["y"].to_numpy()}), "y"),
+        lambda: (np.column_stack([np.arange(20), LARGE]), np.arange(20)),
+    ],
+)
+def test_numbers_that_float64_rounds_are_told(given: Any) -> None:
+    with pytest.warns(RoundedIntegers, match=r"column ('i'|1 of X) holds whole numbers beyond"):
+        Moments(*given(), missing="mean")
+
+
+def test_numbers_that_float64_holds_are_not_told() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Moments(FRAME[["y"]].assign(i=LARGE - 20, j=np.int32(7), k=1e300 ** (1 / 3), b=True), "y")
+        Moments(np.arange(20)[:, None], np.arange(20))
+
+
+def test_the_command_tells_it_in_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = str(tmp_path / "d.parquet")
+    FRAME.assign(i=LARGE).to_parquet(path, row_group_size=5)
+    assert main(["solve", path, "--target", "y"]) == 0
+    told = capsys.readouterr().err
+    assert told.startswith("hasten: column 'i' holds whole numbers beyond 2**53") and told.count("2**53") == 1
+
+
+def test_what_is_advised_for_infinity_helps() -> None:
+    """``nan_to_num`` was, which makes numbers of it that cannot be squared."""
+    frame = FRAME.assign(a=np.where(np.arange(20) == 3, np.inf, FRAME["a"]))
+    with pytest.raises(BadData, match=r"infinity: row 3, column 'a'") as told:
+        Moments(frame, "y", missing="mean")
+    assert "frame.replace([numpy.inf, -numpy.inf], numpy.nan)" in str(told.value)
+    m = Moments(frame.replace([np.inf, -np.inf], np.nan), "y", missing="mean")
+    assert "a is missing" in m.names
+    with pytest.raises(BadData, match="Input y contains infinity: row 3") as told:
+        Moments(FRAME[["a"]], frame["a"])
+    assert "drop such rows" in str(told.value)
