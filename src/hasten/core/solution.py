@@ -10,7 +10,8 @@ class Method:
     """A way to solve the problem.
 
     Attributes:
-        name: of it. passes: over the data. flops: in all. predicted, seconds: NaN where not known or not done.
+        name: of it. passes: over the data, flops: in all, those for choosing alpha among them; of what was done, its
+            real passes. predicted, seconds: of reading and all of that; NaN where not known or not done.
         error: bound of the coefficients' relative error by rounding. chosen: whether it was done. reason: why, or not.
     """
 
@@ -26,7 +27,7 @@ class Method:
 
 @dataclass(frozen=True)
 class Alpha:
-    """A penalty tried: its error on rows left out, mean squared; chosen or not."""
+    """A penalty tried, of columns scaled to unit variance: its error on rows left out, mean squared; chosen or not."""
 
     alpha: float
     error: float

@@ -52,9 +52,11 @@ def _alphas(s: Solution) -> list[Line]:
 
 def _facts(s: Solution) -> str:
     known = not math.isnan(s.score)
+    alpha = next(a.alpha for a in s.alphas if a.chosen)
     lines = [
         f"{s.validation} {s.metric}  {_number(s.score)}   "
         + ("exact, on rows that were left out" if known else "the target does not vary, or a row cannot be left out"),
+        f"alpha       {alpha:.3g}   a penalty for columns scaled to unit variance",
         f"method      {s.method}",
         f"condition   {_power(s.condition)}",
         f"error       ≤ {_power(s.error)}   of the coefficients, by rounding",

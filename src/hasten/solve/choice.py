@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from hasten.solve import gram
-from hasten.solve.accuracy import HOPELESS, SINGLE_COLUMNS, SINGLE_CONDITION, WELL, host
+from hasten.solve.accuracy import FEW_TARGETS, HOPELESS, SINGLE_COLUMNS, SINGLE_CONDITION, WELL, host
 from hasten.solve.kernel import Array
 from hasten.solve.linear import EPS, Factor
 from hasten.solve.moments import Moments
@@ -19,6 +19,7 @@ from hasten.solve.problems import BadData, no_target
 from hasten.solve.source import first_block, open_source
 
 PILOT_ROWS = 8192
+EACH_ERROR = 10.0  # what an error costs besides its product: four passes of NumPy, each as dear as some operations
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,8 @@ class Candidate:
     """One way to solve the problem.
 
     Attributes:
-        name: of the method. passes: over the data. flops: in all. seconds: predicted on this machine.
+        name: of the method. passes: over the data. flops: in all. seconds: predicted on this machine, of arithmetic on
+            rows in memory.
         error: first-order bound of the coefficients' relative error by rounding, for the condition seen in the first
             rows. chosen: whether it would be done. reason: why, or why not.
     """
@@ -115,23 +117,28 @@ def ranked(n: float, p: int, q: int, condition: float, again: bool) -> tuple[Can
     )  # fmt: skip
     if not again and name in ("refined", "tsqr"):
         name = "gram64"
-    rates = speeds()
-    product, vector = n * p * (p + 2 * q), 4 * n * p * q
-    corrections = 2 * vector / rates["vector"]
+    refined, tsqr_passes = max(passes, 2), 2 + (name == "tsqr" and known)  # a Gram matrix has told that it is needed
+    rates, wide = speeds(), p + q + 1
+    product, vector, triangle = n * wide**2, 4 * n * p * q, 2 * n * wide**2
+    double, eigen = product / rates["double"], eigen_seconds(p)
+    correction = (
+        vector / rates["vector"] if q <= FEW_TARGETS else vector / rates["many"] + EACH_ERROR * n * q / rates["vector"]
+    )
+    by_qr = triangle / rates["qr"] + correction + (double if name == "tsqr" else 0.0)
     rows = [
-        ("gram32", "Gram in float32, refined", 3, product + 2 * vector, product / rates["single"] + corrections, best,
-         _why_single(p, condition, again)),
-        ("gram64", "Gram in float64", 1, product, product / rates["double"], best + EPS * max(p, 10) * condition**2,
+        ("gram32", "Gram in float32, refined", 3, product + 2 * vector,
+         product / rates["single"] + 2 * correction + eigen, best, _why_single(p, condition, again)),
+        ("gram64", "Gram in float64", 1, product, double + eigen, best + EPS * max(p, 10) * condition**2,
          "one pass; the condition is small enough" if name == "gram64" and condition <= WELL else
          "one pass: these rows are read once" if name == "gram64" else
          f"would lose the square of the condition {condition:.0e}" if condition > WELL else
          "the float32 product is faster"),
-        ("refined", "Gram in float64, refined", max(passes, 2), product + (passes - 1) * vector,
-         product / rates["double"] + corrections, best,
+        ("refined", "Gram in float64, refined", refined, product + (refined - 1) * vector,
+         double + (refined - 1) * correction + eigen, best,
          "the condition needs corrections from the true residual" if name == "refined" else
          "corrections would not converge: condition² is beyond float64" if squared > HOPELESS else
          "reads the data again, which is not possible" if not again else "no corrections are needed"),
-        ("tsqr", "TSQR stream", 2, 2 * n * (p + q) ** 2 + vector, 2 * n * (p + q) ** 2 / rates["qr"], best,
+        ("tsqr", "TSQR stream", tsqr_passes, triangle + vector + product * (name == "tsqr"), by_qr + eigen, best,
          "the only one that does not square the condition" if name == "tsqr" else "as exact and slower"),
     ]  # fmt: skip
     found = [Candidate(title, k, flops, s, err, key == name, why) for key, title, k, flops, s, err, why in rows]
@@ -154,23 +161,56 @@ def _gradient(n: float, p: int, q: int, condition: float, rates: dict[str, float
     passes = int(min(np.ceil(condition**2 / 2 * np.log(1e8)), 1e9))
     flops = 4.0 * n * p * q * passes
     return Candidate(
-        "gradient descent loop", passes, flops, flops / rates["vector"], 1e-8, False,
+        "gradient descent loop", passes, flops, flops / rates["vector" if q <= FEW_TARGETS else "many"], 1e-8, False,
         f"about condition² / 2 · ln(1e8) = {passes:.1e} passes for eight digits",
     )  # fmt: skip
 
 
+def eigen_seconds(p: int) -> float:
+    """Predicted seconds of the eigenvectors of p columns (about 9 p³ operations: Golub & Van Loan, 4th ed., 8.3)."""
+    return 9.0 * p**3 / speeds()["qr"]
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What choosing alpha costs, whichever method solves. passes: over the data; flops; seconds: predicted."""
+
+    passes: int = 0
+    flops: float = 0.0
+    seconds: float = 0.0
+
+    @classmethod
+    def of(cls, n: float, p: int, q: int, alphas: int, folds: int, classes: bool) -> Validation:
+        """Leave-one-out where there are no ``folds``, with one pass more for the accuracy of classes; else by them."""
+        rates = speeds()
+        if folds:
+            flops = 2.0 * folds * (p**3 + p * p * (q + alphas * q))
+            return cls(0, flops, flops / rates["many"] + folds * eigen_seconds(p))
+        flops = 2.0 * n * p * (p + alphas * (1 + q)) + classes * 2.0 * n * p * (p + q)
+        errors = EACH_ERROR * n * q * (alphas + classes)
+        return cls(1 + classes, flops + errors, flops / rates["many"] + errors / rates["vector"] + eigen_seconds(p))
+
+
 @cache
 def speeds() -> dict[str, float]:
-    """Floating point operations a second on this machine now: products of blocks, with a vector, QR. About 50 ms."""
-    x = np.random.default_rng(0).standard_normal((2048, 128))
-    s, v = x.astype(np.float32), np.ones(128)
-    count = 2048.0 * 128 * 128
+    """Floating point operations a second on this machine now: products of rows with themselves, with a vector, with
+    a matrix ("many"), QR. The rows of the first two are too many for the near caches. About 0.1 s."""
+    x = np.random.default_rng(0).standard_normal((PILOT_ROWS * 2, 128))
+    few, many, single = np.ones((128, 1)), np.ones((128, 32)), x.astype(np.float32)
+    count, short = x.size * 128.0, x[:2048]
     return {
         "double": count / _seconds(lambda: _product(x)),
-        "single": count / _seconds(lambda: _product(s)),
-        "vector": 4 * 2048.0 * 128 / _seconds(lambda: (x @ v) @ x),
-        "qr": 2 * count / _seconds(lambda: np.linalg.qr(x, mode="r")),
+        "single": count / _seconds(lambda: _product(single)),
+        "vector": 4.0 * x.size / _seconds(lambda: _left(x, few)),
+        "many": 4.0 * short.size * 32 / _seconds(lambda: short.T @ (short @ many)),
+        "qr": 2 * short.size * 128.0 / _seconds(lambda: np.linalg.qr(short, mode="r")),
     }
+
+
+def _left(x: Array, coef: Array) -> Any:
+    if gram.kernel() is None:
+        return (x @ coef[:, 0]) @ x
+    return gram.residual(x, x[:, :1], None, np.zeros(x.shape[1] + 1), coef)
 
 
 def _product(x: Array) -> Any:
@@ -179,9 +219,10 @@ def _product(x: Array) -> Any:
 
 
 def _seconds(action: Callable[[], Any]) -> float:
-    best = np.inf
-    for _ in range(4):
+    """The median of a few: others may keep the machine busy, and will go on doing so."""
+    taken = []
+    for _ in range(5):
         start = time.perf_counter()
         action()
-        best = min(best, time.perf_counter() - start)
-    return best
+        taken.append(time.perf_counter() - start)
+    return sorted(taken)[2]

@@ -15,11 +15,11 @@ from hasten.core.solution import Alpha, Coefficient, Method, Solution
 from hasten.solve import path as paths
 from hasten.solve import storage
 from hasten.solve.accuracy import Answer, centred, climb
-from hasten.solve.choice import Candidate, ranked
+from hasten.solve.choice import Candidate, Validation, ranked
 from hasten.solve.columns import class_texts
 from hasten.solve.digest import Digest
 from hasten.solve.encode import encoded
-from hasten.solve.files import open_file
+from hasten.solve.files import BATCH_ROWS, open_file
 from hasten.solve.kernel import Floats
 from hasten.solve.linear import EPS, Factor, Normal
 from hasten.solve.moments import Moments
@@ -88,8 +88,9 @@ def solve(
         features = [name.removeprefix("x") for name in features]  # the numbers of the columns
     known = None if old is None else old.kinds
     source = open_file(path, [target] if target else [], list(features) or None, None, None, classes, known)
-    reading = _reading_seconds(source)
+    per_row = _reading_seconds(source)
     folds = FOLDS if source.rows is None or source.rows >= FOLDS else source.rows if source.rows > 1 else 0
+    begun = time.perf_counter()
     with Digest(path) if save or update else contextlib.nullcontext() as digest:
         m = scan_source(
             Moments, source, folds=folds, checkpoint=checkpoint or None, progress=progress, budget=budget,
@@ -98,8 +99,8 @@ def solve(
         m.shards |= {f"content {digest.result()}"} if digest else set()
     if old is not None and old.shards & m.shards:
         raise _learned(path, update, checkpoint)
-    m = m if old is None else old + m
-    read, start = time.perf_counter() - start, time.perf_counter()
+    new, m = m.n, m if old is None else old + m
+    read, start = time.perf_counter() - begun, time.perf_counter()
     rows = None if old is not None or not source.again else encoded(Timed(source, deadline), m)
     try:
         found, answer, score, metric = _fitted(m, rows, classes)
@@ -110,12 +111,12 @@ def solve(
         if not checkpoint:
             raise
         raise KeyboardInterrupt(f"all rows are kept in {checkpoint}: run it again to go on") from None
-    seconds = (reading, read, time.perf_counter() - start)
+    seconds = (new * per_row, read, time.perf_counter() - start)
     saved, failure = _saved(m, save or update, target, classes)
     if checkpoint and failure is None:
         Path(checkpoint).unlink(missing_ok=True)
     about = (path, target or m.targets[0].removeprefix("column "), "classification" if classes else "regression", saved)
-    return _described(about, m, found, answer, (score, metric), seconds, rows is not None), failure
+    return _described(about, m, found, answer, (score, metric), seconds, new, rows is not None), failure
 
 
 def _saved(m: Moments, path: str, target: str, classes: list[str]) -> tuple[str, CannotWrite | None]:
@@ -185,13 +186,16 @@ def _accuracy(rows: Source, spectrum: paths.Spectrum, alpha: float) -> float:
 
 def _described(
     about: tuple[str, str, str, str], m: Moments, found: paths.Path, answer: Answer, score: tuple[float, str],
-    seconds: tuple[float, float, float], again: bool,
+    seconds: tuple[float, float, float], new: float, again: bool,
 ) -> Solution:  # fmt: skip
+    """Args: new: rows that were read now; those of an update's moments were read before."""
     path, target, task, saved = about
     spread = np.sqrt(np.diagonal(m.covariance)[: m.p])
     effect = answer.coef_[:, 0] * spread
     order = np.argsort(-np.abs(effect))
-    methods = tuple(_method(c, answer, seconds) for c in ranked(m.n, m.p, m.q, answer.condition_, again))
+    folds, classes = 0 if again else len(found.mse), task == "classification"
+    added = Validation.of(new, m.p, m.q, len(found.alphas), folds, classes)
+    methods = tuple(_method(c, answer, seconds, added) for c in ranked(new, m.p, m.q, answer.condition_, again))
     errors = found.mse.mean(axis=(0, 2))
     validation = "leave-one-out" if again else f"{len(found.mse)}-fold"
     return Solution(
@@ -202,27 +206,33 @@ def _described(
     )  # fmt: skip
 
 
-def _method(c: Candidate, answer: Answer, seconds: tuple[float, float, float]) -> Method:
-    """A candidate, with the reading's seconds in its prediction and the real ones where it was done."""
+def _method(c: Candidate, answer: Answer, seconds: tuple[float, float, float], added: Validation) -> Method:
+    """A candidate with what validation and reading add, and what it really took where it was done."""
     done = c.name == answer.method_
     actual = seconds[1] + seconds[2] if done else math.nan
     reason = c.reason if c.chosen == done else "what was done" if done else ""
     error = answer.error_bound_ if done else c.error
-    return Method(c.name, c.passes, c.flops, c.seconds + seconds[0] * c.passes, actual, error, done, reason)
+    passes = c.passes + added.passes
+    predicted = c.seconds + added.seconds + seconds[0] * passes
+    told = answer.passes_ + added.passes if done else passes
+    return Method(c.name, told, c.flops + added.flops, predicted, actual, error, done, reason)
 
 
 def _reading_seconds(source: Source) -> float:
-    """Predicted seconds of reading all rows once, from the first block.
+    """Predicted seconds of reading one row, from as many rows as are decoded at a time.
 
     Raises:
         BadData: there are no rows, or no columns but the target.
     """
-    start = time.perf_counter()
-    block = first_block(source)
-    seconds = time.perf_counter() - start
+    block = first_block(source)  # which also waits for libraries to be imported
     if not (block.names or block.category_names):
         raise BadData("there is no column to predict from", "a file of the target alone", "a file with more columns")
-    return seconds * (source.rows or len(block.x)) / len(block.x)
+    start, rows = time.perf_counter(), 0
+    for block in source.blocks():
+        rows += len(block.x)
+        if rows >= BATCH_ROWS:
+            break
+    return (time.perf_counter() - start) / max(rows, 1)
 
 
 def _classes(path: str, target: str, task: str) -> list[str]:
