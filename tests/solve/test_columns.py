@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 
 from hasten.cli.main import main
-from hasten.solve import BadData, Moments
+from hasten.solve import BadData, Moments, StreamingLogistic, StreamingRidge, open_source
 from hasten.solve.arrays import RoundedIntegers
 
 FRAME = pd.DataFrame({"a": np.arange(20.0), "t": ["u", "v"] * 10, "y": np.arange(20.0) ** 2})
@@ -99,3 +99,60 @@ def test_what_is_advised_for_infinity_helps() -> None:
     with pytest.raises(BadData, match="Input y contains infinity: row 3") as told:
         Moments(FRAME[["a"]], frame["a"])
     assert "drop such rows" in str(told.value)
+
+
+def test_the_numbers_of_pandas_rows_are_no_feature(tmp_path: Path) -> None:
+    """A selection of rows is written with them, and ``read_parquet`` hides them again."""
+    path = tmp_path / "d.parquet"
+    part = FRAME.sample(frac=0.7, random_state=0)
+    part.to_parquet(path)
+    m = Moments(path, "y")
+    assert m.names == Moments(part, "y").names == ["a", "t=u", "t=v"]
+    assert np.array_equal(m.scatter, Moments(part, "y").scatter)
+    asked = Moments(open_source(path, target="y", features=["__index_level_0__"]))
+    assert asked.mean[0] == part.index.to_numpy().mean()
+    part.rename_axis("day").to_parquet(path)  # with a name it is a column
+    assert "day" in Moments(path, "y").names
+
+
+def test_an_ending_in_capitals_is_one(tmp_path: Path) -> None:
+    FRAME.to_csv(tmp_path / "D.CSV", index=False)
+    np.save(tmp_path / "d.npy", np.ascontiguousarray(FRAME[["a", "y"]].to_numpy()))
+    (tmp_path / "d.npy").rename(tmp_path / "D.NPY")
+    assert main(["solve", str(tmp_path / "D.CSV"), "--target", "y", "--quiet"]) == 0
+    assert main(["solve", str(tmp_path / "D.NPY"), "--quiet"]) == 0
+    with pytest.raises(BadData, match=r"is a folder(.|\n)*--update"):
+        Moments(tmp_path)
+
+
+def test_a_feature_is_named_once(tmp_path: Path) -> None:
+    FRAME.to_csv(tmp_path / "d.csv", index=False)
+    with pytest.raises(BadData, match="'a' is named twice"):
+        Moments.scan(tmp_path / "d.csv", "y", features=["a", "t", "a"])
+
+
+@pytest.mark.parametrize(("text", "option"), [("1,234", {"thousands": ","}), ("1,5", {"decimal": ","})])
+def test_what_is_advised_for_commas_reads_them(tmp_path: Path, text: str, option: Any) -> None:
+    """One call for both took the thousand out of 1,234."""
+    path = tmp_path / "d.csv"
+    path.write_text(f'a,y\n3,1\n"{text}",2\n7,4\n')
+    with pytest.raises(BadData, match=f"such as '{text}'") as told:
+        Moments(path, "y")
+    name, mark = next(iter(option.items()))
+    assert f'{name}="{mark}"' in str(told.value)
+    assert pd.read_csv(path, **option)["a"][1] == {"1,234": 1234, "1,5": 1.5}[text]
+
+
+@pytest.mark.parametrize("kind", ["parquet", "csv"])
+def test_names_of_a_file_are_kept(tmp_path: Path, kind: str) -> None:
+    frame = FRAME[["a", "y"]].assign(b=np.arange(20.0) % 3)
+    path = str(tmp_path / f"d.{kind}")
+    frame.to_parquet(path) if kind == "parquet" else frame.to_csv(path, index=False)
+    model = StreamingRidge().fit(path, "y")
+    assert list(model.feature_names_in_) == ["a", "b"] and np.isfinite(model.predict(frame[["a", "b"]])).all()
+    with pytest.raises(ValueError, match="same order"):
+        model.predict(frame[["b", "a"]])
+    frame.assign(y=frame["y"] > 50).astype(float).to_parquet(tmp_path / "c.parquet")
+    assert list(StreamingLogistic().fit(str(tmp_path / "c.parquet"), "y").feature_names_in_) == ["a", "b"]
+    model.fit([(np.eye(3), np.arange(3))])  # a stream without names
+    assert not hasattr(model, "feature_names_in_") and model.predict(np.eye(3)).shape == (3,)

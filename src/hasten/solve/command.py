@@ -74,7 +74,7 @@ def solve(
     deadline = start + budget
     old, notes = storage.load(Moments, update) if update else (None, {})
     target = target or notes.get("target", "")
-    if not target and not path.endswith(".npy"):
+    if not target and not path.lower().endswith(".npy"):
         raise BadData("no target was named", "--target is missing", f"hasten solve {path} --target COLUMN")
     if task not in ("auto", "regression", "classification"):
         raise BadData(f"--task {task}", "a typing error", "regression or classification")
@@ -84,7 +84,7 @@ def solve(
     classes = labels if old is not None else _classes(path, target, task)
     if old is not None:
         features = [*old.encoder.numeric, *old.encoder.categorical]
-    if old is not None and path.endswith(".npy"):
+    if old is not None and path.lower().endswith(".npy"):
         features = [name.removeprefix("x") for name in features]  # the numbers of the columns
     known = None if old is None else old.kinds
     source = open_file(path, [target] if target else [], list(features) or None, None, None, classes, known)
@@ -237,12 +237,12 @@ def _reading_seconds(source: Source) -> float:
 
 def _classes(path: str, target: str, task: str) -> list[str]:
     """Texts of the target's classes; empty for regression. Reads the target's column."""
-    if path.endswith(".npy") and task == "classification":
+    if path.lower().endswith(".npy") and task == "classification":
         raise BadData(
             f"{path} holds numbers without names of classes", "--task classification with a .npy",
             "a .parquet or .csv; in Python StreamingLogistic",
         )  # fmt: skip
-    if task == "regression" or path.endswith(".npy"):
+    if task == "regression" or path.lower().endswith(".npy"):
         return []
     seen: set[str] = set()
     for block in open_file(path, [], [target], None, None).blocks():

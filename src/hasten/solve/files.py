@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import os
 import queue
+import re
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
@@ -42,9 +43,15 @@ def open_file(
     from hasten.solve.streams import beside
 
     file = Path(path)
+    if file.is_dir():
+        raise BadData(
+            f"{file} is a folder", "a table of many files",
+            f'each file by itself: sum(Moments(part, "y") for part in sorted(Path("{file}").glob("*.parquet"))); '
+            "hasten solve PART --save MODEL, then hasten solve PART --update MODEL",
+        )  # fmt: skip
     if not file.is_file():
         raise BadData(f"there is no file {file}", "a typing error", "ls -l " + str(file.parent))
-    name = file.name.removesuffix(".gz").removesuffix(".zst")
+    name = file.name.lower().removesuffix(".gz").removesuffix(".zst")
     if name.endswith(".npy"):
         return NpySource(file, y, weight, target, features)
     if name.endswith((".parquet", ".pq")):
@@ -150,7 +157,9 @@ class ParquetSource(Source):
         with _readable(path), self.parquet.ParquetFile(path) as file:
             self.rows = file.metadata.num_rows
             self.sizes = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
-            _check(file.schema_arrow, self.target, features, classes, known)
+            if not features:
+                self.features = _without_index(file.schema_arrow.names, self.target)
+            self.named = _check(file.schema_arrow, self.target, self.features, classes, known).named
 
     def blocks(self, first: int = 0) -> Iterator[Block]:
         group, start = 0, 0
@@ -195,7 +204,7 @@ class CsvSource(Source):
             batches = list(itertools.islice(reader, 1))
             if not sum(map(len, batches)) and all(kind == self.arrow.null() for kind in reader.schema.types):
                 raise no_rows()
-            _check(reader.schema, self.target, features, classes, known)
+            self.named = _check(reader.schema, self.target, features, classes, known).named
             for batch in batches:
                 _no_commas(batch, [*features, *self.target] if features else reader.schema.names)
 
@@ -256,9 +265,17 @@ def _put(items: queue.Queue[Any], item: Any, stop: threading.Event) -> bool:
     return False
 
 
-def _check(schema: Any, target: Sequence[str], features: Any, classes: Sequence[str], known: Kinds | None) -> None:
+def _without_index(names: Sequence[str], target: Sequence[str]) -> list[str] | None:
+    """The features where pandas has written the numbers of its rows beside them, which are none; None elsewhere."""
+    kept = [name for name in names if not re.fullmatch(r"__index_level_\d+__", name)]
+    return None if len(kept) == len(names) else [name for name in kept if name not in target]
+
+
+def _check(
+    schema: Any, target: Sequence[str], features: Any, classes: Sequence[str], known: Kinds | None
+) -> TableSource:
     """Are the columns there, and of kinds that can be used?"""
-    TableSource(schema.empty_table(), target=target, features=features, classes=classes, known=known)
+    return TableSource(schema.empty_table(), target=target, features=features, classes=classes, known=known)
 
 
 def _one_separator(path: Path, names: Sequence[str], separator: str) -> None:
@@ -280,11 +297,12 @@ def _no_commas(batch: Any, used: Sequence[str]) -> None:
         if not (arrow.types.is_string(texts.type) and len(texts)):
             continue
         numbers = compute.match_substring_regex(texts, r"^\s*[+-]?\d+(,\d+)*([.]\d+)?\s*$")
-        if compute.all(numbers).as_py() and compute.any(compute.match_substring(texts, ",")).as_py():
+        with_comma = texts.filter(compute.match_substring(texts, ","))
+        if compute.all(numbers).as_py() and len(with_comma):
             raise BadData(
-                f"column {name!r} holds numbers with commas, such as {texts[0].as_py()!r}",
+                f"column {name!r} holds numbers with commas, such as {with_comma[0].as_py()!r}",
                 "decimal commas, or commas between thousands",
-                'decimal points, as by pandas.read_csv(path, decimal=",", thousands=".").to_parquet("data.parquet")',
+                'pandas.read_csv(path, decimal=",").to_parquet("data.parquet"); thousands="," if that is meant',
             )
 
 
@@ -315,7 +333,7 @@ def _readable(path: Path) -> Iterator[None]:
     except (arrow.ArrowInvalid, arrow.ArrowKeyError, OSError) as error:
         raise BadData(
             f"{path.name} cannot be read: {error}",
-            "a torn file, another format, or a column whose kind changes after the first megabytes",
+            "a torn file, a line of more or fewer fields, or a column whose kind changes after the first megabytes",
             "write it again; for CSV with mixed columns, convert it to Parquet once",
         ) from None
 

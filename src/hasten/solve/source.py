@@ -101,12 +101,14 @@ class Source(ABC):
         again: whether ``blocks`` can be called more than once.
         file: whether blocks come from a file, so that they may be asked for by another thread.
         fingerprint: changes when the rows do; empty where unknown.
+        named: names that the features brought along, where all of them are numbers.
     """
 
     rows: int | None = None
     again: bool = True
     file: bool = False
     fingerprint: str = ""
+    named: Sequence[str] = ()
 
     @abstractmethod
     def blocks(self, first: int = 0) -> Iterator[Block]:
@@ -153,6 +155,7 @@ class TableSource(Source):
         check_names(columns, target, features or [])
         chosen = list(features) if features else [c for c in columns if c not in target]
         self.numeric, self.texts = split_columns(nw, self.frame, chosen, known)
+        self.named = [] if self.texts else self.numeric
         self.target = list(target)
         self.rows = len(self.frame)
         beside = ArraySource(np.zeros((self.rows, 0)), y, weight)
@@ -337,6 +340,9 @@ def check_names(columns: Sequence[str], target: Sequence[str], features: Sequenc
     missing = [c for c in [*target, *features] if c not in columns]
     if missing:
         raise no_column(missing[0], columns)
+    twice = next((c for c in features if list(features).count(c) > 1), None)
+    if twice is not None:
+        raise BadData(f"{twice!r} is named twice among the features", "a typing error", "each column once")
     both = [c for c in target if c in features]
     if both:
         raise BadData(

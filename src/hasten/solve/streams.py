@@ -83,7 +83,7 @@ class Beside(Source):
 
     def __init__(self, source: Source, y: Any, weight: Any) -> None:
         self.source, self.rows, self.again, self.file = source, source.rows, source.again, source.file
-        self.fingerprint = source.fingerprint
+        self.fingerprint, self.named = source.fingerprint, source.named
         if isinstance(y, str | os.PathLike):
             y = np.load(y, mmap_mode="r")
         self.y, self.weight = targets_of(y), weights_of(weight)
