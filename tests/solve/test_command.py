@@ -6,12 +6,13 @@ import hashlib
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from hasten.solve import BadData, choice, command
+from hasten.solve import BadData, Moments, choice, command
 from hasten.solve.digest import READ_BYTES, Digest
 from hasten.solve.files import ParquetSource
 from hasten.solve.reading import PAGE
@@ -96,3 +97,25 @@ def test_flops_of_many_targets_are_those_of_all_columns() -> None:
         {c.name: c for c in choice.ranked(1000.0, 10, q, 10.0, True)}["Gram in float64"].flops for q in (1, 1000)
     )
     assert many / few == pytest.approx((1011 / 12) ** 2)
+
+
+def test_two_updates_at_once_lose_no_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both ended well, and the moments held the rows of the later one only."""
+    model, real = str(tmp_path / "m"), command.scan_source
+    command.solve(rows(tmp_path / "a.npy"), "", save=model)
+    more, other = rows(tmp_path / "b.npy", 1), rows(tmp_path / "c.npy", 2)
+    said = []
+
+    def meanwhile(*words: Any, **options: Any) -> Moments:
+        monkeypatch.setattr(command, "scan_source", real)
+        with pytest.raises(BadData, match="another run adds rows to") as told:
+            command.solve(other, "", update=model)
+        said.append(str(told.value))
+        command.solve(other, "", update=model, save=str(tmp_path / "n"))  # which leaves them alone
+        return real(*words, **options)
+
+    monkeypatch.setattr(command, "scan_source", meanwhile)
+    assert command.solve(more, "", update=model)[0].rows == 600 and said
+    assert command.solve(other, "", update=model)[0].rows == 900
+    with pytest.raises(BadData, match="cannot read moments"):
+        command.solve(other, "", update=str(tmp_path / "none"))

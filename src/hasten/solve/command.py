@@ -68,8 +68,18 @@ def solve(
         the solution; and why it could not be saved, or None.
 
     Raises:
-        BadData: the data, the columns or the options do not fit; or the file was learned before.
+        BadData: the data, the columns or the options do not fit; the file was learned before; or another run adds rows
+            to the same moments.
     """
+    own = update and save in ("", update)
+    with storage.alone(update) if own else contextlib.nullcontext():
+        return _solved(path, target, features, task, budget, update, save, checkpoint, progress)
+
+
+def _solved(
+    path: str, target: str, features: Sequence[str], task: str, budget: float, update: str, save: str, checkpoint: str,
+    progress: bool,
+) -> tuple[Solution, CannotWrite | None]:  # fmt: skip
     start = time.perf_counter()
     deadline = start + budget
     old, notes = storage.load(Moments, update) if update else (None, {})
