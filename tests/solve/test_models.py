@@ -424,3 +424,8 @@ def test_a_network_that_dies_costs_its_rung_only() -> None:
     X, y = table(200, 2)
     found = ladder(X, y, budget=120, network=Dies(), climb_all=True)
     assert "its process has ended" in found.rungs[-1].status and found.model is not None
+
+
+def test_passes_of_a_loop_are_not_capped() -> None:
+    loop = choose(conditioned(500, 6, 1e6), np.arange(500.0)).candidates[-1]
+    assert 5e12 < loop.passes < 5e13 and f"{loop.passes:.1e}" in loop.reason

@@ -36,7 +36,7 @@ class Alpha:
 
 @dataclass(frozen=True)
 class Coefficient:
-    """A column's coefficient for the first target, in the target's units per standard deviation of the column."""
+    """A column's coefficient for the ``outcome``, in its units per standard deviation of the column."""
 
     name: str
     value: float
@@ -52,7 +52,8 @@ class Solution:
         alphas: penalties tried. score: exact leave-one-out or k-fold score of the chosen one, called ``metric``.
         validation: "leave-one-out", "5-fold" …  condition, error: of the solution.
         read_seconds, solve_seconds: for the pass over the data, and for all after it.
-        coefficients: the largest ones. saved: path of the model, or "".
+        coefficients: the largest ones. saved: path of the model, or "". outcome: what the coefficients are of: the
+            target, or of classes the one that they speak for, as "target=class".
     """
 
     path: str
@@ -72,3 +73,4 @@ class Solution:
     solve_seconds: float
     coefficients: tuple[Coefficient, ...]
     saved: str = ""
+    outcome: str = ""

@@ -201,7 +201,8 @@ def _described(
     """Args: new: rows that were read now; those of an update's moments were read before."""
     path, target, task, saved = about
     spread = np.sqrt(np.diagonal(m.covariance)[: m.p])
-    effect = answer.coef_[:, 0] * spread
+    shown = 1 if m.q == 2 else 0  # of two classes the latter, as scikit-learn's
+    effect = answer.coef_[:, shown] * spread
     order = np.argsort(-np.abs(effect))
     folds, classes = 0 if again else len(found.mse), task == "classification"
     added = Validation.of(new, m.p, m.q, len(found.alphas), folds, classes)
@@ -213,6 +214,7 @@ def _described(
         tuple(Alpha(float(a), float(e), float(a) == found.alpha) for a, e in zip(found.alphas, errors, strict=True)),
         score[0], score[1], validation, answer.condition_, answer.error_bound_, *seconds[1:],
         tuple(Coefficient(m.names[j], float(effect[j])) for j in order[:20]), saved,
+        m.targets[shown] if task == "classification" else target,
     )  # fmt: skip
 
 
