@@ -156,3 +156,14 @@ def test_names_of_a_file_are_kept(tmp_path: Path, kind: str) -> None:
     assert list(StreamingLogistic().fit(str(tmp_path / "c.parquet"), "y").feature_names_in_) == ["a", "b"]
     model.fit([(np.eye(3), np.arange(3))])  # a stream without names
     assert not hasattr(model, "feature_names_in_") and model.predict(np.eye(3)).shape == (3,)
+
+
+def test_a_sign_for_missing_values_among_numbers_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It makes one category of every number."""
+    path = tmp_path / "d.csv"
+    FRAME.assign(a=[*FRAME["a"][:-1].astype(str), "?"]).to_csv(path, index=False)
+    assert main(["solve", str(path), "--target", "y"]) == 0
+    assert capsys.readouterr().err.startswith("hasten: column 'a' holds numbers and a few texts, such as '?', so each")
+    FRAME.assign(a=["1a", "2b", "3", "4", "5"] * 4).to_csv(path, index=False)  # codes
+    assert main(["solve", str(path), "--target", "y", "--quiet"]) == 0
+    assert not capsys.readouterr().err

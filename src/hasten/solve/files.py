@@ -8,6 +8,7 @@ import os
 import queue
 import re
 import threading
+import warnings
 from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ AHEAD = 2  # blocks that wait between two threads
 HELD = AHEAD + 2  # blocks of a source in use: those that wait, one on each side
 BATCH_ROWS = 1 << 16
 CSV_BYTES = 4 << 20
+DIFFERENT = 10  # numbers, of which fewer may well be codes
+FEW = 0.2  # of a column's texts that are no numbers, at most, where the column is likely one of numbers
 
 
 def open_file(
@@ -206,7 +209,7 @@ class CsvSource(Source):
                 raise no_rows()
             self.named = _check(reader.schema, self.target, features, classes, known).named
             for batch in batches:
-                _no_commas(batch, [*features, *self.target] if features else reader.schema.names)
+                _look_at_texts(batch, [*features, *self.target] if features else reader.schema.names)
 
     def _open(self) -> Any:
         stream = self.arrow.input_stream(str(self.path), compression="detect")
@@ -289,8 +292,16 @@ def _one_separator(path: Path, names: Sequence[str], separator: str) -> None:
         )  # fmt: skip
 
 
-def _no_commas(batch: Any, used: Sequence[str]) -> None:
-    """Raises: BadData: a column holds numbers with commas, each of which would be a category."""
+class NumbersAsTexts(UserWarning):
+    """Nearly all texts of a column are numbers, and each different one is a category."""
+
+
+def _look_at_texts(batch: Any, used: Sequence[str]) -> None:
+    """Warns where a column holds a few texts among numbers, as signs for missing values.
+
+    Raises:
+        BadData: a column holds numbers with commas, each of which would be a category.
+    """
     compute, arrow = need("pyarrow.compute", "reading CSV"), need("pyarrow", "reading CSV")
     for name in used:
         texts = batch.column(name).drop_null()
@@ -304,6 +315,14 @@ def _no_commas(batch: Any, used: Sequence[str]) -> None:
                 "decimal commas, or commas between thousands",
                 'pandas.read_csv(path, decimal=",").to_parquet("data.parquet"); thousands="," if that is meant',
             )
+        numbers = compute.match_substring_regex(texts, r"^\s*[+-]?(\d+[.]?\d*|[.]\d+)([eE][+-]?\d+)?\s*$")
+        different, others = texts.filter(numbers).unique(), texts.filter(compute.invert(numbers))
+        if len(others) and len(different) >= DIFFERENT and len(others) <= FEW * len(texts):
+            warnings.warn(
+                f"column {name!r} holds numbers and a few texts, such as {others[0].as_py()!r}, so each number is a "
+                'category. If that text means a missing value: pandas.read_csv(path, na_values=["…"]).to_parquet(…)',
+                NumbersAsTexts, stacklevel=2,
+            )  # fmt: skip
 
 
 def _tables(batches: Iterator[Any], file: ParquetSource | CsvSource, start: int, first: int) -> Iterator[Block]:
