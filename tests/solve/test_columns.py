@@ -167,3 +167,18 @@ def test_a_sign_for_missing_values_among_numbers_is_told(tmp_path: Path, capsys:
     FRAME.assign(a=["1a", "2b", "3", "4", "5"] * 4).to_csv(path, index=False)  # codes
     assert main(["solve", str(path), "--target", "y", "--quiet"]) == 0
     assert not capsys.readouterr().err
+
+
+def test_times_in_arrays_are_seconds_as_in_tables() -> None:
+    """They were in their own unit, and a missing one was the year -292277022657."""
+    times = np.array(["2024-01-01", "NaT", "2024-01-03"], dtype="datetime64[ns]")
+    for unit in ("D", "ms", "ns"):
+        array = times.astype(f"datetime64[{unit}]")
+        m = Moments(array[:, None], array[[0, 0, 2]], missing="mean")
+        table = Moments(pd.DataFrame({"x0": array}), pd.Series(array[[0, 0, 2]]), missing="mean")
+        assert m.names == table.names == ["x0", "x0 is missing"]
+        assert np.array_equal(m.mean, table.mean) and m.mean[0] == 1704153600
+    spans = np.array([[3000, "NaT"]], dtype="timedelta64[ms]").T
+    assert Moments(spans, missing="mean").mean[0] == 3.0
+    with pytest.raises(BadData, match="y contains NaN: row 1"):
+        Moments(np.ones((3, 1)), times)

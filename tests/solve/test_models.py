@@ -429,3 +429,17 @@ def test_a_network_that_dies_costs_its_rung_only() -> None:
 def test_passes_of_a_loop_are_not_capped() -> None:
     loop = choose(conditioned(500, 6, 1e6), np.arange(500.0)).candidates[-1]
     assert 5e12 < loop.passes < 5e13 and f"{loop.passes:.1e}" in loop.reason
+
+
+def test_cost_of_rows_that_cannot_be_counted_is_not_that_of_the_first_ones() -> None:
+    X = np.random.default_rng(0).standard_normal((6000, 260))
+    found, known = choose([(X, X[:, :1])]), choose(X, X[:, :1])
+    assert known.chosen.name == lstsq(X, X[:, :1]).method_ == "Gram in float32, refined"
+    assert found.chosen.name == lstsq([(X, X[:, :1])]).method_ == "Gram in float64"
+    assert "unknown number of rows (figures are for 1e+06)" in str(found) and found.chosen.flops > 1e6 * 260**2
+    with pytest.raises(BadData, match="alpha is -1"):
+        choose(X, X[:, 0], alpha=-1.0)
+
+
+def test_a_ladder_without_a_rung_says_so() -> None:
+    assert "no rung could be fitted in this time" in str(ladder(*table(100, 2), budget=0.0))

@@ -63,6 +63,12 @@ def from_torch(x: Any) -> Array:
     return found
 
 
+def seconds_of(times: Array) -> Array:
+    """Times, or spans of them, in seconds, whatever their unit; NaN where one is missing."""
+    stamps = times.astype(f"{times.dtype.kind}8[us]")
+    return np.where(np.isnat(stamps), np.nan, stamps.astype(np.int64) / 1e6)
+
+
 def target_names(y: Any) -> list[str]:
     """Names of the columns of y (rows, targets) that has none."""
     q = 0 if y is None else y.shape[1]
@@ -98,6 +104,8 @@ def _floats(array: Array, what: str) -> Array:
         return array
     if array.dtype.kind == "c":
         raise BadData(f"Complex data not supported: {what} is {array.dtype}", "a Fourier transform", f"abs({what})")
+    if array.dtype.kind in "mM":
+        return seconds_of(array)
     try:
         found: Array = array.astype(np.float32 if array.dtype == np.float16 else np.float64)
         if array.dtype.kind in "iu" and array.itemsize == 8:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from hasten.solve import gram
-from hasten.solve.accuracy import FEW_TARGETS, HOPELESS, SINGLE_COLUMNS, SINGLE_CONDITION, WELL, host
+from hasten.solve.accuracy import FEW_TARGETS, HOPELESS, SINGLE_COLUMNS, SINGLE_CONDITION, WELL, host, penalties
 from hasten.solve.kernel import Array
 from hasten.solve.linear import EPS, Factor
 from hasten.solve.moments import Moments
@@ -19,6 +19,7 @@ from hasten.solve.problems import BadData, no_target
 from hasten.solve.source import first_block, open_source
 
 PILOT_ROWS = 8192
+UNKNOWN_ROWS = 1_000_000  # for which cost is told where the rows cannot be counted before they are read
 EACH_ERROR = 10.0  # what an error costs besides its product: four passes of NumPy, each as dear as some operations
 
 
@@ -47,7 +48,7 @@ class Choice:
     """All candidates; ``str()`` of it is a table.
 
     Attributes:
-        rows: of the data, None where unknown. features, targets: columns.
+        rows: of the data, None where unknown: then cost is told for a million. features, targets: columns.
         condition: of the first rows, columns centred and scaled; infinite where they depend on each other.
         candidates: the chosen one first.
     """
@@ -64,7 +65,12 @@ class Choice:
         return self.candidates[0]
 
     def __str__(self) -> str:
-        head = f"{self.rows or 'unknown'} rows, {self.features} features, {self.targets} targets"
+        rows = (
+            f"an unknown number of rows (figures are for {UNKNOWN_ROWS:.0e})"
+            if self.rows is None
+            else f"{self.rows} rows"
+        )
+        head = f"{rows}, {self.features} features, {self.targets} targets"
         lines = [f"{head}; condition of the first rows {self.condition:.1e}"]
         for c in self.candidates:
             mark = "→" if c.chosen else " "
@@ -84,8 +90,9 @@ def choose(X: Any, y: Any = None, *, alpha: float = 0.0, target: str | None = No
         accuracy: "qr", the error of a QR decomposition; nothing else so far.
 
     Raises:
-        BadData: no rows, or no target.
+        BadData: no rows, no target, or a negative alpha.
     """
+    penalties(1, alpha)
     if accuracy != "qr":
         raise BadData(f"accuracy={accuracy!r}", "a typing error", 'accuracy="qr"')
     source = open_source(X, y, target=target)
@@ -98,12 +105,12 @@ def choose(X: Any, y: Any = None, *, alpha: float = 0.0, target: str | None = No
     scatter = pilot.scatter[:p, :p] / max(share, 1e-300) + alpha * np.eye(p)
     factor = Factor(scatter) if pilot.n > p or pilot.n == source.rows else None  # of fewer nothing is known
     condition = factor.condition if factor is not None else float("nan")
-    n = float(source.rows or pilot.n)
-    return Choice(source.rows, p, q, condition, ranked(n, p, q, condition, source.again))
+    n = float(UNKNOWN_ROWS if source.rows is None else source.rows)
+    return Choice(source.rows, p, q, condition, ranked(n, p, q, condition, source.again, source.rows is not None))
 
 
-def ranked(n: float, p: int, q: int, condition: float, again: bool) -> tuple[Candidate, ...]:
-    """All candidates for a condition that is known, the chosen one first."""
+def ranked(n: float, p: int, q: int, condition: float, again: bool, counted: bool = True) -> tuple[Candidate, ...]:
+    """All candidates for a condition that is known, the chosen one first; ``counted`` is whether the rows are."""
     known = np.isfinite(condition)
     squared = EPS * condition**2 if known else np.inf
     if np.isnan(condition):
@@ -111,7 +118,7 @@ def ranked(n: float, p: int, q: int, condition: float, again: bool) -> tuple[Can
     best = EPS * max(p, 10) * condition * 2
     refine = known and condition > WELL and squared <= HOPELESS
     passes = 1 if condition <= WELL else 3
-    single_fits = condition < SINGLE_CONDITION and p >= SINGLE_COLUMNS and again and n >= 20 * p
+    single_fits = condition < SINGLE_CONDITION and p >= SINGLE_COLUMNS and again and counted and n >= 20 * p
     name = (
         "tsqr" if squared > HOPELESS else "gram32" if single_fits else "refined" if refine and again else "gram64"
     )  # fmt: skip
@@ -127,7 +134,7 @@ def ranked(n: float, p: int, q: int, condition: float, again: bool) -> tuple[Can
     by_qr = triangle / rates["qr"] + correction + (double if name == "tsqr" else 0.0)
     rows = [
         ("gram32", "Gram in float32, refined", 3, product + 2 * vector,
-         product / rates["single"] + 2 * correction + eigen, best, _why_single(p, condition, again)),
+         product / rates["single"] + 2 * correction + eigen, best, _why_single(p, condition, again, counted)),
         ("gram64", "Gram in float64", 1, product, double + eigen, best + EPS * max(p, 10) * condition**2,
          "one pass; the condition is small enough" if name == "gram64" and condition <= WELL else
          "one pass: these rows are read once" if name == "gram64" else
@@ -146,12 +153,16 @@ def ranked(n: float, p: int, q: int, condition: float, again: bool) -> tuple[Can
     return tuple(sorted(found, key=lambda c: (not c.chosen, c.seconds)))
 
 
-def _why_single(p: int, condition: float, again: bool) -> str:
+def _why_single(p: int, condition: float, again: bool, counted: bool) -> str:
     if p < SINGLE_COLUMNS:
         return f"below {SINGLE_COLUMNS} columns its corrections cost what it saves"
     if condition >= SINGLE_CONDITION:
         return f"float32 products need a condition below {SINGLE_CONDITION:.0f}"
-    return "half the time of float64 products" if again else "its corrections read the data again"
+    if not again:
+        return "its corrections read the data again"
+    return (
+        "half the time of float64 products" if counted else "whether it pays is not known before the rows are counted"
+    )
 
 
 def _gradient(n: float, p: int, q: int, condition: float, rates: dict[str, float]) -> Candidate:

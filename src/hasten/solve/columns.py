@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from hasten.solve.arrays import absent, tell_rounded
+from hasten.solve.arrays import absent, seconds_of, tell_rounded
 from hasten.solve.kernel import Array
 from hasten.solve.problems import BadData, need
 
@@ -70,8 +70,7 @@ def dense(frame: Any, names: Sequence[str]) -> Array:
         kind = values.dtype
         array = values.to_numpy()
         if kind.is_temporal() and array.dtype != object:
-            stamps = array.astype("datetime64[us]")
-            out[:, j] = np.where(np.isnat(stamps), np.nan, stamps.astype(np.int64) / 1e6)
+            out[:, j] = seconds_of(array)
         elif array.dtype == object:
             out[:, j] = [np.nan if absent(v) else _seconds(v) if isinstance(v, time) else float(v) for v in array]
         else:
