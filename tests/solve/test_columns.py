@@ -14,8 +14,9 @@ import pyarrow as pa
 import pytest
 
 from hasten.cli.main import main
-from hasten.solve import BadData, Moments, StreamingLogistic, StreamingRidge, open_source
+from hasten.solve import BadData, Moments, StreamingLogistic, StreamingRidge, files, open_source
 from hasten.solve.arrays import RoundedIntegers
+from tests.solve.data import apart
 
 FRAME = pd.DataFrame({"a": np.arange(20.0), "t": ["u", "v"] * 10, "y": np.arange(20.0) ** 2})
 EMPTY = {
@@ -182,3 +183,15 @@ def test_times_in_arrays_are_seconds_as_in_tables() -> None:
     assert Moments(spans, missing="mean").mean[0] == 3.0
     with pytest.raises(BadData, match="y contains NaN: row 1"):
         Moments(np.ones((3, 1)), times)
+
+
+def test_a_csv_column_may_begin_with_whole_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond the first megabytes any other number was refused."""
+    monkeypatch.setattr(files, "CSV_BYTES", 1 << 10)
+    path = tmp_path / "d.csv"
+    frame = pd.DataFrame({"a": [*range(1000), 0.5], "y": [*range(1000), 1e-3]})
+    path.write_text("a,y\n" + "".join(f"{a:g},{y:g}\n" for a, y in frame.itertuples(index=False)))
+    assert apart(Moments(path, "y").scatter, Moments(frame, "y").scatter) < 1e-12
+    path.write_text("i,y\n" + "".join(f"{v},1\n" for v in LARGE))
+    with pytest.warns(RoundedIntegers, match="column 'i' holds whole numbers beyond"):
+        Moments(path, "y")

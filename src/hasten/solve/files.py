@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from hasten.solve.arrays import tell_rounded
 from hasten.solve.columns import Kinds
 from hasten.solve.kernel import UNIT_ROWS
 from hasten.solve.problems import BadData, need, no_rows
@@ -182,7 +183,8 @@ class ParquetSource(Source):
 
 
 class CsvSource(Source):
-    """Rows of a CSV file, also compressed; the kinds of its columns are found from its first megabytes."""
+    """Rows of a CSV file, also compressed; the kinds of its columns are found from its first megabytes, whole numbers
+    being numbers."""
 
     file = True
 
@@ -209,7 +211,9 @@ class CsvSource(Source):
                 raise no_rows()
             self.named = _check(reader.schema, self.target, features, classes, known).named
             for batch in batches:
-                _look_at_texts(batch, [*features, *self.target] if features else reader.schema.names)
+                used = [*features, *self.target] if features else reader.schema.names
+                _look_at_texts(batch, used)
+                self.kinds |= _whole_as_floats(batch, used)
 
     def _open(self) -> Any:
         stream = self.arrow.input_stream(str(self.path), compression="detect")
@@ -290,6 +294,15 @@ def _one_separator(path: Path, names: Sequence[str], separator: str) -> None:
             f"{path.name} holds one column, {names[0]!r}", cause.get(other, "commas between fields"),
             f'pandas.read_csv("{path.name}", sep={other!r}).to_parquet("{path.name.split(".")[0]}.parquet")',
         )  # fmt: skip
+
+
+def _whole_as_floats(batch: Any, used: Sequence[str]) -> dict[str, Any]:
+    """The kind float64 for columns of whole numbers: later rows may hold others, and all become float64 anyway."""
+    arrow = need("pyarrow", "reading CSV")
+    found = {name: arrow.float64() for name in used if arrow.types.is_integer(batch.column(name).type)}
+    for name in found:
+        tell_rounded(batch.column(name).to_numpy(zero_copy_only=False).astype(np.float64), f"column {name!r}")
+    return found
 
 
 class NumbersAsTexts(UserWarning):

@@ -35,7 +35,7 @@ class ExactRFECV(SelectorMixin, Linear):  # type: ignore[misc]
     Attributes:
         support_: (p,) kept columns. ranking_: (p,) 1 for those, then in the order of being dropped last.
         n_features_: how many are kept. cv_results_: scores of each split, mean and deviation, for
-            ``min_features_to_select`` … p columns, as scikit-learn's. Columns that tie, as copies do, may change places.
+            ``min_features_to_select`` … p columns, as scikit-learn's. Copies of a column may change places.
         coef_, intercept_: of the model on the kept columns, 0 for others; ``predict`` uses them.
     """
 
