@@ -372,3 +372,12 @@ def test_coefficients_say_which_class_they_speak_for(
 def test_a_budget_that_is_spent_with_the_last_row_gives_nothing_up(data: Path, tmp_path: Path) -> None:
     found = solve(data, "--target", "y", "--budget", "1e-9", into=tmp_path / "o.json")
     assert found["rows"] == 600 and found["validation"] == "10-fold"
+
+
+def test_an_update_predicts_what_was_saved(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model, more = tmp_path / "m", tmp_path / "more.parquet"
+    solve(data, "--target", "y", "--features", "a", "c", "--save", model, into=tmp_path / "o.json")
+    pd.read_parquet(data).iloc[:50].to_parquet(more)
+    assert main(["solve", str(more), "--update", str(model), "--target", "a"]) == 2
+    assert "--target a\n" in (told := capsys.readouterr().err) and "predict 'y'" in told
+    assert solve(more, "--update", model, "--target", "y", into=tmp_path / "o.json")["rows"] == 650

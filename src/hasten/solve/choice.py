@@ -136,7 +136,7 @@ def ranked(n: float, p: int, q: int, condition: float, again: bool, counted: boo
         ("gram32", "Gram in float32, refined", 3, product + 2 * vector,
          product / rates["single"] + 2 * correction + eigen, best, _why_single(p, condition, again, counted)),
         ("gram64", "Gram in float64", 1, product, double + eigen, best + EPS * max(p, 10) * condition**2,
-         "one pass; the condition is small enough" if name == "gram64" and condition <= WELL else
+         "the condition is small enough" if name == "gram64" and condition <= WELL else
          "one pass: these rows are read once" if name == "gram64" else
          f"would lose the square of the condition {condition:.0e}" if condition > WELL else
          "the float32 product is faster"),

@@ -80,24 +80,8 @@ def _solved(
     path: str, target: str, features: Sequence[str], task: str, budget: float, update: str, save: str, checkpoint: str,
     progress: bool,
 ) -> tuple[Solution, CannotWrite | None]:  # fmt: skip
-    start = time.perf_counter()
-    deadline = start + budget
-    old, notes = storage.load(Moments, update) if update else (None, {})
-    target = target or notes.get("target", "")
-    if not target and not path.lower().endswith(".npy"):
-        raise BadData("no target was named", "--target is missing", f"hasten solve {path} --target COLUMN")
-    if task not in ("auto", "regression", "classification"):
-        raise BadData(f"--task {task}", "a typing error", "regression or classification")
-    labels = _saved_classes(notes.get("classes", ""))
-    if old is not None and task not in ("auto", "classification" if labels else "regression"):
-        raise BadData(f"--task {task}", f"the moments in {update} are of another task", "leave it out")
-    classes = labels if old is not None else _classes(path, target, task)
-    if old is not None:
-        features = [*old.encoder.numeric, *old.encoder.categorical]
-    if old is not None and path.lower().endswith(".npy"):
-        features = [name.removeprefix("x") for name in features]  # the numbers of the columns
-    known = None if old is None else old.kinds
-    source = open_file(path, [target] if target else [], list(features) or None, None, None, classes, known)
+    deadline = time.perf_counter() + budget
+    old, target, classes, source = _opened(path, target, features, task, update)
     per_row = _reading_seconds(source)
     folds = FOLDS if source.rows is None or source.rows >= FOLDS else source.rows if source.rows > 1 else 0
     begun = time.perf_counter()
@@ -127,6 +111,32 @@ def _solved(
         Path(checkpoint).unlink(missing_ok=True)
     about = (path, target or m.targets[0].removeprefix("column "), "classification" if classes else "regression", saved)
     return _described(about, m, found, answer, (score, metric), seconds, new, rows is not None), failure
+
+
+def _opened(
+    path: str, target: str, features: Sequence[str], task: str, update: str
+) -> tuple[Moments | None, str, list[str], Source]:
+    """The moments to add to, the target, its classes, and the rows."""
+    old, notes = storage.load(Moments, update) if update else (None, {})
+    saved_target = notes.get("target", "")
+    if saved_target and target not in ("", saved_target):
+        raise BadData(f"--target {target}", f"the moments in {update} predict {saved_target!r}", "leave it out")
+    target = target or saved_target
+    if not target and not path.lower().endswith(".npy"):
+        raise BadData("no target was named", "--target is missing", f"hasten solve {path} --target COLUMN")
+    if task not in ("auto", "regression", "classification"):
+        raise BadData(f"--task {task}", "a typing error", "regression or classification")
+    labels = _saved_classes(notes.get("classes", ""))
+    if old is not None and task not in ("auto", "classification" if labels else "regression"):
+        raise BadData(f"--task {task}", f"the moments in {update} are of another task", "leave it out")
+    classes = labels if old is not None else _classes(path, target, task)
+    if old is not None:
+        features = [*old.encoder.numeric, *old.encoder.categorical]
+    if old is not None and path.lower().endswith(".npy"):
+        features = [name.removeprefix("x") for name in features]  # the numbers of the columns
+    known = None if old is None else old.kinds
+    source = open_file(path, [target] if target else [], list(features) or None, None, None, classes, known)
+    return old, target, classes, source
 
 
 def _saved(m: Moments, path: str, target: str, classes: list[str]) -> tuple[str, CannotWrite | None]:
