@@ -89,7 +89,7 @@ def test_what_is_predicted_counts_all_that_is_done(
     done, q, alphas = found.methods[0], max(classes, 1), len(found.alphas)
     assert done.name == "Gram in float64" and done.passes == passes == read
     assert done.flops > n * (p + q) ** 2 + 2 * n * p * (p + alphas * q)
-    assert done.flops / 1e6 < done.predicted - passes * n < done.flops / 1e6 + 1
+    assert done.flops / 1e6 < done.predicted - passes * n < 4 * done.flops / 1e6
 
 
 def test_flops_of_many_targets_are_those_of_all_columns() -> None:

@@ -20,7 +20,7 @@ from hasten.solve.source import first_block, open_source
 
 PILOT_ROWS = 8192
 UNKNOWN_ROWS = 1_000_000  # for which cost is told where the rows cannot be counted before they are read
-EACH_ERROR = 10.0  # what an error costs besides its product: four passes of NumPy, each as dear as some operations
+EACH_ERROR = 20.0  # flops in whose time four passes of NumPy over an error are made, besides its product
 
 
 @dataclass(frozen=True)
@@ -198,8 +198,12 @@ class Validation:
             flops = 2.0 * folds * (p**3 + p * p * (q + alphas * q))
             return cls(0, flops, flops / rates["many"] + folds * eigen_seconds(p))
         flops = 2.0 * n * p * (p + alphas * (1 + q)) + classes * 2.0 * n * p * (p + q)
-        errors = EACH_ERROR * n * q * (alphas + classes)
-        return cls(1 + classes, flops + errors, flops / rates["many"] + errors / rates["vector"] + eigen_seconds(p))
+        errors = n * q * (alphas + classes)
+        return cls(
+            1 + classes,
+            flops + 4 * errors,
+            flops / rates["many"] + EACH_ERROR * errors / rates["vector"] + eigen_seconds(p),
+        )
 
 
 @cache
