@@ -15,12 +15,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from sklearn.feature_selection import RFECV
 from sklearn.linear_model import Lasso, LinearRegression, LogisticRegression, PoissonRegressor, Ridge
+from sklearn.model_selection import KFold
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from hasten.solve import (
     BadData,
+    ExactRFECV,
     MissingExtra,
     StreamingLogistic,
     choose,
@@ -424,3 +427,43 @@ def test_a_network_that_dies_costs_its_rung_only() -> None:
     X, y = table(200, 2)
     found = ladder(X, y, budget=120, network=Dies(), climb_all=True)
     assert "its process has ended" in found.rungs[-1].status and found.model is not None
+
+
+def test_passes_of_a_loop_are_not_capped() -> None:
+    loop = choose(conditioned(500, 6, 1e6), np.arange(500.0)).candidates[-1]
+    assert 5e12 < loop.passes < 5e13 and f"{loop.passes:.1e}" in loop.reason
+
+
+def test_cost_of_rows_that_cannot_be_counted_is_not_that_of_the_first_ones() -> None:
+    X = np.random.default_rng(0).standard_normal((6000, 260))
+    found, known = choose([(X, X[:, :1])]), choose(X, X[:, :1])
+    assert known.chosen.name == lstsq(X, X[:, :1]).method_ == "Gram in float32, refined"
+    assert found.chosen.name == lstsq([(X, X[:, :1])]).method_ == "Gram in float64"
+    assert "unknown number of rows (figures are for 1e+06)" in str(found) and found.chosen.flops > 1e6 * 260**2
+    with pytest.raises(BadData, match="alpha is -1"):
+        choose(X, X[:, 0], alpha=-1.0)
+
+
+def test_a_ladder_without_a_rung_says_so() -> None:
+    assert "no rung could be fitted in this time" in str(ladder(*table(100, 2), budget=0.0))
+
+
+@pytest.mark.parametrize(("family", "y"), [("logistic", 0.0), ("logistic", 1.0), ("poisson", 0.0)])
+def test_targets_that_are_all_alike_have_no_best_intercept(family: str, y: float) -> None:
+    """It was 37 for ones, and called converged."""
+    X = table(50, 2)[0]
+    weights = np.where(np.arange(50) < 49, 0.3, 0.0)
+    given = np.where(np.arange(50) < 49, y, 1 - y)  # a row of weight 0 does not count
+    with pytest.raises(BadData, match=f"all targets are {y:.0f}, and the best intercept is infinite"):
+        newton(X, given, family=family, sample_weight=weights)
+    found = newton(X, np.full(50, y), family=family, fit_intercept=False)
+    assert found.converged and found.intercept == 0
+
+
+def test_scores_of_an_elimination_begin_with_the_least_number_of_columns() -> None:
+    X, y = table(60, 5)
+    ours = ExactRFECV(1.0, cv=4, min_features_to_select=3).fit(X, y)
+    theirs = RFECV(Ridge(1.0), cv=KFold(4), min_features_to_select=3).fit(X, y)
+    assert ours.n_features_ == theirs.n_features_ and (ours.ranking_ == theirs.ranking_).all()
+    for name, values in ours.cv_results_.items():
+        assert values == pytest.approx(theirs.cv_results_[name], rel=1e-9)

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import math
 import sys
-from typing import TYPE_CHECKING
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 from hasten.cli import output
 from hasten.cli.arguments import Asked
@@ -29,7 +32,8 @@ def run(asked: Asked) -> int:
     from hasten.core.codec import encode
 
     try:
-        found, failure = _solved(asked)
+        with _remarks():
+            found, failure = _solved(asked)
     except KeyboardInterrupt as stop:
         if stop.args:
             sys.stderr.write(f"hasten: {stop}\n")
@@ -45,6 +49,22 @@ def run(asked: Asked) -> int:
         text = json.dumps(encode(found), indent=1, ensure_ascii=False) + "\n"
         written &= output.attempt(asked.json, lambda: output.write(asked.json, text))
     return 0 if written else NOT_WRITTEN
+
+
+@contextmanager
+def _remarks() -> Iterator[None]:
+    """What hasten warns of, as one line without the place in its source."""
+    shown = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *where: Any, **options: Any) -> None:
+        if category.__module__.startswith("hasten.") or category is UserWarning:
+            sys.stderr.write(f"hasten: {message}\n")
+        else:
+            shown(message, category, *where, **options)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        yield
 
 
 def _solved(asked: Asked) -> tuple[Solution, HastenError | None]:

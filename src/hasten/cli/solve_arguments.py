@@ -54,7 +54,7 @@ def asked(options: argparse.Namespace) -> Asked:
     if options.update and options.features:
         raise UsageError("--update takes the columns of the saved moments", "--features was given, too", "leave it out")
     words = list(options.features or [])
-    if options.data is None and len(words) > 1 and words[-1].endswith(ENDINGS):
+    if options.data is None and len(words) > 1 and words[-1].lower().endswith(ENDINGS):
         options.data = words.pop()  # --features takes all words that follow it
     if options.data is None:
         raise UsageError("no file was named", "", "hasten solve DATA.parquet --target COLUMN")

@@ -10,7 +10,8 @@ class Method:
     """A way to solve the problem.
 
     Attributes:
-        name: of it. passes: over the data. flops: in all. predicted, seconds: NaN where not known or not done.
+        name: of it. passes: over the data, flops: in all, those for choosing alpha among them; of what was done, its
+            real passes. predicted, seconds: of reading and all of that; NaN where not known or not done.
         error: bound of the coefficients' relative error by rounding. chosen: whether it was done. reason: why, or not.
     """
 
@@ -26,7 +27,7 @@ class Method:
 
 @dataclass(frozen=True)
 class Alpha:
-    """A penalty tried: its error on rows left out, mean squared; chosen or not."""
+    """A penalty tried, of columns scaled to unit variance: its error on rows left out, mean squared; chosen or not."""
 
     alpha: float
     error: float
@@ -35,7 +36,7 @@ class Alpha:
 
 @dataclass(frozen=True)
 class Coefficient:
-    """A column's coefficient for the first target, in the target's units per standard deviation of the column."""
+    """A column's coefficient for the ``outcome``, in its units per standard deviation of the column."""
 
     name: str
     value: float
@@ -51,7 +52,8 @@ class Solution:
         alphas: penalties tried. score: exact leave-one-out or k-fold score of the chosen one, called ``metric``.
         validation: "leave-one-out", "5-fold" …  condition, error: of the solution.
         read_seconds, solve_seconds: for the pass over the data, and for all after it.
-        coefficients: the largest ones. saved: path of the model, or "".
+        coefficients: the largest ones. saved: path of the model, or "". outcome: what the coefficients are of: the
+            target, or of classes the one that they speak for, as "target=class".
     """
 
     path: str
@@ -71,3 +73,4 @@ class Solution:
     solve_seconds: float
     coefficients: tuple[Coefficient, ...]
     saved: str = ""
+    outcome: str = ""

@@ -10,6 +10,7 @@ from hasten.report.figures import UNKNOWN
 from hasten.report.layout import Line, columns, plain
 
 SHOWN = 8  # alphas and coefficients
+MANY = 10**6  # passes, whose digits nobody counts
 
 
 def render(solution: Solution) -> str:
@@ -31,7 +32,7 @@ def _methods(s: Solution) -> list[Line]:
     for m in s.methods:
         rows.append(
             [(t, "") for t in (
-                ("→ " if m.chosen else "  ") + m.name, str(m.passes), _power(m.flops), _seconds(m.predicted),
+                ("→ " if m.chosen else "  ") + m.name, _count(m.passes), _power(m.flops), _seconds(m.predicted),
                 _seconds(m.seconds), _power(m.error), m.reason,
             )]
         )  # fmt: skip
@@ -52,9 +53,11 @@ def _alphas(s: Solution) -> list[Line]:
 
 def _facts(s: Solution) -> str:
     known = not math.isnan(s.score)
+    alpha = next(a.alpha for a in s.alphas if a.chosen)
     lines = [
         f"{s.validation} {s.metric}  {_number(s.score)}   "
         + ("exact, on rows that were left out" if known else "the target does not vary, or a row cannot be left out"),
+        f"alpha       {alpha:.3g}   a penalty for columns scaled to unit variance",
         f"method      {s.method}",
         f"condition   {_power(s.condition)}",
         f"error       ≤ {_power(s.error)}   of the coefficients, by rounding",
@@ -66,7 +69,8 @@ def _facts(s: Solution) -> str:
 def _coefficients(s: Solution) -> list[Line]:
     if not s.coefficients:
         return []
-    rows: list[Line] = [[("largest coefficients", ""), ("per standard deviation", "")]]
+    of = f" of {s.outcome}" if s.task == "classification" else ""
+    rows: list[Line] = [[(f"largest coefficients{of}", ""), ("per standard deviation", "")]]
     rows.extend([(c.name, ""), (f"{c.value:+.4g}", "")] for c in s.coefficients[:SHOWN])
     return rows
 
@@ -79,6 +83,10 @@ def _next(s: Solution) -> str:
 
 def _power(x: float) -> str:
     return f"{x:.0e}" if math.isfinite(x) else UNKNOWN
+
+
+def _count(x: int) -> str:
+    return str(x) if x < MANY else _power(x)
 
 
 def _seconds(x: float) -> str:

@@ -2,12 +2,33 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
 
 from hasten.solve.kernel import Array
 from hasten.solve.problems import BadData
+
+EXACT = 2**53  # float64 holds every whole number up to it
+
+
+class RoundedIntegers(UserWarning):
+    """Whole numbers too large for float64: neighbours become one number."""
+
+
+def tell_rounded(values: Array, what: str) -> None:
+    """Warn where whole numbers were rounded.
+
+    Args:
+        values: (rows,) as float64; NaN where one is missing. what: whose they are.
+    """
+    if np.fmax.reduce(np.abs(values), initial=0.0) > EXACT:
+        warnings.warn(
+            f"{what} holds whole numbers beyond 2**53, which float64 rounds. Identifiers are no numbers: leave them "
+            "out, or make texts of them, which are categories.",
+            RoundedIntegers, stacklevel=2,
+        )  # fmt: skip
 
 
 def is_table(x: Any) -> bool:
@@ -40,6 +61,12 @@ def from_torch(x: Any) -> Array:
     """A tensor in the host's memory; bfloat16 and float16 as float32, which NumPy knows."""
     found: Array = x.float().numpy() if x.dtype.itemsize < 4 and x.dtype.is_floating_point else x.numpy()
     return found
+
+
+def seconds_of(times: Array) -> Array:
+    """Times, or spans of them, in seconds, whatever their unit; NaN where one is missing."""
+    stamps = times.astype(f"{times.dtype.kind}8[us]")
+    return np.where(np.isnat(stamps), np.nan, stamps.astype(np.int64) / 1e6)
 
 
 def target_names(y: Any) -> list[str]:
@@ -77,8 +104,14 @@ def _floats(array: Array, what: str) -> Array:
         return array
     if array.dtype.kind == "c":
         raise BadData(f"Complex data not supported: {what} is {array.dtype}", "a Fourier transform", f"abs({what})")
+    if array.dtype.kind in "mM":
+        return seconds_of(array)
     try:
-        return array.astype(np.float32 if array.dtype == np.float16 else np.float64)
+        found: Array = array.astype(np.float32 if array.dtype == np.float16 else np.float64)
+        if array.dtype.kind in "iu" and array.itemsize == 8:
+            for j in range(found.shape[1] if found.ndim == 2 else 0):
+                tell_rounded(found[:, j], f"column {j} of {what}")
+        return found
     except (TypeError, ValueError) as error:
         raise BadData(
             f"{what} is {array.dtype} and cannot be taken for numbers: {error}",

@@ -18,6 +18,7 @@ from hasten.solve.kernel import Array, Floats
 from hasten.solve.moments import Moments
 from hasten.solve.path import as_alphas
 from hasten.solve.problems import BadData
+from hasten.solve.source import open_source
 from hasten.solve.spread import discriminant
 
 
@@ -81,8 +82,10 @@ class StreamingLogistic(Scored):
             raise BadData(f"solver={self.solver!r}", "a typing error", "auto, sklearn or stream")
         as_alphas(self.alpha)
         if is_stream(X):
-            self._flat, self.classes_ = True, np.array([0, 1])
-            return self._newton(X, y, sample_weight)
+            self.classes_ = np.array([0, 1])
+            source = open_source(X, y, sample_weight)
+            self._seen(source, True)
+            return self._newton(source, None, None)
         X, y = validate_data(self, as_numpy(X), as_numpy(y), dtype=[np.float64, np.float32])
         check_classification_targets(y)
         self.classes_, codes = np.unique(y, return_inverse=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import time
 from decimal import Decimal
 from numbers import Real
@@ -10,20 +11,35 @@ from typing import Any
 
 import numpy as np
 
-from hasten.solve.arrays import absent
+from hasten.solve.arrays import absent, seconds_of, tell_rounded
 from hasten.solve.kernel import Array
 from hasten.solve.problems import BadData, need
 
 
-def split_columns(nw: Any, frame: Any, names: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Columns of numbers, and columns of texts."""
+@dataclass(frozen=True)
+class Kinds:
+    """Names of the columns that held numbers in earlier rows, and of those that held texts."""
+
+    numeric: Sequence[str] = ()
+    categorical: Sequence[str] = ()
+
+
+def split_columns(nw: Any, frame: Any, names: Sequence[str], known: Kinds | None = None) -> tuple[list[str], list[str]]:
+    """Columns of numbers, and columns of texts; one that holds no value at all is what it was in earlier rows."""
+    known = known or Kinds()
     numeric, texts = [], []
     for name in names:
         kind = frame.schema[name]
         number = kind.is_numeric() or kind == nw.Boolean or kind.is_temporal()
-        if number or (kind == nw.Object and _all_numbers(frame[name].to_numpy())):
+        number = number or (kind == nw.Object and _all_numbers(frame[name].to_numpy()))
+        text = not number and (kind in (nw.String, nw.Categorical, nw.Object, nw.Enum) or isinstance(kind, nw.Enum))
+        if not number and name in known.numeric:
+            number = _empty(frame[name])
+        elif not text and name in known.categorical and _empty(frame[name]):
+            number, text = False, True
+        if number:
             numeric.append(name)
-        elif kind in (nw.String, nw.Categorical, nw.Object, nw.Enum) or isinstance(kind, nw.Enum):
+        elif text:
             texts.append(name)
         else:
             raise _no_column_of(name, frame, nw)
@@ -54,18 +70,24 @@ def dense(frame: Any, names: Sequence[str]) -> Array:
         kind = values.dtype
         array = values.to_numpy()
         if kind.is_temporal() and array.dtype != object:
-            stamps = array.astype("datetime64[us]")
-            out[:, j] = np.where(np.isnat(stamps), np.nan, stamps.astype(np.int64) / 1e6)
+            out[:, j] = seconds_of(array)
         elif array.dtype == object:
             out[:, j] = [np.nan if absent(v) else _seconds(v) if isinstance(v, time) else float(v) for v in array]
         else:
             out[:, j] = array
+        if kind.is_integer() or (array.dtype == object and any(isinstance(v, int | Decimal) for v in array)):
+            tell_rounded(out[:, j], f"column {name!r}")
     return np.ascontiguousarray(out)
 
 
 def _seconds(moment: time) -> float:
     """Of a time of day, since midnight."""
     return 3600 * moment.hour + 60 * moment.minute + moment.second + moment.microsecond / 1e6
+
+
+def _empty(column: Any) -> bool:
+    """Whether a narwhals column holds no value."""
+    return bool(column.null_count() == len(column)) or all(absent(v) for v in column.to_numpy().tolist())
 
 
 def _all_numbers(values: Any) -> bool:

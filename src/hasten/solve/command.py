@@ -15,11 +15,11 @@ from hasten.core.solution import Alpha, Coefficient, Method, Solution
 from hasten.solve import path as paths
 from hasten.solve import storage
 from hasten.solve.accuracy import Answer, centred, climb
-from hasten.solve.choice import Candidate, ranked
+from hasten.solve.choice import Candidate, Validation, ranked
 from hasten.solve.columns import class_texts
 from hasten.solve.digest import Digest
 from hasten.solve.encode import encoded
-from hasten.solve.files import open_file
+from hasten.solve.files import BATCH_ROWS, open_file
 from hasten.solve.kernel import Floats
 from hasten.solve.linear import EPS, Factor, Normal
 from hasten.solve.moments import Moments
@@ -68,28 +68,23 @@ def solve(
         the solution; and why it could not be saved, or None.
 
     Raises:
-        BadData: the data, the columns or the options do not fit; or the file was learned before.
+        BadData: the data, the columns or the options do not fit; the file was learned before; or another run adds rows
+            to the same moments.
     """
-    start = time.perf_counter()
-    deadline = start + budget
-    old, notes = storage.load(Moments, update) if update else (None, {})
-    target = target or notes.get("target", "")
-    if not target and not path.endswith(".npy"):
-        raise BadData("no target was named", "--target is missing", f"hasten solve {path} --target COLUMN")
-    if task not in ("auto", "regression", "classification"):
-        raise BadData(f"--task {task}", "a typing error", "regression or classification")
-    labels = _saved_classes(notes.get("classes", ""))
-    if old is not None and task not in ("auto", "classification" if labels else "regression"):
-        raise BadData(f"--task {task}", f"the moments in {update} are of another task", "leave it out")
-    classes = labels if old is not None else _classes(path, target, task)
-    if old is not None:
-        features = [*old.encoder.numeric, *old.encoder.categorical]
-    if old is not None and path.endswith(".npy"):
-        features = [name.removeprefix("x") for name in features]  # the numbers of the columns
-    known = None if old is None else old.encoder
-    source = open_file(path, [target] if target else [], list(features) or None, None, None, classes, known)
-    reading = _reading_seconds(source)
+    own = update and save in ("", update)
+    with storage.alone(update) if own else contextlib.nullcontext():
+        return _solved(path, target, features, task, budget, update, save, checkpoint, progress)
+
+
+def _solved(
+    path: str, target: str, features: Sequence[str], task: str, budget: float, update: str, save: str, checkpoint: str,
+    progress: bool,
+) -> tuple[Solution, CannotWrite | None]:  # fmt: skip
+    deadline = time.perf_counter() + budget
+    old, target, classes, source = _opened(path, target, features, task, update)
+    per_row = _reading_seconds(source)
     folds = FOLDS if source.rows is None or source.rows >= FOLDS else source.rows if source.rows > 1 else 0
+    begun = time.perf_counter()
     with Digest(path) if save or update else contextlib.nullcontext() as digest:
         m = scan_source(
             Moments, source, folds=folds, checkpoint=checkpoint or None, progress=progress, budget=budget,
@@ -98,8 +93,8 @@ def solve(
         m.shards |= {f"content {digest.result()}"} if digest else set()
     if old is not None and old.shards & m.shards:
         raise _learned(path, update, checkpoint)
-    m = m if old is None else old + m
-    read, start = time.perf_counter() - start, time.perf_counter()
+    new, m = m.n, m if old is None else old + m
+    read, start = time.perf_counter() - begun, time.perf_counter()
     rows = None if old is not None or not source.again else encoded(Timed(source, deadline), m)
     try:
         found, answer, score, metric = _fitted(m, rows, classes)
@@ -110,12 +105,38 @@ def solve(
         if not checkpoint:
             raise
         raise KeyboardInterrupt(f"all rows are kept in {checkpoint}: run it again to go on") from None
-    seconds = (reading, read, time.perf_counter() - start)
+    seconds = (new * per_row, read, time.perf_counter() - start)
     saved, failure = _saved(m, save or update, target, classes)
     if checkpoint and failure is None:
         Path(checkpoint).unlink(missing_ok=True)
     about = (path, target or m.targets[0].removeprefix("column "), "classification" if classes else "regression", saved)
-    return _described(about, m, found, answer, (score, metric), seconds, rows is not None), failure
+    return _described(about, m, found, answer, (score, metric), seconds, new, rows is not None), failure
+
+
+def _opened(
+    path: str, target: str, features: Sequence[str], task: str, update: str
+) -> tuple[Moments | None, str, list[str], Source]:
+    """The moments to add to, the target, its classes, and the rows."""
+    old, notes = storage.load(Moments, update) if update else (None, {})
+    saved_target = notes.get("target", "")
+    if saved_target and target not in ("", saved_target):
+        raise BadData(f"--target {target}", f"the moments in {update} predict {saved_target!r}", "leave it out")
+    target = target or saved_target
+    if not target and not path.lower().endswith(".npy"):
+        raise BadData("no target was named", "--target is missing", f"hasten solve {path} --target COLUMN")
+    if task not in ("auto", "regression", "classification"):
+        raise BadData(f"--task {task}", "a typing error", "regression or classification")
+    labels = _saved_classes(notes.get("classes", ""))
+    if old is not None and task not in ("auto", "classification" if labels else "regression"):
+        raise BadData(f"--task {task}", f"the moments in {update} are of another task", "leave it out")
+    classes = labels if old is not None else _classes(path, target, task)
+    if old is not None:
+        features = [*old.encoder.numeric, *old.encoder.categorical]
+    if old is not None and path.lower().endswith(".npy"):
+        features = [name.removeprefix("x") for name in features]  # the numbers of the columns
+    known = None if old is None else old.kinds
+    source = open_file(path, [target] if target else [], list(features) or None, None, None, classes, known)
+    return old, target, classes, source
 
 
 def _saved(m: Moments, path: str, target: str, classes: list[str]) -> tuple[str, CannotWrite | None]:
@@ -185,13 +206,17 @@ def _accuracy(rows: Source, spectrum: paths.Spectrum, alpha: float) -> float:
 
 def _described(
     about: tuple[str, str, str, str], m: Moments, found: paths.Path, answer: Answer, score: tuple[float, str],
-    seconds: tuple[float, float, float], again: bool,
+    seconds: tuple[float, float, float], new: float, again: bool,
 ) -> Solution:  # fmt: skip
+    """Args: new: rows that were read now; those of an update's moments were read before."""
     path, target, task, saved = about
     spread = np.sqrt(np.diagonal(m.covariance)[: m.p])
-    effect = answer.coef_[:, 0] * spread
+    shown = 1 if m.q == 2 else 0  # of two classes the latter, as scikit-learn's
+    effect = answer.coef_[:, shown] * spread
     order = np.argsort(-np.abs(effect))
-    methods = tuple(_method(c, answer, seconds) for c in ranked(m.n, m.p, m.q, answer.condition_, again))
+    folds, classes = 0 if again else len(found.mse), task == "classification"
+    added = Validation.of(new, m.p, m.q, len(found.alphas), folds, classes)
+    methods = tuple(_method(c, answer, seconds, added) for c in ranked(new, m.p, m.q, answer.condition_, again))
     errors = found.mse.mean(axis=(0, 2))
     validation = "leave-one-out" if again else f"{len(found.mse)}-fold"
     return Solution(
@@ -199,40 +224,47 @@ def _described(
         tuple(Alpha(float(a), float(e), float(a) == found.alpha) for a, e in zip(found.alphas, errors, strict=True)),
         score[0], score[1], validation, answer.condition_, answer.error_bound_, *seconds[1:],
         tuple(Coefficient(m.names[j], float(effect[j])) for j in order[:20]), saved,
+        m.targets[shown] if task == "classification" else target,
     )  # fmt: skip
 
 
-def _method(c: Candidate, answer: Answer, seconds: tuple[float, float, float]) -> Method:
-    """A candidate, with the reading's seconds in its prediction and the real ones where it was done."""
+def _method(c: Candidate, answer: Answer, seconds: tuple[float, float, float], added: Validation) -> Method:
+    """A candidate with what validation and reading add, and what it really took where it was done."""
     done = c.name == answer.method_
     actual = seconds[1] + seconds[2] if done else math.nan
     reason = c.reason if c.chosen == done else "what was done" if done else ""
     error = answer.error_bound_ if done else c.error
-    return Method(c.name, c.passes, c.flops, c.seconds + seconds[0] * c.passes, actual, error, done, reason)
+    passes = c.passes + added.passes
+    predicted = c.seconds + added.seconds + seconds[0] * passes
+    told = answer.passes_ + added.passes if done else passes
+    return Method(c.name, told, c.flops + added.flops, predicted, actual, error, done, reason)
 
 
 def _reading_seconds(source: Source) -> float:
-    """Predicted seconds of reading all rows once, from the first block.
+    """Predicted seconds of reading one row, from as many rows as are decoded at a time.
 
     Raises:
         BadData: there are no rows, or no columns but the target.
     """
-    start = time.perf_counter()
-    block = first_block(source)
-    seconds = time.perf_counter() - start
+    block = first_block(source)  # which also waits for libraries to be imported
     if not (block.names or block.category_names):
         raise BadData("there is no column to predict from", "a file of the target alone", "a file with more columns")
-    return seconds * (source.rows or len(block.x)) / len(block.x)
+    start, rows = time.perf_counter(), 0
+    for block in source.blocks():
+        rows += len(block.x)
+        if rows >= BATCH_ROWS:
+            break
+    return (time.perf_counter() - start) / max(rows, 1)
 
 
 def _classes(path: str, target: str, task: str) -> list[str]:
     """Texts of the target's classes; empty for regression. Reads the target's column."""
-    if path.endswith(".npy") and task == "classification":
+    if path.lower().endswith(".npy") and task == "classification":
         raise BadData(
             f"{path} holds numbers without names of classes", "--task classification with a .npy",
             "a .parquet or .csv; in Python StreamingLogistic",
         )  # fmt: skip
-    if task == "regression" or path.endswith(".npy"):
+    if task == "regression" or path.lower().endswith(".npy"):
         return []
     seen: set[str] = set()
     for block in open_file(path, [], [target], None, None).blocks():

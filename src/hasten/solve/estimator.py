@@ -69,6 +69,10 @@ class Streaming(BaseEstimator):  # type: ignore[misc]
 
     def _seen(self, source: Source, reset: bool) -> None:
         self._flat = True
+        if reset:
+            self.__dict__.pop("feature_names_in_", None)
+            if len(source.named):
+                self.feature_names_in_ = np.array(source.named, dtype=object)
 
     def _input(self, X: Any) -> Floats:
         check_is_fitted(self)

@@ -6,14 +6,17 @@ import contextlib
 import itertools
 import os
 import queue
+import re
 import threading
+import warnings
 from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from hasten.solve.encode import Encoder
+from hasten.solve.arrays import tell_rounded
+from hasten.solve.columns import Kinds
 from hasten.solve.kernel import UNIT_ROWS
 from hasten.solve.problems import BadData, need, no_rows
 from hasten.solve.reading import PAGE, Reader, aligned
@@ -24,17 +27,19 @@ AHEAD = 2  # blocks that wait between two threads
 HELD = AHEAD + 2  # blocks of a source in use: those that wait, one on each side
 BATCH_ROWS = 1 << 16
 CSV_BYTES = 4 << 20
+DIFFERENT = 10  # numbers, of which fewer may well be codes
+FEW = 0.2  # of a column's texts that are no numbers, at most, where the column is likely one of numbers
 
 
 def open_file(
     path: str | os.PathLike[str], target: Sequence[str], features: Any, y: Any, weight: Any,
-    classes: Sequence[str] = (), known: Encoder | None = None,
+    classes: Sequence[str] = (), known: Kinds | None = None,
 ) -> Source:  # fmt: skip
     """A file as a ``Source``, by its name's ending.
 
     Args:
-        known: what columns held earlier: in a CSV, texts that look like numbers are still texts, and numbers that are
-            all missing still numbers.
+        known: what columns held in earlier rows: one without any value is of that kind, and in a CSV texts that look
+            like numbers are still texts.
 
     Raises:
         BadData: there is no such file, or it is of no known kind.
@@ -42,13 +47,19 @@ def open_file(
     from hasten.solve.streams import beside
 
     file = Path(path)
+    if file.is_dir():
+        raise BadData(
+            f"{file} is a folder", "a table of many files",
+            f'each file by itself: sum(Moments(part, "y") for part in sorted(Path("{file}").glob("*.parquet"))); '
+            "hasten solve PART --save MODEL, then hasten solve PART --update MODEL",
+        )  # fmt: skip
     if not file.is_file():
         raise BadData(f"there is no file {file}", "a typing error", "ls -l " + str(file.parent))
-    name = file.name.removesuffix(".gz").removesuffix(".zst")
+    name = file.name.lower().removesuffix(".gz").removesuffix(".zst")
     if name.endswith(".npy"):
         return NpySource(file, y, weight, target, features)
     if name.endswith((".parquet", ".pq")):
-        return beside(ParquetSource(file, target, features, classes), y, weight)
+        return beside(ParquetSource(file, target, features, classes, known), y, weight)
     if name.endswith((".csv", ".tsv")):
         separator = "\t" if name.endswith(".tsv") else ","
         return beside(CsvSource(file, target, features, separator, classes, known), y, weight)
@@ -140,15 +151,19 @@ class ParquetSource(Source):
 
     file = True
 
-    def __init__(self, path: Path, target: Sequence[str], features: Any, classes: Sequence[str] = ()) -> None:
-        self.classes = list(classes)
+    def __init__(
+        self, path: Path, target: Sequence[str], features: Any, classes: Sequence[str] = (), known: Kinds | None = None
+    ) -> None:
+        self.classes, self.known = list(classes), known
         self.parquet = need("pyarrow.parquet", "reading Parquet")
         self.path, self.target, self.features = path, list(target), features
         self.fingerprint = fingerprint(path)
         with _readable(path), self.parquet.ParquetFile(path) as file:
             self.rows = file.metadata.num_rows
             self.sizes = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
-            _check(file.schema_arrow, self.target, features, classes)
+            if not features:
+                self.features = _without_index(file.schema_arrow.names, self.target)
+            self.named = _check(file.schema_arrow, self.target, self.features, classes, known).named
 
     def blocks(self, first: int = 0) -> Iterator[Block]:
         group, start = 0, 0
@@ -168,15 +183,16 @@ class ParquetSource(Source):
 
 
 class CsvSource(Source):
-    """Rows of a CSV file, also compressed; the kinds of its columns are found from its first megabytes."""
+    """Rows of a CSV file, also compressed; the kinds of its columns are found from its first megabytes, whole numbers
+    being numbers."""
 
     file = True
 
     def __init__(
         self, path: Path, target: Sequence[str], features: Any, separator: str = ",", classes: Sequence[str] = (),
-        known: Encoder | None = None,
+        known: Kinds | None = None,
     ) -> None:  # fmt: skip
-        self.classes = list(classes)
+        self.classes, self.known = list(classes), known
         self.csv = need("pyarrow.csv", "reading CSV")
         self.arrow = need("pyarrow", "reading CSV")
         self.kinds = dict.fromkeys(known.categorical if known else [], self.arrow.string())
@@ -193,9 +209,11 @@ class CsvSource(Source):
             batches = list(itertools.islice(reader, 1))
             if not sum(map(len, batches)) and all(kind == self.arrow.null() for kind in reader.schema.types):
                 raise no_rows()
-            _check(reader.schema, self.target, features, classes)
+            self.named = _check(reader.schema, self.target, features, classes, known).named
             for batch in batches:
-                _no_commas(batch, [*features, *self.target] if features else reader.schema.names)
+                used = [*features, *self.target] if features else reader.schema.names
+                _look_at_texts(batch, used)
+                self.kinds |= _whole_as_floats(batch, used)
 
     def _open(self) -> Any:
         stream = self.arrow.input_stream(str(self.path), compression="detect")
@@ -254,9 +272,17 @@ def _put(items: queue.Queue[Any], item: Any, stop: threading.Event) -> bool:
     return False
 
 
-def _check(schema: Any, target: Sequence[str], features: Any, classes: Sequence[str]) -> None:
+def _without_index(names: Sequence[str], target: Sequence[str]) -> list[str] | None:
+    """The features where pandas has written the numbers of its rows beside them, which are none; None elsewhere."""
+    kept = [name for name in names if not re.fullmatch(r"__index_level_\d+__", name)]
+    return None if len(kept) == len(names) else [name for name in kept if name not in target]
+
+
+def _check(
+    schema: Any, target: Sequence[str], features: Any, classes: Sequence[str], known: Kinds | None
+) -> TableSource:
     """Are the columns there, and of kinds that can be used?"""
-    TableSource(schema.empty_table(), target=target, features=features, classes=classes)
+    return TableSource(schema.empty_table(), target=target, features=features, classes=classes, known=known)
 
 
 def _one_separator(path: Path, names: Sequence[str], separator: str) -> None:
@@ -270,20 +296,46 @@ def _one_separator(path: Path, names: Sequence[str], separator: str) -> None:
         )  # fmt: skip
 
 
-def _no_commas(batch: Any, used: Sequence[str]) -> None:
-    """Raises: BadData: a column holds numbers with commas, each of which would be a category."""
+def _whole_as_floats(batch: Any, used: Sequence[str]) -> dict[str, Any]:
+    """The kind float64 for columns of whole numbers: later rows may hold others, and all become float64 anyway."""
+    arrow = need("pyarrow", "reading CSV")
+    found = {name: arrow.float64() for name in used if arrow.types.is_integer(batch.column(name).type)}
+    for name in found:
+        tell_rounded(batch.column(name).to_numpy(zero_copy_only=False).astype(np.float64), f"column {name!r}")
+    return found
+
+
+class NumbersAsTexts(UserWarning):
+    """Nearly all texts of a column are numbers, and each different one is a category."""
+
+
+def _look_at_texts(batch: Any, used: Sequence[str]) -> None:
+    """Warns where a column holds a few texts among numbers, as signs for missing values.
+
+    Raises:
+        BadData: a column holds numbers with commas, each of which would be a category.
+    """
     compute, arrow = need("pyarrow.compute", "reading CSV"), need("pyarrow", "reading CSV")
     for name in used:
         texts = batch.column(name).drop_null()
         if not (arrow.types.is_string(texts.type) and len(texts)):
             continue
         numbers = compute.match_substring_regex(texts, r"^\s*[+-]?\d+(,\d+)*([.]\d+)?\s*$")
-        if compute.all(numbers).as_py() and compute.any(compute.match_substring(texts, ",")).as_py():
+        with_comma = texts.filter(compute.match_substring(texts, ","))
+        if compute.all(numbers).as_py() and len(with_comma):
             raise BadData(
-                f"column {name!r} holds numbers with commas, such as {texts[0].as_py()!r}",
+                f"column {name!r} holds numbers with commas, such as {with_comma[0].as_py()!r}",
                 "decimal commas, or commas between thousands",
-                'decimal points, as by pandas.read_csv(path, decimal=",", thousands=".").to_parquet("data.parquet")',
+                'pandas.read_csv(path, decimal=",").to_parquet("data.parquet"); thousands="," if that is meant',
             )
+        numbers = compute.match_substring_regex(texts, r"^\s*[+-]?(\d+[.]?\d*|[.]\d+)([eE][+-]?\d+)?\s*$")
+        different, others = texts.filter(numbers).unique(), texts.filter(compute.invert(numbers))
+        if len(others) and len(different) >= DIFFERENT and len(others) <= FEW * len(texts):
+            warnings.warn(
+                f"column {name!r} holds numbers and a few texts, such as {others[0].as_py()!r}, so each number is a "
+                'category. If that text means a missing value: pandas.read_csv(path, na_values=["…"]).to_parquet(…)',
+                NumbersAsTexts, stacklevel=2,
+            )  # fmt: skip
 
 
 def _tables(batches: Iterator[Any], file: ParquetSource | CsvSource, start: int, first: int) -> Iterator[Block]:
@@ -293,7 +345,8 @@ def _tables(batches: Iterator[Any], file: ParquetSource | CsvSource, start: int,
         skip = min(max(first - start, 0), len(table))
         if skip < len(table):
             part = table.slice(skip)
-            for block in TableSource(part, None, None, file.target, file.features, file.classes).blocks():
+            rows = TableSource(part, None, None, file.target, file.features, file.classes, file.known)
+            for block in rows.blocks():
                 yield Block(
                     block.x, block.y, block.weight, block.names, block.targets, block.categories, block.category_names,
                     start + skip + block.start,
@@ -312,7 +365,7 @@ def _readable(path: Path) -> Iterator[None]:
     except (arrow.ArrowInvalid, arrow.ArrowKeyError, OSError) as error:
         raise BadData(
             f"{path.name} cannot be read: {error}",
-            "a torn file, another format, or a column whose kind changes after the first megabytes",
+            "a torn file, a line of more or fewer fields, or a column whose kind changes after the first megabytes",
             "write it again; for CSV with mixed columns, convert it to Parquet once",
         ) from None
 

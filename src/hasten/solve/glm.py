@@ -76,7 +76,7 @@ def newton(
         tol: end after the step whose gain, relative to the loss, is below.
 
     Raises:
-        BadData: another family, targets out of range, or rows that can be read only once.
+        BadData: another family, targets out of range or all alike, or rows that can be read only once.
     """
     if family not in FAMILIES or not alpha >= 0:
         raise BadData(f"family={family!r}, alpha={alpha}", "a typing error", "logistic or poisson; alpha of 0 or more")
@@ -97,7 +97,7 @@ def newton(
     halved, decrement, passes, weight = 0, np.inf, 0, 0.0
     while passes < max_passes:
         with np.errstate(over="ignore", invalid="ignore"):  # a loss that is no number is looked at below
-            loss, gradient, hessian, seen = _pass(source, family, point, shift, alpha, fit_intercept)
+            loss, gradient, hessian, seen, ones = _pass(source, family, point, shift, alpha, fit_intercept)
         passes += 1
         if not np.isfinite(loss) and best == np.inf:  # at the start: not for too long a step
             _refuse(source)
@@ -105,6 +105,8 @@ def newton(
         if not weight:
             raise no_rows()
         check_again(seen, weight)
+        if fit_intercept and passes == 1:
+            _check_level(ones, seen, family)
         if not loss <= best + 1e-12 * abs(best) and halved < HALVINGS:  # too far: half the way back
             step, halved = step / 2, halved + 1
             point = point - step
@@ -130,10 +132,11 @@ def _refuse(source: Source) -> None:
 
 def _pass(
     source: Source, family: str, point: Floats, shift: Floats, alpha: float, intercept: bool
-) -> tuple[float, Floats, Floats, float]:
-    """Loss, gradient, Hessian, and the sum of weights."""
+) -> tuple[float, Floats, Floats, float, float]:
+    """Loss, gradient, Hessian, and the sums of weights and of weighted targets."""
     p = len(shift)
-    loss, gradient, hessian, total = 0.0, np.zeros(len(point)), np.zeros((len(point), len(point))), 0.0
+    loss, gradient, hessian = 0.0, np.zeros(len(point)), np.zeros((len(point), len(point)))
+    total = ones = 0.0
     for c, t, weight in centred(source, shift, np.zeros(1)):
         y = t[:, 0]
         _check_targets(y, family)
@@ -143,6 +146,7 @@ def _pass(
         if weight is not None:
             losses, error, variance = losses * weight, error * weight, variance * weight
         total += len(c) if weight is None else float(weight.sum())
+        ones += float(y.sum() if weight is None else weight @ y)
         loss += float(losses.sum())
         root = np.sqrt(variance)
         gradient[:p] += error @ c
@@ -157,7 +161,16 @@ def _pass(
     loss += alpha / 2 * float(point[:p] @ point[:p])
     gradient[:p] += alpha * point[:p]
     hessian[np.arange(p), np.arange(p)] += alpha
-    return loss, gradient, hessian, total
+    return loss, gradient, hessian, total, ones
+
+
+def _check_level(ones: float, weight: float, family: str) -> None:
+    """Raises: BadData: there is no best intercept: it would be infinite."""
+    if ones == 0 or (family == "logistic" and ones >= weight * (1 - 1e-14)):
+        raise BadData(
+            f"all targets are {int(ones > 0)}, and the best intercept is infinite", "rows of one class, or no counts",
+            "rows with other targets, too, or fit_intercept=False",
+        )  # fmt: skip
 
 
 def _check_targets(y: Array, family: str) -> None:

@@ -11,6 +11,7 @@ from typing import Any, Self
 import numpy as np
 
 from hasten.solve import device, storage
+from hasten.solve.columns import Kinds
 from hasten.solve.combine import check_part, combined, duplicate, other_columns
 from hasten.solve.dealing import along, as_labels, check_labels, imputed_fills, labels_of, means_of, parts_of, refilled
 from hasten.solve.encode import Encoder
@@ -95,7 +96,7 @@ class Moments:
             BadData: shapes or columns do not fit, a value is NaN or infinite, the shard was added before. The moments
                 are as they were, except for batches of a stream that were added before the bad one.
         """
-        source = open_source(X, y, sample_weight, target=target)
+        source = open_source(X, y, sample_weight, target=target, known=self.kinds if self._started else None)
         if shard is not None and shard in self.shards:
             raise duplicate({shard})
         fold, groups = as_labels(fold, "folds", source), as_labels(groups, "groups", source)
@@ -259,6 +260,11 @@ class Moments:
     def names(self) -> list[str]:
         """Names of X's columns: numbers first, then indicators and categories."""
         return self.encoder.names
+
+    @property
+    def kinds(self) -> Kinds:
+        """Which columns of a table held numbers so far, and which held texts."""
+        return Kinds(self.encoder.numeric, self.encoder.categorical)
 
     @property
     def targets(self) -> list[str]:

@@ -163,7 +163,7 @@ def leave_one_out(
     check_targets(m)
     spread = np.sqrt(np.diagonal(m.covariance)[: m.p]) if scale else None
     spectrum = Spectrum(normal, spread)
-    inverse, coef = spectrum.shrunk(grid), spectrum.rotated(grid)
+    inverse, coef = spectrum.shrunk(grid), np.ascontiguousarray(np.moveaxis(spectrum.rotated(grid), 2, 0))
     turn = spectrum.vectors / spectrum.scale[:, None]
     at_mean = 1.0 / normal.weight if fit_intercept else 0.0
     total, weights = np.zeros((len(grid), m.q)), 0.0
@@ -175,10 +175,15 @@ def leave_one_out(
             leverage *= weight[:, None]
         left = np.maximum(1 - leverage, 0.0)
         left[left < 1e-10] = np.nan  # the row alone decides: it cannot be left out
+        error = np.empty_like(left)  # in place: with many targets this is nearly all of the time
         for j in range(m.q):
-            error = (t[:, j : j + 1] - z @ coef[:, :, j]) / left
-            squares = error * error if weight is None else error * error * weight[:, None]
-            total[:, j] += squares.sum(axis=0)
+            np.matmul(z, coef[j], out=error)
+            np.subtract(t[:, j : j + 1], error, out=error)
+            error /= left
+            error *= error
+            if weight is not None:
+                error *= weight[:, None]
+            total[:, j] += error.sum(axis=0)
     check_again(weights, normal.weight)
     mse = (total / normal.weight)[None]
     variance = np.diagonal(normal.yy) / normal.weight

@@ -108,7 +108,8 @@ class Ladder:
             figures = "".join(f"{_text(v, d):>{w}}" for v, d, w in cells)
             share = (r.score - low) / (high - low) if np.isfinite(r.score) and high > low else 0.0
             lines.append(f"{r.name:<18}{figures}  {r.status:<12} {'█' * round(20 * share)}")
-        lines.append(f"\n{self.best} is the highest rung that pays; {self.seconds:.1f} of {self.budget:.1f} s used")
+        found = f"{self.best} is the highest rung that pays" if self.best else "no rung could be fitted in this time"
+        lines.append(f"\n{found}; {self.seconds:.1f} of {self.budget:.1f} s used")
         return "\n".join(lines)
 
 

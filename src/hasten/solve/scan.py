@@ -118,7 +118,7 @@ def _run(
             out._add_block(block, None, None, source.rows)
             done = block.start + len(block.x)
             bar.at(done)
-            spent = time.monotonic() - start > seconds
+            spent = time.monotonic() - start > seconds and done != source.rows
             stopped = spent or bool(interrupts)
             kept = checkpoint
             if checkpoint is not None and (stopped or time.monotonic() - saved >= every):

@@ -34,7 +34,8 @@ class ExactRFECV(SelectorMixin, Linear):  # type: ignore[misc]
 
     Attributes:
         support_: (p,) kept columns. ranking_: (p,) 1 for those, then in the order of being dropped last.
-        n_features_: how many are kept. cv_results_: scores for 1 … p columns, as scikit-learn's.
+        n_features_: how many are kept. cv_results_: scores of each split, mean and deviation, for
+            ``min_features_to_select`` … p columns, as scikit-learn's. Copies of a column may change places.
         coef_, intercept_: of the model on the kept columns, 0 for others; ``predict`` uses them.
     """
 
@@ -59,14 +60,15 @@ class ExactRFECV(SelectorMixin, Linear):  # type: ignore[misc]
         scores, found = kept_scores(m, self.alpha, self.fit_intercept)
         p = m.p
         least = min(max(self.min_features_to_select, 1), p)
+        scores = scores[:, least - 1 :]
         mean = np.nan_to_num(scores.mean(axis=0), nan=-np.inf)
-        self.n_features_ = least + int(np.argmax(mean[least - 1 :] >= mean[least - 1 :].max() - ALIKE))
+        self.n_features_ = least + int(np.argmax(mean >= mean.max() - ALIKE))
         self.ranking_ = np.maximum(found.ranking - self.n_features_ + 1, 1).astype(int)
         self.support_ = self.ranking_ == 1
         self.cv_results_ = {
             "mean_test_score": scores.mean(axis=0),
             "std_test_score": scores.std(axis=0),
-            "n_features": np.arange(1, p + 1),
+            "n_features": np.arange(least, p + 1),
         } | {f"split{k}_test_score": row for k, row in enumerate(scores)}
         fit = ridge(_columns(m, self.support_), self.alpha, fit_intercept=self.fit_intercept)
         coef = np.zeros((p, m.q))

@@ -11,12 +11,25 @@ from typing import Any
 import numpy as np
 
 from hasten.solve.arrays import is_sparse, is_table, matrix, target_names, targets_of, weights_of, wrong_shape
-from hasten.solve.columns import class_texts, dense, split_columns, texts_of
+from hasten.solve.columns import Kinds, class_texts, dense, split_columns, texts_of
 from hasten.solve.kernel import Array, piece_rows
 from hasten.solve.problems import BadData, need, no_rows
 from hasten.solve.products import Ready
 
 TABLE_ROWS = 8192  # rows of a table that are made dense at a time
+DIVIDED = "a division by zero, or the log of 0, when the column was made"
+CURES = {  # (what, kind): usual cause, and the change to make
+    ("y", "NaN"): ("a missing value", "drop rows without a target"),
+    ("y", "infinity"): (DIVIDED, "drop such rows"),
+    ("X", "NaN"): (
+        "a missing value",
+        'drop or fill such rows (sklearn.impute.SimpleImputer); in a pass: Moments(…, missing="mean")',
+    ),
+    ("X", "infinity"): (
+        DIVIDED,
+        "drop such rows, or make the value a missing one: frame.replace([numpy.inf, -numpy.inf], numpy.nan)",
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -76,15 +89,8 @@ class Block:
                 continue
             row, column = bad[0]
             kind = "NaN" if np.isnan(values[row, column]) else "infinity"
-            cure = "drop rows without a target"
-            if what == "X":
-                cure = 'drop or fill such rows (sklearn.impute.SimpleImputer); in a pass: Moments(…, missing="mean")'
             number = self.start + (row if self.numbers is None else self.numbers[row])
-            raise BadData(
-                f"Input {what} contains {kind}: row {number}, column {columns[column]!r}",
-                "missing values, or a division by zero or log of 0 when the column was made",
-                cure if kind == "NaN" else f"replace infinities, as by numpy.nan_to_num(X[:, {column}])",
-            )
+            raise BadData(f"Input {what} contains {kind}: row {number}, column {columns[column]!r}", *CURES[what, kind])
 
 
 class Source(ABC):
@@ -95,12 +101,14 @@ class Source(ABC):
         again: whether ``blocks`` can be called more than once.
         file: whether blocks come from a file, so that they may be asked for by another thread.
         fingerprint: changes when the rows do; empty where unknown.
+        named: names that the features brought along, where all of them are numbers.
     """
 
     rows: int | None = None
     again: bool = True
     file: bool = False
     fingerprint: str = ""
+    named: Sequence[str] = ()
 
     @abstractmethod
     def blocks(self, first: int = 0) -> Iterator[Block]:
@@ -134,18 +142,20 @@ class TableSource(Source):
         y: targets beside the table; instead of ``target``.
         features: column names to predict from; None for all others.
         classes: texts of the one target's classes, which become a column of 0 and 1 each.
+        known: what columns held in earlier rows: one without any value here is of that kind.
     """
 
     def __init__(
         self, frame: Any, y: Any = None, weight: Any = None, target: Sequence[str] = (), features: Any = None,
-        classes: Sequence[str] = (),
+        classes: Sequence[str] = (), known: Kinds | None = None,
     ) -> None:  # fmt: skip
         nw = need("narwhals", "reading a table")
         self.frame = nw.from_native(with_texts_as_names(frame), eager_only=True)
         columns = list(self.frame.columns)
         check_names(columns, target, features or [])
         chosen = list(features) if features else [c for c in columns if c not in target]
-        self.numeric, self.texts = split_columns(nw, self.frame, chosen)
+        self.numeric, self.texts = split_columns(nw, self.frame, chosen, known)
+        self.named = [] if self.texts else self.numeric
         self.target = list(target)
         self.rows = len(self.frame)
         beside = ArraySource(np.zeros((self.rows, 0)), y, weight)
@@ -211,8 +221,9 @@ class SparseSource(Source):
 
 
 def open_source(
-    X: Any, y: Any = None, weight: Any = None, *, target: str | Sequence[str] | None = None, features: Any = None
-) -> Source:
+    X: Any, y: Any = None, weight: Any = None, *, target: str | Sequence[str] | None = None, features: Any = None,
+    known: Kinds | None = None,
+) -> Source:  # fmt: skip
     """Whatever holds rows, as a ``Source``.
 
     Args:
@@ -220,6 +231,7 @@ def open_source(
         y, weight: beside X, one a row; rows of files and streams are counted as they pass. A text as y is ``target``
             (the path of a file if it ends with .npy).
         target, features: names of columns of a table or file.
+        known: what its columns held in earlier rows.
 
     Raises:
         BadData: X is of no kind that is known, or the shapes do not fit.
@@ -230,13 +242,13 @@ def open_source(
     if isinstance(X, str | os.PathLike):
         from hasten.solve.files import open_file
 
-        return open_file(X, named, features, y, weight)
+        return open_file(X, named, features, y, weight, known=known)
     if type(X).__name__ == "LazyFrame":
         X = X.collect()
     if is_table(X):
-        return TableSource(X, y, weight, named, features)
+        return TableSource(X, y, weight, named, features, known=known)
     if _is_rows(X) and is_batches(X):
-        return beside(BatchSource(X, named, features), y, weight)
+        return beside(BatchSource(X, named, features, known), y, weight)
     if named or features:
         raise BadData(
             f"a {type(X).__name__} has no columns named {[*named, *(features or [])]}",
@@ -328,6 +340,9 @@ def check_names(columns: Sequence[str], target: Sequence[str], features: Sequenc
     missing = [c for c in [*target, *features] if c not in columns]
     if missing:
         raise no_column(missing[0], columns)
+    twice = next((c for c in features if list(features).count(c) > 1), None)
+    if twice is not None:
+        raise BadData(f"{twice!r} is named twice among the features", "a typing error", "each column once")
     both = [c for c in target if c in features]
     if both:
         raise BadData(

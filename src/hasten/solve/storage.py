@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import glob
 import json
 import os
 import re
 import secrets
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -148,6 +151,31 @@ def _write(path: Path, content: bytes) -> None:
     except BaseException:
         name.unlink(missing_ok=True)
         raise
+
+
+@contextlib.contextmanager
+def alone(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Keep other updates from the moments in ``path``: of two at once, the later one would lose the other's rows.
+
+    By the system's own lock on the file, which ends with the process.
+
+    Raises:
+        BadData: another one is at work on them.
+    """
+    with contextlib.ExitStack() as stack:
+        while True:
+            try:
+                held = stack.enter_context(open(path, "rb"))
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if os.path.samestat(os.fstat(held.fileno()), os.stat(path)):
+                    break  # else it was replaced by the other one's at this moment
+            except BlockingIOError:
+                raise BadData(
+                    f"another run adds rows to {os.fspath(path)}", "two updates at once", "wait for the other one"
+                ) from None
+            except OSError:  # there is no such file, which ``load`` says; or its file system knows no locks
+                break
+        yield
 
 
 def sweep(path: Path) -> None:

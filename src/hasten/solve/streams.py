@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from hasten.solve.arrays import is_table, target_names, targets_of, weights_of
+from hasten.solve.columns import Kinds
 from hasten.solve.problems import BadData
 from hasten.solve.source import Block, Source, check_lengths, open_source
 
@@ -32,10 +33,13 @@ class BatchSource(Source):
 
     Args:
         target, features: names of columns, where batches are tables.
+        known: what these held in earlier rows.
     """
 
-    def __init__(self, batches: Any, target: Sequence[str] = (), features: Any = None) -> None:
-        self.batches, self.target, self.features = batches, list(target), features
+    def __init__(
+        self, batches: Any, target: Sequence[str] = (), features: Any = None, known: Kinds | None = None
+    ) -> None:
+        self.batches, self.target, self.features, self.known = batches, list(target), features, known
         self.again = iter(batches) is not batches
         self._begun = False
 
@@ -47,10 +51,12 @@ class BatchSource(Source):
                 "give an object whose __iter__ starts anew (a DataLoader, a list of batches), or save it to a file",
             )
         self._begun = True
-        start = 0
+        start, known = 0, self.known
         for batch in self.batches:
             x, y, weight = _parts(batch)
-            for block in open_source(x, y, weight, target=self.target, features=self.features).blocks():
+            source = open_source(x, y, weight, target=self.target, features=self.features, known=known)
+            for block in source.blocks():
+                known = known or Kinds(block.names, block.category_names)
                 if start >= first:
                     yield replace(block, start=start)
                 start += len(block.x)
@@ -77,7 +83,7 @@ class Beside(Source):
 
     def __init__(self, source: Source, y: Any, weight: Any) -> None:
         self.source, self.rows, self.again, self.file = source, source.rows, source.again, source.file
-        self.fingerprint = source.fingerprint
+        self.fingerprint, self.named = source.fingerprint, source.named
         if isinstance(y, str | os.PathLike):
             y = np.load(y, mmap_mode="r")
         self.y, self.weight = targets_of(y), weights_of(weight)
