@@ -12,6 +12,7 @@ from hasten.core.interval import Interval
 from hasten.core.remedy import Fidelity
 from hasten.core.trace import (
     Epoch,
+    Growth,
     Hot,
     LoaderFacts,
     ModelFacts,
@@ -237,3 +238,12 @@ def test_of_several_loaders_the_one_that_is_waited_for_is_the_training_loader() 
     seen = dataclasses.replace(trace(0.1), loaders=(quick, slow, held_out))
     assert seen.loader == slow
     assert dataclasses.replace(seen, loaders=(slow, asked)).loader == asked  # of the last epoch: others are gone
+
+
+@pytest.mark.parametrize(("of_the_line", "most"), [(0.010, 3.0), (0.009, 3.0), (0.002, 1.2)])
+def test_no_more_of_a_step_that_grows_is_promised_than_its_line_grew_by(of_the_line: float, most: float) -> None:
+    """A step that takes three times as long in the end, 10 ms more: the rest is a machine that others have come to."""
+    growth = Growth(Interval.exact(0.010 / 200), None, 2.0, True, False, LOOP, of_the_line)
+    (finding,) = found("G702", dataclasses.replace(trace(0.01), growth=growth))
+    assert finding.predicted.high == pytest.approx(most, rel=0.1)
+    assert ("of it in this line" in finding.message) == (of_the_line < 0.006)
