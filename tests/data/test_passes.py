@@ -311,16 +311,37 @@ def test_undo_brings_the_scripts_own_back() -> None:
 
 
 class Curriculum(torch.utils.data.Dataset[torch.Tensor]):
-    hardness = 0
+    """
+    Attributes:
+        hardness: a setting. labels: a few numbers, of which some may change. images: too many to look at all of them.
+        names: a long list.
+    """
+
+    def __init__(self) -> None:
+        self.hardness = 0
+        self.labels = np.arange(12.0)
+        self.images = np.ones((12, 1 << 15))
+        self.names = [float(i) for i in range(1 << 15)]
 
     def __len__(self) -> int:
         return 12
 
     def __getitem__(self, i: int) -> torch.Tensor:
-        return torch.tensor([float(i), float(self.hardness)])
+        return torch.tensor([float(i), self.hardness, self.labels[i], self.images[i, 5], self.names[i]])
+
+    def become(self, what: str) -> None:
+        if what == "setting":
+            self.hardness += 1
+        elif what == "rows":
+            self.labels[3:9] += 1.0
+        elif what == "array":
+            self.images *= 1.5
+        elif what == "list":
+            self.names[:] = [x + 1 for x in self.names]
 
 
-def test_a_setting_that_the_script_changes_within_a_pass_is_seen_by_the_next_batch() -> None:
+@pytest.mark.parametrize("what", ["setting", "rows", "array", "list"])
+def test_what_the_script_changes_within_a_pass_is_seen_by_the_next_batch(what: str) -> None:
     def seen(workers: int) -> list[list[float]]:
         seed(0)
         loader = DataLoader(Curriculum(), batch_size=2, shuffle=True)
@@ -331,7 +352,7 @@ def test_a_setting_that_the_script_changes_within_a_pass_is_seen_by_the_next_bat
             for i, batch in enumerate(loader):
                 found += batch.tolist()
                 if i % 4 == 2:
-                    loader.dataset.hardness += 1  # type: ignore[attr-defined]
+                    loader.dataset.become(what)  # type: ignore[attr-defined]
         return found
 
     assert seen(2) == seen(0)

@@ -10,7 +10,8 @@ Remedy
 
 Fidelity
     identical where making a sample draws no random number; otherwise equivalent (workers draw from other streams),
-    and then not applied from outside.
+    and then not applied from outside. Workers hold the dataset of the pass: what the script changes within a pass is
+    seen for the next batch, but for a few rows of an array over 64 kB or of a long list, which the next pass shows.
 
 When it does not help
     When the cores are busy with the model already: on two cores the gain never exceeded 1.12, and taking workers
