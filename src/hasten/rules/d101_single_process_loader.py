@@ -15,8 +15,9 @@ Fidelity
 
 When it does not help
     When the cores are busy with the model already: on two cores the gain never exceeded 1.12, and taking workers
-    away gave up to 1.65. Not applied where it would be seen: more rows would be asked for ahead from a sampler of the
-    script's own that makes them one by one; workers that outlive a pass hold a dataset whose changes cannot be seen.
+    away gave up to 1.65. Not applied where it would be seen: more rows would be asked for ahead from a sampler of
+    the script's own that makes them one by one; without workers, batches would hold the dataset's own objects, not
+    copies; workers that outlive a pass hold a dataset whose changes cannot be seen.
 
 References
     https://docs.pytorch.org/docs/stable/data.html#multi-process-data-loading
