@@ -84,6 +84,30 @@ def counts(finding: Finding) -> list[int]:
     return [r.workers for r in finding.remedies if hasattr(r, "workers")]
 
 
+def test_workers_for_samples_that_draw_random_numbers_or_come_in_a_stream_are_advised() -> None:
+    """Not applied: other samples would come."""
+    draws = dataclasses.replace(loader(0), probe=Probe(seconds=0.004))
+    stream = dataclasses.replace(loader(0), probe=None, map_style=False)
+    for made, words in ((draws, "streams of their own"), (stream, "get_worker_info")):
+        (finding,) = found("D101", trace(0.04, usage=used(0.04, 1.0, 0.0, 0.1), loader=made, fetch=0.03))
+        assert not finding.remedies and "num_workers=1" in finding.advice and words in finding.advice
+    unknown = dataclasses.replace(loader(0), probe=Probe(why_not="the dataset raised KeyError"))
+    assert found("D101", trace(0.04, loader=unknown, fetch=0.03)) == []
+
+
+def test_a_teacher_is_changed_by_hand() -> None:
+    """What is applied from outside is given to models that are trained."""
+    student, teacher = (
+        ModelFacts("Student", MODEL, 1000, 4),
+        ModelFacts("Teacher", LOAD, 9000, 8, trained=False, conv2d=2),
+    )
+    made = dataclasses.replace(trace(0.04, backward=0.02), models=(teacher, student), process=Process(compiler="gcc"))
+    (finding,) = found("M301", made)
+    assert finding.place == LOAD and not finding.remedies and "channels_last" in finding.advice
+    assert finding.predicted.high < 1.6, "it has no backward pass"
+    assert [f.place for f in found("M302", made)] == [MODEL]
+
+
 def test_sleeping_workers_that_the_step_waits_for_are_too_few() -> None:
     (finding,) = found("D101", trace(0.04, usage=used(0.04, 0.1, 0.05, 0.2), loader=loader(1), fetch=0.036))
     assert "1 worker is too few" in finding.message

@@ -199,6 +199,7 @@ class ModelFacts:
     evaluations: int = 0
     evaluations_with_graph: int = 0
     evaluation_place: Place | None = None
+    trained: bool = True
 
 
 @dataclass(frozen=True, slots=True)
