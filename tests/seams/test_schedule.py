@@ -182,6 +182,8 @@ MINGPT = """
         (MAKEMORE.format(most=300), 300),
         (MINGPT.format(most=50), 50),
         ("i = 0\nwhile i < 40:\n    step()\n    i = i + 2\n", 20),
+        ("import sys\ni = 0\nwhile True:\n    step()\n    i += 1\n    if i == 30:\n        sys.exit(7)\n", 30),
+        ("i = 0\nwhile True:\n    step()\n    i += 1\n    if i >= 30:\n        raise SystemExit\n", 30),
         ("i = 0\nwhile 40 >= i:\n    step()\n    i += 1\n", 41),
         ("i, bad = 0, 0\nwhile i != 12 and bad < 3:\n    step()\n    i += 1\n", 12),
         ("for epoch in range(3):\n  for i in range(100):\n    if i == 9:\n      break\n    step()\n", 27),
