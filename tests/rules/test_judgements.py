@@ -12,6 +12,7 @@ from hasten.core.interval import Interval
 from hasten.core.remedy import Fidelity
 from hasten.core.trace import (
     Epoch,
+    Event,
     Growth,
     Hot,
     LoaderFacts,
@@ -101,11 +102,15 @@ def test_a_teacher_is_changed_by_hand() -> None:
         ModelFacts("Student", MODEL, 1000, 4),
         ModelFacts("Teacher", LOAD, 9000, 8, trained=False, conv2d=2),
     )
-    made = dataclasses.replace(trace(0.04, backward=0.02), models=(teacher, student), process=Process(compiler="gcc"))
+    calls = (Event("forward", LOAD, 1.0, 0.015), Event("forward", MODEL, 1.0, 0.005))
+    made = dataclasses.replace(
+        trace(0.04, backward=0.02), models=(teacher, student), events=calls, process=Process(compiler="gcc")
+    )
     (finding,) = found("M301", made)
     assert finding.place == LOAD and not finding.remedies and "channels_last" in finding.advice
     assert finding.predicted.high < 1.6, "it has no backward pass"
-    assert [f.place for f in found("M302", made)] == [MODEL]
+    (finding,) = found("M302", made)
+    assert finding.place == MODEL and finding.predicted.high == pytest.approx(made.amdahl(0.025 * (1 - 1 / 1.6)))
 
 
 def test_sleeping_workers_that_the_step_waits_for_are_too_few() -> None:

@@ -140,7 +140,8 @@ def _convert(tensors: list[Any], layout: Any) -> None:
 def detect(trace: Trace) -> Iterator[Finding]:
     for model in sorted(trace.models, key=lambda m: not m.trained):
         if model.conv2d and not model.channels_last and model.elements:
-            cost = trace.phase("forward") + (trace.phase("backward") if model.trained else 0.0)
+            trained = trace.trained_forward
+            cost = trained + trace.phase("backward") if model.trained else trace.phase("forward") - trained
             yield RULE.finding(
                 f"{model.kind} runs {model.conv2d} convolutions on channels-first memory",
                 model.place,

@@ -85,7 +85,7 @@ def detect(trace: Trace) -> Iterator[Finding]:
     job = trace.predicted_steps * trace.step_seconds if trace.predicted_steps > 0 else float("inf")
     if job < WORTH * START_SECONDS:
         return
-    cost = trace.phase("forward") + trace.phase("backward")
+    cost = trace.trained_forward + trace.phase("backward")
     best = trace.amdahl(cost * (1 - 1 / FACTOR[1]))
     if best < LEAST_TOLD:  # nothing that pays for compiling
         return
