@@ -220,6 +220,20 @@ def test_a_step_that_is_all_logging_promises_no_miracle() -> None:
     assert finding.predicted.high <= 100
 
 
+@pytest.mark.parametrize(
+    ("calls", "label", "advice"),
+    [
+        (1.0, "logs in every step", "every 50 steps"),
+        (0.25, "logs often", "every 50 steps"),
+        (1 / 60, "logs every 60 steps", "less at a time"),
+    ],
+)
+def test_who_logs_rarely_is_not_told_to_log_every_50_steps(calls: float, label: str, advice: str) -> None:
+    made = dataclasses.replace(trace(0.1, log=0.01), events=(Event("log", LOOP, calls, 0.01),))
+    (finding,) = found("S501", made)
+    assert finding.label == label and advice in finding.advice
+
+
 def test_few_subnormal_numbers_promise_little() -> None:
     def promised(share: float) -> float:
         seen = trace(0.1, optimizer=0.02)
