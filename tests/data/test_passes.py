@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import random
 import warnings
@@ -311,16 +312,37 @@ def test_undo_brings_the_scripts_own_back() -> None:
 
 
 class Curriculum(torch.utils.data.Dataset[torch.Tensor]):
-    hardness = 0
+    """
+    Attributes:
+        hardness: a setting. labels: a few numbers, of which some may change. images: too many to look at all of them.
+        names: a long list.
+    """
+
+    def __init__(self) -> None:
+        self.hardness = 0
+        self.labels = np.arange(12.0)
+        self.images = np.ones((12, 1 << 15))
+        self.names = [float(i) for i in range(1 << 15)]
 
     def __len__(self) -> int:
         return 12
 
     def __getitem__(self, i: int) -> torch.Tensor:
-        return torch.tensor([float(i), float(self.hardness)])
+        return torch.tensor([float(i), self.hardness, self.labels[i], self.images[i, 5], self.names[i]])
+
+    def become(self, what: str) -> None:
+        if what == "setting":
+            self.hardness += 1
+        elif what == "rows":
+            self.labels[3:9] += 1.0
+        elif what == "array":
+            self.images *= 1.5
+        elif what == "list":
+            self.names[:] = [x + 1 for x in self.names]
 
 
-def test_a_setting_that_the_script_changes_within_a_pass_is_seen_by_the_next_batch() -> None:
+@pytest.mark.parametrize("what", ["setting", "rows", "array", "list"])
+def test_what_the_script_changes_within_a_pass_is_seen_by_the_next_batch(what: str) -> None:
     def seen(workers: int) -> list[list[float]]:
         seed(0)
         loader = DataLoader(Curriculum(), batch_size=2, shuffle=True)
@@ -331,7 +353,53 @@ def test_a_setting_that_the_script_changes_within_a_pass_is_seen_by_the_next_bat
             for i, batch in enumerate(loader):
                 found += batch.tolist()
                 if i % 4 == 2:
-                    loader.dataset.hardness += 1  # type: ignore[attr-defined]
+                    loader.dataset.become(what)  # type: ignore[attr-defined]
         return found
 
     assert seen(2) == seen(0)
+
+
+class Keeps(torch.utils.data.Dataset[Any]):
+    """Hands out objects that it keeps, or copies of them."""
+
+    def __init__(self, what: str, copies: bool) -> None:
+        rows = {
+            "lists": [[float(i)] for i in range(6)],
+            "dictionaries": [{"x": torch.ones(2)} for _ in range(6)],
+            "tensors": list(torch.ones(6, 2)),
+            "arrays": list(np.ones((6, 2))),
+        }
+        self.rows: list[Any] = rows[what]
+        self.copies = copies
+
+    def __len__(self) -> int:
+        return 6
+
+    def __getitem__(self, i: int) -> Any:
+        return copy.deepcopy(self.rows[i]) if self.copies else self.rows[i]
+
+
+def together(samples: list[Any]) -> Any:
+    return tuple(zip(*[(sample, i) for i, sample in enumerate(samples)], strict=True))
+
+
+@pytest.mark.parametrize("what", ["lists", "dictionaries", "tensors", "arrays"])
+def test_batches_that_are_the_datasets_own_objects_come_from_workers(what: str) -> None:
+    """They come as copies from there, and a script that changes them changes nothing else."""
+    each: list[dict[str, Any]] = [{"batch_size": 3, "collate_fn": together}]
+    if what != "lists":  # of which torch makes others
+        each.append({"batch_size": None})
+    for options in each:
+        with pytest.raises(Unsuited, match="own objects"):
+            hasten.LoaderWorkers(0)(DataLoader(Keeps(what, False), num_workers=1, **options))
+        hasten.LoaderWorkers(0)(DataLoader(Keeps(what, True), num_workers=1, **options))
+        hasten.LoaderWorkers(2)(DataLoader(Keeps(what, False), num_workers=1, **options))
+    hasten.LoaderWorkers(0)(DataLoader(Keeps(what, False), num_workers=1, batch_size=3))
+
+
+def test_who_looks_whether_batches_are_the_datasets_own_draws_nothing() -> None:
+    seed(0)
+    drawn = DataLoader(Made(9, lambda i: torch.rand(3)), num_workers=1, batch_size=3, collate_fn=together)
+    before = torch.get_rng_state()
+    hasten.LoaderWorkers(0)(drawn)
+    assert torch.equal(torch.get_rng_state(), before)

@@ -114,13 +114,15 @@ def test_a_machine_that_gets_busy_is_not_the_scripts_growth() -> None:
     assert not measured(watched(noisy(1000, 0, slope=1.0)), {k: 2 * s for k, s in QUIET.items()}).grows
 
 
-def worked(watch: Watch, grows_by: float) -> Watch:
-    """The watch with readings of the processor time: 8 ms a step, growing by so much over the run."""
-    spent = 0.0
+def worked(watch: Watch, grows_by: float, waits: tuple[float, float] = (0, 0)) -> Watch:
+    """The watch with readings of the processor time: 8 ms a step, growing by so much over the run; and of the time that
+    the thread waited for a core, in seconds a step in the beginning and in the end."""
+    spent = waited = 0.0
     for step in range(1, watch.steps + 1):
         spent += 0.008 * (1 + grows_by * step / watch.steps)
+        waited += waits[0] + (waits[1] - waits[0]) * step / watch.steps
         if not step % 8:
-            watch.processor.append((step, int(1e9 * spent)))
+            watch.processor.append((step, int(1e9 * spent), int(1e9 * waited)))
     return watch
 
 
@@ -136,11 +138,46 @@ def test_work_that_grows_is_seen_through_a_load_that_grows_more() -> None:
     assert measured(worked(watched(noisy(1000, 0, slope=9.0)), 1.0), late).grows
 
 
+@pytest.mark.parametrize(
+    ("threads", "work", "waits", "grows"),
+    [
+        (2, 2.74, (0.0, 0.0), True),
+        (2, 2.74, (0.001, 0.08), False),  # they wait for each other on their cores while others take these
+        (1, 2.74, (0.001, 0.08), True),  # one waits for nobody
+        (1, 0.4, (0.001, 0.08), False),  # the caches are shared
+        (2, 2.74, (0.02, 0.07), True),  # as busy all the time: it waits as often as it works
+    ],
+)
+def test_a_machine_that_gets_busier_is_told_from_work_that_grows(
+    threads: int, work: float, waits: tuple[float, float], grows: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    slope = max(work, 0.5)
+    watch = worked(watched(noisy(1000, 0, slope=slope)), work, waits)
+    assert measured(watch, {**QUIET, "metric": 0.03}).grows == grows
+
+
+@pytest.mark.parametrize("seed", [6, 15, 18])
+def test_a_load_that_comes_and_goes_is_no_growth(seed: int) -> None:
+    """Steps and their work are slower while it is there, and it stays for a hundred steps or so."""
+    draw, level, load = random.Random(seed), 0.0, []
+    for _ in range(1000):
+        level = 0.99 * level + draw.gauss(0, 1)
+        load.append(1 + 0.14 * abs(level))
+    watch = watched([0.01 * x for x in load])
+    spent = 0.0
+    for i, x in enumerate(load):
+        spent += 0.008 * x
+        if not i % 8:
+            watch.processor.append((i, int(1e9 * spent), 0))
+    assert not measured(watch, {**QUIET, "metric": 0.03}).grows
+
+
 def test_the_thread_that_trains_has_its_processor_time_read() -> None:
     watch = Watch()
     for _ in range(16):
         watch.boundary()
-    assert [step for step, _ in watch.processor] == [8, 16]
+    assert [step for step, _, _ in watch.processor] == [8, 16]
     assert watch.processor[1][1] >= watch.processor[0][1] > 0
 
 

@@ -46,6 +46,18 @@ def test_the_interval_covers_no_slope_as_often_as_it_says() -> None:
     assert missed / runs <= 0.08
 
 
+@pytest.mark.parametrize("kept", [0.5, 0.9])
+def test_neighbours_that_are_alike_are_no_slope(kept: float) -> None:
+    draw, runs, missed = random.Random(3), 100, 0
+    for _ in range(runs):
+        level, values = 0.0, []
+        for _ in range(200):
+            level = kept * level + draw.gauss(0, 1)
+            values.append(level + draw.gauss(0, 1))
+        missed += theil_sen(values).excludes(0.0)
+    assert missed / runs <= 0.15
+
+
 def test_a_true_slope_is_found_in_heavy_tailed_noise() -> None:
     draw = random.Random(2)
     values = [0.01 * (1 + i / 2000) + 0.002 * draw.paretovariate(1.5) for i in range(2000)]

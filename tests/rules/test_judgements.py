@@ -12,6 +12,8 @@ from hasten.core.interval import Interval
 from hasten.core.remedy import Fidelity
 from hasten.core.trace import (
     Epoch,
+    Event,
+    Growth,
     Hot,
     LoaderFacts,
     ModelFacts,
@@ -81,6 +83,34 @@ def used(step: float, own: float, workers: float, others: float) -> Usage:
 
 def counts(finding: Finding) -> list[int]:
     return [r.workers for r in finding.remedies if hasattr(r, "workers")]
+
+
+def test_workers_for_samples_that_draw_random_numbers_or_come_in_a_stream_are_advised() -> None:
+    """Not applied: other samples would come."""
+    draws = dataclasses.replace(loader(0), probe=Probe(seconds=0.004))
+    stream = dataclasses.replace(loader(0), probe=None, map_style=False)
+    for made, words in ((draws, "streams of their own"), (stream, "get_worker_info")):
+        (finding,) = found("D101", trace(0.04, usage=used(0.04, 1.0, 0.0, 0.1), loader=made, fetch=0.03))
+        assert not finding.remedies and "num_workers=1" in finding.advice and words in finding.advice
+    unknown = dataclasses.replace(loader(0), probe=Probe(why_not="the dataset raised KeyError"))
+    assert found("D101", trace(0.04, loader=unknown, fetch=0.03)) == []
+
+
+def test_a_teacher_is_changed_by_hand() -> None:
+    """What is applied from outside is given to models that are trained."""
+    student, teacher = (
+        ModelFacts("Student", MODEL, 1000, 4),
+        ModelFacts("Teacher", LOAD, 9000, 8, trained=False, conv2d=2),
+    )
+    calls = (Event("forward", LOAD, 1.0, 0.015), Event("forward", MODEL, 1.0, 0.005))
+    made = dataclasses.replace(
+        trace(0.04, backward=0.02), models=(teacher, student), events=calls, process=Process(compiler="gcc")
+    )
+    (finding,) = found("M301", made)
+    assert finding.place == LOAD and not finding.remedies and "channels_last" in finding.advice
+    assert finding.predicted.high < 1.6, "it has no backward pass"
+    (finding,) = found("M302", made)
+    assert finding.place == MODEL and finding.predicted.high == pytest.approx(made.amdahl(0.025 * (1 - 1 / 1.6)))
 
 
 def test_sleeping_workers_that_the_step_waits_for_are_too_few() -> None:
@@ -190,6 +220,20 @@ def test_a_step_that_is_all_logging_promises_no_miracle() -> None:
     assert finding.predicted.high <= 100
 
 
+@pytest.mark.parametrize(
+    ("calls", "label", "advice"),
+    [
+        (1.0, "logs in every step", "every 50 steps"),
+        (0.25, "logs often", "every 50 steps"),
+        (1 / 60, "logs every 60 steps", "less at a time"),
+    ],
+)
+def test_who_logs_rarely_is_not_told_to_log_every_50_steps(calls: float, label: str, advice: str) -> None:
+    made = dataclasses.replace(trace(0.1, log=0.01), events=(Event("log", LOOP, calls, 0.01),))
+    (finding,) = found("S501", made)
+    assert finding.label == label and advice in finding.advice
+
+
 def test_few_subnormal_numbers_promise_little() -> None:
     def promised(share: float) -> float:
         seen = trace(0.1, optimizer=0.02)
@@ -237,3 +281,12 @@ def test_of_several_loaders_the_one_that_is_waited_for_is_the_training_loader() 
     seen = dataclasses.replace(trace(0.1), loaders=(quick, slow, held_out))
     assert seen.loader == slow
     assert dataclasses.replace(seen, loaders=(slow, asked)).loader == asked  # of the last epoch: others are gone
+
+
+@pytest.mark.parametrize(("of_the_line", "most"), [(0.010, 3.0), (0.009, 3.0), (0.002, 1.2)])
+def test_no_more_of_a_step_that_grows_is_promised_than_its_line_grew_by(of_the_line: float, most: float) -> None:
+    """A step that takes three times as long in the end, 10 ms more: the rest is a machine that others have come to."""
+    growth = Growth(Interval.exact(0.010 / 200), None, 2.0, True, False, LOOP, of_the_line)
+    (finding,) = found("G702", dataclasses.replace(trace(0.01), growth=growth))
+    assert finding.predicted.high == pytest.approx(most, rel=0.1)
+    assert ("of it in this line" in finding.message) == (of_the_line < 0.006)

@@ -63,6 +63,12 @@ CASES = {
         "        o = adam(m)\n        for _ in range(40): step(m, o)\n        move(m)",
         True,
     ),
+    "folds_inside_of_seeds": (  # trained for so long that what they end with covers what others begin with
+        "for seed in range(6):\n    for fold in range(5):\n        torch.manual_seed(seed)\n        m = network()\n"
+        "        o = adam(m)\n        for _ in range(40): step(m, o)\n        torch.manual_seed(10 * seed + fold)\n"
+        "        move(m, 10)",
+        True,
+    ),
     "federated": (
         "server = network()\nfor turn in range(5):\n    clients = []\n    for key in range(4):\n"
         "        m = copy.deepcopy(server)\n        o = adam(m)\n        for _ in range(40): step(m, o)\n"
@@ -85,6 +91,15 @@ CASES = {
         "server = network()\nq = adam(server)\nfor turn in range(5):\n    clients = []\n    for key in range(4):\n"
         "        m = copy.deepcopy(server)\n        o = adam(m)\n        for _ in range(40): step(m, o)\n"
         "        move(m)\n    move(server)\n    step(server, q)",
+        False,
+    ),
+    "federated_for_long": (
+        "server = network()\nfor turn in range(5):\n    clients = []\n    for key in range(4):\n"
+        "        m = copy.deepcopy(server)\n        o = adam(m)\n        for _ in range(40): step(m, o)\n"
+        "        move(m, 5)\n        clients.append(m.state_dict())\n"
+        "    now = server.state_dict()\n"
+        "    mean = {k: torch.stack([c[k] for c in clients]).mean(0) for k in now}\n"
+        "    server.load_state_dict({k: 0.5 * now[k] + 0.5 * mean[k] for k in now})",
         False,
     ),
     "one_goes_on_from_the_last": (
@@ -130,10 +145,10 @@ def watched(body: str, median: float = 0.001, device: str = "cpu") -> Trace:
 
 
 @torch.no_grad()
-def move(model: nn.Module) -> None:
+def move(model: nn.Module, far: float = 1) -> None:
     """As training does."""
     for p in model.parameters():
-        p.add_(0.1 * torch.randn_like(p))
+        p.add_(0.1 * far * torch.randn_like(p))
 
 
 def network() -> nn.Module:

@@ -16,7 +16,7 @@ from hasten.core.trace import LoaderFacts, ModelFacts, OptimizerFacts, Phase, Pl
 from hasten.measure.interleave import Pairs
 from hasten.run.fidelity import Finding
 from hasten.run.search import ALMOST, LONG_STEPS, NEXT_START, UNCLEAR, Kept, Search, postponed
-from hasten.run.trial import TIME_UP, Measured
+from hasten.run.trial import TIME_UP, TOO_NOISY, Measured
 
 PLACE = Place("train.py", 12, "main", "loss = model(x).mean()", 0, 4)
 
@@ -220,7 +220,7 @@ class Interrupted(Room):
         return Measured(pairs, "by hand", 0.0, self.why)
 
 
-@pytest.mark.parametrize(("why", "said"), [(TIME_UP, ALMOST), ("", UNCLEAR)])
+@pytest.mark.parametrize(("why", "said"), [(TIME_UP, ALMOST), (TOO_NOISY, ALMOST), ("", UNCLEAR)])
 def test_what_looks_faster_at_its_end_is_not_claimed_and_says_so(why: str, said: str) -> None:
     room = Interrupted({})
     room.why = why

@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.fx
 from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
 from hasten.measure.clock import INDEX
 from hasten.seams.forward import ForwardSeam
@@ -61,6 +62,30 @@ def test_a_forward_that_the_script_calls_itself_is_the_forward(seam: ForwardSeam
     seam.release()
     assert Layer.forward is method
     assert torch.equal(out, layer.forward(torch.ones(2, 4)))
+
+
+@pytest.mark.parametrize("of_evaluation", [False, True])
+def test_a_teachers_call_after_an_evaluation_belongs_to_the_batch_that_it_is_given(
+    seam: ForwardSeam, of_evaluation: bool
+) -> None:
+    watch, net, teacher = seam.watch, Net(), Layer()
+    train, test = (watch.record_of(DataLoader(TensorDataset(torch.ones(2, 4)))) for _ in range(2))
+    watch.feeds(train)
+    net(torch.ones(2, 4))
+    watch.backward_left()
+    step(seam, net.optimizer)
+    watch.feeds(test)
+    with torch.no_grad():
+        net.eval()(torch.ones(2, 4))
+        assert watch.clock.evaluating
+        if not of_evaluation:
+            watch.feeds(train)
+        watch.clock.cut(watch.clock.now())
+        watch.clock.last -= 10**12  # nothing else takes a thousand seconds
+        teacher(torch.ones(2, 4))
+    net.train()(torch.ones(2, 4))
+    spent = watch.clock.cut(watch.clock.now())
+    assert (spent[INDEX["evaluation"]] > 10**12 // 2) == of_evaluation
 
 
 @pytest.mark.parametrize("kind", [Net, Layer])

@@ -177,6 +177,26 @@ def test_groups_are_changed_during_steps_only() -> None:
     assert seen == [True, False, False]
 
 
+def test_what_is_saved_after_a_step_that_raised_is_the_scripts_own() -> None:
+    """As scripts do that save in ``except KeyboardInterrupt``."""
+    stepped = torch.optim.Adam([torch.nn.Parameter(torch.ones(2))], foreach=False)
+    inside = []
+
+    def closure() -> float:
+        inside.append(stepped.param_groups[0]["foreach"])
+        raise KeyboardInterrupt
+
+    undo = optimizer.in_groups_while_stepping(stepped, foreach=True)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            stepped.step(closure)
+        assert stepped.state_dict()["param_groups"][0]["foreach"] is False
+        assert stepped.param_groups[0]["foreach"] is False
+    undo()
+    assert inside == [True, True]
+    assert not stepped._optimizer_state_dict_pre_hooks
+
+
 def test_calls_around_one_optimizer_go_with_it(watch: Watch) -> None:
     """A script may train many models, one after the other."""
     called: list[Any] = []

@@ -19,7 +19,7 @@ Predicts = Callable[..., tuple[int, str]]
 def predicts(tmp_path: Path) -> Predicts:
     """What is predicted at the first, or the ``at``-th, call of ``step()`` in a script."""
 
-    def predict(script: str, at: int = 1, batches: float = 1.0) -> tuple[int, str]:
+    def predict(script: str, at: int = 1, batches: float = 1.0, backwards: float = 1.0) -> tuple[int, str]:
         path = tmp_path / "train.py"
         path.write_text(textwrap.dedent(script), encoding="utf-8")
         told: list[tuple[int, str]] = []
@@ -32,7 +32,7 @@ def predicts(tmp_path: Path) -> Predicts:
             nonlocal taken
             taken += 1
             if taken == at:
-                told.append(schedule.predict(sys._getframe(1), taken, batches))
+                told.append(schedule.predict(sys._getframe(1), taken, batches, backwards))
                 raise Enough
 
         scope: dict[str, Any] = {"step": step, "__name__": "__main__"}
@@ -68,6 +68,74 @@ IN_AN_INNER_LOOP = """
 def test_steps_that_accumulate_gradients(predicts: Predicts, script: str, batches: float, steps: int) -> None:
     """They take several rounds of the innermost loop where a condition holds in some of them only."""
     assert predicts(script, at=3, batches=batches)[0] == steps
+
+
+WITHOUT_LOADER = """
+    class Loss:
+        def backward(self): pass
+    loss, amp = Loss(), False
+    for i in range(200):
+        if amp:
+            loss.backward()
+        else:
+            loss.backward()
+        if (i + 1) % 4 == 0 or i == 199:
+            if amp:
+                step()
+            else:
+                step()
+"""
+SEVERAL_LOSSES = WITHOUT_LOADER.replace("        if (i", "        loss.backward()\n        if (i")
+GENERATOR = WITHOUT_LOADER.replace(4 * "    " + "step()", 4 * "    " + "loss.backward(); step()")
+IN_A_FUNCTION = """
+    class Loss:
+        def backward(self): pass
+    def micro(i, loss):
+        loss.backward()
+        if i % 4 == 3:
+            step()
+    for i in range(200):
+        micro(i, Loss())
+"""
+UNDER_THE_SAME = """
+    class Loss:
+        def backward(self): pass
+    for i in range(200):
+        if i >= 8:
+            for task in range(4):
+                Loss().backward()
+            step()
+"""
+COUNTED = """
+    class Loss:
+        def backward(self): pass
+    i = 0
+    while i < 200:
+        Loss().backward()
+        if i % 4 == 3:
+            step()
+        i += 1
+"""
+
+
+@pytest.mark.parametrize(
+    ("script", "backwards", "steps"),
+    [
+        (WITHOUT_LOADER, 4.0, 50),
+        (WITHOUT_LOADER, 1.0, 200),
+        (SEVERAL_LOSSES, 8.0, 50),
+        (GENERATOR, 5.0, 50),
+        (IN_A_FUNCTION, 4.0, 50),
+        (UNDER_THE_SAME, 4.0, 200),
+        (COUNTED, 4.0, 50),
+        (IN_AN_INNER_LOOP, 4.0, 20),
+    ],
+)
+def test_steps_that_accumulate_gradients_without_a_loader(
+    predicts: Predicts, script: str, backwards: float, steps: int
+) -> None:
+    """A round of the loop calls backward so many times, outside of the condition that the step is under."""
+    assert predicts(script, at=3, backwards=backwards)[0] == steps
 
 
 NANOGPT = """
@@ -114,6 +182,8 @@ MINGPT = """
         (MAKEMORE.format(most=300), 300),
         (MINGPT.format(most=50), 50),
         ("i = 0\nwhile i < 40:\n    step()\n    i = i + 2\n", 20),
+        ("import sys\ni = 0\nwhile True:\n    step()\n    i += 1\n    if i == 30:\n        sys.exit(7)\n", 30),
+        ("i = 0\nwhile True:\n    step()\n    i += 1\n    if i >= 30:\n        raise SystemExit\n", 30),
         ("i = 0\nwhile 40 >= i:\n    step()\n    i += 1\n", 41),
         ("i, bad = 0, 0\nwhile i != 12 and bad < 3:\n    step()\n    i += 1\n", 12),
         ("for epoch in range(3):\n  for i in range(100):\n    if i == 9:\n      break\n    step()\n", 27),

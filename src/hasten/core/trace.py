@@ -199,6 +199,7 @@ class ModelFacts:
     evaluations: int = 0
     evaluations_with_graph: int = 0
     evaluation_place: Place | None = None
+    trained: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -369,6 +370,14 @@ class Trace:
     ended: str = ""
     notes: tuple[str, ...] = ()
     machine: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def trained_forward(self) -> float:
+        """Seconds per step of the forward passes, without those of models that are called elsewhere and never trained
+        (a teacher)."""
+        trained, others = ({m.place for m in self.models if m.trained is kind} for kind in (True, False))
+        left_out = sum(e.seconds for e in self.events if e.kind == "forward" and e.place in others - trained)
+        return max(0.0, self.phase("forward") - left_out)
 
     def phase(self, name: str) -> float:
         """Seconds per step of a first-level phase; 0 where it never occurred."""

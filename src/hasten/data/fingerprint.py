@@ -17,6 +17,8 @@ DEEPEST = 6  # objects inside objects; a transform below two wrappers is the fou
 SMALL = 32  # longer containers are not looked into, …
 LONGEST = 1 << 17  # … but for plain values, which are hashed at once up to here, in a millisecond or two
 MOST_BYTES = 1 << 24  # of an array that is hashed, in about ten milliseconds
+QUICK_BYTES = 1 << 16  # … and of one that is hashed for every batch; of larger ones, and of lists, …
+SPREAD = 1024  # … so many values spread over them, in about a tenth of a millisecond
 
 
 def fingerprint(value: Any) -> Any:
@@ -35,8 +37,8 @@ def whole_fingerprint(value: Any) -> Any:
 
 
 def quick_fingerprint(value: Any) -> Any:
-    """Its settings only, without what large containers and arrays hold and without what its code reads besides: fit to
-    be asked for every batch."""
+    """Its settings, and of what large containers and arrays hold some values only, without what its code reads besides:
+    fit to be asked for every batch. It sees an array that is changed as a whole, not a change of a few of its rows."""
     return _Walk(quick=True)(value, 0)
 
 
@@ -71,7 +73,7 @@ class _Walk:
     """Marks values.
 
     Args:
-        quick: look at no more than the length or shape of what is large.
+        quick: look at no more than some values of what is large.
 
     Attributes:
         kinds, functions: classes of the objects seen, and functions.
@@ -96,7 +98,7 @@ class _Walk:
         if hasattr(value, "_version") and hasattr(value, "shape"):
             return (id(value), value._version, tuple(value.shape))
         if isinstance(value, np.ndarray):
-            content = None if self.quick else _content(value)
+            content = _spread(value) if self.quick else _content(value)
             self.blind |= content is None
             return (id(value), value.shape, content)
         if isinstance(value, (list, tuple, dict, set, frozenset)):
@@ -127,7 +129,7 @@ class _Walk:
             return (name, tuple(self(v, depth) for v in value))
         if len(value) <= SMALL and isinstance(value, dict):
             return (name, tuple((k if isinstance(k, _PLAIN) else id(k), self(v, depth)) for k, v in value.items()))
-        content = None if self.quick else _hashed(value)
+        content = _hashed(_some(value) if self.quick else value)
         self.blind |= content is None
         return (id(value), len(value), content)
 
@@ -159,3 +161,27 @@ def _content(value: np.ndarray) -> int | None:
     if value.nbytes > MOST_BYTES or value.dtype.hasobject:
         return None
     return hash(np.ascontiguousarray(value).tobytes())
+
+
+def _some(value: Any) -> Any:
+    """Some items spread over a list; nothing of other containers that are long."""
+    if len(value) <= SPREAD:
+        return value
+    return value[:: len(value) // SPREAD] if isinstance(value, (list, tuple)) else ()
+
+
+def _spread(value: np.ndarray) -> int | None:
+    """Of an array's values, all where they are few; nothing of a file's, which need not be in memory."""
+    if value.dtype.hasobject or _of_a_file(value):
+        return None
+    if value.nbytes > QUICK_BYTES:
+        value = value.flat[:: max(1, value.size // SPREAD)]
+    return hash(value.tobytes())
+
+
+def _of_a_file(value: Any) -> bool:
+    while isinstance(value, np.ndarray):
+        if isinstance(value, np.memmap):
+            return True
+        value = value.base
+    return False

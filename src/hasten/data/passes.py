@@ -22,6 +22,7 @@ from typing import Any
 from hasten.core.errors import Unsuited
 from hasten.core.remedy import Undo
 from hasten.data.fingerprint import quick_fingerprint, whole_fingerprint
+from hasten.data.handed import hands_out_its_own
 
 ASK, ASK_AND_DRAW, ASK_DRAW_ASK = "ask", "ask, draw", "ask, draw, ask"  # what a pass begins with
 _METHODS = {  # of torch's own classes, which passes are made by …
@@ -82,6 +83,8 @@ def _check(loader: Any, workers: int) -> None:
         raise Unsuited("the loader's sampler makes its rows as they are asked for, and more would be asked for ahead")
     if not workers and _outlive(vars(loader)) and whole_fingerprint(loader.dataset) is None:
         raise Unsuited("the loader's workers hold the dataset as it was, and whether it changes cannot be seen")
+    if not workers and loader.num_workers and hands_out_its_own(loader):
+        raise Unsuited("the loader's batches would hold the dataset's own objects, of which its workers send copies")
 
 
 @functools.cache

@@ -25,6 +25,7 @@ LEAST_BYTES = 8 << 20  # memory growth over the run below which it is not report
 BYTES_PER_STEP = 4096.0
 WORKS = 0.5  # part of the growth that must be work of the training thread, not waiting for a core
 CONTENTION = 0.5  # growth of its processor time, as a share, above what others' use of the caches brings about
+WAITS_MORE = (1.1, 0.02)  # times as much of its time waiting for a core, plus so much: then others have come
 LEAST_SPANS = 6  # readings of its processor time, less one
 CULPRIT = 0.5  # part of the growth that one line must explain
 SIGMAS = 3.0  # times the sampling noise that a line must have grown by
@@ -67,20 +68,40 @@ def growth(watch: Watch, window: Window) -> Growth:
     return Growth(slope, memory, relative, grows, leaks, place, seconds, variable, where)
 
 
-def _works_more(readings: list[tuple[int, int]], slope: float) -> bool:
+def _works_more(readings: list[tuple[int, int, int]], slope: float) -> bool:
     """Whether the training thread's processor time a step grows as its wall time does (``slope``, seconds per step, per
     step), or by itself more than a busy machine makes it: where others take the cores, the wall time grows, and the
-    processor time only by what is lost to shared caches. True where nothing was read."""
-    spans = [(s - r, (c - b) / 1e9 / (s - r)) for (r, b), (s, c) in itertools.pairwise(readings) if s > r]
+    processor time only by what is lost to shared caches, or without limit where threads wait for each other, since they
+    do so on a core. True where nothing was read."""
+    spans = [(s - r, c - b, w - v) for (r, b, v), (s, c, w) in itertools.pairwise(readings) if s > r]
     if not readings:
         return True
     if len(spans) < LEAST_SPANS:
         return False
-    seconds = [x for _, x in spans]
+    seconds = [cpu / 1e9 / steps for steps, cpu, _ in spans]
     found = theil_sen(seconds)
-    per_step = found.value * len(spans) / sum(steps for steps, _ in spans)
     start = float(np.median(seconds[: max(3, len(seconds) // 10)]))
-    return per_step >= WORKS * slope or found.low * len(seconds) > CONTENTION * start
+    alone = found.low * len(seconds) > CONTENTION * start
+    if _waits_more(spans):
+        return alone and _threads() == 1
+    per_step = found.value * len(spans) / sum(steps for steps, _, _ in spans)
+    return alone or (found.low > 0 and per_step >= WORKS * slope)
+
+
+def _waits_more(spans: list[tuple[int, int, int]]) -> bool:
+    """Whether the training thread waits for a core for more of its time in the later half: others have come."""
+    half = len(spans) // 2
+    early, late = (
+        sum(w for _, _, w in part) / max(1, sum(c + w for _, c, w in part)) for part in (spans[:half], spans[half:])
+    )
+    times, plus = WAITS_MORE
+    return late > times * early + plus
+
+
+def _threads() -> int:
+    import torch
+
+    return int(torch.get_num_threads())
 
 
 def _memory_slope(watch: Watch) -> Interval | None:

@@ -69,6 +69,7 @@ FIELDS: dict[str, dict[str, str]] = {
         "evaluations": "calls for evaluation",
         "evaluations_with_graph": "of them, calls that recorded a graph",
         "evaluation_place": "the line that evaluates it",
+        "trained": "whether it was called in training mode with a graph; a teacher never is",
     },
     "SuccessionFacts": {
         "model": "their class",

@@ -10,12 +10,15 @@ Remedy
 
 Fidelity
     identical where making a sample draws no random number; otherwise equivalent (workers draw from other streams),
-    and then not applied from outside.
+    and then not applied from outside, but advised. Workers hold the dataset of the pass: what the script changes
+    within a pass is seen for the next batch, but for a few rows of an array over 64 kB or of a long list, which the
+    next pass shows.
 
 When it does not help
     When the cores are busy with the model already: on two cores the gain never exceeded 1.12, and taking workers
-    away gave up to 1.65. Not applied where it would be seen: more rows would be asked for ahead from a sampler of the
-    script's own that makes them one by one; workers that outlive a pass hold a dataset whose changes cannot be seen.
+    away gave up to 1.65. Not applied where it would be seen: more rows would be asked for ahead from a sampler of
+    the script's own that makes them one by one; without workers, batches would hold the dataset's own objects, not
+    copies; workers that outlive a pass hold a dataset whose changes cannot be seen.
 
 References
     https://docs.pytorch.org/docs/stable/data.html#multi-process-data-loading
@@ -130,6 +133,13 @@ def may_move(loader: LoaderFacts) -> bool:
     return loader.map_style and (probe is None or (probe.random_free and probe.deterministic))
 
 
+def _draws(loader: LoaderFacts) -> bool:
+    """Whether samples draw random numbers, or come one after the other: for all that is known, they might be others."""
+    return not loader.map_style or (
+        loader.probe is not None and not loader.probe.random_free and not loader.probe.why_not
+    )
+
+
 def _range(trace: Trace, best: float, certain: bool = True) -> tuple[float, float]:
     """Speed-ups down to a step of ``best`` seconds: half of what that saves to all of it, or none to all of it."""
     step = trace.step_seconds
@@ -156,8 +166,19 @@ def _without_workers(trace: Trace, loader: LoaderFacts) -> Iterator[Finding]:
         loader.place,
         _range(trace, max(model, fetch / counts[0]) + IPC_SECONDS * trace.batches, free),
         label="num_workers is 0",
-        remedies=settings(trace, loader, *counts),
-        notes=doubts(loader),
+        remedies=settings(trace, loader, *counts) if may_move(loader) else (),
+        advice="" if may_move(loader) else _by_hand(loader, counts[0]),
+        notes=doubts(loader) if may_move(loader) else (),
+    )
+
+
+def _by_hand(loader: LoaderFacts, workers: int) -> str:
+    """What to write where other processes would make other samples, or all of them."""
+    if not loader.map_style:
+        return f"num_workers={workers}, and in the dataset's __iter__ a share for each worker (get_worker_info)"
+    return (
+        f"num_workers={workers}, persistent_workers=True: other samples of the same kind, since workers draw from"
+        " random streams of their own (a generator that the dataset keeps must be seeded anew in each)"
     )
 
 
@@ -223,11 +244,13 @@ def _too_many(trace: Trace, loader: LoaderFacts) -> Iterator[Finding]:
 
 def detect(trace: Trace) -> Iterator[Finding]:
     loader, cost, step = trace.loader, trace.phase("fetch"), trace.step_seconds
-    if loader is None or not step > 0 or not may_move(loader):
+    if loader is None or not step > 0:
         return
     if not loader.num_workers:
-        if cost >= LEAST_SHARE * step:
+        if cost >= LEAST_SHARE * step and (may_move(loader) or _draws(loader)):
             yield from _without_workers(trace, loader)
+    elif not may_move(loader):
+        return
     elif cost >= LEAST_SHARE * step:
         yield from _too_few(trace, loader)
     elif cost >= 0:

@@ -27,6 +27,7 @@ from hasten.core.finding import Finding, Rule
 from hasten.core.trace import Trace
 
 PREDICTED = (0.25, 1.0)  # of the growth at the end: half of its mean over the watched steps, and all of it
+SAMPLED = 0.6  # of a line's growth at the end, at least: what samples since the last doubling of the steps have seen
 
 
 def detect(trace: Trace) -> Iterator[Finding]:
@@ -34,10 +35,15 @@ def detect(trace: Trace) -> Iterator[Finding]:
     if not growth.grows or not growth.relative > 0 or growth.seconds is None:
         return
     added = growth.seconds.value * trace.steps
+    own = growth.place_seconds / SAMPLED  # NaN where unknown
+    curable, of_it = growth.relative, ""
+    if own < added:  # the rest is not the line's: others have come to share the machine
+        curable = own / (added / growth.relative + added - own)
+        of_it = f", {1000 * growth.place_seconds:.1f} ms of it in this line"
     yield RULE.finding(
-        f"a step takes {1000 * added:.1f} ms longer at the end than at the start ({growth.relative:+.0%})",
+        f"a step takes {1000 * added:.1f} ms longer at the end than at the start ({growth.relative:+.0%}){of_it}",
         growth.place,
-        (1.0 + PREDICTED[0] * growth.relative, 1.0 + PREDICTED[1] * growth.relative),
+        (1.0 + PREDICTED[0] * curable, 1.0 + PREDICTED[1] * curable),
         label="takes longer in every step",
         advice="keep running sums or a buffer of fixed length, so that this line does not work on the whole history",
         notes=("predicted over the watched steps; it grows with their number",),

@@ -79,13 +79,13 @@ def detect(trace: Trace) -> Iterator[Finding]:
     process = trace.process
     if process.compiled_by_script or not (process.compiler or process.device == "cuda"):
         return
-    model = max((m for m in trace.models if m.elements), key=lambda m: m.elements, default=None)
+    model = max((m for m in trace.models if m.elements and m.trained), key=lambda m: m.elements, default=None)
     if model is None or model.compiled or model.directly:  # what is compiled is the module's call
         return
     job = trace.predicted_steps * trace.step_seconds if trace.predicted_steps > 0 else float("inf")
     if job < WORTH * START_SECONDS:
         return
-    cost = trace.phase("forward") + trace.phase("backward")
+    cost = trace.trained_forward + trace.phase("backward")
     best = trace.amdahl(cost * (1 - 1 / FACTOR[1]))
     if best < LEAST_TOLD:  # nothing that pays for compiling
         return

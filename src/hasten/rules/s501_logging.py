@@ -29,6 +29,11 @@ from hasten.seams.source import logs
 
 LEAST_SHARE = 0.03  # of the step
 SAVED = (0.8, 1.0)  # logging every 10th step saves 0.9 of it, every 100th nearly all; measured 3.1x with histograms
+ALWAYS = 1.5  # steps from one call to the next, up to which a line logs in every step, …
+RARELY = 10.0  # … and above which it does so rarely
+LEAST_NOTED = 5e-5  # seconds a step of another line that is told, too
+_EVERY_50 = "log every 50 steps (if step % 50 == 0), and write what has gathered in one go"
+_MORE_RARELY = "log less at a time or more rarely, and write what has gathered in one go"
 _KINDS = ("log", "progress bar")
 _CALLEES = frozenset({"histogram", "dump", "dumps", "savefig", "writerow", "print", "print_exc"})
 
@@ -42,14 +47,35 @@ def detect(trace: Trace) -> Iterator[Finding]:
         return
     dearest = max(lines, key=lambda x: lines[x], default=None)
     place = dearest[1] if dearest is not None and lines[dearest] >= own else trace.place("log")
+    every = _every(trace, place)
+    rarely = every > RARELY
     yield RULE.finding(
         f"logging takes {1000 * cost:.1f} ms of a step of {1000 * trace.step_seconds:.1f} ms",
         place,
         (trace.amdahl(SAVED[0] * cost), trace.amdahl(SAVED[1] * cost)),
-        label="logs in every step",
-        advice="log every 50 steps (if step % 50 == 0), and write what has gathered in one go",
-        notes=tuple(f"{p}  {1000 * s:.1f} ms" for (_, p), s in sorted(lines.items(), key=lambda x: -x[1])[1:4]),
+        label=f"logs every {every:.0f} steps" if rarely else "logs in every step" if every <= ALWAYS else "logs often",
+        advice=_MORE_RARELY if rarely else _EVERY_50,
+        notes=tuple(f"{p}  {1000 * s:.1f} ms" for (_, p), s in _others(lines, dearest) if s >= LEAST_NOTED),
     )
+
+
+def _every(trace: Trace, place: Place | None) -> float:
+    """Steps from one call of a line that logs to the next; 1 where its calls are not watched."""
+    calls = max((e.calls for e in trace.events if place is not None and _line(e.place) == _line(place)), default=0.0)
+    return 1 / calls if calls > 0 else 1.0
+
+
+def _others(
+    lines: dict[tuple[str, Place], float], dearest: tuple[str, Place] | None
+) -> list[tuple[tuple[str, Place], float]]:
+    """The dearest lines beside that which is told of."""
+    told = dearest[1] if dearest is not None else None
+    rest = [x for x in lines.items() if told is None or _line(x[0][1]) != _line(told)]
+    return sorted(rest, key=lambda x: -x[1])[:3]
+
+
+def _line(place: Place) -> tuple[str, int]:
+    return place.file, place.line
 
 
 def _lines(trace: Trace) -> dict[tuple[str, Place], float]:

@@ -18,7 +18,7 @@ from hasten.measure.interleave import Outcome
 from hasten.rules import find
 from hasten.run.fidelity import Judge
 from hasten.run.processes import ProcessJudge, ProcessRoom
-from hasten.run.stepwise import TIME_UP
+from hasten.run.stepwise import TIME_UP, TOO_NOISY
 from hasten.run.trial import Measured, TrialRoom
 
 MOST_SECONDS = 120.0  # default budget: the smaller of this …
@@ -327,7 +327,7 @@ def _verdict(measured: Measured, remedy: Remedy) -> tuple[str, str]:
         return "dropped", outcome.value
     if measured.ratio is not None and measured.ratio.high < 1.02:
         return "dropped", "no gain worth having"
-    if measured.why in (TIME_UP, "") and measured.ratio is not None and measured.ratio.low > 1:
+    if measured.why in (TIME_UP, TOO_NOISY, "") and measured.ratio is not None and measured.ratio.low > 1:
         return "cannot tell", ALMOST if measured.why else UNCLEAR
     return "cannot tell", measured.why or "the noise is larger than the difference"
 

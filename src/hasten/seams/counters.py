@@ -18,6 +18,7 @@ Loop = ast.For | ast.While
 # counter OP limit ends a loop (or, in a while's own test, keeps it going) once the counter has gone so far past it
 _PAST = {ast.Gt: 1, ast.GtE: 0, ast.Eq: 0}
 _TURNED = {ast.Lt: ast.Gt, ast.LtE: ast.GtE, ast.Gt: ast.Lt, ast.GtE: ast.LtE, ast.Eq: ast.Eq, ast.NotEq: ast.NotEq}
+_EXITS = ("exit", "quit", "_exit", "SystemExit")
 _OPPOSITE = {ast.Lt: ast.GtE, ast.LtE: ast.Gt, ast.Gt: ast.LtE, ast.GtE: ast.Lt, ast.NotEq: ast.Eq, ast.Eq: ast.NotEq}
 
 
@@ -51,8 +52,15 @@ def _ends(loop: Loop, frame: FrameType, steps: dict[str, float]) -> Iterator[tup
     if isinstance(loop, ast.While):
         yield from _limits(loop.test, frame, steps, going_on=True)
     for node in _own(loop):
-        if isinstance(node, ast.If) and any(isinstance(n, (ast.Break, ast.Return)) for n in node.body):
+        if isinstance(node, ast.If) and any(map(_leaves, node.body)):
             yield from _limits(node.test, frame, steps, going_on=False)
+
+
+def _leaves(node: ast.stmt) -> bool:
+    """Whether a statement ends the loop: ``break``, ``return``, ``sys.exit()``, ``raise SystemExit``."""
+    call = node.value if isinstance(node, ast.Expr) else node.exc if isinstance(node, ast.Raise) else None
+    named = name_of(call.func if isinstance(call, ast.Call) else call) if isinstance(call, ast.expr) else ""
+    return isinstance(node, (ast.Break, ast.Return)) or named in _EXITS
 
 
 def _limits(

@@ -127,6 +127,7 @@ def model_facts(record: Any) -> ModelFacts | None:
         evaluations=record.evaluations,
         evaluations_with_graph=record.evaluations_with_graph,
         evaluation_place=_place(record.evaluation_place),
+        trained=record.trained,
     )
 
 

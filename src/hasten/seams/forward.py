@@ -140,21 +140,21 @@ class ForwardSeam:
             finally:
                 clock.leave()
                 watch.depth = 0
-                if clock.evaluating:
+                evaluates = clock.evaluating and watch.evaluates(module)
+                if evaluates:
                     clock.evaluated()
                 if clock.locate is not None:
+                    phase = EVALUATION if evaluates else FORWARD
                     frame = clock.locate(_get_frame(1))
-                    self._book(module, frame, clock.last - start, (args, kwargs) if grad else None, directly)
+                    self._book(phase, module, frame, clock.last - start, (args, kwargs) if grad else None, directly)
 
         __call__.__wrapped__ = call  # type: ignore[attr-defined]
         return __call__
 
-    def _book(self, module: Any, frame: Any, nanoseconds: int, arguments: Any, directly: bool) -> None:
-        clock = self.watch.clock
-        phase = EVALUATION if clock.evaluating else FORWARD
+    def _book(self, phase: int, module: Any, frame: Any, nanoseconds: int, arguments: Any, directly: bool) -> None:
         if not self.watch.autocast:
             self.watch.autocast = self.autocast_enabled("cpu") or self.autocast_enabled("cuda")
-        clock.book((phase, frame.f_code, frame.f_lasti), nanoseconds)
+        self.watch.clock.book((phase, frame.f_code, frame.f_lasti), nanoseconds)
         record = self.watch.models.get(id(module))
         if record is not None:
             record.directly = directly

@@ -222,6 +222,9 @@ def in_groups_while_stepping(optimizer: Any, check: Callable[[Any], None] | None
     """Set keys in every parameter group during its steps only, with the way back: what the script saves or prints of
     its optimizer stays the script's own.
 
+    After a step that has raised, torch calls no hook; what is saved then is the script's own, too, and what is read is
+    from the next step on.
+
     Args:
         check: raises :class:`~hasten.core.errors.Unsuited` where the optimizer cannot take them; asked again whenever
             the script has added parameters.
@@ -248,7 +251,8 @@ def in_groups_while_stepping(optimizer: Any, check: Callable[[Any], None] | None
             group.update(zip(names, old, strict=True))
         held.clear()
 
-    return undo_all([restore, around_steps(begin, restore, optimizer)])
+    saving = optimizer.register_state_dict_pre_hook(restore)
+    return undo_all([restore, saving.remove, around_steps(begin, restore, optimizer)])
 
 
 def _passes(check: Callable[[Any], None], optimizer: Any) -> bool:

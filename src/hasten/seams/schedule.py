@@ -16,35 +16,38 @@ from hasten.seams.locate import is_users, locals_of, shown
 
 ACCUMULATED = 1.1  # batches a step, from which on gradients are accumulated
 
+_SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.For, ast.While)
 
-def predict(frame: FrameType | None, taken: int = 0, batches: float = 1.0) -> tuple[int, str]:
+
+def predict(frame: FrameType | None, taken: int = 0, batches: float = 1.0, backwards: float = 1.0) -> tuple[int, str]:
     """(steps, where from) for the loops around ``frame``; (-1, reason) where a loop's length is not known.
 
     Nothing of the user's runs: see :mod:`hasten.seams.evaluate`.
 
     Args:
         taken: steps so far.
-        batches: how many a step takes. Where it is more, and the step is taken under a condition, that is what becomes
-            of so many rounds of the innermost loop: gradients are accumulated.
+        batches, backwards: how many of loaders' batches, and calls of ``backward``, a step takes. Where it is more, and
+            the step is taken under a condition, that is what becomes of so many rounds of the innermost loop: gradients
+            are accumulated.
     """
-    total, accumulates = 1, False
+    total, rounds = 1, 1.0
     sources: list[str] = []
     while frame is not None:
         found = _framework(frame)
         if found:
             return found, "the Trainer's max_steps"
         if is_users(frame.f_code.co_filename):
-            if not sources and batches > ACCUMULATED:
-                accumulates |= _under_condition(frame.f_code.co_filename, frame.f_lineno)
+            if not sources and rounds == 1:
+                rounds = _rounds(frame.f_code.co_filename, frame.f_lineno, batches, backwards)
             for loop in _loops(frame.f_code.co_filename, frame.f_lineno):
                 try:
-                    total *= max(1, _iterations(loop, frame, round(taken * (batches if accumulates else 1))))
+                    total *= max(1, _iterations(loop, frame, round(taken * rounds)))
                 except Unknown:
                     kind = "a while loop" if isinstance(loop, ast.While) else "the loop"
                     return -1, f"{kind} at {shown(frame.f_code.co_filename)}:{loop.lineno}"
                 sources.append(str(loop.lineno))
         frame = frame.f_back
-    total = max(1, round(total / batches)) if accumulates else total
+    total = max(1, round(total / rounds))
     return (total, "the loops in lines " + ", ".join(sources)) if sources else (-1, "no loop was found")
 
 
@@ -91,12 +94,34 @@ def _loops(filename: str, line: int) -> list[counters.Loop]:
     return sorted(loops, key=lambda n: -n.lineno)
 
 
-def _under_condition(filename: str, line: int) -> bool:
-    """Whether a line is under an ``if``, inside of the innermost loop around it, or of its function."""
+def _rounds(filename: str, line: int, batches: float, backwards: float) -> float:
+    """Rounds of the innermost loop around a line, or of its function, that a step takes there: more than one where the
+    line is under an ``if`` that the batches are not under, or the calls of ``backward``."""
     tree = _tree(filename)
     around = [n for n in ast.walk(tree) if isinstance(n, ast.stmt) and _holds(n, line)] if tree is not None else []
-    inner = max((n.lineno for n in around if isinstance(n, (ast.FunctionDef, ast.For, ast.While))), default=0)
-    return any(isinstance(n, ast.If) and n.lineno >= inner for n in around)
+    inner = max((n for n in around if isinstance(n, _SCOPES)), key=lambda n: n.lineno, default=tree)
+    condition = next((n for n in around if isinstance(n, ast.If) and n.lineno >= getattr(inner, "lineno", 0)), None)
+    if condition is None or inner is None:
+        return 1.0
+    if batches > ACCUMULATED:
+        return batches
+    under = _differentiations([condition])
+    rounds = (backwards - under) / max(1, _differentiations(inner.body) - under)
+    return rounds if _differentiations(inner.body) > under and rounds > ACCUMULATED else 1.0
+
+
+def _differentiations(body: list[ast.stmt]) -> int:
+    """Calls of ``backward`` when statements are run once, without those in loops and functions inside."""
+    count = 0
+    for node in body:
+        if isinstance(node, ast.If):
+            count += max(_differentiations(node.body), _differentiations(node.orelse))
+        elif isinstance(node, (ast.With, ast.Try)):
+            count += _differentiations(node.body)
+        elif not isinstance(node, _SCOPES):
+            calls = (n.func for n in ast.walk(node) if isinstance(n, ast.Call))
+            count += sum(isinstance(f, ast.Attribute) and f.attr == "backward" for f in calls)
+    return count
 
 
 def _holds(node: ast.stmt, line: int) -> bool:
@@ -110,7 +135,7 @@ def _in_body(loop: counters.Loop, line: int) -> bool:
 def expected(watch: Any) -> tuple[int, str]:
     """:func:`predict` for the code that called hasten, in steps of ``watch``: where optimizers take turns in one line,
     all of them make one step."""
-    steps, source = predict(sys._getframe(1), watch.steps, watch.batches)
+    steps, source = predict(sys._getframe(1), watch.steps, watch.batches, watch.backwards / max(1, watch.steps))
     record = watch.optimizers.get(watch.clock_key)
     if steps < 0 or record is None or record.place is None:
         return steps, source

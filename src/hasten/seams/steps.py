@@ -17,20 +17,33 @@ PAGE = os.sysconf("SC_PAGE_SIZE")
 WIDTH = len(PHASES) + 1
 
 
+def _second(path: str) -> int | None:
+    """The second number in a file of the kernel's; None where there is none."""
+    try:  # opened each time: a descriptor that stayed open would change the numbers that the script's files get
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return int(os.read(file, 64).split()[1])
+        finally:
+            os.close(file)
+    except (OSError, ValueError, IndexError):
+        return None
+
+
 @dataclass
 class Steps:
     """Records of steps.
 
     Attributes:
         rows: per record, wall nanoseconds then nanoseconds per phase; a record holds ``fold`` steps.
-        memory: resident bytes after so many steps; processor: the training thread's nanoseconds then.
+        memory: resident bytes after so many steps; processor: the training thread's nanoseconds on a core then, and
+            those that it has waited for one.
     """
 
     steps: int = 0
     rows: array[int] = field(default_factory=lambda: array("q"))
     fold: int = 1
     memory: list[tuple[int, int]] = field(default_factory=list)
-    processor: list[tuple[int, int]] = field(default_factory=list)
+    processor: list[tuple[int, int, int]] = field(default_factory=list)
     _pending: list[int] = field(default_factory=lambda: [0] * WIDTH)
     _pending_count: int = 0
 
@@ -72,15 +85,10 @@ class Steps:
         """Note resident memory and processor time, now and then."""
         if self.steps % (MEMORY_EVERY if self.steps < 1000 else MEMORY_RARELY):
             return
-        self.processor.append((self.steps, time.thread_time_ns()))
-        try:  # opened each time: a descriptor that stayed open would change the numbers that the script's files get
-            statm = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                self.memory.append((self.steps, int(os.read(statm, 64).split()[1]) * PAGE))
-            finally:
-                os.close(statm)
-        except (OSError, ValueError, IndexError):
-            pass
+        self.processor.append((self.steps, time.thread_time_ns(), _second("/proc/thread-self/schedstat") or 0))
+        pages = _second("/proc/self/statm")
+        if pages is not None:
+            self.memory.append((self.steps, pages * PAGE))
         if len(self.memory) > 4096:
             del self.memory[1::2]
             del self.processor[1::2]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+import statistics
 import weakref
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-COMPARED = 8  # numbers of a weight
+COMPARED = 256  # numbers of a weight
+CHANCE = 5.0  # standard deviations by which two weights must be more alike than independent ones
 MOST_KEPT = 1 << 16  # in a weight that is kept until the next model begins
 ROUNDED = 1e-5  # of a number, to which a mean may be rounded
 
@@ -83,8 +86,8 @@ class Succession:
 class Ends:
     """What models begin and end with, as some numbers of their first weight: one that begins between what those before
     it have ended with has their mean (rounds of federated averaging), or goes on from the last one. Where several have
-    begun with the same, and now one begins near what has become of them, a server has made a step of its own (with
-    momentum, or adaptively)."""
+    begun with the same, and now one begins with something like it, a server has made a step of its own (with momentum,
+    or adaptively); folds inside of seeds begin with something else."""
 
     def __init__(self) -> None:
         self._weight: Any = None  # of the model that runs; its numbers outlive it
@@ -103,20 +106,26 @@ class Ends:
             self._alike += 1
             return False
         follows = 0 < len(begun) == len(self._ended) and (
-            _between(begun, self._ended) or (self._alike > 1 and _between(begun, self._near()))
+            _between(begun, self._ended) or (self._alike > 1 and _alike(begun, self._begun))
         )
         self._begun, self._alike, self._ended = begun, 1, []
         return follows
-
-    def _near(self) -> list[tuple[float, float]]:
-        """Limits of all that the last models have begun and ended with, and as far again on both sides."""
-        all_ = [(min(low, x), max(high, x)) for (low, high), x in zip(self._ended, self._begun, strict=False)]
-        return [(2 * low - high, 2 * high - low) for low, high in all_]
 
 
 def _between(numbers: list[float], limits: list[tuple[float, float]]) -> bool:
     between = zip(limits, numbers, strict=True)
     return all(low - ROUNDED * abs(low) <= x <= high + ROUNDED * abs(high) for (low, high), x in between)
+
+
+def _alike(numbers: list[float], others: list[float]) -> bool:
+    """Whether they are correlated by more than chance (Fisher's z)."""
+    if not 3 < len(numbers) == len(others):
+        return False
+    try:
+        found = math.atanh(0.999999 * statistics.correlation(numbers, others))
+    except (ValueError, OverflowError):  # all the same, or not finite
+        return False
+    return found * math.sqrt(len(numbers) - 3) > CHANCE
 
 
 def _first(optimizer: Any) -> Any:

@@ -340,6 +340,12 @@ class Watch(Steps):
             record.evaluations += 1
             self._evaluation_begins(feeding)
 
+    def evaluates(self, module: Any) -> bool:
+        """Whether a call is a sign of the running evaluation: not that of a teacher, which is never trained itself and
+        is called with a batch to train on."""
+        record, feeding = self.models.get(id(module)), self.feeding
+        return record is None or record.trained or feeding is None or feeding is not self.trained_from
+
     def _has_parameters(self, record: ModelRecord, module: Any) -> bool:
         record.channels = next(module.parameters(), None) is not None
         return record.channels
