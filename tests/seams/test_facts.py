@@ -45,3 +45,20 @@ def test_a_loader_that_is_gone_once_its_loop_has_begun_was_looked_at() -> None:
     facts = loader_facts(record)
     assert record.loader() is None
     assert (facts.dataset, facts.batch_size, facts.map_style) == ("Stream", 2, False)
+
+
+def test_a_loaders_place_is_where_batches_are_asked_for() -> None:
+    """Lightning makes an iterator of a loader to see whether it can, long before it trains."""
+    watch, patches = Watch(), Patches()
+    loader.install(watch, patches)
+    try:
+        rows = DataLoader(Stream(), batch_size=2)
+        iter(rows)
+        for _ in rows:
+            pass
+        list(rows)
+    finally:
+        patches.undo()
+    (record,) = watch.loaders.values()
+    place = loader_facts(record).place
+    assert place is not None and place.text.strip() == "for _ in rows:"

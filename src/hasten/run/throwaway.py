@@ -12,7 +12,7 @@ from typing import Any
 
 from hasten.core.errors import Unsuited
 from hasten.rules import remedy_types
-from hasten.seams.isolate import lead_torch
+from hasten.seams.isolate import lead_libraries
 from hasten.seams.state import Snapshot, digest
 
 
@@ -45,6 +45,7 @@ class Throwaway:
         self.taken += 1
         if self.taken == 1:
             self.forward.settle()
+            lead_libraries()  # those that were imported after torch
             if self.order["perturb"]:
                 Snapshot.of(self.watch).perturb()
         if self.taken > self.order["warm"]:
@@ -71,6 +72,6 @@ class Throwaway:
 
 def begin(session: Any, path: str) -> None:
     """Called once torch has been imported in a throw-away process."""
-    lead_torch()
+    lead_libraries()
     order = json.loads(Path(path).read_text(encoding="utf-8"))
     Throwaway(session, order, Path(path).parent)

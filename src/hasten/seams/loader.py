@@ -62,7 +62,7 @@ def _iter(watch: Watch, original: Any) -> Any:
             record.start_seconds += (clock.last - start) / 1e9
         watch.catch_up()
         record.begins_pass(watch.steps)
-        if record.place is None:
+        if record.place is None or not record.batches:  # some frameworks make an iterator to see whether they can
             frame = user_frame(_get_frame(1))
             record.place = (frame.f_code, frame.f_lasti)
         if record.facts is None and not watch.light:
