@@ -62,7 +62,7 @@ def _iter(watch: Watch, original: Any) -> Any:
             record.start_seconds += (clock.last - start) / 1e9
         watch.catch_up()
         record.begins_pass(watch.steps)
-        if record.place is None or not record.batches:  # some frameworks make an iterator to see whether they can
+        if record.place is None:
             frame = user_frame(_get_frame(1))
             record.place = (frame.f_code, frame.f_lasti)
         if record.facts is None and not watch.light:
@@ -79,6 +79,12 @@ def _iter(watch: Watch, original: Any) -> Any:
         return iterator
 
     return __iter__
+
+
+def _place_where_asked(record: LoaderRecord, frame: Any) -> None:
+    """Some frameworks make an iterator long before they train, where the user asks for something else."""
+    if record.place is not None and record.place[0] is not frame.f_code:
+        record.place = (frame.f_code, frame.f_lasti)
 
 
 def _look_at(watch: Watch, record: Any) -> None:
@@ -131,6 +137,8 @@ def _next(watch: Watch, original: Any) -> Any:
             record.last_fetch = clock.last - start
             record.fetched += record.last_fetch
             record.asked_at = watch.backwards
+            if not record.batches:
+                _place_where_asked(record, user_frame(_get_frame(1)))
             record.batches += 1
             if record.serving != id(self) and watch.driver is None:
                 record.iterator = self
