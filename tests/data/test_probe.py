@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import UserDict
 from typing import Any
 
 import numpy as np
@@ -41,12 +42,19 @@ class Own(Dataset[Any]):
             print("asked")
         if self.kind == "torch's generator":
             x = x + torch.rand(())
-        return x
+        return UserDict(tokens=[1, 2], x=x) if self.kind == "a mapping of a library's" else x
 
 
 def test_a_plain_dataset_is_the_same_every_time() -> None:
     found = probe(Own("nothing"))
     assert found.deterministic and found.random_free and not found.why_not
+
+
+def test_samples_that_cannot_be_kept_are_told() -> None:
+    """As those of Hugging Face's tokenizers, which hold more than their items."""
+    found = probe(Own("a mapping of a library's"))
+    assert found.deterministic and found.unkept == "a UserDict" and found.sample_bytes == 20
+    assert not probe(Own("nothing")).unkept
 
 
 @pytest.mark.parametrize(

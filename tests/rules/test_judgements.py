@@ -234,6 +234,22 @@ def test_who_logs_rarely_is_not_told_to_log_every_50_steps(calls: float, label: 
     assert finding.label == label and advice in finding.advice
 
 
+def test_a_line_that_trains_and_logs_a_little_is_no_log() -> None:
+    """Of a framework's ``fit``, one line in which everything happens, what its progress bar takes is logging."""
+    fit = Place("train.py", 9, "<module>", "trainer.fit(model)")
+
+    def logging(bar: float) -> list[Finding]:
+        seen = trace(0.1, python=0.05)
+        (python,) = (p for p in seen.phases if p.name == "python")
+        children = (Phase("progress bar", Interval.exact(bar), fit), Phase("fit", Interval.exact(0.04), fit))
+        phases = tuple(dataclasses.replace(p, children=children) if p is python else p for p in seen.phases)
+        return found("S501", dataclasses.replace(seen, phases=phases, hot=(Hot("python", fit, 0.05, 0.5, "fit"),)))
+
+    assert not logging(0.002)
+    assert "takes 10.0 ms" in logging(0.01)[0].message
+    assert "takes 50.0 ms" in logging(0.03)[0].message
+
+
 def test_few_subnormal_numbers_promise_little() -> None:
     def promised(share: float) -> float:
         seen = trace(0.1, optimizer=0.02)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch.utils.data import DataLoader
@@ -45,3 +46,23 @@ def test_a_loader_that_is_gone_once_its_loop_has_begun_was_looked_at() -> None:
     facts = loader_facts(record)
     assert record.loader() is None
     assert (facts.dataset, facts.batch_size, facts.map_style) == ("Stream", 2, False)
+
+
+def test_a_loaders_place_is_where_batches_are_asked_for() -> None:
+    """Lightning makes the first iterator where a user asks for the number of steps, say."""
+    watch, patches = Watch(), Patches()
+    loader.install(watch, patches)
+
+    def begun(rows: Any) -> Any:
+        return iter(rows)
+
+    try:
+        rows = DataLoader(Stream(), batch_size=2)
+        for _ in begun(rows):
+            pass
+        list(rows)
+    finally:
+        patches.undo()
+    (record,) = watch.loaders.values()
+    place = loader_facts(record).place
+    assert place is not None and place.text.strip() == "for _ in begun(rows):"

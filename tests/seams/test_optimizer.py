@@ -141,11 +141,11 @@ def test_a_compiled_step_is_watched_and_does_not_compile_the_watch(watch: Watch)
 def test_a_step_that_raises_is_over_when_the_script_goes_on(watch: Watch) -> None:
     """Its time is no longer the optimizer's; a closure's calls are still its own."""
     stepped = made()
-    inside: list[int] = []
+    inside: list[list[int]] = []
 
     def closure(raises: bool) -> float:
         stepped.zero_grad()
-        inside.append(watch.clock.current)
+        inside.append([*watch.clock.stack, watch.clock.current])
         if raises:
             raise ValueError("no step")
         return 0.0
@@ -153,7 +153,7 @@ def test_a_step_that_raises_is_over_when_the_script_goes_on(watch: Watch) -> Non
     stepped.step(lambda: closure(False))
     with pytest.raises(ValueError, match="no step"):
         stepped.step(lambda: closure(True))
-    assert inside == [OPTIMIZER, OPTIMIZER] == [watch.clock.current] * 2
+    assert inside == [[PYTHON, OPTIMIZER, PYTHON]] * 2 and watch.clock.current == OPTIMIZER
     stepped.zero_grad()
     assert watch.clock.current == PYTHON and not watch.clock.stack
     stepped.step(lambda: closure(False))
@@ -238,3 +238,20 @@ def test_a_light_watch_finds_another_clock_among_optimizers_that_took_turns(watc
         second.step(), third.step()
     watch.catch_up()
     assert 6 + 100 - 26 <= watch.steps <= 6 + 100
+
+
+def test_what_a_closure_does_is_not_the_optimizers(watch: Watch) -> None:
+    """Lightning's whole training step is one."""
+    seen: list[Any] = []
+
+    def closure() -> torch.Tensor:
+        seen.append((watch.clock.current, list(watch.clock.stack)))
+        return torch.tensor(1.0)
+
+    stepped = made()
+    assert stepped.step(closure) == stepped.step(closure=closure) == 1.0
+    assert seen == [(PYTHON, [PYTHON, OPTIMIZER])] * 2
+    assert watch.clock.current == PYTHON and not watch.clock.stack
+    watch.lighten()
+    stepped.step(closure)
+    assert seen[2] == (PYTHON, [])

@@ -139,7 +139,7 @@ def test_batches_that_go_into_a_step_are_counted() -> None:
         feed(watch, held_out, held_out, train)
         feed(watch, train)
     assert watch.batches == 4.0
-    alone = Watch()
+    alone, train = Watch(), LoaderRecord(torch.utils.data.DataLoader(Rows()))
     alone.optimizers[0] = OptimizerRecord(made)
     for _ in range(6):
         feed(alone, train)
@@ -147,3 +147,12 @@ def test_batches_that_go_into_a_step_are_counted() -> None:
             alone.backward_left()
         alone.steps += 1
     assert alone.batches == 1.0
+    at_once = Watch()
+    at_once.optimizers[0] = OptimizerRecord(made)
+    for _ in range(5):
+        feed(at_once, *[train] * 30)  # what is trained on is evaluated, too
+        feed(at_once, train, train)  # as Hugging Face's Trainer asks: all batches of a step, then their gradients
+        for _ in range(2):
+            at_once.backward_left()
+        at_once.steps += 1
+    assert at_once.batches == 2.0

@@ -127,6 +127,7 @@ class Probe:
         prefix_seconds, suffix_seconds: seconds of either part for one sample.
         gatherable: whole batches can be gathered from what it holds.
         kind: what the dataset is made of, as a digest: others of the same classes have the same.
+        unkept: what its samples hold that no cache can keep.
         why_not: why something could not be probed.
     """
 
@@ -142,6 +143,7 @@ class Probe:
     prefix_bytes: int = 0
     gatherable: bool = False
     kind: str = ""
+    unkept: str = ""
     why_not: str = ""
 
 

@@ -9,6 +9,7 @@ import dataclasses
 import hashlib
 import statistics
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from hasten.core.trace import Probe
@@ -16,6 +17,7 @@ from hasten.data.chain import Split, cacheable_stages, find_chain, plain
 from hasten.data.effects import Effects
 from hasten.data.fingerprint import DEEPEST, SMALL, draws_by_itself, fingerprint
 from hasten.data.gather import NotGatherable, gather_of
+from hasten.data.structure import Unsupported, flatten
 from hasten.measure.digest import random_digest, random_states, restore, sha256
 
 ITEMS = 6
@@ -85,7 +87,7 @@ def _asked(dataset: Any) -> Probe:
     if fingerprint(dataset) != settings:
         return Probe(sample_bytes=size, seconds=statistics.median(times), why_not="being asked changes the dataset")
     seconds = statistics.median(times)
-    base = Probe(same and untouched, untouched, size, seconds)
+    base = Probe(same and untouched, untouched, size, seconds, unkept=_unkept(first))
     return base if base.deterministic else _with_stages(base, dataset, indices)
 
 
@@ -122,6 +124,14 @@ def _with_stages(base: Probe, dataset: Any, indices: list[int]) -> Probe:
     )
 
 
+def _unkept(sample: Any) -> str:
+    try:
+        flatten(sample)
+    except Unsupported as reason:
+        return str(reason)
+    return ""
+
+
 def _bytes(value: Any) -> int:
     import torch
 
@@ -130,7 +140,7 @@ def _bytes(value: Any) -> int:
         return int(value.numel() * value.element_size())
     if hasattr(value, "nbytes"):
         return int(value.nbytes)
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return sum(_bytes(v) for v in value.values())
     if isinstance(value, (list, tuple)):
         return sum(_bytes(v) for v in value)

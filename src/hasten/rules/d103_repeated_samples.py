@@ -14,7 +14,8 @@ Fidelity
 
 When it does not help
     The first epoch; datasets larger than half of the free memory; items that differ each time (see
-    cacheable-prefix).
+    cacheable-prefix), or that hold other things than tensors, arrays, numbers, texts and pictures in plain containers
+    (what Hugging Face's tokenizers return; a plain ``dict`` of it can be kept).
 
 References
     Why PyTorch has none: https://github.com/pytorch/pytorch/issues/35642
@@ -93,9 +94,9 @@ def detect(trace: Trace) -> Iterator[Finding]:
     loader, cost = trace.loader, trace.phase("fetch")
     if loader is None or loader.probe is None or not loader.probe.deterministic or not loader.map_style:
         return
-    if not cost >= LEAST_SHARE * trace.step_seconds:
-        return
     probe = loader.probe
+    if probe.unkept or not cost >= LEAST_SHARE * trace.step_seconds:
+        return
     size = probe.sample_bytes * max(loader.length, 0)
     yield RULE.finding(
         f"{loader.dataset} makes each of its {loader.length} samples anew every epoch, {1000 * cost:.1f} ms a step",

@@ -18,7 +18,7 @@ from hasten.run import stepwise
 from hasten.seams.batches import Batches
 from hasten.seams.child import loss_of
 from hasten.seams.fork import DONE
-from hasten.seams.isolate import lead_torch
+from hasten.seams.isolate import lead_libraries
 from hasten.seams.state import Snapshot, digest
 from hasten.seams.thrown import SEED, reseed, sender
 
@@ -89,6 +89,7 @@ class Throwaway:
 
     def _first(self) -> None:
         self.session.forward.settle()
+        lead_libraries()  # those that were imported after torch
         if self.order.get("perturb"):
             Snapshot.of(self.watch).perturb()
         if self.order.get("seed", SEED) != SEED:  # the script may have set its own before
@@ -144,6 +145,6 @@ def _made(named: list[Any]) -> list[Remedy]:
 
 def begin(session: Any, order: dict[str, Any], folder: Path) -> None:
     """Called once torch has been imported in a throw-away process."""
-    lead_torch()
+    lead_libraries()
     reseed(order.get("seed", SEED))
     Throwaway(session, order, folder)

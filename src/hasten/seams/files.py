@@ -11,7 +11,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 MOST_COPIED = 256 << 20  # bytes of a file that is to be changed which are copied
@@ -33,7 +33,8 @@ class PrivateFiles:
     """What is opened for writing is written in the folder, and read from there later.
 
     Folders are not made, files are not removed, moved, or given other permissions: such calls succeed and do nothing.
-    Locks are taken for granted.
+    Locks are taken for granted. ``os.listdir`` tells what was written; ``os.scandir``, and patterns with it, only what
+    is there.
     """
 
     def __init__(self, folder: str, allowed: tuple[str, ...] = ()) -> None:
@@ -41,10 +42,12 @@ class PrivateFiles:
         self.allowed = tuple(os.path.realpath(p) + os.sep for p in (*allowed, self.folder))
         self.copies: dict[str, str] = {}
         self.made: set[str] = set()
+        self.led: list[Callable[..., Any]] = []  # libraries' calls as they have been replaced
         self._open = builtins.open
         self._os_open = os.open
         self._stat = os.stat
         self._remove = os.remove
+        self._listdir, self._scandir, self._mkdir = os.listdir, os.scandir, os.mkdir
         self._count = 0
 
     def install(self) -> None:
@@ -56,6 +59,7 @@ class PrivateFiles:
         os.stat = self.stat
         os.remove = os.unlink = self.remove
         os.mkdir = self._made(os.mkdir)
+        os.listdir, os.scandir = self.listdir, self.scandir
         for name in _FIRST:
             if hasattr(os, name):
                 setattr(os, name, self._unless_ours(getattr(os, name), 0))
@@ -66,7 +70,7 @@ class PrivateFiles:
         vars(shutil)["rmtree"] = self._removed(shutil.rmtree)
         _grant_locks()
         self._forget_temporaries(unlink)
-        self.lead_torch()
+        self.lead_libraries()
         self._lead_databases()
 
     # -- paths ---------------------------------------------------------------------------------------------------
@@ -131,9 +135,27 @@ class PrivateFiles:
             real = self._real(path, dir_fd)
             if real in self.copies:
                 return self._stat(self.copies[real])
-            if real in self.made and not os.path.lexists(real):
+            if self._is_made_up(real):
                 return self._stat(self.folder)
         return self._stat(path, dir_fd=dir_fd, follow_symlinks=follow_symlinks)
+
+    def _is_made_up(self, folder: str) -> bool:
+        return folder in self.made and not os.path.lexists(folder)
+
+    def listdir(self, path: Any = ".") -> list[Any]:
+        real = self._real(path)
+        there = [] if self._is_made_up(real) else self._listdir(path)
+        written = {os.path.basename(p) for p in (*self.copies, *self.made) if os.path.dirname(p) == real}
+        names: Iterable[Any] = map(os.fsencode, written) if isinstance(path, bytes) else written
+        return there + sorted(set(names).difference(there))
+
+    def scandir(self, path: Any = ".") -> Any:
+        if not self._is_made_up(self._real(path)):
+            return self._scandir(path)
+        empty = os.path.join(self.folder, "empty")
+        if not os.path.isdir(empty):
+            self._mkdir(empty)
+        return self._scandir(empty)
 
     # -- changing ------------------------------------------------------------------------------------------------
 
@@ -194,20 +216,33 @@ class PrivateFiles:
             if getattr(call, "__defaults__", None):
                 call.__defaults__ = tuple(self.remove if d is unlink else d for d in call.__defaults__)  # type: ignore[union-attr]
 
-    def lead_torch(self) -> None:
-        """``torch.save`` opens paths by itself; it is given private ones."""
-        torch = sys.modules.get("torch.serialization")
-        writer = getattr(torch, "_open_zipfile_writer_file", None)
-        if writer is None:
-            return
-        original = writer.__init__
+    def lead_libraries(self) -> None:
+        """Compiled code that opens paths by itself, and has been loaded by now, is given private ones. What cannot be
+        led is left out: a tokenizer's files are the same whenever they are written."""
+        writer = getattr(sys.modules.get("torch.serialization"), "_open_zipfile_writer_file", None)
+        for owner, name in (
+            (writer, "__init__"),  # torch.save
+            (sys.modules.get("safetensors.torch"), "serialize_file"),
+            (sys.modules.get("safetensors.numpy"), "serialize_file"),
+        ):
+            call = getattr(owner, name, None) if owner is not None else None
+            if call is not None and call not in self.led:
+                led = self._led(call)
+                self.led.append(led)
+                setattr(owner, name, led)
+        tokenizers: Any = sys.modules.get("transformers.tokenization_utils_base")
+        if hasattr(tokenizers, "PreTrainedTokenizerBase"):
+            tokenizers.PreTrainedTokenizerBase.save_pretrained = lambda *_, **__: ()
 
-        def __init__(opener: Any, name: Any) -> None:
+    def _led(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        """A call whose second argument is what it writes to."""
+
+        def led(first: Any, name: Any, *args: Any, **kwargs: Any) -> Any:
             path = self._real(name)
             ours = not path or self._is_ours(path)
-            original(opener, name if ours else self._private(path, keeps=False))
+            return call(first, name if ours else self._private(path, keeps=False), *args, **kwargs)
 
-        writer.__init__ = __init__
+        return led
 
     def _lead_databases(self) -> None:
         """SQLite makes journals beside its files: open databases keep theirs in memory, new ones are copies."""

@@ -326,10 +326,10 @@ def isolate_process(folder: str) -> PrivateFiles:
     return files
 
 
-def lead_torch() -> None:
-    """In a throw-away process, once torch is there."""
+def lead_libraries() -> None:
+    """In a throw-away process, once torch is there, and once more when all that trains has been imported."""
     for files in _LED:
-        files.lead_torch()
+        files.lead_libraries()
 
 
 def isolate(keep: frozenset[int], folder: str, allowed: tuple[str, ...] = (), processes: bool = True) -> PrivateFiles:

@@ -29,6 +29,7 @@ class LoaderRecord:
         "serving",
         "start_seconds",
         "starts",
+        "used",
     )
 
     def __init__(self, loader: Any) -> None:
@@ -38,6 +39,7 @@ class LoaderRecord:
         self.starts = 0
         self.start_seconds = 0.0
         self.batches = 0
+        self.used = 0  # batches when a backward pass ended last
         self.place: Any = None
         self.reference: Any = None
         self.serving = 0

@@ -81,6 +81,12 @@ def _iter(watch: Watch, original: Any) -> Any:
     return __iter__
 
 
+def _place_where_asked(record: LoaderRecord, frame: Any) -> None:
+    """Some frameworks make an iterator long before they train, where the user asks for something else."""
+    if record.place is not None and record.place[0] is not frame.f_code:
+        record.place = (frame.f_code, frame.f_lasti)
+
+
 def _look_at(watch: Watch, record: Any) -> None:
     """Read a loader's settings while it is there: ``for x in DataLoader(…)`` keeps its iterator only."""
     from hasten.seams.facts import loader_facts
@@ -131,6 +137,8 @@ def _next(watch: Watch, original: Any) -> Any:
             record.last_fetch = clock.last - start
             record.fetched += record.last_fetch
             record.asked_at = watch.backwards
+            if not record.batches:
+                _place_where_asked(record, user_frame(_get_frame(1)))
             record.batches += 1
             if record.serving != id(self) and watch.driver is None:
                 record.iterator = self

@@ -17,7 +17,7 @@ from hasten.seams import fork
 from hasten.seams.ask import Examine, probes_of
 from hasten.seams.batches import Batches
 from hasten.seams.child import WITH, WITHOUT, Alternating, PullOnly
-from hasten.seams.isolate import lead_torch
+from hasten.seams.isolate import lead_libraries
 from hasten.seams.thrown import Command, reseed, sender
 from hasten.seams.watch import Watch
 
@@ -115,6 +115,7 @@ class Look:
         self.taken += 1
         if self.taken == 1:
             self.settle()
+            lead_libraries()  # those that were imported after torch
         if self.alternating is not None:
             if time.monotonic() > self.end:
                 self.alternating.sender.leave()
@@ -173,6 +174,6 @@ class _Then(fork.Sender):
 
 def begin(session: Any, order: dict[str, Any], folder: Path, examine: Examine) -> None:
     """Called once torch has been imported in such a process."""
-    lead_torch()
+    lead_libraries()
     reseed()
     Look(session.watch, order, folder, session.forward.settle, examine)

@@ -10,13 +10,13 @@ from typing import Any
 
 from hasten.core.errors import Unsuited
 from hasten.core.remedy import Undo, undo_all
-from hasten.measure.clock import INDEX, timed
+from hasten.measure.clock import INDEX, PYTHON, PhaseClock, timed
 from hasten.seams.locate import user_frame
 from hasten.seams.patch import Patches
-from hasten.seams.watch import IDLE_CLOCK, Watch
+from hasten.seams.watch import IDLE_CLOCK, OPTIMIZER, Watch
 
 _get_frame = sys._getframe
-Hook = Callable[[Any, Any, Any], None]
+Hook = Callable[[Any, Any, Any], Any]
 Around = dict[int, tuple[tuple[Hook, Hook], ...]]  # by the optimizer's address; under 0 for every one
 _around: Around | None = None  # what hasten's own hooks call besides, once they are in
 
@@ -41,11 +41,12 @@ def install(watch: Watch, patches: Patches) -> None:
         except Exception as error:
             watch.fail(error)
 
-    def before(optimizer: Any, args: Any, kwargs: Any) -> None:
+    def before(optimizer: Any, args: Any, kwargs: Any) -> Any:
         watch.stepping = None if watch.compiled_by_script else _get_frame(1).f_code
         enter(optimizer)
         for call, _ in around.get(0, ()) + around.get(id(optimizer), ()):
             call(optimizer, args, kwargs)
+        return _set_apart(clock, args, kwargs) if clock.current == OPTIMIZER and not watch.compiled_by_script else None
 
     def after(optimizer: Any, args: Any, kwargs: Any) -> None:
         for _, call in around.get(0, ()) + around.get(id(optimizer), ()):
@@ -78,6 +79,23 @@ def install(watch: Watch, patches: Patches) -> None:
     watch.at_lighten = lighten
     watch.at_compile = lambda: put((before, after)) if not watch.light else lighten()
     _wrap_zero_grad(watch, patches)
+
+
+def _set_apart(clock: PhaseClock, args: Any, kwargs: Any) -> Any:
+    """The arguments of a step, with a closure whose time is not the optimizer's; None where there is no closure."""
+    closure = args[1] if len(args) > 1 else kwargs.get("closure")
+    if not callable(closure) or threading.get_ident() != clock.thread:
+        return None
+
+    def closes(*given: Any, **named: Any) -> Any:
+        clock.enter(PYTHON)
+        try:
+            return closure(*given, **named)
+        finally:
+            clock.leave()
+
+    closes.__wrapped__ = closure  # type: ignore[attr-defined]
+    return ((args[0], closes, *args[2:]), kwargs) if len(args) > 1 else (args, {**kwargs, "closure": closes})
 
 
 def _wrap_zero_grad(watch: Watch, patches: Patches) -> None:

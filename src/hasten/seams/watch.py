@@ -68,6 +68,8 @@ class Watch(Steps):
     next_call: int = 1 << 62
     backwards: int = 0
     differentiated: int = 0
+    _due: int = 0  # batches of step ``_due_in`` that no backward pass has followed
+    _due_in: int = 0
     depth: int = 0
     light: bool = False
     loaders: dict[int, LoaderRecord] = field(default_factory=dict)
@@ -200,7 +202,7 @@ class Watch(Steps):
         self.backwards += 1
         record = self.feeding
         if record is not None:
-            self.differentiated += record.asked_at == self.backwards - 1
+            self._count_batch(record)
             if record is not self.trained_from:
                 self.trained_from = record
                 record.role = "training"
@@ -212,6 +214,15 @@ class Watch(Steps):
                 return
             self.clock_name = "backward"
             self.boundary()
+
+    def _count_batch(self, record: LoaderRecord) -> None:
+        """Count a batch for a backward pass where one was asked for in this step that no pass before has used."""
+        asked, record.used = record.batches - record.used, record.batches
+        self._due = (self._due if self._due_in == self.steps else 0) + asked
+        self._due_in = self.steps
+        if self._due:
+            self._due -= 1
+            self.differentiated += 1
 
     @property
     def batches(self) -> float:
