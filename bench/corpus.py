@@ -360,7 +360,8 @@ class Corpus:
         return {key: self._fill(value, repo) for key, value in env.items()}
 
     def _fill(self, word: str, repo: Path) -> str:
-        for name, path in (("data", self.folder / "data"), ("out", self.folder / "out"), ("repo", repo)):
+        places = {"data": self.folder / "data", "out": self.folder / "out", "repo": repo, "parts": PARTS}
+        for name, path in {**places, "path": os.environ["PATH"]}.items():
             word = word.replace(f"{{{name}}}", str(path))
         return word
 
