@@ -226,6 +226,7 @@ def test_a_step_that_is_all_logging_promises_no_miracle() -> None:
         (1.0, "logs in every step", "every 50 steps"),
         (0.25, "logs often", "every 50 steps"),
         (1 / 60, "logs every 60 steps", "less at a time"),
+        (0.0, "logs now and then", "less at a time"),  # not in the window
     ],
 )
 def test_who_logs_rarely_is_not_told_to_log_every_50_steps(calls: float, label: str, advice: str) -> None:
