@@ -235,6 +235,12 @@ def test_who_logs_rarely_is_not_told_to_log_every_50_steps(calls: float, label: 
     assert finding.label == label and advice in finding.advice
 
 
+def test_iterations_of_less_than_a_microsecond_take_some_time() -> None:
+    events = (Event("loop", LOOP, 2017.0, 0.0002),)
+    (finding,) = found("M310", dataclasses.replace(trace(0.0015, python=0.0004), events=events))
+    assert "0.10 µs each" in finding.message
+
+
 def test_few_subnormal_numbers_promise_little() -> None:
     def promised(share: float) -> float:
         seen = trace(0.1, optimizer=0.02)
