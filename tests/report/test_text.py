@@ -202,7 +202,7 @@ def test_no_single_epoch_is_left_out(count: int) -> None:
 @pytest.mark.parametrize(
     ("code", "ended", "said"),
     [
-        (1, "ValueError in step 13", "the script ended with exit code 1: ValueError in step 13"),
+        (1, "ValueError after 12 steps", "the script ended with exit code 1: ValueError after 12 steps"),
         (-9, "", "the script was ended by SIGKILL; the usual cause is that memory ran out"),
         (0, "stopped after 20 steps as asked", "the script stopped after 20 steps as asked"),
     ],

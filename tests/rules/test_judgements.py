@@ -226,6 +226,7 @@ def test_a_step_that_is_all_logging_promises_no_miracle() -> None:
         (1.0, "logs in every step", "every 50 steps"),
         (0.25, "logs often", "every 50 steps"),
         (1 / 60, "logs every 60 steps", "less at a time"),
+        (0.0, "logs now and then", "less at a time"),  # not in the window
     ],
 )
 def test_who_logs_rarely_is_not_told_to_log_every_50_steps(calls: float, label: str, advice: str) -> None:
@@ -248,6 +249,12 @@ def test_a_line_that_trains_and_logs_a_little_is_no_log() -> None:
     assert not logging(0.002)
     assert "takes 10.0 ms" in logging(0.01)[0].message
     assert "takes 50.0 ms" in logging(0.03)[0].message
+
+
+def test_iterations_of_less_than_a_microsecond_take_some_time() -> None:
+    events = (Event("loop", LOOP, 2017.0, 0.0002),)
+    (finding,) = found("M310", dataclasses.replace(trace(0.0015, python=0.0004), events=events))
+    assert "0.10 µs each" in finding.message
 
 
 def test_few_subnormal_numbers_promise_little() -> None:

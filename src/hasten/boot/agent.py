@@ -111,7 +111,8 @@ class Session:
         self.watch.catch_up()
         failed = getattr(sys, "last_type", None)  # what ended the script, as the interpreter notes it
         if failed is not None:
-            how = f"{failed.__name__} in step {self.watch.steps + 1}"
+            steps = self.watch.steps  # in the next one, or behind the loop
+            how = f"{failed.__name__} after {steps} step{'' if steps == 1 else 's'}"
         self.ended = self.ended or how
         self.watch.sampler.stop()
         if self.finish is not None:

@@ -52,9 +52,11 @@ def detect(trace: Trace) -> Iterator[Finding]:
             min(FORWARD_SAVED[i] * event.seconds + BACKWARD_SAVED[i] * behind, 0.95 * trace.step_seconds)
             for i in (0, 1)
         )
+        each = 1e6 * event.seconds / event.calls
+        digits = 0 if each >= 10 else 1 if each >= 1 else 2
         yield RULE.finding(
             f"a Python loop runs {event.calls:.0f} times a step, "
-            f"{1e6 * event.seconds / event.calls:.0f} µs each, {1000 * event.seconds:.1f} ms together",
+            f"{each:.{digits}f} µs each, {1000 * event.seconds:.1f} ms together",
             event.place,
             (trace.amdahl(low), trace.amdahl(high)),
             label="one small operation after another",

@@ -21,6 +21,7 @@ References
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from hasten.core.finding import Finding, Rule
@@ -48,22 +49,29 @@ def detect(trace: Trace) -> Iterator[Finding]:
         return
     dearest = max(lines, key=lambda x: lines[x], default=None)
     place = dearest[1] if dearest is not None and lines[dearest] >= own else trace.place("log")
-    every = _every(trace, place)
+    every = _every(trace, place, watched=dearest is None or dearest[0] == "log" or lines[dearest] < own)
     rarely = every > RARELY
     yield RULE.finding(
         f"logging takes {1000 * cost:.1f} ms of a step of {1000 * trace.step_seconds:.1f} ms",
         place,
         (trace.amdahl(SAVED[0] * cost), trace.amdahl(SAVED[1] * cost)),
-        label=f"logs every {every:.0f} steps" if rarely else "logs in every step" if every <= ALWAYS else "logs often",
+        label=_how_often(every),
         advice=_MORE_RARELY if rarely else _EVERY_50,
         notes=tuple(f"{p}  {1000 * s:.1f} ms" for (_, p), s in _others(lines, dearest) if s >= LEAST_NOTED),
     )
 
 
-def _every(trace: Trace, place: Place | None) -> float:
-    """Steps from one call of a line that logs to the next; 1 where its calls are not watched."""
+def _how_often(every: float) -> str:
+    if every > RARELY:
+        return f"logs every {every:.0f} steps" if math.isfinite(every) else "logs now and then"
+    return "logs in every step" if every <= ALWAYS else "logs often"
+
+
+def _every(trace: Trace, place: Place | None, watched: bool) -> float:
+    """Steps from one call of a line that logs to the next; infinite where none was seen in the window, and 1 where its
+    calls are not watched."""
     calls = max((e.calls for e in trace.events if place is not None and _line(e.place) == _line(place)), default=0.0)
-    return 1 / calls if calls > 0 else 1.0
+    return 1 / calls if calls > 0 else math.inf if watched and trace.events else 1.0
 
 
 def _others(
