@@ -397,6 +397,23 @@ def test_batches_that_are_the_datasets_own_objects_come_from_workers(what: str) 
     hasten.LoaderWorkers(0)(DataLoader(Keeps(what, False), num_workers=1, batch_size=3))
 
 
+class Masks:
+    """A collate function with a generator of its own, of which each worker of each pass has a copy."""
+
+    def __init__(self) -> None:
+        self.draws = random.Random(0)
+
+    def __call__(self, samples: list[Any]) -> Any:
+        return [self.draws.random() for _ in samples]
+
+
+@pytest.mark.parametrize(("own", "workers"), [(0, 2), (1, 0), (1, 2)])
+def test_who_collates_with_a_generator_of_its_own_stays_where_it_is(own: int, workers: int) -> None:
+    made = DataLoader(Made(9, sample), batch_size=3, num_workers=own, collate_fn=Masks())
+    with pytest.raises(Unsuited, match="collate function"):
+        hasten.LoaderWorkers(workers)(made)
+
+
 def test_who_looks_whether_batches_are_the_datasets_own_draws_nothing() -> None:
     seed(0)
     drawn = DataLoader(Made(9, lambda i: torch.rand(3)), num_workers=1, batch_size=3, collate_fn=together)

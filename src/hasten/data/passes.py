@@ -21,7 +21,7 @@ from typing import Any
 
 from hasten.core.errors import Unsuited
 from hasten.core.remedy import Undo
-from hasten.data.fingerprint import quick_fingerprint, whole_fingerprint
+from hasten.data.fingerprint import draws_by_itself, quick_fingerprint, whole_fingerprint
 from hasten.data.handed import hands_out_its_own
 
 ASK, ASK_AND_DRAW, ASK_DRAW_ASK = "ask", "ask, draw", "ask, draw, ask"  # what a pass begins with
@@ -81,6 +81,9 @@ def _check(loader: Any, workers: int) -> None:
     ahead = loader.num_workers * (loader.prefetch_factor or 0)
     if workers and 2 * workers != ahead and any(map(_lazy, (loader.batch_sampler, loader.sampler))):
         raise Unsuited("the loader's sampler makes its rows as they are asked for, and more would be asked for ahead")
+    collate = loader.collate_fn
+    if not str(getattr(collate, "__module__", "")).startswith("torch.") and draws_by_itself(collate):
+        raise Unsuited("the loader's collate function draws from a generator of its own, of which workers have copies")
     if not workers and _outlive(vars(loader)) and whole_fingerprint(loader.dataset) is None:
         raise Unsuited("the loader's workers hold the dataset as it was, and whether it changes cannot be seen")
     if not workers and loader.num_workers and hands_out_its_own(loader):
