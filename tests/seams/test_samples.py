@@ -10,7 +10,7 @@ import pytest
 
 from hasten.core.interval import Interval
 from hasten.measure.clock import INDEX, PhaseClock
-from hasten.seams.collect import _children, _hot
+from hasten.seams.collect import MOST_CHILDREN, _children, _hot, _owned
 from hasten.seams.facts import _place
 from hasten.seams.locate import resolve
 from hasten.seams.samples import SampleKey, Sampler
@@ -76,6 +76,13 @@ def test_no_place_of_a_library_is_named() -> None:
     booked: dict[Any, list[int]] = {(PYTHON, LIBRARY, 0): [1, 50], (PYTHON, USER, 0): [1, 5]}
     assert {place.file for _, place, _, _ in resolve(booked)} == {"/home/someone/train.py"}
     assert _place((LIBRARY, 0)) is None
+
+
+def test_lines_too_many_to_be_shown_are_accounted_for() -> None:
+    samples = {key(PYTHON, line): 1.0 for line in range(1, 10)} | {key(PYTHON, 64, of=LIBRARY): 1.0}
+    assert len(_children(PYTHON, Interval.exact(1.0), samples)) == MOST_CHILDREN
+    assert _owned(PYTHON, samples) == pytest.approx(0.9)
+    assert _owned(FETCH, samples) == 0.0
 
 
 def test_page_faults_are_told_by_line_outside_the_model(sampler: Sampler) -> None:

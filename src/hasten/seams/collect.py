@@ -47,7 +47,7 @@ def collect(watch: Watch, window: Window, *, ended: str = "") -> Trace:
     python = next((p for p in phases if p.name == "python"), None)
     unaccounted = 0.0
     if python is not None:
-        unaccounted = max(0.0, python.seconds.value - sum(c.seconds.value for c in python.children))
+        unaccounted = python.seconds.value * (1 - _owned(INDEX["python"], window.samples))
     start = machine.process_started()
     zero = _perf_counter_at(start)
     predicted, steps_from = (-1, "")
@@ -169,6 +169,13 @@ def _children(phase: int, seconds: Interval, samples: dict[SampleKey, float]) ->
             )
         )
     return tuple(out)
+
+
+def _owned(phase: int, samples: dict[SampleKey, float]) -> float:
+    """Share of a phase's samples that a line of the user's accounts for, be it shown or among the other lines."""
+    mine = [(code, weight) for (number, code, *_), weight in samples.items() if number == phase]
+    total = math.fsum(weight for _, weight in mine)
+    return math.fsum(weight for code, weight in mine if is_users(code.co_filename)) / total if total > 0 else 0.0
 
 
 def _short(text: str, most: int = 40) -> str:
