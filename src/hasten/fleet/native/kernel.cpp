@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <memory>
 #include <new>
 #include <type_traits>
 #include <utility>
@@ -460,3 +461,4 @@ static inline void copy(float* to, const float* from, long n) {
 #include "graph_passes.inc"
 #include "model.inc"
 #include "door.inc"
+#include "tape.inc"
