@@ -25,7 +25,7 @@ from hasten.fleet.native.engine import SINGLE, fits
 from hasten.fleet.recipe import Recipe
 from hasten.fleet.stackable import CannotStack, StackBatchNorm, StackDropout, stackable, up
 from hasten.fleet.state import RUNNING, State
-from hasten.fleet.tape.step import Program, Step, mask, program_of
+from hasten.fleet.tape.step import Program, Step, program_of
 from hasten.fleet.tasks import Array, Job
 from hasten.fleet.update_rows import Updater
 from hasten.fleet.workers import Asker, Kind, Run
@@ -161,10 +161,11 @@ class Stack:
 
     def _read_tape(self) -> None:
         assert self.y is not None
-        masks = {name: self.buffers[name] for name in (f"{n}.mask" if n else "mask" for n, _ in self.drops)}
-        arrays = {"x": self.X, "y": self.y, "rows": self.rows, **masks}
+        arrays = {"x": self.X, "y": self.y, "rows": self.rows}
         shapes = {name: tuple(array.shape[1:]) for name, array in arrays.items()}
-        found = program_of(self.kind.prototype, self.module, self.kind.layout, self.recipe, shapes)
+        masks = [(f"{n}.mask" if n else "mask", drop.p) for n, drop in self.drops]
+        drops = [(name, tuple(self.buffers[name].shape[1:]), p) for name, p in masks]
+        found = program_of(self.kind.prototype, self.module, self.kind.layout, self.recipe, shapes, drops)
         if not isinstance(found, Program):
             self.why_no_tape = found
             return
@@ -227,15 +228,13 @@ class Stack:
         if n < self.size:  # by a row that is there: of noughts a module may make NaN, which no weight of 0 takes away
             X[n:], y[n:] = X[:1], y[:1]
         counts[:n], counts[n:] = 1, 0
+        if self.tape is not None:  # which draws what dropouts keep by itself
+            self.tape.when[i] = np.uint64(slot.job.stream).astype(np.int64), slot.state.epoch, slot.step, n
+            return n
         for draw, (name, drop) in enumerate(self.drops):
-            into = self.buffers[f"{name}.mask" if name else "mask"].numpy()[i, :n]
-            at = (slot.state.epoch, slot.step)
-            if self.tape is not None:
-                purpose = streams.DROPOUT | draw << 8
-                mask(self.tape.lib, into, slot.job.stream, purpose, *at, drop.p, dropout_scale(drop.p))
-                continue
-            kept = streams.keep(slot.job.stream, into.size, drop.p, *at, draw)
-            np.multiply(kept.reshape(into.shape), dropout_scale(drop.p), out=into)
+            mask = self.buffers[f"{name}.mask" if name else "mask"].numpy()[i, :n]
+            kept = streams.keep(slot.job.stream, mask.size, drop.p, slot.state.epoch, slot.step, draw)
+            np.multiply(kept.reshape(mask.shape), dropout_scale(drop.p), out=mask)
         return n
 
     def _collect(self, counts: npt.NDArray[np.int64]) -> None:

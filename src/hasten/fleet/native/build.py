@@ -96,7 +96,6 @@ def _declared(lib: ctypes.CDLL) -> ctypes.CDLL:
         ("tape", ptr, [ptr]),
         ("tape_free", None, [ptr]),
         ("tape_run", None, [ptr, i64, ptr, ptr, ptr]),
-        ("mask", None, [u64, i64, u32, u32, u32, u32, ctypes.c_float, ptr]),
         ("peak", f64, [i64]),
         ("width", ctypes.c_int, []),
     ):

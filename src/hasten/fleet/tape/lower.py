@@ -271,9 +271,10 @@ class Lowering:
             words = [*shape, 1, 0, g, weight, weight, dx]
             self.steps.append(Operation(CONVOLVE, words, [g, weight], [dx]))
         if wanted[1]:
-            found[1] = dw = fresh(weight.shape)
-            self.steps.append(Operation(CONVOLVE_WEIGHT, [*shape, x, g, dw], [x, g], [dw]))
-        if wanted[2]:
+            found[1:] = dw, db = fresh(weight.shape), fresh((g.shape[1],))
+            words = [*shape, bool(wanted[2]), x, g, dw, db]
+            self.steps.append(Operation(CONVOLVE_WEIGHT, words, [x, g], [dw, db]))
+        elif wanted[2]:
             node = _Shaped((g.shape[1],))
             found[2] = self._reduce("sum", node, g, [0, *range(2, len(g.shape))])
         return found

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-POINTS, REDUCE, NORM, NORM_BACK, PRODUCT, CONVOLVE, CONVOLVE_WEIGHT = range(7)
+POINTS, REDUCE, NORM, NORM_BACK, PRODUCT, CONVOLVE, CONVOLVE_WEIGHT, MASK = range(8)
 POINT = (
     "copy", "add", "sub", "mul", "div", "neg", "abs", "sqrt", "rsqrt", "exp", "log", "sigmoid", "tanh", "erf", "relu",
     "maximum", "minimum", "lt", "le", "gt", "ge", "eq", "ne", "where", "not", "and", "or", "pow", "sin", "cos",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import ctypes
 import random
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,14 +13,19 @@ import numpy as np
 import torch
 from torch import nn
 
+from hasten.fleet import streams
+from hasten.fleet.modules import dropout_scale
 from hasten.fleet.native.build import NoCompiler, kernel
 from hasten.fleet.recipe import Recipe
 from hasten.fleet.state import Layout
 from hasten.fleet.tape.lower import Lowering, bound
-from hasten.fleet.tape.program import Buffer, View, chained, packed
+from hasten.fleet.tape.program import MASK, Buffer, Operation, View, chained, fresh, packed
 from hasten.fleet.tape.trace import NotATape, traced
 
-FLAT, X, Y, ROWS, MASKS = range(1, 6)  # spaces; behind the masks: constants, losses, gradients
+FLAT, X, Y, ROWS, WHEN, KNOWN, LOSSES, GRADIENTS = range(1, 9)  # spaces of a tape
+
+Shapes = Mapping[str, tuple[int, ...]]
+Drops = Sequence[tuple[str, tuple[int, ...], float]]
 
 _made: weakref.WeakKeyDictionary[nn.Module, dict[Any, Any]] = weakref.WeakKeyDictionary()  # by prototype
 
@@ -33,15 +37,12 @@ class Program:
         unused: parameters without a gradient.
     """
 
-    def __init__(self, module: nn.Module, layout: Layout, recipe: Recipe, shapes: Mapping[str, tuple[int, ...]]) -> None:
-        """shapes: of x, y, rows, and of each dropout's mask by its name among the buffers."""
+    def __init__(self, module: nn.Module, layout: Layout, recipe: Recipe, shapes: Shapes, drops: Drops) -> None:
         entries = {e.name: e for e in layout.entries}
-        masks = [name for name in shapes if name not in ("x", "y", "rows")]
-        self.spaces = MASKS + len(masks) + 2
         params = {e.name: torch.zeros(e.shape) for e in layout.entries if e.trains}
         buffers = {e.name: torch.ones(e.shape, dtype=e.dtype) for e in layout.entries if not e.trains}
         known = list(buffers)
-        buffers |= {name: torch.ones(shapes[name]) for name in masks}
+        buffers |= {name: torch.ones(shape) for name, shape, _ in drops}
         norms = [f"{n}.rows" if n else "rows" for n, m in module.named_modules() if "rows" in m._buffers]
         buffers |= dict.fromkeys(norms, torch.ones(shapes["rows"]))
         batch = tuple(torch.ones(shapes[name]) for name in ("x", "y", "rows"))
@@ -56,21 +57,41 @@ class Program:
             return bound(Buffer(int(np.prod(shape)), space), shape)
 
         inputs = [own(name) for name in params] + [own(name) for name in known]
-        inputs += [row(MASKS + k, shapes[name]) for k, name in enumerate(masks)]
+        masks = [fresh(shape) for _, shape, _ in drops]
+        inputs += masks
         inputs += [row(ROWS, shapes["rows"])] * len(norms)
         inputs += [row(X, shapes["x"]), row(Y, shapes["y"]), row(ROWS, shapes["rows"])]
-        lowering = Lowering(graph, inputs, MASKS + len(masks))
+        lowering = Lowering(graph, inputs, KNOWN)
         lowering.read()
         *gradients, loss = lowering.results
         self.unused = [name for name, g in zip(params, gradients, strict=True) if not isinstance(g, View)]
-        lowering.point("copy", (), loss, into=row(self.spaces - 1, ()))
+        lowering.point("copy", (), loss, into=row(LOSSES, ()))
         for name, gradient in zip(params, gradients, strict=True):
             if isinstance(gradient, View):
                 e = entries[name]
-                into = bound(Buffer(e.size, self.spaces, e.start), e.shape)
+                into = bound(Buffer(e.size, GRADIENTS, e.start), e.shape)
                 lowering.point("copy", e.shape, gradient, into=into)
         self.constants = torch.cat([torch.zeros(0), *lowering.constants])
-        self.words = np.array(packed(chained(lowering.steps), self.spaces), np.int64)
+        drawn = [_drawn(k, mask, p) for k, (mask, (_, _, p)) in enumerate(zip(masks, drops, strict=True))]
+        self.words = np.array(packed(_with(drawn, chained(lowering.steps)), GRADIENTS), np.int64)
+
+
+def _drawn(number: int, mask: View, p: float) -> Operation:
+    """A dropout's mask. number: among the dropouts of a step."""
+    purpose = streams.DROPOUT | number << 8
+    when = View(Buffer(8, WHEN), 0, (8,), (1,))
+    words = [mask.shape[0], int(np.prod(mask.shape[1:])), streams.below(p), purpose, float(dropout_scale(p)), when, mask]
+    return Operation(MASK, words, [when], [mask])
+
+
+def _with(drawn: list[Operation], operations: list[Operation]) -> list[Operation]:
+    """Masks put in front of what takes them first, so that they do not lie about before."""
+    found = []
+    for operation in operations:
+        taken = {view.buffer for view in operation.reads}
+        found += [mask for mask in drawn if mask.writes[0].buffer in taken and mask not in found]
+        found.append(operation)
+    return found
 
 
 @contextlib.contextmanager
@@ -114,14 +135,15 @@ class Step:
     """Losses and gradients of a stack's models, by the kernel."""
 
     def __init__(self, program: Program, arrays: Sequence[torch.Tensor], trained: int) -> None:
-        """arrays: (models, …) float32, of the spaces from ``FLAT`` to the masks."""
+        """arrays: (models, …) float32, of the spaces from ``FLAT`` to ``ROWS``."""
         width = arrays[0].shape[0]
         self.program, self.lib = program, kernel()
         self.losses = torch.zeros(width)
         self.gradients = torch.zeros(width, -(-trained // 16) * 16)
         constants = program.constants[None].expand(width, -1)
-        spaces = [*arrays, constants, self.losses, self.gradients]
-        self.held = spaces
+        self.when = np.zeros((width, 4), np.int64)
+        moments = torch.from_numpy(self.when).view(torch.float32)
+        self.held = spaces = [*arrays, moments, constants, self.losses, self.gradients]
         self.pointers = np.array([a.data_ptr() for a in spaces], np.uint64)
         self.strides = np.array([a.stride(0) for a in spaces], np.int64)
         self.tape = self.lib.hasten_tape(program.words.ctypes.data)
@@ -137,29 +159,22 @@ class Step:
 
 
 def program_of(
-    prototype: nn.Module, module: nn.Module, layout: Layout, recipe: Recipe, shapes: Mapping[str, tuple[int, ...]]
+    prototype: nn.Module, module: nn.Module, layout: Layout, recipe: Recipe, shapes: Shapes, drops: Drops
 ) -> Program | str:
     """The tape of a kind, made at the first call; or why there is none.
 
     Args:
         prototype: whose tape it is. module: the same as it can be stacked.
+        shapes: of x, y and rows.
+        drops: dropouts in the order of a step: their masks' names among the buffers, shapes, and probabilities.
     """
     known = _made.setdefault(prototype, {})
-    key = (recipe.loss, tuple(sorted(shapes.items())))
+    key = (recipe.loss, tuple(sorted(shapes.items())), tuple(drops))
     if key not in known:
         try:
             kernel()
-            known[key] = Program(copy.deepcopy(module), layout, recipe, shapes)
+            known[key] = Program(copy.deepcopy(module), layout, recipe, shapes, drops)
         except (NotATape, NoCompiler) as why:
             known[key] = next(iter(str(why).splitlines()), "")
     found: Program | str = known[key]
     return found
-
-
-def mask(lib: ctypes.CDLL, into: Any, stream: int, purpose: int, epoch: int, step: int, p: float, scale: Any) -> None:
-    """Write which numbers a dropout keeps, times ``scale``. into: a NumPy array in a row."""
-    below = int(float(np.float32(p)) * 2.0**32)
-    if below >= 1 << 32:
-        into[...] = 0
-        return
-    lib.hasten_mask(stream, into.size, purpose, epoch, step, below, float(scale), into.ctypes.data)
