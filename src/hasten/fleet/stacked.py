@@ -217,10 +217,14 @@ class Stack:
 
     def _fill(self, i: int, slot: Slot) -> int:
         if slot.step == 0:
-            slot.order, slot.total = slot.job.epoch_order(slot.state.epoch), 0.0
+            self._begin(i, slot)
         size = self.recipe.batch_size
         rows = slot.order[slot.step * size : (slot.step + 1) * size]
         n = len(rows)
+        if self.tape is not None:  # which draws what dropouts keep by itself
+            self.tape.when[i, 2:4] = slot.step, n
+            if self.tape.when[i, 6]:
+                return n
         assert self.y is not None
         X, y, counts = self.X.numpy()[i], self.y.numpy()[i], self.rows.numpy()[i]  # a call of NumPy's costs less
         X[:n] = slot.rows[0][rows]
@@ -228,14 +232,17 @@ class Stack:
         if n < self.size:  # by a row that is there: of noughts a module may make NaN, which no weight of 0 takes away
             X[n:], y[n:] = X[:1], y[:1]
         counts[:n], counts[n:] = 1, 0
-        if self.tape is not None:  # which draws what dropouts keep by itself
-            self.tape.when[i] = np.uint64(slot.job.stream).astype(np.int64), slot.state.epoch, slot.step, n
-            return n
-        for draw, (name, drop) in enumerate(self.drops):
+        for draw, (name, drop) in enumerate(self.drops if self.tape is None else ()):
             mask = self.buffers[f"{name}.mask" if name else "mask"].numpy()[i, :n]
             kept = streams.keep(slot.job.stream, mask.size, drop.p, slot.state.epoch, slot.step, draw)
             np.multiply(kept.reshape(mask.shape), dropout_scale(drop.p), out=mask)
         return n
+
+    def _begin(self, i: int, slot: Slot) -> None:
+        """The first batch of an epoch."""
+        slot.order, slot.total = slot.job.epoch_order(slot.state.epoch), 0.0
+        if self.tape is not None:
+            self.tape.begin(i, slot.job.stream, slot.state.epoch, slot.rows, slot.order, self.recipe.batch_size)
 
     def _collect(self, counts: npt.NDArray[np.int64]) -> None:
         """Bring what modules have changed by themselves back into the flat rows."""
@@ -400,6 +407,8 @@ def _rows_are_independent(stack: Stack) -> None:
         stack.rows[:, n:] = 0
         before = stack.losses().clone()
         stack.X[:, n:] += 1.0
+        if stack.tape is not None:
+            stack.tape.when[:, 6] = 0  # or it would fetch the batch once more
         after = stack.losses()
     if not torch.allclose(before, after, rtol=1e-5, atol=1e-7, equal_nan=True):
         raise CannotStack("rows of a batch depend on each other, so that a short last batch cannot be padded")
@@ -409,8 +418,10 @@ def gradient(kind: Kind, job: Job, recipe: Recipe, state: State, step: int = 0) 
     """A model's gradient on one batch of its epoch, computed in a stack, and what its modules keep behind it.
     (total,)."""
     stack = Stack(kind, recipe, width_of(kind))
-    slot = Slot(job, state, -1, 0, 0.0, job.epoch_order(state.epoch), step)
+    slot = Slot(job, state, -1, 0, 0.0)
     stack.put(slot)
+    stack._begin(0, slot)
+    slot.step = step
     with torch.no_grad():
         stack._fill(0, slot)
     stack.backward()

@@ -141,13 +141,30 @@ class Step:
         self.losses = torch.zeros(width)
         self.gradients = torch.zeros(width, -(-trained // 16) * 16)
         constants = program.constants[None].expand(width, -1)
-        self.when = np.zeros((width, 4), np.int64)
+        self.when = np.zeros((width, 13), np.int64)  # of each model a ``Batch`` of the kernel's
         moments = torch.from_numpy(self.when).view(torch.float32)
         self.held = spaces = [*arrays, moments, constants, self.losses, self.gradients]
         self.pointers = np.array([a.data_ptr() for a in spaces], np.uint64)
         self.strides = np.array([a.stride(0) for a in spaces], np.int64)
         self.tape = self.lib.hasten_tape(program.words.ctypes.data)
+        self.drawn: list[Any] = [None] * width  # what is read from, held
         self._free = weakref.finalize(self, self.lib.hasten_tape_free, self.tape)
+
+    def begin(self, model: int, stream: int, epoch: int, rows: Sequence[Any], order: Any, batch: int) -> bool:
+        """Let batches of an epoch be drawn from these rows; False where they lie so that Python must.
+
+        Args:
+            rows: X and y, of all rows.
+            order: rows of the epoch, (rows,), int64.
+        """
+        record = self.when[model]
+        record[:] = 0
+        record[:6] = stream - (stream >> 63 << 64), epoch, 0, 0, batch, self.held[X - 1].shape[1]
+        if not all(_in_rows(array) for array in rows):
+            return False
+        self.drawn[model] = rows, order
+        record[6:] = *(n for a in rows for n in (a.ctypes.data, a.strides[0] // 4, a[0].size)), order.ctypes.data
+        return True
 
     def __call__(self, models: Sequence[int]) -> torch.Tensor:
         """One forward and backward of these models. (width,): losses."""
@@ -156,6 +173,12 @@ class Step:
             self.tape, len(which), which.ctypes.data, self.pointers.ctypes.data, self.strides.ctypes.data
         )
         return self.losses
+
+
+def _in_rows(array: Any) -> bool:
+    """Whether each row lies together, in float32."""
+    lies = array.dtype == np.float32 and array.strides[0] % 4 == 0 and len(array) > 0
+    return bool(lies and array[0].flags.c_contiguous and array.dtype.isnative)
 
 
 def program_of(
