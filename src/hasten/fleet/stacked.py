@@ -170,9 +170,10 @@ class Stack:
             self.why_no_tape = found
             return
         self.tape = Step(found, [self.flat[0], *arrays.values()], self.kind.layout.trained)
-        for name, grad in self.kind.layout.views(self.tape.gradients).items():
-            if name in self.params and name not in found.unused:
-                self.params[name].grad = grad
+        for e in self.kind.layout.entries:
+            if e.trains and e.name not in found.unused:
+                grad = self.tape.gradients[:, e.start : e.start + e.size]
+                self.params[e.name].grad = grad.reshape(self.width, *e.shape)
 
     # -- one step of all -----------------------------------------------------------------------------------------------
 

@@ -11,7 +11,17 @@ from typing import Any
 import torch
 
 from hasten.fleet.tape.program import (
-    CONVOLVE, CONVOLVE_WEIGHT, NORM, NORM_BACK, PRODUCT, REDUCE, Buffer, Operation, Point, View, fresh,
+    CONVOLVE,
+    CONVOLVE_WEIGHT,
+    NORM,
+    NORM_BACK,
+    PRODUCT,
+    REDUCE,
+    Buffer,
+    Operation,
+    Point,
+    View,
+    fresh,
 )  # fmt: skip
 from hasten.fleet.tape.trace import NotATape
 
@@ -20,6 +30,7 @@ Value = Any  # a View, a tuple of them, or a torch.Tensor whose numbers are know
 VIEWS = frozenset({
     "view", "_unsafe_view", "reshape", "permute", "t", "transpose", "expand", "slice", "select", "unsqueeze", "squeeze",
     "unbind", "split", "split_with_sizes", "chunk", "diagonal", "unfold", "alias", "detach", "view_copy", "movedim",
+    "broadcast_in_dim",
 })  # fmt: skip
 SAME = frozenset({"clone", "contiguous", "lift_fresh_copy", "lift_fresh", "detach_copy"})
 ONE = frozenset({
@@ -27,6 +38,10 @@ ONE = frozenset({
     "sign", "trunc", "floor", "threshold_backward",
 })  # fmt: skip
 TWO = frozenset({"mul", "maximum", "minimum", "lt", "le", "gt", "ge", "eq", "ne"})
+FILLED = {
+    "new_ones": 1.0,
+    **dict.fromkeys(("new_zeros", "new_full", "new_empty", "new_empty_strided", "empty_like"), 0.0),
+}
 RENAMED = {"logical_and": "and", "logical_or": "or", "logical_not": "not", "bitwise_and": "and", "bitwise_or": "or",
            "bitwise_not": "not"}  # fmt: skip
 
@@ -75,16 +90,18 @@ class Lowering:
         return [self._value(v) for v in given] if isinstance(given, (list, tuple)) else given
 
     def _call(self, node: Any) -> Value:
-        name = node.target._schema.name.removeprefix("aten::")
+        name = node.target._schema.name.partition("::")[2]
         args = [self._value(a) for a in node.args]
         options = {key: self._value(v) for key, v in node.kwargs.items()}
-        if name.endswith("_like") and name != "empty_like":
+        if name.endswith("_like") and name not in FILLED:
             shape = node.meta["val"].shape
             number = args[1] if name == "full_like" else {"ones_like": 1.0, "zeros_like": 0.0}.get(name)
             if number is None:
                 raise NotATape(f"it draws random numbers ({name})")
             return torch.full(shape, float(number))
-        if not any(isinstance(a, View) or a is None and n for n, a in _leaves(node, args, options)):
+        if name in FILLED:  # of what lies in an empty one nobody may make anything
+            return torch.full(node.meta["val"].shape, FILLED[name] if name != "new_full" else float(args[2]))
+        if not any(isinstance(a, View) for a in torch.utils._pytree.tree_leaves([args, options])):
             return node.target(*args, **options)  # nothing that a model has a part in
         if (found := self._shaped(name, node, args, options)) is not None:
             return found
@@ -98,8 +115,8 @@ class Lowering:
     def _shaped(self, name: str, node: Any, args: list[Any], options: dict[str, Any]) -> Value:
         if name in SAME:
             return args[0]
-        if name == "_to_copy":
-            return self._cast(args[0], options.get("dtype"))
+        if name in ("_to_copy", "convert_element_type"):
+            return self._cast(args[0], options.get("dtype", args[-1] if len(args) > 1 else None))
         if name not in VIEWS:
             return None
         view = args[0]
@@ -171,7 +188,7 @@ class Lowering:
         if name == "pow":
             return self._power(shape, *args)
         if name in ("clamp", "clamp_min", "clamp_max"):
-            low, high = {"clamp_min": (args[-1], None), "clamp_max": (None, args[-1])}.get(name, (*args[1:], None, None)[:2])
+            low, high = (*args[1:], None, None)[:2] if name != "clamp_max" else (None, args[1])
             made = args[0] if low is None else self.point("maximum", shape, low, args[0])
             return made if high is None else self.point("minimum", shape, high, made)
         if name in ONE or name in TWO or name in ("where", "and", "or", "not"):
@@ -201,7 +218,7 @@ class Lowering:
         inner, apart = (x.shape[-1], x.stride[-1]) if count else (1, 1)
         made = fresh(x.shape[d] for d in rest)
         words = [
-            {"amax": 1, "amin": 2}.get(name, 0), along, x, made, len(kept), *(x.shape[d] for d in kept),
+            {"amax": 1, "any": 1, "amin": 2}.get(name, 0), along, x, made, len(kept), *(x.shape[d] for d in kept),
             *(x.stride[d] for d in kept), len(gone), *(x.shape[d] for d in gone), *(x.stride[d] for d in gone),
             inner, apart,
         ]  # fmt: skip
@@ -212,6 +229,14 @@ class Lowering:
             size = math.prod(x.shape[d] for d in over)
             return self.point("mul", shape, found, 1.0 / size)
         return found
+
+    def _variance(self, _: str, node: Any, given: Value, dims: Any, correction: float = 1.0, **__: Any) -> View:
+        x = self.view(given)
+        over = sorted(d % len(x.shape) for d in dims) if dims else list(range(len(x.shape)))
+        kept = _Shaped(tuple(1 if d in over else n for d, n in enumerate(x.shape)))
+        apart = self.point("sub", x.shape, x, self._reduce("mean", kept, x, over))
+        total = self._reduce("sum", node, self.point("mul", x.shape, apart, apart), over)
+        return self.point("mul", total.shape, total, 1.0 / max(math.prod(x.shape[d] for d in over) - correction, 0.0))
 
     # -- layers --------------------------------------------------------------------------------------------------------
 
@@ -268,10 +293,10 @@ class Lowering:
         found: list[View | None] = [None, None, None]
         if wanted[0]:
             found[0] = dx = fresh(x.shape)
-            words = [*shape, 1, 0, g, weight, weight, dx]
+            words: list[Any] = [*shape, 1, 0, g, weight, weight, dx]
             self.steps.append(Operation(CONVOLVE, words, [g, weight], [dx]))
         if wanted[1]:
-            found[1:] = dw, db = fresh(weight.shape), fresh((g.shape[1],))
+            found[1], found[2] = dw, db = fresh(weight.shape), fresh((g.shape[1],))
             words = [*shape, bool(wanted[2]), x, g, dw, db]
             self.steps.append(Operation(CONVOLVE_WEIGHT, words, [x, g], [dw, db]))
         elif wanted[2]:
@@ -303,14 +328,19 @@ class Lowering:
         return made
 
     def _padded(self, _: str, node: Any, given: Value, pad: Any, value: float = 0.0) -> View:
-        if min(pad) < 0:
-            raise NotATape("it pads by less than nothing")
-        made = self.point("copy", node.meta["val"].shape, value)
-        place = made
-        for k, dim in enumerate(range(len(made.shape) - 1, len(made.shape) - 1 - len(pad) // 2, -1)):
-            low, size = pad[2 * k], given.shape[dim]
-            place = _viewed(torch.ops.aten.slice.Tensor, place, [dim, low, low + size], {})
-        self.point("copy", given.shape, given, into=place)
+        source, last = self.view(given), len(given.shape) - 1
+        part = torch.ops.aten.slice.Tensor
+        for k in range(0, len(pad), 2):  # less than nothing cuts off
+            dim = last - k // 2
+            size = source.shape[dim]
+            source = _viewed(part, source, [dim, max(0, -pad[k]), size - max(0, -pad[k + 1])], {})
+        if max(pad) <= 0:
+            return source
+        made = place = self.point("copy", node.meta["val"].shape, value)
+        for k in range(0, len(pad), 2):
+            dim, low = last - k // 2, max(0, pad[k])
+            place = _viewed(part, place, [dim, low, low + source.shape[dim]], {})
+        self.point("copy", source.shape, source, into=place)
         return made
 
     def _copy(self, _: str, node: Any, to: Value, source: Value, *__: Any) -> Value:
@@ -322,7 +352,8 @@ class Lowering:
 
 
 METHODS: Mapping[str, Callable[..., Value]] = {
-    **dict.fromkeys(("sum", "mean", "amax", "amin"), Lowering._reduce),
+    **dict.fromkeys(("sum", "mean", "amax", "amin", "any"), Lowering._reduce),
+    "var": Lowering._variance,
     **dict.fromkeys(("mm", "bmm"), Lowering._product),
     "native_layer_norm": Lowering._norm,
     "native_layer_norm_backward": Lowering._norm_back,
@@ -341,11 +372,6 @@ class _Shaped:
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         self.meta = {"val": torch.empty(shape, device="meta")}
-
-
-def _leaves(node: Any, args: Any, options: Any) -> list[tuple[bool, Any]]:
-    flat = torch.utils._pytree.tree_leaves([args, options], is_leaf=lambda v: v is None)
-    return [(False, v) for v in flat]
 
 
 def _viewed(target: Any, view: View, args: Any, options: Any) -> Value:

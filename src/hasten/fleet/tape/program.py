@@ -241,16 +241,16 @@ def _place(operations: Sequence[Operation]) -> int:
             if not view.buffer.space:
                 lives.setdefault(view.buffer, [number, number])[1] = number
     total = 0
-    placed: list[tuple[Buffer, int, int]] = []
+    placed: list[tuple[Buffer, int]] = []
     for buffer, (start, end) in lives.items():
         size = (buffer.size + LINE - 1) // LINE * LINE + LINE  # whole vectors are read beyond the end
         at = 0
-        for other, _, over in sorted((p for p in placed if p[2] >= start), key=lambda p: p[0].offset):
+        for other in sorted((b for b, last in placed if last >= start), key=lambda b: b.offset):
             room = (other.size + LINE - 1) // LINE * LINE + LINE
             if at + size <= other.offset:
                 break
             at = max(at, other.offset + room)
         buffer.offset = at
-        placed.append((buffer, start, end))
+        placed.append((buffer, end))
         total = max(total, at + size)
     return total

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import math
 import random
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,10 +14,12 @@ import numpy as np
 import torch
 from torch import nn
 
+from hasten.core.errors import in_a_line
 from hasten.fleet import streams
 from hasten.fleet.modules import dropout_scale
 from hasten.fleet.native.build import NoCompiler, kernel
 from hasten.fleet.recipe import Recipe
+from hasten.fleet.stackable import StackLinear
 from hasten.fleet.state import Layout
 from hasten.fleet.tape.lower import Lowering, bound
 from hasten.fleet.tape.program import MASK, Buffer, Operation, View, chained, fresh, packed
@@ -54,7 +57,7 @@ class Program:
             return bound(Buffer(e.size, FLAT, e.start), e.shape) if e.dtype == torch.float32 else None
 
         def row(space: int, shape: tuple[int, ...]) -> View:
-            return bound(Buffer(int(np.prod(shape)), space), shape)
+            return bound(Buffer(math.prod(shape), space), shape)
 
         inputs = [own(name) for name in params] + [own(name) for name in known]
         masks = [fresh(shape) for _, shape, _ in drops]
@@ -80,7 +83,8 @@ def _drawn(number: int, mask: View, p: float) -> Operation:
     """A dropout's mask. number: among the dropouts of a step."""
     purpose = streams.DROPOUT | number << 8
     when = View(Buffer(8, WHEN), 0, (8,), (1,))
-    words = [mask.shape[0], int(np.prod(mask.shape[1:])), streams.below(p), purpose, float(dropout_scale(p)), when, mask]
+    rows, *rest = mask.shape
+    words = [rows, math.prod(rest), streams.below(p), purpose, float(dropout_scale(p)), when, mask]
     return Operation(MASK, words, [when], [mask])
 
 
@@ -103,8 +107,8 @@ def _unchanged(module: nn.Module) -> Iterator[None]:
     """
 
     def state() -> Any:
-        numpy = np.random.get_state()
-        return torch.get_rng_state().tolist(), random.getstate(), [n.tolist() if isinstance(n, np.ndarray) else n for n in numpy]
+        numpy = [n.tolist() if isinstance(n, np.ndarray) else n for n in np.random.get_state()]
+        return torch.get_rng_state().tolist(), random.getstate(), numpy
 
     def own() -> dict[tuple[str, str], Any]:
         ours = ("calls", "shape", "positions")
@@ -185,6 +189,15 @@ def _in_rows(array: Any) -> bool:
     return bool(lies and array[0].flags.c_contiguous and array.dtype.isnative)
 
 
+def _unpadded(module: nn.Module) -> nn.Module:
+    """A copy whose linear layers take their inputs as they come: the kernel needs no alignment."""
+    made = copy.deepcopy(module)
+    for part in made.modules():
+        if isinstance(part, StackLinear):
+            part.pad = (0, 0)
+    return made
+
+
 def program_of(
     prototype: nn.Module, module: nn.Module, layout: Layout, recipe: Recipe, shapes: Shapes, drops: Drops
 ) -> Program | str:
@@ -200,8 +213,10 @@ def program_of(
     if key not in known:
         try:
             kernel()
-            known[key] = Program(copy.deepcopy(module), layout, recipe, shapes, drops)
+            known[key] = Program(_unpadded(module), layout, recipe, shapes, drops)
         except (NotATape, NoCompiler) as why:
             known[key] = next(iter(str(why).splitlines()), "")
+        except Exception as error:  # a form of some operation that was not thought of
+            known[key] = in_a_line(error)
     found: Program | str = known[key]
     return found

@@ -41,7 +41,7 @@ def traced(module: nn.Module, loss: Loss, params: Tensors, buffers: Tensors, bat
     table = {op: rule for op, rule in table.items() if op.name().split("::")[1].split(".")[0] not in _KEPT}
 
     def lost(params: Tensors, buffers: Tensors, x: torch.Tensor, y: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-        return loss(torch.func.functional_call(module, (params, buffers), (x,)), y, rows)  # type: ignore[arg-type]
+        return loss(torch.func.functional_call(module, (params, buffers), (x,)), y, rows)
 
     def step(params: Tensors, buffers: Tensors, *batch: torch.Tensor) -> Any:
         return torch.func.grad_and_value(lost)(params, buffers, *batch)
