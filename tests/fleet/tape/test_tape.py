@@ -99,7 +99,7 @@ def written(m: Any, x: torch.Tensor) -> torch.Tensor:
 
 
 def recurrent(m: Any, x: torch.Tensor) -> torch.Tensor:
-    return m.last(m.cell(x[:, :12].reshape(-1, 6, 2))[0][:, -1])
+    return m.last(m.cell(x[:, :6].reshape(-1, 3, 2))[0][:, -1])
 
 
 def IMAGE() -> dict[str, nn.Module]:
@@ -161,12 +161,19 @@ def last(factor: Callable[[torch.Tensor], Any]) -> Callable[[], nn.Module]:
     return lambda: Own(lambda m, x: m.last(x) * factor(x), last=nn.Linear(WIDTH, 3))
 
 
+def long(m: Any, x: torch.Tensor) -> torch.Tensor:
+    for _ in range(200):
+        x = torch.tanh(x)
+    return m.last(x)
+
+
 REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "counts": (Counted, "changes what the module holds"),
     "asks for a value": (last(lambda x: 1.0 if x.mean() > 0 else 2.0), "data-dependent|get value out of"),
     "draws": (last(lambda x: torch.rand(3)), "random numbers"),
     "draws by Python": (last(lambda x: random.random()), "random numbers"),
     "draws by NumPy": (last(lambda x: float(np.random.rand())), "random numbers"),
+    "is long": (lambda: Own(long, last=nn.Linear(WIDTH, 3)), "trace takes long"),
     "has what the kernel has not": (last(lambda x: x.cumsum(1)[:, :3]), "cumsum"),
 }
 

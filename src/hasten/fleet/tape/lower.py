@@ -289,7 +289,7 @@ class Lowering:
         across: bool, output: Any, groups: int, wanted: Any,
     ) -> Value:  # fmt: skip
         g, x, weight = self.plain(g), self.plain(x), self.plain(weight)
-        shape, _ = _convolved(x, weight, stride, pad, dilation, across, groups)
+        shape = _convolved(x, weight, stride, pad, dilation, across, groups)[0]
         found: list[View | None] = [None, None, None]
         if wanted[0]:
             found[0] = dx = fresh(x.shape)

@@ -23,7 +23,7 @@ from hasten.fleet.stackable import StackLinear
 from hasten.fleet.state import Layout
 from hasten.fleet.tape.lower import Lowering, bound
 from hasten.fleet.tape.program import MASK, Buffer, Operation, View, chained, fresh, packed
-from hasten.fleet.tape.trace import NotATape, traced
+from hasten.fleet.tape.trace import MOST, NotATape, calls, traced
 
 FLAT, X, Y, ROWS, WHEN, KNOWN, LOSSES, GRADIENTS = range(1, 9)  # spaces of a tape
 
@@ -50,6 +50,8 @@ class Program:
         buffers |= dict.fromkeys(norms, torch.ones(shapes["rows"]))
         batch = tuple(torch.ones(shapes[name]) for name in ("x", "y", "rows"))
         with _unchanged(module):
+            if (count := calls(module, batch[0])) > MOST:
+                raise NotATape(f"a forward of {count} operations, of which a trace takes long")
             graph = traced(module, recipe.loss, params, buffers, batch)
 
         def own(name: str) -> View | None:

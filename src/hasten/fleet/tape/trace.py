@@ -11,9 +11,27 @@ from torch import nn
 
 from hasten.core.errors import in_a_line
 
+MOST = 160  # operations of a forward; a trace takes some hundredths of a second for each
+
 
 class NotATape(Exception):
     """The kernel cannot run this step; the text says why."""
+
+
+def calls(module: nn.Module, x: torch.Tensor) -> int:
+    """How many operations of torch a forward calls."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class Count(TorchDispatchMode):  # type: ignore[misc]
+        seen = 0
+
+        def __torch_dispatch__(self, call: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            self.seen += 1
+            return call(*args, **(kwargs or {}))
+
+    with torch.no_grad(), Count() as count:
+        module(x)
+    return int(count.seen)
 
 
 Loss = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
