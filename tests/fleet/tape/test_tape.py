@@ -173,6 +173,7 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "draws": (last(lambda x: torch.rand(3)), "random numbers"),
     "draws by Python": (last(lambda x: random.random()), "random numbers"),
     "draws by NumPy": (last(lambda x: float(np.random.rand())), "random numbers"),
+    "is wide": (last(lambda x: x[:, :3].double().float()), "computes in torch.float64"),
     "is long": (lambda: Own(long, last=nn.Linear(WIDTH, 3)), "trace takes long"),
     "has what the kernel has not": (last(lambda x: x.cumsum(1)[:, :3]), "cumsum"),
 }

@@ -32,6 +32,7 @@ VIEWS = frozenset({
     "unbind", "split", "split_with_sizes", "chunk", "diagonal", "unfold", "alias", "detach", "view_copy", "movedim",
     "broadcast_in_dim",
 })  # fmt: skip
+DTYPES = (torch.float32, torch.bool, torch.int64)  # whole numbers lie in float32, which holds them up to 2**24
 SAME = frozenset({"clone", "contiguous", "lift_fresh_copy", "lift_fresh", "detach_copy"})
 ONE = frozenset({
     "neg", "abs", "sqrt", "rsqrt", "exp", "log", "sigmoid", "tanh", "erf", "relu", "sin", "cos", "log1p", "expm1",
@@ -90,6 +91,9 @@ class Lowering:
         return [self._value(v) for v in given] if isinstance(given, (list, tuple)) else given
 
     def _call(self, node: Any) -> Value:
+        kind = node.meta.get("val")
+        if isinstance(kind, torch.Tensor) and kind.dtype not in DTYPES:
+            raise NotATape(f"it computes in {kind.dtype}")
         name = node.target._schema.name.partition("::")[2]
         args = [self._value(a) for a in node.args]
         options = {key: self._value(v) for key, v in node.kwargs.items()}
