@@ -449,3 +449,15 @@ def test_a_far_off_series_is_predicted_as_finely_as_it_was_learned() -> None:
     with torch.no_grad():
         own = trained["w"](torch.from_numpy(asked)).numpy().astype(np.float64) * shifted[1] + shifted[0]
     assert np.array_equal(trained.predict("w", series[None, :8]), own.astype(np.float32))
+
+
+@pytest.mark.parametrize("given", [{"features": ["x"]}, {"window": 3, "horizon": 1}])
+def test_a_frame_without_rows_is_an_error(given: Any) -> None:
+    frame = pd.DataFrame({"key": pd.Series([], dtype=str), "x": np.zeros(0), "y": np.zeros(0)})
+    with pytest.raises(UsageError, match="no rows"):
+        fleet.fit(mlp, frame, by="key", target="y", **given)
+
+
+def test_an_optimizer_that_wants_a_closure_is_an_error() -> None:
+    with pytest.raises(UsageError, match="LBFGS evaluates the loss several times a step"):
+        fleet.fit(mlp, ragged(2), optimizer=lambda p: torch.optim.LBFGS(p), epochs=1)

@@ -66,6 +66,11 @@ def tasks_of(
         unsorted: Mapping[str, str] = {}
     else:
         frame = Columns(data, by, time_column)
+        if not frame.pieces:
+            raise UsageError(
+                "the data frame has no rows", "a filter that matches nothing, or a file that holds a header only",
+                "at least one key with rows",
+            )  # fmt: skip
         if not window:
             return frame.tables(features, target, recipe)
         series, times = frame.series(target), frame.times

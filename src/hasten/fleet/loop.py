@@ -181,9 +181,20 @@ _SLOTS = {"sgd": ("momentum_buffer",), "adam": ("exp_avg", "exp_avg_sq"), "adamw
 
 
 def make_optimizer(recipe: Recipe, parameters: list[nn.Parameter], job: Job) -> Any:
-    """torch's optimizer for a recipe and a key's own settings."""
+    """torch's optimizer for a recipe and a key's own settings.
+
+    Raises:
+        UsageError: it takes no step without a closure.
+    """
     if not isinstance(recipe.optimizer, str):
-        return recipe.optimizer(parameters)
+        made = recipe.optimizer(parameters)
+        if isinstance(made, torch.optim.LBFGS):
+            raise UsageError(
+                f"{type(made).__name__} evaluates the loss several times a step",
+                "a fleet's step is one batch, one gradient, one update, and such an optimizer asks for a closure",
+                'optimizer="adam", or optimizer=lambda p: torch.optim.RMSprop(p, lr=1e-3)',
+            )
+        return made
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(
             parameters, job.lr, recipe.momentum, weight_decay=job.weight_decay, nesterov=recipe.nesterov

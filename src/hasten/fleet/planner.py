@@ -16,9 +16,9 @@ from hasten.core.errors import HastenError, UsageError, in_a_line
 from hasten.fleet import stacked
 from hasten.fleet.described import own_ways, signature
 from hasten.fleet.engines import ENGINES
-from hasten.fleet.loop import LoopTrainer, batch_of, fresh
+from hasten.fleet.loop import LoopTrainer, batch_of, fresh, make_optimizer
 from hasten.fleet.losses import Loss, check_pairing
-from hasten.fleet.modules import Factory
+from hasten.fleet.modules import Factory, copied
 from hasten.fleet.native.build import NoCompiler, kernel
 from hasten.fleet.native.chain import Chain
 from hasten.fleet.native.engine import NativeTrainer, fits
@@ -135,11 +135,14 @@ def choose(kind: Kind, jobs: Sequence[Job], factory: Factory, recipe: Recipe, as
         asked: an engine's name, or ``"auto"``.
 
     Raises:
-        UsageError: an engine is asked for that cannot train these models, or a loss compares all rows with all.
+        UsageError: an engine is asked for that cannot train these models, a loss compares all rows with all, or an
+            optimizer takes no step by itself.
     """
     if asked != "auto" and asked not in ENGINES:
         raise UsageError(f"engine={asked!r}", "a typing error", f"one of auto, {', '.join(ENGINES)}")
     _check_loss(kind, jobs[0], recipe)
+    if not isinstance(recipe.optimizer, str):
+        _check_optimizer(kind, jobs[0], recipe)
     jobs = _usual(kind, jobs, recipe)
     longest = max(jobs, key=lambda j: j.steps(recipe.batch_size))
     probes: dict[str, Callable[[], float]] = {
@@ -198,6 +201,15 @@ def _check_loss(kind: Kind, job: Job, recipe: Recipe) -> None:
     except Exception:  # each engine will say what is wrong
         return
     check_pairing(recipe.loss, tuple(shape), job.task.y.shape[1:])
+
+
+def _check_optimizer(kind: Kind, job: Job, recipe: Recipe) -> None:
+    try:
+        make_optimizer(recipe, [p for p in copied(kind.prototype).parameters() if p.requires_grad], job)
+    except UsageError:
+        raise
+    except Exception:  # each key will say what is wrong
+        return
 
 
 class Unfit(Exception):

@@ -25,6 +25,7 @@ from hasten.fleet.native.engine import SINGLE, fits
 from hasten.fleet.recipe import Recipe
 from hasten.fleet.stackable import CannotStack, StackBatchNorm, StackDropout, stackable, up
 from hasten.fleet.state import RUNNING, State
+from hasten.fleet.tape.step import Program, Step, program_of
 from hasten.fleet.tasks import Array, Job
 from hasten.fleet.update_rows import Updater
 from hasten.fleet.workers import Asker, Kind, Run
@@ -82,6 +83,8 @@ class Stack:
         self.buffers |= {f"{n}.rows" if n else "rows": self.rows for n in self.norms}
         self.updater = Updater(recipe, layout, width)
         self.call = torch.func.vmap(self._loss)
+        self.tape: Step | None = None
+        self.why_no_tape = ""
 
     def _loss(self, params: Any, buffers: Any, x: torch.Tensor, y: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
         loss: torch.Tensor = self.recipe.loss(torch.func.functional_call(self.module, (params, buffers), (x,)), y, rows)
@@ -119,6 +122,7 @@ class Stack:
             shape = () if self.recipe.loss.kind == "cross_entropy" else given
             self.y = torch.zeros(self.width, self.size, *shape)
             self._measure_masks()
+            self._read_tape()
         fits(job, self.outputs, self.recipe)
         norms = (m for m in self.idle_eval.modules() if isinstance(m, StackBatchNorm))
         if job.ends_alone(self.recipe.batch_size) and any(norm.positions == 1 for norm in norms):
@@ -155,6 +159,22 @@ class Stack:
         for name, _ in self.drops:
             self.buffers[f"{name}.mask" if name else "mask"] = torch.ones(self.width, *seen[name].shape)
 
+    def _read_tape(self) -> None:
+        assert self.y is not None
+        arrays = {"x": self.X, "y": self.y, "rows": self.rows}
+        shapes = {name: tuple(array.shape[1:]) for name, array in arrays.items()}
+        masks = [(f"{n}.mask" if n else "mask", drop.p) for n, drop in self.drops]
+        drops = [(name, tuple(self.buffers[name].shape[1:]), p) for name, p in masks]
+        found = program_of(self.kind.prototype, self.module, self.kind.layout, self.recipe, shapes, drops)
+        if not isinstance(found, Program):
+            self.why_no_tape = found
+            return
+        self.tape = Step(found, [self.flat[0], *arrays.values()], self.kind.layout.trained)
+        for e in self.kind.layout.entries:
+            if e.trains and e.name not in found.unused:
+                grad = self.tape.gradients[:, e.start : e.start + e.size]
+                self.params[e.name].grad = grad.reshape(self.width, *e.shape)
+
     # -- one step of all -----------------------------------------------------------------------------------------------
 
     def step(self) -> list[tuple[int, Slot]]:
@@ -165,14 +185,11 @@ class Stack:
             for i, slot in enumerate(self.places):
                 if slot is not None:
                     counts[i] = self._fill(i, slot)
-        losses = self.call(self.params, self.buffers, self.X, self.y, self.rows)
-        for p in self.params.values():
-            p.grad = None
-        losses.sum().backward()
+        losses = self.backward()
         taken = [slot.state.steps + slot.step + 1 if slot else 0 for slot in self.places]
         self.updater(self.flat, self.params, [slot.job if slot else None for slot in self.places], taken)
         self._collect(counts)
-        each = losses.detach().numpy()
+        each = losses.numpy()
         ended = []
         for i, slot in enumerate(self.places):
             if slot is not None:
@@ -182,12 +199,33 @@ class Stack:
                     ended.append((i, slot))
         return ended
 
+    def losses(self) -> torch.Tensor:
+        """Of every model's batch. (width,)."""
+        if self.tape is not None:
+            return self.tape([i for i, slot in enumerate(self.places) if slot is not None])
+        losses: torch.Tensor = self.call(self.params, self.buffers, self.X, self.y, self.rows)
+        return losses
+
+    def backward(self) -> torch.Tensor:
+        """Losses, and gradients in the parameters' ``grad``. (width,)."""
+        if self.tape is None:
+            for p in self.params.values():
+                p.grad = None
+        losses = self.losses()
+        if self.tape is None:
+            losses.sum().backward()
+        return losses.detach()
+
     def _fill(self, i: int, slot: Slot) -> int:
         if slot.step == 0:
-            slot.order, slot.total = slot.job.epoch_order(slot.state.epoch), 0.0
+            self._begin(i, slot)
         size = self.recipe.batch_size
         rows = slot.order[slot.step * size : (slot.step + 1) * size]
         n = len(rows)
+        if self.tape is not None:  # which draws what dropouts keep by itself
+            self.tape.when[i, 2:4] = slot.step, n
+            if self.tape.when[i, 6]:
+                return n
         assert self.y is not None
         X, y, counts = self.X.numpy()[i], self.y.numpy()[i], self.rows.numpy()[i]  # a call of NumPy's costs less
         X[:n] = slot.rows[0][rows]
@@ -195,15 +233,21 @@ class Stack:
         if n < self.size:  # by a row that is there: of noughts a module may make NaN, which no weight of 0 takes away
             X[n:], y[n:] = X[:1], y[:1]
         counts[:n], counts[n:] = 1, 0
-        for draw, (name, drop) in enumerate(self.drops):
-            mask = self.buffers[f"{name}.mask" if name else "mask"].numpy()[i]
-            kept = streams.keep(slot.job.stream, mask[:n].size, drop.p, slot.state.epoch, slot.step, draw)
-            np.multiply(kept.reshape(mask[:n].shape), dropout_scale(drop.p), out=mask[:n])
+        for draw, (name, drop) in enumerate(self.drops if self.tape is None else ()):
+            mask = self.buffers[f"{name}.mask" if name else "mask"].numpy()[i, :n]
+            kept = streams.keep(slot.job.stream, mask.size, drop.p, slot.state.epoch, slot.step, draw)
+            np.multiply(kept.reshape(mask.shape), dropout_scale(drop.p), out=mask)
         return n
+
+    def _begin(self, i: int, slot: Slot) -> None:
+        """The first batch of an epoch."""
+        slot.order, slot.total = slot.job.epoch_order(slot.state.epoch), 0.0
+        if self.tape is not None:
+            self.tape.begin(i, slot.job.stream, slot.state.epoch, slot.rows, slot.order, self.recipe.batch_size)
 
     def _collect(self, counts: npt.NDArray[np.int64]) -> None:
         """Bring what modules have changed by themselves back into the flat rows."""
-        for e in self.kept:
+        for e in self.kept if self.tape is None else ():  # the tape keeps them there
             self.flat[0, :, e.start : e.start + e.size] = self.buffers[e.name].reshape(self.width, -1)
         for e in self.kind.layout.entries:
             if e.name.endswith("num_batches_tracked"):
@@ -361,10 +405,12 @@ def _rows_are_independent(stack: Stack) -> None:
     """
     n = max(1, stack.recipe.batch_size // 2)
     with torch.no_grad():
+        if stack.tape is not None:
+            stack.tape.hold()
         stack.rows[:, n:] = 0
-        before = stack.call(stack.params, stack.buffers, stack.X, stack.y, stack.rows).clone()
+        before = stack.losses().clone()
         stack.X[:, n:] += 1.0
-        after = stack.call(stack.params, stack.buffers, stack.X, stack.y, stack.rows)
+        after = stack.losses()
     if not torch.allclose(before, after, rtol=1e-5, atol=1e-7, equal_nan=True):
         raise CannotStack("rows of a batch depend on each other, so that a short last batch cannot be padded")
 
@@ -373,16 +419,19 @@ def gradient(kind: Kind, job: Job, recipe: Recipe, state: State, step: int = 0) 
     """A model's gradient on one batch of its epoch, computed in a stack, and what its modules keep behind it.
     (total,)."""
     stack = Stack(kind, recipe, width_of(kind))
-    slot = Slot(job, state, -1, 0, 0.0, job.epoch_order(state.epoch), step)
+    slot = Slot(job, state, -1, 0, 0.0)
     stack.put(slot)
+    stack._begin(0, slot)
+    slot.step = step
     with torch.no_grad():
         stack._fill(0, slot)
-    stack.call(stack.params, stack.buffers, stack.X, stack.y, stack.rows).sum().backward()
+    stack.backward()
+    stack._collect(np.zeros(stack.width, np.int64))
     flat = np.zeros(kind.layout.total, np.float32)
     for e in kind.layout.entries:
         grad = stack.params[e.name].grad if e.trains else None
         if grad is not None:
             flat[e.start : e.start + e.size] = grad[0].numpy().reshape(-1)
     for e in stack.kept:
-        flat[e.start : e.start + e.size] = stack.buffers[e.name][0].numpy().reshape(-1)
+        flat[e.start : e.start + e.size] = stack.flat[0, 0, e.start : e.start + e.size].numpy()
     return flat

@@ -80,8 +80,12 @@ def torch_seed(stream: int, purpose: int, epoch: int = 0, step: int = 0) -> int:
 
 def keep(stream: int, count: int, p: float, epoch: int, step: int, layer: int) -> npt.NDArray[np.bool_]:
     """Which of ``count`` values a dropout of probability ``p`` keeps. (count,), bool."""
-    below = np.uint64(float(np.float32(p)) * 2.0**32)
-    return words(stream, count, DROPOUT, epoch, step, layer) >= below
+    return words(stream, count, DROPOUT, epoch, step, layer) >= np.uint64(below(p))
+
+
+def below(p: float) -> int:
+    """The word from which on a dropout of probability ``p`` keeps a value."""
+    return int(float(np.float32(p)) * 2.0**32)
 
 
 def _block(stream: int, block: int, step: int, epoch: int, purpose: int) -> tuple[int, int, int, int]:

@@ -12,7 +12,7 @@ from hasten.native.compiled import NoCompiler as NoCompiler
 
 SOURCES = (
     "kernel.cpp", "lanes.inc", "steps.inc", "workspace.inc", "rows.inc", "lane_passes.inc", "step_passes.inc",
-    "graph_passes.inc", "model.inc", "door.inc",
+    "graph_passes.inc", "model.inc", "door.inc", "tape.inc", "tape_products.inc",
 )  # fmt: skip
 NAMES = ("weight", "bias", "mean", "var", "counter", "state_weight", "state_bias")  # of a layer's tensors
 SHAPE = ("lanes", "channels", "filters", "taps", "stride", "dilation", "pad", "groups", "gates", "steps", "units")
@@ -93,6 +93,9 @@ def _declared(lib: ctypes.CDLL) -> ctypes.CDLL:
         ("update", None, [i64, i64, ptr, ptr, ptr, i64, ptr, ptr, ptr, ptr, ptr, ctypes.POINTER(Config)]),
         ("words", None, [u64, i64, u32, u32, u32, ptr]),
         ("permutation", None, [u64, i64, u32, ptr]),
+        ("tape", ptr, [ptr]),
+        ("tape_free", None, [ptr]),
+        ("tape_run", None, [ptr, i64, ptr, ptr, ptr]),
         ("peak", f64, [i64]),
         ("width", ctypes.c_int, []),
     ):

@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <memory>
 #include <new>
 #include <type_traits>
 #include <utility>
@@ -196,9 +197,10 @@ static inline vf zipped(vq a, vq b, int from) {  // a[from], b[from], a[from + 1
     for (int i = 0; i < VL; i++) at[i] = 2 * from + i / 4 * 2 + i % 2 + (i & 2 ? VL : 0);
     return shuffled((vf)a, (vf)b, at);
 }
-// 16 blocks of 4 words. What stands in the upper halves of the numbers does not matter.
+// Some blocks of 4 words, 16 unless told. What stands in the upper halves of the numbers does not matter.
+template <int BLOCKS = 16>
 static void philox(uint64_t stream, uint32_t block, uint32_t step, uint32_t epoch, uint32_t purpose, uint32_t* out) {
-    enum { N = 16 / HALF };
+    enum { N = BLOCKS / HALF };
     vq c0[N], c1[N], c2[N], c3[N], k0 = (vq){} + (uint32_t)stream, k1 = (vq){} + (stream >> 32);
     for (int n = 0; n < N; n++) {
         vq each;
@@ -460,3 +462,4 @@ static inline void copy(float* to, const float* from, long n) {
 #include "graph_passes.inc"
 #include "model.inc"
 #include "door.inc"
+#include "tape.inc"

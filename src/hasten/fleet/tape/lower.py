@@ -1,0 +1,416 @@
+"""From torch's graph of a step to the kernel's operations."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from hasten.fleet.tape.program import (
+    CONVOLVE,
+    CONVOLVE_WEIGHT,
+    NORM,
+    NORM_BACK,
+    PRODUCT,
+    REDUCE,
+    Buffer,
+    Operation,
+    Point,
+    View,
+    fresh,
+)  # fmt: skip
+from hasten.fleet.tape.trace import NotATape
+
+Value = Any  # a View, a tuple of them, or a torch.Tensor whose numbers are known
+
+VIEWS = frozenset({
+    "view", "_unsafe_view", "reshape", "permute", "t", "transpose", "expand", "slice", "select", "unsqueeze", "squeeze",
+    "unbind", "split", "split_with_sizes", "chunk", "diagonal", "unfold", "alias", "detach", "view_copy", "movedim",
+    "broadcast_in_dim",
+})  # fmt: skip
+DTYPES = (torch.float32, torch.bool, torch.int64)  # whole numbers lie in float32, which holds them up to 2**24
+SAME = frozenset({"clone", "contiguous", "lift_fresh_copy", "lift_fresh", "detach_copy"})
+ONE = frozenset({
+    "neg", "abs", "sqrt", "rsqrt", "exp", "log", "sigmoid", "tanh", "erf", "relu", "sin", "cos", "log1p", "expm1",
+    "sign", "trunc", "floor", "threshold_backward",
+})  # fmt: skip
+TWO = frozenset({"mul", "maximum", "minimum", "lt", "le", "gt", "ge", "eq", "ne"})
+FILLED = {
+    "new_ones": 1.0,
+    **dict.fromkeys(("new_zeros", "new_full", "new_empty", "new_empty_strided", "empty_like"), 0.0),
+}
+RENAMED = {"logical_and": "and", "logical_or": "or", "logical_not": "not", "bitwise_and": "and", "bitwise_or": "or",
+           "bitwise_not": "not"}  # fmt: skip
+
+
+class Lowering:
+    """Reads a graph, node by node.
+
+    Attributes:
+        steps: what the kernel is to do, in order.
+        constants: arrays whose numbers are known, in a row; they lie in the space ``known``.
+
+    Args:
+        inputs: the graph's placeholders, in order.
+        known: the space of constants.
+    """
+
+    def __init__(self, graph: Any, inputs: list[View | None], known: int) -> None:
+        self.graph, self.inputs, self.known = graph, iter(inputs), known
+        self.steps: list[Operation | Point] = []
+        self.values: dict[Any, Value] = {}
+        self.constants: list[torch.Tensor] = []
+        self.held = 0  # numbers among them
+        self.results: list[Value] = []
+
+    def read(self) -> None:
+        """Fill ``steps`` and ``results``.
+
+        Raises:
+            NotATape: there is an operation that the kernel does not know.
+        """
+        for node in self.graph.graph.nodes:
+            if node.op == "placeholder":
+                self.values[node] = next(self.inputs)
+            elif node.op == "get_attr":
+                self.values[node] = getattr(self.graph, str(node.target)).detach()
+            elif node.op == "output":
+                self.results = [self._value(v) for v in torch.utils._pytree.tree_leaves(node.args[0])]
+            elif node.target is operator.getitem:
+                self.values[node] = self.values[node.args[0]][node.args[1]]
+            else:
+                self.values[node] = self._call(node)
+
+    def _value(self, given: Any) -> Any:
+        if isinstance(given, torch.fx.Node):
+            return self.values[given]
+        return [self._value(v) for v in given] if isinstance(given, (list, tuple)) else given
+
+    def _call(self, node: Any) -> Value:
+        kind = node.meta.get("val")
+        if isinstance(kind, torch.Tensor) and kind.dtype not in DTYPES:
+            raise NotATape(f"it computes in {kind.dtype}")
+        name = node.target._schema.name.partition("::")[2]
+        args = [self._value(a) for a in node.args]
+        options = {key: self._value(v) for key, v in node.kwargs.items()}
+        if name.endswith("_like") and name not in FILLED:
+            shape = node.meta["val"].shape
+            number = args[1] if name == "full_like" else {"ones_like": 1.0, "zeros_like": 0.0}.get(name)
+            if number is None:
+                raise NotATape(f"it draws random numbers ({name})")
+            return torch.full(shape, float(number))
+        if name in FILLED:  # of what lies in an empty one nobody may make anything
+            return torch.full(node.meta["val"].shape, FILLED[name] if name != "new_full" else float(args[2]))
+        if not any(isinstance(a, View) for a in torch.utils._pytree.tree_leaves([args, options])):
+            return node.target(*args, **options)  # nothing that a model has a part in
+        if (found := self._shaped(name, node, args, options)) is not None:
+            return found
+        if (method := METHODS.get(name)) is None:
+            method = Lowering._pointwise
+        made: Value = method(self, name, node, *args, **options)
+        return made
+
+    # -- what moves nothing --------------------------------------------------------------------------------------------
+
+    def _shaped(self, name: str, node: Any, args: list[Any], options: dict[str, Any]) -> Value:
+        if name in SAME:
+            return args[0]
+        if name in ("_to_copy", "convert_element_type"):
+            return self._cast(args[0], options.get("dtype", args[-1] if len(args) > 1 else None))
+        if name not in VIEWS:
+            return None
+        view = args[0]
+        if not isinstance(view, View):
+            raise NotATape(f"{name} of something that is no tensor of a step")
+        try:
+            return _viewed(node.target, view, args[1:], options)
+        except RuntimeError:  # it lies otherwise than torch's own
+            return _viewed(node.target, self.plain(view), args[1:], options)
+
+    def _cast(self, view: View, dtype: Any) -> View:
+        if dtype in (None, torch.float32):
+            return view
+        if dtype == torch.bool:
+            return self.point("ne", view.shape, view, 0.0)
+        if dtype == torch.int64:
+            return self.point("trunc", view.shape, view)
+        raise NotATape(f"it computes in {dtype}")
+
+    def view(self, value: Value) -> View:
+        """A value where the kernel finds it."""
+        if isinstance(value, View):
+            return value
+        if not isinstance(value, torch.Tensor):
+            value = torch.tensor(float(value))
+        held = value.detach().to(torch.float32).contiguous()
+        made = fresh(held.shape)
+        made.buffer.space, made.buffer.offset = self.known, self.held
+        self.constants.append(held.reshape(-1))
+        pad = -held.numel() % 16 + 16
+        self.constants.append(torch.zeros(pad))
+        self.held += held.numel() + pad
+        return made
+
+    def plain(self, value: Value) -> View:
+        """A value whose numbers lie in a row."""
+        view = self.view(value)
+        return view if view.plain else self.point("copy", view.shape, view)
+
+    # -- element by element --------------------------------------------------------------------------------------------
+
+    def point(self, name: str, shape: Any, *takes: Any, into: View | None = None) -> View:
+        """Append a function of each element."""
+        shape = tuple(shape)
+        if len(shape) > 6:
+            raise NotATape("it has tensors of more than six dimensions")
+        found: list[View | float] = []
+        for take in takes:
+            if isinstance(take, torch.Tensor) and (take.numel() == 1 or bool((take == take.flatten()[0]).all())):
+                take = float(take.flatten()[0])
+            found.append(self.view(take) if isinstance(take, (View, torch.Tensor)) else float(take))
+        into = fresh(shape) if into is None else into
+        self.steps.append(Point(name, shape, tuple(found), into))
+        return into
+
+    def _pointwise(self, name: str, node: Any, *args: Any, **options: Any) -> View:
+        shape = node.meta["val"].shape
+        name = RENAMED.get(name, name)
+        if name in ("add", "sub", "rsub"):
+            a, b = args[:2]
+            scaled = args[2] if len(args) > 2 else options.get("alpha", 1)
+            if scaled != 1:
+                b = self.point("mul", b.shape if isinstance(b, (View, torch.Tensor)) else (), b, scaled)
+            return self.point("add" if name == "add" else "sub", shape, *((b, a) if name == "rsub" else (a, b)))
+        if name == "div" and not options.get("rounding_mode"):
+            return self.point("div", shape, *args)
+        if name == "reciprocal":
+            return self.point("div", shape, 1.0, args[0])
+        if name == "pow":
+            return self._power(shape, *args)
+        if name in ("clamp", "clamp_min", "clamp_max"):
+            low, high = (*args[1:], None, None)[:2] if name != "clamp_max" else (None, args[1])
+            made = args[0] if low is None else self.point("maximum", shape, low, args[0])
+            return made if high is None else self.point("minimum", shape, high, made)
+        if name in ONE or name in TWO or name in ("where", "and", "or", "not"):
+            return self.point(name, shape, *args)
+        raise NotATape(f"it computes {name}")
+
+    def _power(self, shape: Any, base: Any, exponent: Any) -> View:
+        if exponent in (0.5, 1, 2, 3) and not isinstance(exponent, View):
+            if exponent == 0.5:
+                return self.point("sqrt", shape, base)
+            made: View = self.view(base)
+            for _ in range(int(exponent) - 1):
+                made = self.point("mul", shape, made, base)
+            return made
+        return self.point("pow", shape, base, exponent)
+
+    # -- sums ----------------------------------------------------------------------------------------------------------
+
+    def _reduce(self, name: str, node: Any, given: Value, dims: Any = None, keepdim: bool = False, **_: Any) -> View:
+        x = self.view(given)
+        count = len(x.shape)
+        dims = [dims] if isinstance(dims, int) else list(dims or range(count))
+        over = sorted(d % count for d in dims)
+        rest = [d for d in range(count) if d not in over]
+        along = not rest or rest[-1] != count - 1
+        kept, gone = (rest, over[:-1] if over else []) if along else (rest[:-1], over)
+        inner, apart = (x.shape[-1], x.stride[-1]) if count else (1, 1)
+        made = fresh(x.shape[d] for d in rest)
+        words = [
+            {"amax": 1, "any": 1, "amin": 2}.get(name, 0), along, x, made, len(kept), *(x.shape[d] for d in kept),
+            *(x.stride[d] for d in kept), len(gone), *(x.shape[d] for d in gone), *(x.stride[d] for d in gone),
+            inner, apart,
+        ]  # fmt: skip
+        self.steps.append(Operation(REDUCE, words, [x], [made]))
+        shape = tuple(node.meta["val"].shape)
+        found = View(made.buffer, 0, shape, fresh(shape).stride)
+        if name == "mean":
+            size = math.prod(x.shape[d] for d in over)
+            return self.point("mul", shape, found, 1.0 / size)
+        return found
+
+    def _variance(self, _: str, node: Any, given: Value, dims: Any, correction: float = 1.0, **__: Any) -> View:
+        x = self.view(given)
+        over = sorted(d % len(x.shape) for d in dims) if dims else list(range(len(x.shape)))
+        kept = _Shaped(tuple(1 if d in over else n for d, n in enumerate(x.shape)))
+        apart = self.point("sub", x.shape, x, self._reduce("mean", kept, x, over))
+        total = self._reduce("sum", node, self.point("mul", x.shape, apart, apart), over)
+        return self.point("mul", total.shape, total, 1.0 / max(math.prod(x.shape[d] for d in over) - correction, 0.0))
+
+    # -- layers --------------------------------------------------------------------------------------------------------
+
+    def _norm(self, _: str, __: Any, given: Value, shape: Any, weight: Value, bias: Value, eps: float) -> Value:
+        x, n = self.plain(given), math.prod(shape)
+        lead = x.shape[: len(x.shape) - len(shape)]
+        y, mean, rest = fresh(x.shape), fresh((*lead, *[1] * len(shape))), fresh((*lead, *[1] * len(shape)))
+        w, b = (x if v is None else self.plain(v) for v in (weight, bias))
+        rows = math.prod(lead)
+        words = [rows, n, float(eps), weight is not None, bias is not None, x, w, b, y, mean, rest]
+        self.steps.append(Operation(NORM, words, [x, w, b], [y, mean, rest]))
+        return y, mean, rest
+
+    def _norm_back(
+        self, _: str, __: Any, g: Value, given: Value, shape: Any, mean: Value, rest: Value, weight: Value, bias: Value,
+        wanted: Any,
+    ) -> Value:  # fmt: skip
+        g, x, n = self.plain(g), self.plain(given), math.prod(shape)
+        w = x if weight is None else self.plain(weight)
+        dx, dw, db = fresh(x.shape), fresh(shape), fresh(shape)
+        rows = math.prod(x.shape) // n
+        words = [rows, n, weight is not None, *wanted, g, x, self.plain(mean), self.plain(rest), w, dx, dw, db]
+        self.steps.append(Operation(NORM_BACK, words, [g, x, mean, rest, w], [dx, dw, db]))
+        return dx, dw, db
+
+    def _product(self, _: str, __: Any, a: Value, b: Value, first: View | None = None) -> View:
+        a, b = self.view(a), self.view(b)
+        batch = a.shape[0] if len(a.shape) == 3 else 1
+        (m, k), n = a.shape[-2:], b.shape[-1]
+        made = fresh((*a.shape[:-1], n))
+        steps = [(v.stride[0] if len(v.shape) == 3 else 0, *v.stride[-2:]) for v in (a, b)]
+        words = [batch, m, n, k, *steps[0], *steps[1], 0 if first is None else n, a, b, made, first or a]
+        self.steps.append(Operation(PRODUCT, words, [a, b], [made]))
+        return made
+
+    def _convolution(
+        self, _: str, __: Any, x: Value, weight: Value, bias: Value, stride: Any, pad: Any, dilation: Any, across: bool,
+        output: Any, groups: int,
+    ) -> View:  # fmt: skip
+        x, weight = self.plain(x), self.plain(weight)
+        shape, size = _convolved(x, weight, stride, pad, dilation, across, groups)
+        y = fresh((x.shape[0], weight.shape[0], *size))
+        b = weight if bias is None else self.plain(bias)
+        words = [*shape, 0, bias is not None, x, weight, b, y]
+        self.steps.append(Operation(CONVOLVE, words, [x, weight, b], [y]))
+        return y
+
+    def _convolution_back(
+        self, _: str, __: Any, g: Value, x: Value, weight: Value, sizes: Any, stride: Any, pad: Any, dilation: Any,
+        across: bool, output: Any, groups: int, wanted: Any,
+    ) -> Value:  # fmt: skip
+        g, x, weight = self.plain(g), self.plain(x), self.plain(weight)
+        shape = _convolved(x, weight, stride, pad, dilation, across, groups)[0]
+        found: list[View | None] = [None, None, None]
+        if wanted[0]:
+            found[0] = dx = fresh(x.shape)
+            words: list[Any] = [*shape, 1, 0, g, weight, weight, dx]
+            self.steps.append(Operation(CONVOLVE, words, [g, weight], [dx]))
+        if wanted[1]:
+            found[1], found[2] = dw, db = fresh(weight.shape), fresh((g.shape[1],))
+            words = [*shape, bool(wanted[2]), x, g, dw, db]
+            self.steps.append(Operation(CONVOLVE_WEIGHT, words, [x, g], [dw, db]))
+        elif wanted[2]:
+            node = _Shaped((g.shape[1],))
+            found[2] = self._reduce("sum", node, g, [0, *range(2, len(g.shape))])
+        return found
+
+    # -- pieces of tensors ---------------------------------------------------------------------------------------------
+
+    def _cat(self, _: str, node: Any, parts: Any, dim: int = 0) -> View:
+        made, at = fresh(node.meta["val"].shape), 0
+        dim %= len(made.shape)
+        for part in parts:
+            if len(part.shape) != len(made.shape):  # torch leaves out what is empty
+                continue
+            size = part.shape[dim]
+            place = View(made.buffer, at * made.stride[dim], tuple(part.shape), made.stride)
+            self.point("copy", part.shape, part, into=place)
+            at += size
+        return made
+
+    def _placed(self, name: str, node: Any, whole: Value, part: Value, dim: int = 0, *at: Any, **options: Any) -> View:
+        """``slice_scatter`` and ``select_scatter``."""
+        shape = node.meta["val"].shape
+        made = self.point("copy", shape, whole)
+        take = torch.ops.aten.slice.Tensor if name == "slice_scatter" else torch.ops.aten.select.int
+        place = _viewed(take, made, [dim, *at], options)
+        self.point("copy", place.shape, part, into=place)
+        return made
+
+    def _padded(self, _: str, node: Any, given: Value, pad: Any, value: float = 0.0) -> View:
+        source, last = self.view(given), len(given.shape) - 1
+        part = torch.ops.aten.slice.Tensor
+        for k in range(0, len(pad), 2):  # less than nothing cuts off
+            dim = last - k // 2
+            size = source.shape[dim]
+            source = _viewed(part, source, [dim, max(0, -pad[k]), size - max(0, -pad[k + 1])], {})
+        if max(pad) <= 0:
+            return source
+        made = place = self.point("copy", node.meta["val"].shape, value)
+        for k in range(0, len(pad), 2):
+            dim, low = last - k // 2, max(0, pad[k])
+            place = _viewed(part, place, [dim, low, low + source.shape[dim]], {})
+        self.point("copy", source.shape, source, into=place)
+        return made
+
+    def _copy(self, _: str, node: Any, to: Value, source: Value, *__: Any) -> Value:
+        return source if tuple(source.shape) == tuple(to.shape) else self.point("copy", to.shape, source)
+
+    def _copy_into(self, _: str, node: Any, to: View, source: Value, *__: Any) -> View:
+        into = replace(to, buffer=replace(to.buffer))  # a buffer of its own: what is taken of the old one is not this
+        return self.point("copy", to.shape, source, into=into)
+
+
+METHODS: Mapping[str, Callable[..., Value]] = {
+    **dict.fromkeys(("sum", "mean", "amax", "amin", "any"), Lowering._reduce),
+    "var": Lowering._variance,
+    **dict.fromkeys(("mm", "bmm"), Lowering._product),
+    "native_layer_norm": Lowering._norm,
+    "native_layer_norm_backward": Lowering._norm_back,
+    "convolution": Lowering._convolution,
+    "convolution_backward": Lowering._convolution_back,
+    "cat": Lowering._cat,
+    **dict.fromkeys(("slice_scatter", "select_scatter"), Lowering._placed),
+    "constant_pad_nd": Lowering._padded,
+    "copy": Lowering._copy,
+    "copy_": Lowering._copy_into,
+}
+
+
+class _Shaped:
+    """Stands for a node of the graph."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.meta = {"val": torch.empty(shape, device="meta")}
+
+
+def _viewed(target: Any, view: View, args: Any, options: Any) -> Value:
+    """What torch's view of it would be."""
+    place = torch.empty_strided((1,), (1,), device="meta").as_strided(view.shape, view.stride, 0)
+    made = target(place, *args, **options)
+    several = isinstance(made, (list, tuple))
+    found = [
+        View(view.buffer, view.offset + m.storage_offset(), tuple(m.shape), tuple(m.stride()))
+        for m in (made if several else [made])
+    ]
+    return found if several else found[0]
+
+
+def _convolved(
+    x: View, weight: View, stride: Any, pad: Any, dilation: Any, across: bool, groups: int
+) -> tuple[list[int], tuple[int, ...]]:
+    """A convolution as the kernel has it, and the size of what it makes."""
+    dims = len(x.shape) - 2
+    if across or dims not in (1, 2):
+        raise NotATape("it has a transposed or three-dimensional convolution")
+    images, channels, *size = x.shape
+    kernel = weight.shape[2:]
+    each = [list(v) if len(v) == dims else [v[0]] * dims for v in (stride, pad, dilation)]
+    out = [(n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in zip(size, kernel, *each, strict=True)]
+    if dims == 1:
+        size, made, kernel = [1, *size], [1, *out], (1, *kernel)
+        each = [[1, *each[0]], [0, *each[1]], [1, *each[2]]]
+    else:
+        made = out
+    (sh, sw), (ph, pw), (dh, dw) = each
+    shape = [images, groups, channels // groups, *size, weight.shape[0] // groups, *made, *kernel]
+    return [*shape, sh, sw, ph, pw, dh, dw], tuple(out)
+
+
+def bound(buffer: Buffer, shape: tuple[int, ...]) -> View:
+    """The whole of a caller's array as a tensor."""
+    return View(buffer, 0, shape, fresh(shape).stride)

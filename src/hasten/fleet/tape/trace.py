@@ -1,0 +1,76 @@
+"""One training step of one model as a graph of torch's own operations: loss, gradients, and what modules keep."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from hasten.core.errors import in_a_line
+
+MOST = 160  # operations of a forward; a trace takes some hundredths of a second for each
+
+
+class NotATape(Exception):
+    """The kernel cannot run this step; the text says why."""
+
+
+def calls(module: nn.Module, x: torch.Tensor) -> int:
+    """How many operations of torch a forward calls."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class Count(TorchDispatchMode):  # type: ignore[misc]
+        seen = 0
+
+        def __torch_dispatch__(self, call: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            self.seen += 1
+            return call(*args, **(kwargs or {}))
+
+    with torch.no_grad(), Count() as count:
+        module(x)
+    return int(count.seen)
+
+
+Loss = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+Tensors = Mapping[str, torch.Tensor]
+
+_KEPT = ("native_layer_norm", "native_layer_norm_backward")  # which the kernel has itself
+_MORE = ("_softmax", "_log_softmax", "native_group_norm", "var", "var_mean", "addmm", "gelu", "elu", "leaky_relu",
+         "hardtanh", "silu", "mish", "softplus", "hardswish", "hardsigmoid", "log_sigmoid_forward")  # fmt: skip
+
+
+def traced(module: nn.Module, loss: Loss, params: Tensors, buffers: Tensors, batch: tuple[torch.Tensor, ...]) -> Any:
+    """The graph of (params, buffers, x, y, rows) -> (loss, gradients), both by name; buffers are changed in place.
+
+    Args:
+        params, buffers, batch: tensors of the shapes of one model's; their numbers do not matter.
+
+    Raises:
+        NotATape: torch cannot trace it, or it is another one from call to call.
+    """
+    from torch._decomp import core_aten_decompositions, get_decompositions
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    aten = torch.ops.aten
+    table = {**core_aten_decompositions(), **get_decompositions([getattr(aten, name) for name in _MORE])}
+    table = {op: rule for op, rule in table.items() if op.name().split("::")[1].split(".")[0] not in _KEPT}
+
+    def lost(params: Tensors, buffers: Tensors, x: torch.Tensor, y: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        return loss(torch.func.functional_call(module, (params, buffers), (x,)), y, rows)
+
+    def step(params: Tensors, buffers: Tensors, *batch: torch.Tensor) -> Any:
+        return torch.func.grad_and_value(lost)(params, buffers, *batch)
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            made = make_fx(torch.func.functionalize(step, remove="mutations"), decomposition_table=table)(
+                params, buffers, *batch
+            )
+    except Exception as error:
+        raise NotATape(in_a_line(error)) from error
+    made.graph.eliminate_dead_code()
+    return made
