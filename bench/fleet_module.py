@@ -4,7 +4,8 @@ The module goes into ``fleet.fit`` unchanged. Rounds in which the DataLoader loo
 engine take turns; figures are wall time a step of one model, ratios are taken inside a round.
 
 On one core: the loop with one thread, fleets with one worker. On all: the loop with as many threads as torch takes by
-itself, in its one process; fleets with as many workers as ``fleet.fit`` takes by itself.
+itself, in its one process; fleets with as many workers as ``fleet.fit`` takes by itself. A fleet's time is that of the
+whole fit, with what it does once, divided by the steps: its models learn for as many epochs as the loop's.
 """
 
 from __future__ import annotations
@@ -94,12 +95,16 @@ def proofs(make: Make, tasks: dict[str, Any], epochs: int) -> list[Any]:
 
 
 def main(
-    make: Make = Net, name: str = NAME, what: str = "networks with convolution, norm and dropout", models: int = 64
+    make: Make = Net,
+    name: str = NAME,
+    what: str = "networks with convolution, norm and dropout",
+    models: int = 64,
+    epochs: int = LOOP_EPOCHS,
 ) -> None:
     """The bench; ``fleet_gru`` calls it with another network."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", type=int, default=models)
-    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--epochs", type=int, default=epochs)
     parser.add_argument("--rounds", type=int, default=8)
     args = parser.parse_args()
     head(f"{args.models} {what}: fleets against the DataLoader loop")

@@ -20,7 +20,7 @@ import itertools
 import re
 
 _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
-_BAR = re.compile(r"\|[█▉▊▋▌▍▎▏#\s]*\||[█▉▊▋▌▍▎▏▐░#=>\-]{2,}")
+_BAR = re.compile(r"\|[█▉▊▋▌▍▎▏#\s]*\||[█▉▊▋▌▍▎▏▐░━╸╺#=>\-]{2,}")
 _CLOCK = re.compile(r"\b\d+:\d\d:\d\d\b|\b\d\d:\d\d\b")
 
 Line = tuple[str, tuple[str, ...]]

@@ -42,3 +42,9 @@ def test_what_a_clock_shows_is_no_result() -> None:
     assert not difference(plain, plain, plain.replace("0:00:02", "0:00:03").replace("00:10", "01:12"))
     assert difference(plain, plain, plain.replace("0.5", "0.6"))
     assert difference(plain, plain, plain.replace("50/50", "49/50"))
+
+
+def test_a_bar_of_rich_is_shorter_where_its_rate_has_another_digit() -> None:
+    plain = "Testing ━━━━━━━━━━ 9/9 0:00:01 • 0:00:00 98.20it/s"
+    other = "Testing ━━━━━━━━━ 9/9 0:00:00 • 0:00:00 180.31it/s"
+    assert difference(plain, plain.replace("98.20", "97.11"), other) == ""
