@@ -313,3 +313,12 @@ def test_no_more_of_a_step_that_grows_is_promised_than_its_line_grew_by(of_the_l
     (finding,) = found("G702", dataclasses.replace(trace(0.01), growth=growth))
     assert finding.predicted.high == pytest.approx(most, rel=0.1)
     assert ("of it in this line" in finding.message) == (of_the_line < 0.006)
+
+
+@pytest.mark.parametrize(
+    ("dtypes", "told"), [(("float64",), True), (("float32", "float64"), False), (("complex128", "float64"), False)]
+)
+def test_complex_numbers_are_not_advised_to_be_floats(dtypes: tuple[str, ...], told: bool) -> None:
+    model = ModelFacts("Net", MODEL, 1000, 2, dtypes=dtypes)
+    made = dataclasses.replace(trace(0.1, forward=0.05, backward=0.03), models=(model,))
+    assert bool(found("M309", made)) == told

@@ -40,7 +40,7 @@ def detect(trace: Trace) -> Iterator[Finding]:
     if not best >= LEAST_GAIN:
         return
     for model in trace.models:
-        if "float64" in model.dtypes and "float32" not in model.dtypes:
+        if "float64" in model.dtypes and not any(d == "float32" or d.startswith("complex") for d in model.dtypes):
             yield RULE.finding(
                 f"the {model.elements:,} parameters of {model.kind} are float64; "
                 f"{1000 * cost:.1f} ms of a step compute with them",
