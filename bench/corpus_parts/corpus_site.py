@@ -20,9 +20,9 @@ SCHEMAS = (
 
 def _declare(extension):
     if not extension._has_ops():
-        import torch
+        from torch.library import Library
 
-        library = torch.library.Library("torchvision", "FRAGMENT")
+        library = Library("torchvision", "FRAGMENT")
         for schema in SCHEMAS:
             library.define(schema)
         extension._declared_here = library  # dropped, it would take its schemas along

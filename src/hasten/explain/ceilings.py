@@ -7,7 +7,6 @@ from collections import deque
 from typing import Any
 
 from hasten.core.interval import Interval
-from hasten.core.remedy import Undo
 from hasten.core.trace import Ceilings, Probe
 from hasten.measure.interleave import Pairs
 from hasten.seams import fork
@@ -110,15 +109,7 @@ def _data_free(watch: Watch, recorded: deque[Any] | None) -> tuple[list[float], 
         batches = Batches(watch, deque(recorded) if recorded is not None else None)
         batches.take_over()
 
-        def free() -> Undo:
-            batches.free = True
-
-            def undo() -> None:
-                batches.free = False
-
-            return undo
-
-        return Alternating(sender, watch, free, prepare=batches.mend, most_pairs=PAIRS)
+        return Alternating(sender, watch, batches.hand_out_again, prepare=batches.mend, most_pairs=PAIRS)
 
     child = fork.go(watch, driver)
     rows = child.drain(MOST_SECONDS)

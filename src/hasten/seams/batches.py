@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from hasten.core.remedy import Undo
 from hasten.seams.known import LoaderRecord
 from hasten.seams.watch import Watch
 
@@ -33,6 +34,15 @@ class Batches:
         self.watch.new_pass = self._new_pass
         record = self.watch.trained_from
         self._alive = record.iterator if record is not None else None  # also when the script has left its loop
+
+    def hand_out_again(self) -> Undo:
+        """From now on the batch handed out last, again and again: data are free."""
+        self.free = True
+
+        def undo() -> None:
+            self.free = False
+
+        return undo
 
     def _new_pass(self, record: LoaderRecord) -> Any:
         """What a new pass over a loader iterates over; None for what the loader itself makes, which would ask workers

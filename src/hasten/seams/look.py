@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from hasten.core.codec import decode, encode
-from hasten.core.remedy import Undo
 from hasten.core.trace import Probe
 from hasten.seams import fork
 from hasten.seams.ask import Examine, probes_of
@@ -139,17 +138,11 @@ class Look:
         batches = Batches(self.watch, None)
         batches.take_over()
 
-        def free() -> Undo:
-            batches.free = True
-
-            def undo() -> None:
-                batches.free = False
-
-            return undo
-
         then = _Then(self.sender.line, self._model_free)
         self.end = time.monotonic() + self.seconds
-        self.alternating = Alternating(then, self.watch, free, prepare=batches.mend, most_pairs=self.pairs)
+        self.alternating = Alternating(
+            then, self.watch, batches.hand_out_again, prepare=batches.mend, most_pairs=self.pairs
+        )
 
     def _model_free(self) -> None:
         self.watch.serve = self.watch.new_pass = None
