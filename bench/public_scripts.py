@@ -50,6 +50,7 @@ class Verdict:
         remarks: what is worth knowing besides.
         by_hand: speed-up by hand as the manifest says it; ``hand`` is what was measured here beside the plan's,
             ``reached`` the time by hand over the time with the plan.
+        shares: of the step by py-spy's samples, and by hasten.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Verdict:
     largest: str = ""
     sampled: str = ""
     agrees: bool = False
+    shares: list[dict[str, float]] = field(default_factory=list)
     kept: list[str] = field(default_factory=list)
     step: Interval | None = None
     job: Interval | None = None
@@ -102,6 +104,15 @@ class Examination:
         self._searched(self._keep(searched))
         self._timed(steps, plan, searched)
         return self.verdict
+
+    def _sampled(self, steps: int) -> dict[str, float]:
+        arm = self.bench.sampled(self.script, steps)
+        if arm is None:
+            self.verdict.remarks.append("no py-spy beside the script's interpreter: the largest phase was not checked")
+            return {}
+        if not self._keep(arm).sampled:
+            self.verdict.remarks.append(f"py-spy sampled nothing: {arm.stderr.strip()[-200:]}")
+        return arm.sampled
 
     def _keep(self, arm: Arm) -> Arm:
         self.arms.append(arm)
@@ -145,8 +156,9 @@ class Examination:
             self.verdict.broken.append(f"phases sum to {100 * (1 + self.verdict.sums):.1f} % of the step")
         ours = shares({p["name"]: p["seconds"]["value"] for p in trace["phases"]})
         self.verdict.largest = max(ours, key=lambda g: ours[g])
-        sampled = self.script.sampled
+        sampled = self._sampled(self.plain[0].steps if self.plain[0].stopped else 0)
         if sampled:
+            self.verdict.shares = [sampled, ours]
             self.verdict.sampled = max(sampled, key=lambda g: sampled[g])
             self.verdict.agrees = as_large(sampled, self.verdict.largest) or as_large(ours, self.verdict.sampled)
 
