@@ -51,6 +51,7 @@ class Runner:
         self.config = session.config
         self.outcome = Outcome()
         self.trace: Trace | None = None
+        self._written: Trace | None = None
         self.applied_at = 0
         self.applied: list[Any] = []
         session.finish = self._finish
@@ -255,7 +256,9 @@ class Runner:
             trace = dataclasses.replace(trace, ended=ended)
         self._audit()
         outcome = dataclasses.replace(self.outcome, after=self._speed_after())
-        self.session.write("trace", trace)
+        if trace is not self._written:
+            self.session.write("trace", trace)
+            self._written = trace
         self.session.write("outcome", {"steps": self.watch.steps, **encode(outcome)})
 
     def _audit(self) -> None:
