@@ -32,6 +32,7 @@ MORE_PLAIN = 4  # plain runs that must all print the same before a difference is
 REACHED = 0.95  # of the speed reached by hand
 MORE_BY_HAND = 8  # runs edited by hand that must all end in the same bits
 SLOWEST = 0.98  # a found plan must not be slower than this
+TOLD = ("remedy", "verdict", "why", "seconds", "predicted", "ratio")  # of a trial, kept in the result
 GROUPS = {
     "fetch": ("fetch", "loader start"),
     "forward": ("forward",),
@@ -39,6 +40,25 @@ GROUPS = {
     "optimizer": ("optimizer", "zero_grad"),
     "evaluation": ("evaluation",),
 }
+
+
+@dataclass
+class Tried:
+    """A remedy that was measured, or why it was not."""
+
+    remedy: str
+    verdict: str
+    why: str
+    seconds: float
+    predicted: Interval | None
+    ratio: Interval | None
+
+    @property
+    def foretold(self) -> bool | None:
+        """Whether the measured speed-up may lie in the predicted range; None where one of them is missing."""
+        if self.predicted is None or self.ratio is None:
+            return None
+        return self.ratio.low <= self.predicted.high and self.ratio.high >= self.predicted.low
 
 
 @dataclass
@@ -51,6 +71,7 @@ class Verdict:
         by_hand: speed-up by hand as the manifest says it; ``hand`` is what was measured here beside the plan's,
             ``reached`` the time by hand over the time with the plan.
         shares: of the step by py-spy's samples, and by hasten.
+        trials: remedies with verdict, seconds, and the speed-up as predicted and as measured.
     """
 
     name: str
@@ -63,6 +84,7 @@ class Verdict:
     sampled: str = ""
     agrees: bool = False
     shares: list[dict[str, float]] = field(default_factory=list)
+    trials: list[Tried] = field(default_factory=list)
     kept: list[str] = field(default_factory=list)
     step: Interval | None = None
     job: Interval | None = None
@@ -168,6 +190,7 @@ class Examination:
         self._left_alone(arm, _identical(steps))
         run = (arm.document or {}).get("run") or {}
         self.verdict.broken.extend(f"run: {b}" for b in run.get("broken", ()))
+        self.verdict.trials = [decode(Tried, {key: t[key] for key in TOLD}) for t in run.get("trials", ())]
         if run.get("message"):
             self.verdict.remarks.append(run["message"])
 
@@ -294,6 +317,12 @@ def summary(verdicts: list[Verdict], mean: Interval | None) -> str:
     whole = sum(not v.broken for v in ran)
     speed = f"geometric mean {mean.value:.2f}× ({span(mean)} between scripts)" if mean else "none timed"
     words = f"{len(ran)} scripts, {len(seeded)} of them seeded: no promise broken in {whole}; {speed}"
+    foretold = [t.foretold for v in ran for t in v.trials if t.foretold is not None]
+    if foretold:
+        words += f"; predicted ranges held in {sum(foretold)} of {len(foretold)} trials"
+    agrees = [v.agrees for v in ran if v.sampled]
+    if agrees:
+        words += f"; the largest phase is py-spy's in {sum(agrees)} of {len(agrees)}"
     beside = [v for v in ran if v.hand and v.reached]
     if beside:
         hand = ratio([math.log(v.hand.value) for v in beside if v.hand])
