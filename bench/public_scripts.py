@@ -55,10 +55,11 @@ class Tried:
 
     @property
     def foretold(self) -> bool | None:
-        """Whether the measured speed-up may lie in the predicted range; None where one of them is missing."""
+        """Whether the measured speed-up may lie in the predicted range; None where one of them is missing. What is
+        slower is dropped, and gains nothing."""
         if self.predicted is None or self.ratio is None:
             return None
-        return self.ratio.low <= self.predicted.high and self.ratio.high >= self.predicted.low
+        return max(1.0, self.ratio.low) <= self.predicted.high and max(1.0, self.ratio.high) >= self.predicted.low
 
 
 @dataclass
