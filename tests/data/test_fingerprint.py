@@ -15,6 +15,9 @@ import torch
 
 from hasten.data.effects import Effects
 from hasten.data.fingerprint import draws_by_itself, fingerprint
+from hasten.seams.forward import install
+from hasten.seams.patch import Patches
+from hasten.seams.watch import Watch
 
 MODULE = """
 import numpy as np
@@ -127,3 +130,34 @@ def test_words_and_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert not effects.acted
     assert capsys.readouterr().out == "said\n"
     assert open.__module__ in ("io", "_io") and "write" not in vars(effects)
+
+
+class Scale(torch.nn.Module):  # type: ignore[misc]
+    def forward(self, x: Any) -> Any:
+        return x * 2
+
+
+class Scaled(torch.utils.data.Dataset[Any]):
+    def __init__(self) -> None:
+        self.transform = Scale()
+
+    def __len__(self) -> int:
+        return 10
+
+    def __getitem__(self, i: int) -> Any:
+        return self.transform(torch.tensor([float(i)]))
+
+
+def test_what_watches_a_transform_is_not_the_datasets() -> None:
+    """hasten's wrapper around every module's call counts steps and goes away; a transform may be a module, too."""
+    data, watch, patches = Scaled(), Watch(), Patches()
+    seam = install(watch, patches)
+    seam.discover()
+    try:
+        watched = fingerprint(data)
+        watch.backwards += 1
+        later = fingerprint(data)
+    finally:
+        seam.settle()
+        patches.undo()
+    assert watched == later == fingerprint(data)
