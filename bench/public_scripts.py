@@ -72,6 +72,7 @@ class Verdict:
         by_hand: speed-up by hand as the manifest says it; ``hand`` is what was measured here beside the plan's,
             ``reached`` the time by hand over the time with the plan.
         shares: of the step by py-spy's samples, and by hasten.
+        together: the speed-up of all that was kept, as ``hasten run`` measured and said it.
         trials: remedies with verdict, seconds, and the speed-up as predicted and as measured.
     """
 
@@ -85,6 +86,7 @@ class Verdict:
     sampled: str = ""
     agrees: bool = False
     shares: list[dict[str, float]] = field(default_factory=list)
+    together: Interval | None = None
     trials: list[Tried] = field(default_factory=list)
     kept: list[str] = field(default_factory=list)
     step: Interval | None = None
@@ -191,6 +193,8 @@ class Examination:
         self._left_alone(arm, _identical(steps))
         run = (arm.document or {}).get("run") or {}
         self.verdict.broken.extend(f"run: {b}" for b in run.get("broken", ()))
+        overall = run.get("overall")
+        self.verdict.together = decode(Interval, overall) if overall else None
         self.verdict.trials = [decode(Tried, {key: t[key] for key in TOLD}) for t in run.get("trials", ())]
         if run.get("message"):
             self.verdict.remarks.append(run["message"])
@@ -243,6 +247,10 @@ class Examination:
             return
         self.verdict.step = ratio([math.log(r["plain"].step_seconds / r["plan"].step_seconds) for r in rounds])
         self.verdict.job = ratio([math.log(r["plain"].job_seconds / r["plan"].job_seconds) for r in rounds])
+        together = self.verdict.together
+        if together is not None and self.verdict.step.high < together.low:
+            said = f"{together.value:.2f}x ({span(together)})"
+            self.verdict.remarks.append(f"the plan gained less here than hasten run said of all together: {said}")
         if self.verdict.step.high < SLOWEST:
             self.verdict.broken.append(f"slower with the plan: {self.verdict.step.value:.2f}x")
 
