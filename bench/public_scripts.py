@@ -44,7 +44,11 @@ GROUPS = {
 
 @dataclass
 class Tried:
-    """A remedy that was measured, or why it was not."""
+    """A remedy that was measured, or why it was not.
+
+    Attributes:
+        alone: whether nothing had been kept before it; a prediction is made for the script as it is.
+    """
 
     remedy: str
     verdict: str
@@ -52,12 +56,13 @@ class Tried:
     seconds: float
     predicted: Interval | None
     ratio: Interval | None
+    alone: bool = True
 
     @property
     def foretold(self) -> bool | None:
-        """Whether the measured speed-up may lie in the predicted range; None where one of them is missing. What is
+        """Whether the measured speed-up may lie in the predicted range; None where they cannot be compared. What is
         slower is dropped, and gains nothing."""
-        if self.predicted is None or self.ratio is None:
+        if self.predicted is None or self.ratio is None or not self.alone:
             return None
         return max(1.0, self.ratio.low) <= self.predicted.high and max(1.0, self.ratio.high) >= self.predicted.low
 
@@ -195,7 +200,9 @@ class Examination:
         self.verdict.broken.extend(f"run: {b}" for b in run.get("broken", ()))
         overall = run.get("overall")
         self.verdict.together = decode(Interval, overall) if overall else None
-        self.verdict.trials = [decode(Tried, {key: t[key] for key in TOLD}) for t in run.get("trials", ())]
+        for told in run.get("trials", ()):
+            alone = all(t.verdict != "kept" for t in self.verdict.trials)
+            self.verdict.trials.append(decode(Tried, {"alone": alone, **{key: told[key] for key in TOLD}}))
         if run.get("message"):
             self.verdict.remarks.append(run["message"])
 
