@@ -19,7 +19,7 @@ import sampler
 from common import ROOT
 
 WITNESS = ROOT / "bench" / "witness"
-START_SECONDS = 180.0  # added to every limit: imports, data sets, trials
+START_SECONDS = 180.0  # added to every limit: imports, data sets
 
 
 @dataclass(frozen=True)
@@ -137,24 +137,24 @@ class Bench:
     def search(self, script: Script, steps: int, budget: float, allow: str, plan: Path) -> Arm:
         """Under ``hasten run``, which writes ``plan``."""
         options = ["run", "--budget", str(budget), "--allow", allow, "--save-plan", str(plan)]
-        return self._hasten("run", script, options, steps)
+        return self._hasten("run", script, options, steps, budget)
 
     def replay(self, script: Script, steps: int, plan: Path) -> Arm:
         """Under ``hasten run --plan``."""
         return self._hasten("plan", script, ["run", "--plan", str(plan)], steps)
 
-    def _hasten(self, way: str, script: Script, options: list[str], steps: int) -> Arm:
+    def _hasten(self, way: str, script: Script, options: list[str], steps: int, more: float = 0.0) -> Arm:
         report = self.folder / "report.json"
         report.unlink(missing_ok=True)
         command = [script.python, "-m", "hasten", *options, "--quiet", "--json", str(report), *script.argv]
-        arm = self._run(way, script, command, WITNESS_STEPS=str(steps))
+        arm = self._run(way, script, command, more, WITNESS_STEPS=str(steps))
         try:
             arm.document = json.loads(report.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             arm.document = None
         return arm
 
-    def _run(self, way: str, script: Script, command: list[str], **witness: str) -> Arm:
+    def _run(self, way: str, script: Script, command: list[str], more: float = 0.0, **witness: str) -> Arm:
         with tempfile.TemporaryDirectory(dir=self.folder) as seen:
             paths = [str(WITNESS), str(ROOT / "src"), script.env.get("PYTHONPATH") or os.environ.get("PYTHONPATH", "")]
             env = {
@@ -176,7 +176,7 @@ class Bench:
                     stderr=stderr,
                     start_new_session=True,
                 )
-                code = _wait(process, 4 * self.most_seconds + START_SECONDS)
+                code = _wait(process, 4 * self.most_seconds + START_SECONDS + more)
             arm = Arm(way, code, _text(out), _text(err), time.perf_counter() - start)
             _add_witness(arm, Path(seen))
         return arm
