@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 
 from hasten.cli.main import main
-from hasten.solve import BadData, Moments, StreamingLogistic, StreamingRidge, files, open_source
+from hasten.solve import BadData, Moments, StreamingLogistic, StreamingRidge, comma, open_source
 from hasten.solve.arrays import RoundedIntegers
 from tests.solve.data import apart
 
@@ -187,7 +187,7 @@ def test_times_in_arrays_are_seconds_as_in_tables() -> None:
 
 def test_a_csv_column_may_begin_with_whole_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond the first megabytes any other number was refused."""
-    monkeypatch.setattr(files, "CSV_BYTES", 1 << 10)
+    monkeypatch.setattr(comma, "CSV_BYTES", 1 << 10)
     path = tmp_path / "d.csv"
     frame = pd.DataFrame({"a": [*range(1000), 0.5], "y": [*range(1000), 1e-3]})
     path.write_text("a,y\n" + "".join(f"{a:g},{y:g}\n" for a, y in frame.itertuples(index=False)))

@@ -13,6 +13,7 @@ from sklearn.linear_model import LinearRegression, Ridge
 
 from hasten.solve import (
     BadData,
+    ExactRFECV,
     Moments,
     components,
     discriminant,
@@ -169,3 +170,37 @@ def test_discriminants_of_numbers_out_of_range(options: dict[str, Any]) -> None:
     X, y = table(50, 2)
     with pytest.raises(BadData):
         discriminant(Moments(X, groups=y > 3), **options)
+
+
+def test_a_class_whose_prior_is_nought_is_never_the_answer() -> None:
+    """It had 1e-16, which a distance of a few deviations outweighs."""
+    X = table(300, 3)[0]
+    X[:100] += 40
+    labels = np.repeat(["far", "a", "b"], 100)
+    m = Moments(X, groups=labels)
+    priors = [{"far": 0.0}.get(str(label), 0.5) for label in m.by_group[0]]
+    found = discriminant(m, priors=priors)
+    assert found.classes[int(np.argmax(X[0] @ found.coef + found.intercept))] != "far"
+    with pytest.raises(BadData, match="priors"):
+        discriminant(m, priors=[0.0, 0.0, 0.0])
+    theirs = LinearDiscriminantAnalysis(solver="lsqr").fit(X, labels)
+    ours = np.asarray(discriminant(m).classes)[np.argmax(X @ discriminant(m).coef + discriminant(m).intercept, axis=1)]
+    assert (ours == theirs.predict(X)).all()
+
+
+@pytest.mark.parametrize("unit", [1e-9, 1e9])
+def test_the_order_by_f_does_not_depend_on_units(unit: float) -> None:
+    X, y = table(300, 5)
+    scales = np.array([unit, 1, unit, 1, unit])
+    assert eliminate(Moments(X * scales, y), by="f").order == eliminate(Moments(X, y), by="f").order
+
+
+def test_scores_of_a_fold_of_one_target_are_those_of_rfecv() -> None:
+    """They were minus infinity, for every number of columns, and the least one was taken."""
+    X, y = table(200, 6)
+    y[:40] = 1.5  # the first fold
+    theirs = RFECV(LinearRegression(), cv=5).fit(X, y)
+    ours = ExactRFECV(cv=5).fit(X, y)
+    assert ours.n_features_ == theirs.n_features_ and (ours.ranking_ == theirs.ranking_).all()
+    for key in ("mean_test_score", "split0_test_score"):
+        assert np.abs(ours.cv_results_[key] - theirs.cv_results_[key]).max() < 1e-10

@@ -15,14 +15,15 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from hasten.solve import gram, tsqr
+from hasten.solve.arrays import in_host
 from hasten.solve.kernel import Array, Floats, block_rows, piece_rows
-from hasten.solve.linear import EPS, Factor, Normal, faint
+from hasten.solve.linear import EPS, Factor, Normal, faint, one_alpha
 from hasten.solve.moments import Moments
 from hasten.solve.problems import BadData
 from hasten.solve.source import Block, Source, first_block, open_source
@@ -91,7 +92,7 @@ def lstsq(
 
     Args:
         X, y, sample_weight: as ``Moments.update`` takes them; with numbers and no missing values.
-        alpha: as scikit-learn's ``Ridge``.
+        alpha: a number, as scikit-learn's ``Ridge``.
         fit_intercept: not penalised.
         method: "auto", or one of ``METHODS``.
         target: column to predict, for tables and files.
@@ -101,8 +102,8 @@ def lstsq(
     """
     if method not in ("auto", *METHODS):
         raise BadData(f"method={method!r}", "a typing error", f"auto, {', '.join(METHODS)}")
+    alpha = one_alpha(alpha)
     source = open_source(X, y, sample_weight, target=target)
-    penalties(1, alpha)
     if method == "tsqr":
         return _by_tsqr(source, alpha, fit_intercept, 1)
     precision = "float32" if method == "gram32" or (method == "auto" and _single_suits(source)) else "float64"
@@ -250,23 +251,12 @@ def host(block: Block) -> Block:
             "a table with categories; several passes need numbers",
             "solve.ridge(solve.Moments(table, y), alpha), which encodes them, or pandas.get_dummies(table) before",
         )
-    if hasattr(block.x, "cpu"):
-        from dataclasses import replace
-
-        y = None if block.y is None else block.y.cpu().numpy()
-        return replace(block, x=block.x.cpu().numpy(), y=y)
-    return block
+    return replace(block, x=in_host(block.x), y=in_host(block.y), weight=in_host(block.weight))
 
 
 def penalties(p: int, alpha: Any) -> Floats:
-    """(p,) penalty of every column's coefficient.
-
-    Raises:
-        BadData: one is negative or no number.
-    """
-    found = np.broadcast_to(np.asarray(alpha, dtype=np.float64), (p,))
-    if not (np.isfinite(found).all() and (found >= 0).all()):
-        raise BadData(f"alpha is {alpha}", "a negative or missing number", "0 for least squares, more for ridge")
+    """(p,) penalty of every column's coefficient."""
+    found: Floats = np.broadcast_to(np.asarray(alpha, dtype=np.float64), (p,))
     return found
 
 

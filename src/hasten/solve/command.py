@@ -83,7 +83,7 @@ def _solved(
     deadline = time.perf_counter() + budget
     old, target, classes, source = _opened(path, target, features, task, update)
     per_row = _reading_seconds(source)
-    folds = FOLDS if source.rows is None or source.rows >= FOLDS else source.rows if source.rows > 1 else 0
+    folds = FOLDS if source.rows is None else min(FOLDS, source.rows)
     begun = time.perf_counter()
     with Digest(path) if save or update else contextlib.nullcontext() as digest:
         m = scan_source(

@@ -238,7 +238,7 @@ def ridge(m: Moments | Normal, alpha: float = 0.0, *, penalty: Array | None = No
 
     Args:
         m: moments of [X | Y].
-        alpha: as scikit-learn's ``Ridge``; 0 is ordinary least squares.
+        alpha: a number, as scikit-learn's ``Ridge``; 0 is ordinary least squares.
         penalty: (k, p) of generalised Tikhonov regularisation (for example differences of neighbours, for smooth
             coefficients), or (p,) weights of a diagonal one; on top of ``alpha``.
         fit_intercept: not penalised. Ignored for a ``Normal``.
@@ -255,11 +255,27 @@ def ridge(m: Moments | Normal, alpha: float = 0.0, *, penalty: Array | None = No
     return Fit(coef, normal.intercept_of(coef), factor.condition, factor.rank, "normal equations, float64")
 
 
+def one_alpha(alpha: Any) -> float:
+    """The penalty as a number.
+
+    Raises:
+        BadData: it is negative, no number, or several.
+    """
+    try:
+        found = float(np.asarray(alpha, dtype=np.float64).item())
+    except (TypeError, ValueError):
+        found = np.nan
+    if not 0 <= found < np.inf:
+        raise BadData(
+            f"alpha is {alpha}", "a negative or missing number, or one for each target",
+            "one number: 0 for least squares, more for ridge",
+        )  # fmt: skip
+    return found
+
+
 def penalty_matrix(p: int, alpha: float, penalty: Array | None = None) -> Floats:
     """(p, p) what is added to the scatter of X."""
-    if not 0 <= alpha < np.inf:
-        raise BadData(f"alpha is {alpha}", "a negative or missing number", "0 for least squares, more for ridge")
-    added = np.eye(p) * alpha
+    added = np.eye(p) * one_alpha(alpha)
     if penalty is None:
         return added
     given = np.asarray(penalty, dtype=np.float64)

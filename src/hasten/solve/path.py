@@ -186,7 +186,7 @@ def leave_one_out(
             total[:, j] += error.sum(axis=0)
     check_again(weights, normal.weight)
     mse = (total / normal.weight)[None]
-    variance = np.diagonal(normal.yy) / normal.weight
+    variance = np.diagonal(m.scatter)[m.p :] / m.weight
     with np.errstate(divide="ignore", invalid="ignore"):
         r2 = 1 - mse / variance
     errors = np.where(np.isnan(mse), np.inf, mse).mean(axis=(0, 2))
