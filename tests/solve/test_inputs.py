@@ -462,7 +462,8 @@ def test_missing_objects_are_missing_values() -> None:
         (lambda: Moments(X, pl.Series([True, None, False] * 100)), "y contains NaN: row 1"),
         (lambda: Moments(X, ["a"] * 300), r"StreamingLogistic for classes; or y\.astype"),
         (lambda: Moments(np.array([[10**400]], dtype=object)), "cannot be taken for numbers"),
-        (lambda: Moments(torch.eye(3).to_sparse()), r"X\.to_dense\(\)"),
+        (lambda: Moments(torch.eye(3).to_sparse()), r"tensor\.to_dense\(\)"),
+        (lambda: StreamingRidge().fit(torch.eye(300).to_sparse(), Y), r"tensor\.to_dense\(\)"),
     ):
         with pytest.raises(BadData, match=says):
             call()

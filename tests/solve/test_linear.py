@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ from hasten.solve import (
     whitening,
 )
 from hasten.solve.elimination import kept_scores
-from hasten.solve.linear import Normal
+from hasten.solve.linear import FewDigits, Normal
 from tests.solve.data import apart, table
 
 
@@ -148,7 +149,8 @@ def test_groups_without_full_rank_are_solved_too() -> None:
 def test_only_columns_that_depend_on_others_have_infinite_inflation() -> None:
     X, y = table(80, 3)
     single = summary(Moments(X, y)).vif
-    found = summary(Moments(np.column_stack([X, X[:, 0] * 2, np.ones(80)]), y)).vif
+    with pytest.warns(FewDigits, match="rank 3"):
+        found = summary(Moments(np.column_stack([X, X[:, 0] * 2, np.ones(80)]), y)).vif
     assert np.isinf(found[[0, 3, 4]]).all()
     assert apart(found[1:3], single[1:3]) < 1e-8
 
@@ -204,3 +206,16 @@ def test_scores_of_a_fold_of_one_target_are_those_of_rfecv() -> None:
     assert ours.n_features_ == theirs.n_features_ and (ours.ranking_ == theirs.ranking_).all()
     for key in ("mean_test_score", "split0_test_score"):
         assert np.abs(ours.cv_results_[key] - theirs.cv_results_[key]).max() < 1e-10
+
+
+@pytest.mark.parametrize("digits", [False, True])
+def test_a_regression_table_says_when_it_has_no_digits(digits: bool) -> None:
+    """Without an intercept an offset of 1e6 left two digits of the coefficients, and nobody told."""
+    X, y = table(60, 3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        summary(Moments(X + 1e6, y))
+        summary(Moments(X + 1e2, y), fit_intercept=False)
+        summary(Moments(np.column_stack([X, np.ones(60)]), y))  # a constant column is known to be one
+    with pytest.warns(FewDigits, match="to a share of" if digits else "rank 3"):
+        summary(Moments(X + 1e6, y), fit_intercept=False) if digits else summary(Moments(X[:, [0, 1, 2, 2]], y))

@@ -65,9 +65,17 @@ def test_newton_on_separable_rows_stays_finite() -> None:
     assert np.isfinite(found.coef).all() and found.coef[0] > 1
 
 
-@pytest.mark.parametrize(("y", "family"), [([0, 2], "logistic"), ([-1, 2], "poisson"), ([0, np.nan], "logistic")])
-def test_newton_refuses_other_targets(y: Any, family: str) -> None:
-    with pytest.raises(BadData, match="target"):
+@pytest.mark.parametrize(
+    ("y", "family", "says"),
+    [
+        ([0, 2], "logistic", "a target is neither"),
+        ([-1, 2], "poisson", "a target is negative"),
+        ([0, np.nan], "logistic", "y contains NaN: row 1"),
+        ([0, np.inf], "poisson", "y contains infinity: row 1"),
+    ],
+)
+def test_newton_refuses_other_targets(y: Any, family: str, says: str) -> None:
+    with pytest.raises(BadData, match=says):
         newton(np.ones((2, 1)), y, family=family)
 
 

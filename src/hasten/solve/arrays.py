@@ -67,7 +67,13 @@ def filled(x: Any) -> Any:
 
 
 def from_torch(x: Any) -> Array:
-    """A tensor in the host's memory; bfloat16 and float16 as float32, which NumPy knows."""
+    """A tensor in the host's memory; bfloat16 and float16 as float32, which NumPy knows.
+
+    Raises:
+        BadData: it is a sparse one.
+    """
+    if str(x.layout) != "torch.strided":
+        raise BadData(f"a tensor has the layout {x.layout}", "a sparse tensor", "tensor.to_dense()")
     found: Array = x.float().numpy() if x.dtype.itemsize < 4 and x.dtype.is_floating_point else x.numpy()
     return found
 
@@ -93,8 +99,6 @@ def matrix(x: Any, what: str) -> Any:
     """As (rows, columns) of float32 or float64, without a copy where that is possible."""
     if is_tensor(x):
         x = x.detach()
-        if str(getattr(x, "layout", "torch.strided")) != "torch.strided":
-            raise BadData(f"{what} is a tensor of the layout {x.layout}", "a sparse tensor", f"{what}.to_dense()")
         if x.device.type != "cpu":
             if x.ndim != 2:
                 raise wrong_shape(what, tuple(x.shape))

@@ -141,6 +141,8 @@ def _pass(
     total = ones = 0.0
     for c, t, weight in centred(source, shift, np.zeros(1)):
         y = t[:, 0]
+        if not np.isfinite(y).all():
+            _refuse(source)
         _check_targets(y, family)
         eta = c @ point[:p] + (point[p] if intercept else 0.0)
         losses, mean, variance = FAMILIES[family](eta, y)
@@ -177,6 +179,6 @@ def _check_level(ones: float, weight: float, family: str) -> None:
 
 def _check_targets(y: Array, family: str) -> None:
     if family == "logistic" and not np.isin(y, (0.0, 1.0)).all():
-        raise BadData("a target is neither 0 nor 1", "labels of another form, or NaN", "(y == positive).astype(float)")
-    if family == "poisson" and not (np.isfinite(y).all() and (y >= 0).all()):
-        raise BadData("a target is negative or no number", "not counts", "counts of 0 or more")
+        raise BadData("a target is neither 0 nor 1", "labels of another form", "(y == positive).astype(float)")
+    if family == "poisson" and not (y >= 0).all():
+        raise BadData("a target is negative", "not counts", "counts of 0 or more")
