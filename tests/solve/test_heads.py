@@ -43,3 +43,19 @@ def test_a_head_changes_nothing_but_its_layer(dtype: torch.dtype) -> None:
     assert np.isfinite(head(model, DataLoader(targets, batch_size=50)).score)
     with pytest.raises(BadData, match="one row"):
         head(model, [(rows.tensors[0][:1], rows.tensors[1][:1])])
+
+
+class Named(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(4, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = self.fc(input=x)
+        return found
+
+
+def test_a_layer_may_be_called_by_name() -> None:
+    X, y = table(100, 4)
+    rows = TensorDataset(torch.from_numpy(X).float(), torch.from_numpy((y > 3).astype(int)))
+    assert head(Named(), DataLoader(rows, batch_size=50)).score > 0.7

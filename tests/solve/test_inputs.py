@@ -345,6 +345,27 @@ def test_a_second_pass_over_other_rows_is_refused(later: list[Any], call: Callab
         call(Once(*later))
 
 
+class Augmented:
+    """Adds noise to its rows, other noise in each pass."""
+
+    def __init__(self) -> None:
+        self.random = np.random.default_rng(0)
+
+    def __iter__(self) -> Iterator[Any]:
+        for x, y in batches(X @ [[1, 1, 1], [0, 1, 1], [0, 0, 0.1]], Y):
+            yield x + 0.3 * self.random.standard_normal(x.shape), y
+
+
+@pytest.mark.parametrize("method", ["auto", "refined", "tsqr"])
+def test_rows_that_are_others_in_each_pass_are_refused(method: str) -> None:
+    """The error of a QR was promised for a mixture of both."""
+    with pytest.raises(BadData, match="other means"):
+        lstsq(Augmented(), method=method)
+    with pytest.raises(BadData, match="other means"):
+        StreamingRidge().fit(Augmented())
+    assert np.isfinite(StreamingRidge(1.0, cv=3).fit(iter(Augmented())).coef_).all()
+
+
 def test_leave_one_out_of_texts_and_gaps() -> None:
     frame = WHOLE.assign(t=np.where(X[:, 0] > 0, "u", "v"))
     frame.loc[::7, "b"] = np.nan

@@ -327,6 +327,12 @@ def test_a_rung_whose_last_fit_fails_leaves_the_model_of_the_one_below() -> None
     assert found.model is not None and not isinstance(found.model, Grows)
 
 
+@pytest.mark.parametrize("options", [{"budget": -1}, {"budget": float("nan")}, {"cv": 1}])
+def test_a_ladder_without_time_or_folds_is_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(BadData, match="budget="):
+        ladder(*table(60, 2), **options)
+
+
 def test_the_ladder_refuses_holes() -> None:
     with pytest.raises(BadData, match="NaN"):
         ladder(np.full((50, 2), np.nan), np.ones(50))

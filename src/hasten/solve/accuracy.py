@@ -42,6 +42,8 @@ SINGLE_RANGE = 1e15  # of standard deviations, whose squares float32 has to hold
 HOPELESS = 0.05  # EPS * condition² beyond which refinement from a Gram matrix hardly converges
 MOST_PASSES = 6
 FEW_TARGETS = 8  # of more, BLAS makes the residuals together
+SAME = 1e-4  # of a column's spread, by which means of the same rows differ at most, also of products in float32
+ROUNDED = 1e-9  # of a mean, by which rounding may move it
 SLOW = 0.3  # a correction more than this of the last one: refinement does not converge
 
 
@@ -195,6 +197,7 @@ def residual_gradient(source: Source, normal: Normal | tsqr.Triangle, coef: Floa
             total, ones, errors = total + found[0], ones + found[1], errors + found[2]
             weights += len(x) if weight is None else float(weight.sum())
         check_again(weights, normal.weight)
+        check_means(ones, normal)
         return total - np.outer(ones, errors) / weights if normal.intercept else total
     for c, t, weight in centred(source, normal.x_mean, normal.y_mean):
         rest = t - (c @ coef[:, 0])[:, None] if coef.shape[1] == 1 else t - c @ coef
@@ -205,17 +208,32 @@ def residual_gradient(source: Source, normal: Normal | tsqr.Triangle, coef: Floa
         errors += rest.sum(axis=0)
         weights += len(c) if weight is None else float(weight.sum())
     check_again(weights, normal.weight)
+    check_means(ones, normal)
     return total - np.outer(ones, errors) / weights if normal.intercept else total
 
 
 def check_again(weights: float, before: float) -> None:
     """Raises: BadData: a later pass gave other rows than the first one; sums of weights tell them apart."""
     if abs(weights - before) > 1e-9 * before:
-        raise BadData(
-            f"the first pass read rows of weight {before:g}, a later one of {weights:g}",
-            "an iterable that its first pass uses up, or rows or weights of other data",
-            "a list of batches, a DataLoader, or a path",
-        )
+        raise _other_rows(f"the first pass read rows of weight {before:g}, a later one of {weights:g}")
+
+
+def check_means(ones: Floats, normal: Normal | tsqr.Triangle) -> None:
+    """Raises: BadData: a later pass gave other rows than the first one; with an intercept their means tell them apart.
+
+    Args:
+        ones: (p,) weighted sums of the columns less the means of the first pass.
+    """
+    away = np.abs(ones / normal.weight) - ROUNDED * np.abs(normal.x_mean)
+    if normal.intercept and (away > SAME * normal.spread).any():
+        raise _other_rows("a later pass read rows with other means than the first one")
+
+
+def _other_rows(what: str) -> BadData:
+    return BadData(
+        what, "an iterable that its first pass uses up, or one that draws, augments or changes its rows",
+        "a list of batches, a DataLoader without random changes, or a path",
+    )  # fmt: skip
 
 
 def _pieces(source: Source) -> Iterator[tuple[Array, Array, Array | None]]:

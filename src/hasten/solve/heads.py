@@ -201,7 +201,12 @@ def _features(model: Any, loader: Any, module: Any) -> tuple[Array, Array]:
     """(rows, features) float32 inputs of ``module``, and the targets."""
     xs: list[Array] = []
     ys: list[Array] = []
-    hook = module.register_forward_pre_hook(lambda _, inputs: xs.append(inputs[0].detach().float().cpu().numpy()))
+    hook = module.register_forward_pre_hook(
+        lambda _, inputs, named: xs.append(
+            in_host(inputs[0] if inputs else named["input"]).astype(np.float32, copy=False)
+        ),
+        with_kwargs=True,
+    )
     try:
         for batch in loader:
             _forward(model, batch[0])

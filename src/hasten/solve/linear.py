@@ -81,6 +81,11 @@ class Normal:
             return cls.of(m.total, m.p, intercept)
         return cls.of(m.parts.some([m.cells[cell]]), m.p, intercept)
 
+    @property
+    def spread(self) -> Floats:
+        """(p,) standard deviations of the columns; around 0 without an intercept."""
+        return np.sqrt(np.diagonal(self.xx) / self.weight)
+
     def intercept_of(self, coef: Floats) -> Floats:
         """(q,) for coefficients (p, q)."""
         found: Floats = self.y_mean - self.x_mean @ coef

@@ -135,6 +135,8 @@ def ladder(
         BadData: NaN, too few rows, or an unknown task.
     """
     start = time.monotonic()
+    if not budget >= 0 or cv < 2:
+        raise BadData(f"budget={budget}, cv={cv}", "a typing error", "budget=60, in seconds; cv=5")
     X, y, task, classes, folds = _prepared(X, y, task, cv, random_state)
     deadline = start + budget
     found: list[Rung] = []
