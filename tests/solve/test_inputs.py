@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import pickle
@@ -364,6 +365,13 @@ def test_rows_that_are_others_in_each_pass_are_refused(method: str) -> None:
     with pytest.raises(BadData, match="other means"):
         StreamingRidge().fit(Augmented())
     assert np.isfinite(StreamingRidge(1.0, cv=3).fit(iter(Augmented())).coef_).all()
+    rows = TensorDataset(torch.from_numpy(X), torch.from_numpy(Y))
+    for drop, says in ((True, "drop_last=False"), (False, "")):
+        loader = DataLoader(
+            rows, batch_size=70, shuffle=True, drop_last=drop, generator=torch.Generator().manual_seed(0)
+        )
+        with pytest.raises(BadData, match=says) if drop else contextlib.nullcontext():
+            StreamingRidge().fit(loader)
 
 
 def test_leave_one_out_of_texts_and_gaps() -> None:

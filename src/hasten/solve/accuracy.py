@@ -231,8 +231,8 @@ def check_means(ones: Floats, normal: Normal | tsqr.Triangle) -> None:
 
 def _other_rows(what: str) -> BadData:
     return BadData(
-        what, "an iterable that its first pass uses up, or one that draws, augments or changes its rows",
-        "a list of batches, a DataLoader without random changes, or a path",
+        what, "an iterable that its first pass uses up, or one that draws, augments or drops rows anew",
+        "a list of batches, a DataLoader with drop_last=False and without random changes, or a path",
     )  # fmt: skip
 
 
