@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -129,3 +130,15 @@ def test_a_number_of_components_that_cannot_be_had_adds_no_rows() -> None:
         with pytest.raises(BadData, match="99 components of 48 columns"):
             learn(X)
         assert pca.moments_.n == len(X)
+
+
+def test_all_columns_of_a_npy_have_components(tmp_path: Path) -> None:
+    """The last one was taken for a target, and left out."""
+    X = np.random.default_rng(0).standard_normal((300, 5)) * np.arange(1, 6)
+    np.save(tmp_path / "x.npy", X)
+    found, wanted = StreamingPCA(3).fit(tmp_path / "x.npy"), StreamingPCA(3).fit(X)
+    assert found.n_features_in_ == 5 and apart(found.explained_variance_, wanted.explained_variance_) < 1e-12
+    assert apart(found.transform(X), wanted.transform(X)) < 1e-12
+    weight = np.arange(300.0)
+    ours = StreamingPCA(3).fit(tmp_path / "x.npy", None, weight).explained_variance_
+    assert apart(ours, StreamingPCA(3).fit(X, None, weight).explained_variance_) < 1e-12

@@ -13,7 +13,7 @@ from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.feature_selection import RFECV
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge, RidgeCV
-from sklearn.model_selection import GridSearchCV, KFold, ShuffleSplit
+from sklearn.model_selection import GridSearchCV, KFold, LeaveOneOut, ShuffleSplit
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import PolynomialFeatures
 from sklearn.utils.estimator_checks import parametrize_with_checks
@@ -235,7 +235,7 @@ def test_logistic_says_where_there_is_no_optimum() -> None:
     with pytest.warns(ConvergenceWarning, match="separable"):
         StreamingLogistic(0.0, solver="stream").fit(X, X[:, 0] > 0)
     for solver in ("auto", "stream"):
-        with pytest.raises(BadData, match="alphas"):
+        with pytest.raises(BadData, match="alpha is"):
             StreamingLogistic(-1.0, solver=solver).fit(X, X[:, 0] > 0)
 
 
@@ -254,3 +254,36 @@ def test_a_missing_value_is_told_by_the_name_of_its_column(model: Any) -> None:
     frame.iloc[7, 3] = np.nan
     with pytest.raises(BadData, match="NaN: row 7, column 'd'"):
         model.fit(frame, y)
+
+
+def test_a_splitter_with_gaps_is_refused() -> None:
+    """Its gaps were trained on."""
+    X, y = table(90, 3)
+    gaps = [
+        (np.arange(90)[np.abs(np.arange(90) - (k * 30 + 15)) > 20], np.arange(k * 30, k * 30 + 30)) for k in range(3)
+    ]
+    for model in (StreamingRidge(cv=gaps), ExactRFECV(cv=gaps)):
+        with pytest.raises(BadData, match="out of both parts"):
+            model.fit(X, y)
+
+
+def test_folds_of_one_row_have_no_scores_to_eliminate_by() -> None:
+    X, y = table(40, 3)
+    with pytest.raises(BadData, match="a fold holds one row"):
+        ExactRFECV(cv=LeaveOneOut()).fit(X, y)
+    few = ExactRFECV(cv=5).fit(X[:7], y[:7])
+    assert "split2_test_score" in few.cv_results_ and "split3_test_score" not in few.cv_results_
+
+
+def test_whole_numbers_of_numpy_are_folds() -> None:
+    X, y = table(90, 3)
+    model = StreamingRidge((0.1, 1.0), cv=np.int64(3)).partial_fit(X, y)
+    assert model.path_ is not None and len(model.path_.mse) == 3
+
+
+def test_a_selection_takes_tensors() -> None:
+    X, y = table(90, 3)
+    model = ExactRFECV(cv=3).fit(X, y)
+    rows = torch.tensor(X, dtype=torch.float64, requires_grad=True)
+    assert np.array_equal(model.transform(rows), model.transform(X))
+    assert list(model.set_output(transform="pandas").transform(rows).columns) == list(model.get_feature_names_out())

@@ -8,12 +8,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from hasten.solve import BadData, Moments, files
+from hasten.solve import BadData, Moments, comma, files, storage
 from tests.solve.data import apart, table
 
 
@@ -55,7 +56,7 @@ def test_a_scan_that_was_interrupted_goes_on_with_the_same_bits(
     tmp_path: Path, frame: pd.DataFrame, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(files, "READ_BYTES", 1 << 14)
-    monkeypatch.setattr(files, "CSV_BYTES", 1 << 15)
+    monkeypatch.setattr(comma, "CSV_BYTES", 1 << 15)
     monkeypatch.setattr(files, "BATCH_ROWS", 300)
     path, state = tmp_path / f"data.{kind}", tmp_path / "state"
     if kind == "npy":
@@ -168,3 +169,42 @@ def test_numbers_with_commas_are_no_categories(tmp_path: Path, text: str) -> Non
     assert Moments.scan(path, "y", features=["b"]).p == 1
     path.write_text('a,y\n"u, 1",2\n"0,5",3\n')
     assert Moments.scan(path, "y").p == 2
+
+
+def test_a_file_of_targets_may_lie_beside_anything(tmp_path: Path) -> None:
+    X, y = table(300, 3)
+    np.save(tmp_path / "y.npy", y)
+    np.save(tmp_path / "x.npy", X)
+    frame = pd.DataFrame(X, columns=list("abc"))
+    frame.to_parquet(tmp_path / "x.parquet")
+    for rows in (X, frame, tmp_path / "x.npy", tmp_path / "x.parquet"):
+        assert apart(Moments(rows, str(tmp_path / "y.npy")).scatter, Moments(X, y).scatter) < 1e-12
+        with pytest.raises(BadData, match=r"y cannot be read from .*none\.npy"):
+            Moments(rows, str(tmp_path / "none.npy"))
+
+
+def test_a_save_is_not_swept_while_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process that begins with the same checkpoint took the file away."""
+    X, y = table(300, 3)
+    real = os.fsync
+
+    def swept(handle: int) -> None:
+        storage.sweep(tmp_path / "m")
+        real(handle)
+
+    monkeypatch.setattr("os.fsync", swept)
+    Moments(X, y).save(tmp_path / "m")
+    assert [p.name for p in tmp_path.iterdir()] == ["m"] and Moments.load(tmp_path / "m").n == 300
+    opened = os.open
+
+    def between(path: Any, *rest: Any, **options: Any) -> int:
+        handle = opened(path, *rest, **options)
+        if Path(path).name.startswith(".m.") and len(list(tmp_path.glob(".m.*"))) == 1 and not sweeps:
+            sweeps.append(path)
+            storage.sweep(tmp_path / "m")
+        return handle
+
+    sweeps: list[Any] = []
+    monkeypatch.setattr("os.open", between)
+    Moments(X).save(tmp_path / "m")
+    assert len(sweeps) == 1 and [p.name for p in tmp_path.iterdir()] == ["m"] and Moments.load(tmp_path / "m").q == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import pickle
@@ -15,6 +16,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pyarrow as pa
+import pyarrow.dataset
 import pytest
 import torch
 from scipy import sparse
@@ -28,6 +30,7 @@ from hasten.solve import (
     GroupRidge,
     Hinges,
     Moments,
+    Prototypes,
     RandomFeatures,
     SlidingRidge,
     StreamingLogistic,
@@ -38,6 +41,7 @@ from hasten.solve import (
     dealing,
     eliminate,
     kfold,
+    ladder,
     leave_one_out,
     lstsq,
     newton,
@@ -342,6 +346,34 @@ def test_a_second_pass_over_other_rows_is_refused(later: list[Any], call: Callab
         call(Once(*later))
 
 
+class Augmented:
+    """Adds noise to its rows, other noise in each pass."""
+
+    def __init__(self) -> None:
+        self.random = np.random.default_rng(0)
+
+    def __iter__(self) -> Iterator[Any]:
+        for x, y in batches(X @ [[1, 1, 1], [0, 1, 1], [0, 0, 0.1]], Y):
+            yield x + 0.3 * self.random.standard_normal(x.shape), y
+
+
+@pytest.mark.parametrize("method", ["auto", "refined", "tsqr"])
+def test_rows_that_are_others_in_each_pass_are_refused(method: str) -> None:
+    """The error of a QR was promised for a mixture of both."""
+    with pytest.raises(BadData, match="other means"):
+        lstsq(Augmented(), method=method)
+    with pytest.raises(BadData, match="other means"):
+        StreamingRidge().fit(Augmented())
+    assert np.isfinite(StreamingRidge(1.0, cv=3).fit(iter(Augmented())).coef_).all()
+    rows = TensorDataset(torch.from_numpy(X), torch.from_numpy(Y))
+    for drop, says in ((True, "drop_last=False"), (False, "")):
+        loader = DataLoader(
+            rows, batch_size=70, shuffle=True, drop_last=drop, generator=torch.Generator().manual_seed(0)
+        )
+        with pytest.raises(BadData, match=says) if drop else contextlib.nullcontext():
+            StreamingRidge().fit(loader)
+
+
 def test_leave_one_out_of_texts_and_gaps() -> None:
     frame = WHOLE.assign(t=np.where(X[:, 0] > 0, "u", "v"))
     frame.loc[::7, "b"] = np.nan
@@ -422,3 +454,79 @@ def test_times_are_labels_in_any_unit() -> None:
     for unit in ("D", "s", "us", "ns"):
         assert apart(model.predict(X, groups=days.astype(f"datetime64[{unit}]")), model.predict(X, groups=days)) == 0
     assert apart(model.predict(X, groups=days), model.predict(X)) > 0.1
+
+
+@pytest.mark.parametrize("folds", [2.5, -1, "5", KFold(3)])
+def test_a_number_of_folds_is_whole(folds: Any) -> None:
+    """They were taken for fold numbers, and a shape of () was told."""
+    with pytest.raises(BadData, match="folds="):
+        Moments(X, Y, folds=folds)
+
+
+@pytest.mark.parametrize("mixed", [[1, "1"] * 150, np.array([1, "1"] * 150, dtype=object)])
+def test_labels_of_several_kinds_are_no_classes(mixed: Any) -> None:
+    """Of a list NumPy makes texts, and 1 became "1"."""
+    for call in (
+        lambda: StreamingLogistic().fit(X, mixed),
+        lambda: Prototypes().fit(X, mixed),
+        lambda: ladder(X, mixed, budget=5),
+    ):
+        with pytest.raises(BadData, match="texts and numbers: '1' and 1"):
+            call()
+        with pytest.raises(BadData, match="no label for row 1"):
+            StreamingLogistic().fit(X, ["a", None] * 150)
+    m = Moments(X, Y, groups=mixed)  # to keep apart is all that groups do
+    assert len(m.labels) == 2 and m.parts.rows.tolist() == [150, 150]
+    model = GroupRidge().fit(X, Y, mixed)
+    assert apart(model.predict(X[:2], [1, "1"])[0], model.predict(X[:1], [1])) == 0
+
+
+def test_missing_objects_are_missing_values() -> None:
+    gaps = np.array([[None if i % 3 else v for v in row] for i, row in enumerate(X)], dtype=object)
+    assert Moments(gaps, missing="mean").n == 300
+    for call, says in (
+        (lambda: Moments(gaps, Y), "X contains NaN: row 1, column 'x0'"),
+        (lambda: Moments(X, pd.Series([1, None, 3] * 100, dtype="Float64")), "y contains NaN: row 1"),
+        (lambda: Moments(X, [1, None, 3] * 100), "y contains NaN: row 1"),
+        (lambda: Moments(X, pl.Series([True, None, False] * 100)), "y contains NaN: row 1"),
+        (lambda: Moments(X, ["a"] * 300), r"StreamingLogistic for classes; or y\.astype"),
+        (lambda: Moments(np.array([[10**400]], dtype=object)), "cannot be taken for numbers"),
+        (lambda: Moments(torch.eye(3).to_sparse()), r"tensor\.to_dense\(\)"),
+        (lambda: StreamingRidge().fit(torch.eye(300).to_sparse(), Y), r"tensor\.to_dense\(\)"),
+    ):
+        with pytest.raises(BadData, match=says):
+            call()
+
+
+@pytest.mark.parametrize("alpha", [[1.0, 2.0, 3.0], np.inf, "1.0x", None])
+def test_alpha_is_one_number(alpha: Any) -> None:
+    """Of three for three targets each was taken for one of the columns."""
+    many = np.column_stack([Y, Y, Y])
+    for call in (
+        lambda: lstsq(X, many, alpha=alpha),
+        lambda: ridge(Moments(X, many), alpha),
+        lambda: choose(X, many, alpha=alpha),
+        lambda: newton(X, Y > 3, alpha=alpha),
+        lambda: StreamingLogistic(alpha).fit(X, Y > 3),
+    ):
+        with pytest.raises(BadData, match="alpha is"):
+            call()
+
+
+def test_arrows_batches_readers_and_datasets(tmp_path: Path) -> None:
+    whole = pa.Table.from_pandas(WHOLE)
+    for rows in (whole.to_batches()[0], whole.to_reader(max_chunksize=70), whole.to_batches(max_chunksize=70)):
+        m = Moments(rows, "y")
+        assert m.names == ["a", "b", "c"] and apart(m.scatter, Moments(X, Y).scatter) < 1e-12
+    WHOLE.to_parquet(tmp_path / "d.parquet")
+    for call in (Moments, StreamingRidge().fit):
+        with pytest.raises(BadData, match="cannot be read from a FileSystemDataset"):
+            call(pa.dataset.dataset(tmp_path / "d.parquet"), "y")
+    with pytest.raises(BadData, match="cannot be read from a TensorDataset"):
+        StreamingRidge().fit(TensorDataset(torch.from_numpy(X)), Y)
+
+
+def test_whole_numbers_beyond_int64_stay_apart_in_lists() -> None:
+    """With one that int64 holds beside them, NumPy makes one float64 of them."""
+    labels = [2**63 + 5, 2**63 + 6, 1] * 100
+    assert sorted(Moments(X, Y, groups=labels).labels) == [1, 2**63 + 5, 2**63 + 6]  # type: ignore[type-var]

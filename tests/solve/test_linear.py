@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from sklearn.linear_model import LinearRegression, Ridge
 
 from hasten.solve import (
     BadData,
+    ExactRFECV,
     Moments,
     components,
     discriminant,
@@ -23,7 +25,7 @@ from hasten.solve import (
     whitening,
 )
 from hasten.solve.elimination import kept_scores
-from hasten.solve.linear import Normal
+from hasten.solve.linear import FewDigits, Normal
 from tests.solve.data import apart, table
 
 
@@ -147,7 +149,8 @@ def test_groups_without_full_rank_are_solved_too() -> None:
 def test_only_columns_that_depend_on_others_have_infinite_inflation() -> None:
     X, y = table(80, 3)
     single = summary(Moments(X, y)).vif
-    found = summary(Moments(np.column_stack([X, X[:, 0] * 2, np.ones(80)]), y)).vif
+    with pytest.warns(FewDigits, match="rank 3"):
+        found = summary(Moments(np.column_stack([X, X[:, 0] * 2, np.ones(80)]), y)).vif
     assert np.isinf(found[[0, 3, 4]]).all()
     assert apart(found[1:3], single[1:3]) < 1e-8
 
@@ -169,3 +172,50 @@ def test_discriminants_of_numbers_out_of_range(options: dict[str, Any]) -> None:
     X, y = table(50, 2)
     with pytest.raises(BadData):
         discriminant(Moments(X, groups=y > 3), **options)
+
+
+def test_a_class_whose_prior_is_nought_is_never_the_answer() -> None:
+    """It had 1e-16, which a distance of a few deviations outweighs."""
+    X = table(300, 3)[0]
+    X[:100] += 40
+    labels = np.repeat(["far", "a", "b"], 100)
+    m = Moments(X, groups=labels)
+    priors = [{"far": 0.0}.get(str(label), 0.5) for label in m.by_group[0]]
+    found = discriminant(m, priors=priors)
+    assert found.classes[int(np.argmax(X[0] @ found.coef + found.intercept))] != "far"
+    with pytest.raises(BadData, match="priors"):
+        discriminant(m, priors=[0.0, 0.0, 0.0])
+    theirs = LinearDiscriminantAnalysis(solver="lsqr").fit(X, labels)
+    ours = np.asarray(discriminant(m).classes)[np.argmax(X @ discriminant(m).coef + discriminant(m).intercept, axis=1)]
+    assert (ours == theirs.predict(X)).all()
+
+
+@pytest.mark.parametrize("unit", [1e-9, 1e9])
+def test_the_order_by_f_does_not_depend_on_units(unit: float) -> None:
+    X, y = table(300, 5)
+    scales = np.array([unit, 1, unit, 1, unit])
+    assert eliminate(Moments(X * scales, y), by="f").order == eliminate(Moments(X, y), by="f").order
+
+
+def test_scores_of_a_fold_of_one_target_are_those_of_rfecv() -> None:
+    """They were minus infinity, for every number of columns, and the least one was taken."""
+    X, y = table(200, 6)
+    y[:40] = 1.5  # the first fold
+    theirs = RFECV(LinearRegression(), cv=5).fit(X, y)
+    ours = ExactRFECV(cv=5).fit(X, y)
+    assert ours.n_features_ == theirs.n_features_ and (ours.ranking_ == theirs.ranking_).all()
+    for key in ("mean_test_score", "split0_test_score"):
+        assert np.abs(ours.cv_results_[key] - theirs.cv_results_[key]).max() < 1e-10
+
+
+@pytest.mark.parametrize("digits", [False, True])
+def test_a_regression_table_says_when_it_has_no_digits(digits: bool) -> None:
+    """Without an intercept an offset of 1e6 left two digits of the coefficients, and nobody told."""
+    X, y = table(60, 3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        summary(Moments(X + 1e6, y))
+        summary(Moments(X + 1e2, y), fit_intercept=False)
+        summary(Moments(np.column_stack([X, np.ones(60)]), y))  # a constant column is known to be one
+    with pytest.warns(FewDigits, match="to a share of" if digits else "rank 3"):
+        summary(Moments(X + 1e6, y), fit_intercept=False) if digits else summary(Moments(X[:, [0, 1, 2, 2]], y))

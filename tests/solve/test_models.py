@@ -27,6 +27,7 @@ from hasten.solve import (
     MissingExtra,
     StreamingLogistic,
     choose,
+    features,
     forecaster,
     head,
     heads,
@@ -64,9 +65,17 @@ def test_newton_on_separable_rows_stays_finite() -> None:
     assert np.isfinite(found.coef).all() and found.coef[0] > 1
 
 
-@pytest.mark.parametrize(("y", "family"), [([0, 2], "logistic"), ([-1, 2], "poisson"), ([0, np.nan], "logistic")])
-def test_newton_refuses_other_targets(y: Any, family: str) -> None:
-    with pytest.raises(BadData, match="target"):
+@pytest.mark.parametrize(
+    ("y", "family", "says"),
+    [
+        ([0, 2], "logistic", "a target is neither"),
+        ([-1, 2], "poisson", "a target is negative"),
+        ([0, np.nan], "logistic", "y contains NaN: row 1"),
+        ([0, np.inf], "poisson", "y contains infinity: row 1"),
+    ],
+)
+def test_newton_refuses_other_targets(y: Any, family: str, says: str) -> None:
+    with pytest.raises(BadData, match=says):
         newton(np.ones((2, 1)), y, family=family)
 
 
@@ -318,6 +327,12 @@ def test_a_rung_whose_last_fit_fails_leaves_the_model_of_the_one_below() -> None
     assert found.model is not None and not isinstance(found.model, Grows)
 
 
+@pytest.mark.parametrize("options", [{"budget": -1}, {"budget": float("nan")}, {"cv": 1}])
+def test_a_ladder_without_time_or_folds_is_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(BadData, match="budget="):
+        ladder(*table(60, 2), **options)
+
+
 def test_the_ladder_refuses_holes() -> None:
     with pytest.raises(BadData, match="NaN"):
         ladder(np.full((50, 2), np.nan), np.ones(50))
@@ -467,3 +482,22 @@ def test_scores_of_an_elimination_begin_with_the_least_number_of_columns() -> No
     assert ours.n_features_ == theirs.n_features_ and (ours.ranking_ == theirs.ranking_).all()
     for name, values in ours.cv_results_.items():
         assert values == pytest.approx(theirs.cv_results_[name], rel=1e-9)
+
+
+def test_knots_lie_in_all_of_sorted_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They lay in the first rows only."""
+    monkeypatch.setattr(features, "QUANTILE_ROWS", 100)
+    found = features.Hinges(knots=3).fit(np.linspace(0, 1, 1000)[:, None]).knots_[:, 0]
+    assert np.abs(found - [0.25, 0.5, 0.75]).max() < 0.01
+
+
+@pytest.mark.parametrize("family", ["logistic", "poisson"])
+def test_rows_without_weight_cost_newton_no_digits(family: str) -> None:
+    """Their level was taken out of all columns."""
+    X, y = table(300, 3)
+    y = np.clip(np.round(y), 0, 1 if family == "logistic" else 20)
+    weight = (np.arange(300) >= 30).astype(float)
+    far = X + 1e13 * (1 - weight)[:, None]
+    found = newton(far, y, family=family, sample_weight=weight)
+    wanted = newton(X[30:], y[30:], family=family)
+    assert found.converged and apart(found.coef, wanted.coef) < 1e-9

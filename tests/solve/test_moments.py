@@ -193,10 +193,12 @@ def test_products_on_a_device_are_those_of_the_host() -> None:
     X, y = table(500, 3, offset=1e3)
     w = np.random.default_rng(0).random(500)
     for weight in (None, w):
-        sums = Sums(3, 1)
         tensors = [None if a is None else torch.from_numpy(a) for a in (X, y[:, None], weight)]
-        assert device.add(sums, *tensors, 0)  # a stand-in: the same calls on the CPU
-        assert apart(sums.stats().scatter[0], Moments(X, y, sample_weight=weight).scatter) < 1e-12
+        beside = tensors[0], y[:, None], weight  # targets and weights in the host's memory
+        for rows in (tensors, beside):
+            sums = Sums(3, 1)
+            assert device.add(sums, *rows, 0)  # a stand-in: the same calls on the CPU
+            assert apart(sums.stats().scatter[0], Moments(X, y, sample_weight=weight).scatter) < 1e-12
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
@@ -381,7 +383,7 @@ def test_rows_without_labels_join_no_group() -> None:
     X, y = table(90, 2)
     m = Moments(X, y, groups=["b", "a", "c"] * 30)
     before = m.parts.weight.copy()
-    with pytest.raises(BadData, match="no labels"):
+    with pytest.raises(BadData, match="neither folds nor groups"):
         m.update(X, y)
     assert np.array_equal(m.parts.weight, before)
 
@@ -396,8 +398,10 @@ def test_what_was_never_there_is_not_removed() -> None:
         with pytest.raises(BadData, match="never added"):
             _ = m - other
     folds = Moments(X, y, folds=2)
-    with pytest.raises(BadData, match="other folds"):
+    with pytest.raises(BadData, match="neither folds nor groups"):
         _ = folds - Moments(X[:150], y[:150])
+    with pytest.raises(BadData, match="other folds"):
+        _ = folds - Moments(X[:150], y[:150], folds=np.zeros(150, int))
     assert apart((m - Moments(X[:50], y[:50], groups=["a"] * 50)).scatter, Moments(X[50:], y[50:]).scatter) < 1e-11
 
 
@@ -421,3 +425,69 @@ def test_a_device_is_written_to_and_not_replaced(tmp_path: Path) -> None:
     assert pipe.is_fifo() and os.listdir(tmp_path) == ["pipe"]
     (tmp_path / "m").write_bytes(read[0])
     assert np.array_equal(Moments.load(tmp_path / "m").scatter, m.scatter)
+
+
+def test_rows_without_labels_are_not_those_of_the_first_fold(tmp_path: Path) -> None:
+    X, y = table(100, 2)
+    plain, folds, groups = Moments(X, y), Moments(X, y, folds=5), Moments(X, y, groups=np.zeros(100, int))
+    for a, b in ((plain, folds), (folds, plain), (plain, groups), (folds, groups)):
+        for call in (lambda a=a, b=b: a + b, lambda a=a, b=b: a - b):
+            with pytest.raises(BadData, match="cannot join"):
+                call()
+    with pytest.raises(BadData, match="labels of groups cannot join rows with labels of neither"):
+        plain.update(X, y, groups=np.zeros(100, int))
+    with pytest.raises(BadData, match="labels of neither folds nor groups cannot join rows with labels of groups"):
+        groups.update(X, y)
+    assert plain.n == groups.n == 100
+    folds.save(tmp_path / "m")
+    assert (Moments.load(tmp_path / "m") + folds + Moments()).by_fold[1].rows.tolist() == [40] * 5
+    with pytest.raises(BadData, match="cannot join"):
+        _ = Moments.load(tmp_path / "m") + plain
+
+
+@pytest.mark.parametrize("precision", ["float64", "float32"])
+def test_what_is_too_large_to_be_squared_is_named(precision: str) -> None:
+    X, y = table(3000, 3)
+    far, columns = X.copy(), ["a", "b", "c"]
+    far[2500, 1] = -1e200
+    for rows, target, says in (
+        (pd.DataFrame(far, columns=columns), y, "X holds -1e.200, too large .*: row 2500, column 'b'"),
+        (X, np.where(np.arange(3000) == 7, 1e200, y), "y holds 1e.200, too large .*: row 7, column 'y'"),
+    ):
+        for options in ({}, {"missing": "mean"}, {"groups": np.arange(3000) % 3}):
+            with pytest.raises(BadData, match=says):
+                Moments(rows, target, precision=precision, **options)
+    with pytest.raises(BadData, match=r"X holds .* with the weight 1e\+308, too large to be squared in .*: row 5"):
+        Moments(X * 1e5, y, sample_weight=np.where(np.arange(3000) == 5, 1e308, 1.0), precision=precision)
+    huge = np.full((3000, 1), 1e308)
+    huge[::2] *= 0.5
+    with pytest.raises(BadData, match="too large"):  # their sum was told to be NaN
+        Moments(huge)
+
+
+def test_imputation_of_float32_is_that_of_float64() -> None:
+    """The value that stands in was rounded to float32, by more than the column varies."""
+    random = np.random.default_rng(0)
+    X = (1e6 + random.standard_normal((2000, 2)) / 4).astype(np.float32)
+    X[random.random(X.shape) < 0.3] = np.nan
+    wanted = Moments(X.astype(np.float64), missing="mean")
+    found = Moments(X[:700], missing="mean").update(X[700:])
+    assert np.array_equal(found.names, wanted.names)
+    assert apart(found.imputed - 1e6, wanted.imputed - 1e6) < 1e-8
+    assert apart(found.scatter, wanted.scatter) < 1e-9
+
+
+def test_a_shard_without_gaps_costs_those_of_others_no_digits() -> None:
+    random = np.random.default_rng(0)
+    X = 1e8 + random.standard_normal((400, 2))
+    holes = X.copy()
+    holes[random.random(X.shape) < 0.3] = np.nan
+    wanted = Moments(np.vstack([X, holes]), missing="mean")
+    for m in (Moments(X) + Moments(holes, missing="mean"), Moments(holes, missing="mean") + Moments(X)):
+        assert m.names == wanted.names and apart(m.scatter, wanted.scatter) < 1e-7
+
+
+def test_sums_of_both_precisions_have_the_lower_one() -> None:
+    X, y = table(100, 2)
+    for one, other in (("float32", "float64"), ("float64", "float32")):
+        assert (Moments(X, y, precision=one) + Moments(X, y, precision=other)).precision == "float32"

@@ -64,3 +64,12 @@ def test_no_folds_no_alphas() -> None:
     for wrong in ([], [-1.0], [np.nan]):
         with pytest.raises(BadData, match="alphas"):
             kfold(Moments(X, y, folds=3), wrong)
+
+
+def test_shares_of_the_variance_are_around_the_mean_with_and_without_an_intercept() -> None:
+    """Leave-one-out without an intercept told them around nought, k-fold around the mean."""
+    X, y = table(120, 3, offset=5.0)
+    for intercept in (True, False):
+        m = Moments(X, y)
+        found = leave_one_out(open_source(X, y), m, ALPHAS, fit_intercept=intercept)[0]
+        assert found.r2[0, :, 0] == pytest.approx(1 - found.mse[0, :, 0] / y.var(), rel=1e-10)

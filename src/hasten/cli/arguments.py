@@ -96,7 +96,10 @@ def parse(words: Sequence[str]) -> Asked:
     """
     parser, takes_value = _parser()
     if not words or words[0] not in ("explain", "run"):
-        options = parser.parse_args(list(words))
+        try:
+            options = parser.parse_args(list(words))
+        except UsageError as error:
+            raise UsageError(error.what, "a typing error", error.change) from None
         if options.command == "fleet":
             return Asked(options.command, options=options)
         if options.command == "solve":

@@ -53,12 +53,14 @@ def run(asked: Asked) -> int:
 
 @contextmanager
 def _remarks() -> Iterator[None]:
-    """What hasten warns of, as one line without the place in its source."""
-    shown = warnings.showwarning
+    """What hasten warns of, each thing once, as one line without the place in its source."""
+    shown, said = warnings.showwarning, set[str]()
 
     def show(message: Warning | str, category: type[Warning], *where: Any, **options: Any) -> None:
         if category.__module__.startswith("hasten.") or category is UserWarning:
-            sys.stderr.write(f"hasten: {message}\n")
+            if str(message) not in said:
+                sys.stderr.write(f"hasten: {message}\n")
+            said.add(str(message))
         else:
             shown(message, category, *where, **options)
 

@@ -15,14 +15,15 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from hasten.solve import gram, tsqr
+from hasten.solve.arrays import in_host
 from hasten.solve.kernel import Array, Floats, block_rows, piece_rows
-from hasten.solve.linear import EPS, Factor, Normal, faint
+from hasten.solve.linear import EPS, Factor, Normal, faint, one_alpha
 from hasten.solve.moments import Moments
 from hasten.solve.problems import BadData
 from hasten.solve.source import Block, Source, first_block, open_source
@@ -41,6 +42,8 @@ SINGLE_RANGE = 1e15  # of standard deviations, whose squares float32 has to hold
 HOPELESS = 0.05  # EPS * condition² beyond which refinement from a Gram matrix hardly converges
 MOST_PASSES = 6
 FEW_TARGETS = 8  # of more, BLAS makes the residuals together
+SAME = 1e-4  # of a column's spread, by which means of the same rows differ at most, also of products in float32
+ROUNDED = 1e-9  # of a mean, by which rounding may move it
 SLOW = 0.3  # a correction more than this of the last one: refinement does not converge
 
 
@@ -91,7 +94,7 @@ def lstsq(
 
     Args:
         X, y, sample_weight: as ``Moments.update`` takes them; with numbers and no missing values.
-        alpha: as scikit-learn's ``Ridge``.
+        alpha: a number, as scikit-learn's ``Ridge``.
         fit_intercept: not penalised.
         method: "auto", or one of ``METHODS``.
         target: column to predict, for tables and files.
@@ -101,8 +104,8 @@ def lstsq(
     """
     if method not in ("auto", *METHODS):
         raise BadData(f"method={method!r}", "a typing error", f"auto, {', '.join(METHODS)}")
+    alpha = one_alpha(alpha)
     source = open_source(X, y, sample_weight, target=target)
-    penalties(1, alpha)
     if method == "tsqr":
         return _by_tsqr(source, alpha, fit_intercept, 1)
     precision = "float32" if method == "gram32" or (method == "auto" and _single_suits(source)) else "float64"
@@ -194,6 +197,7 @@ def residual_gradient(source: Source, normal: Normal | tsqr.Triangle, coef: Floa
             total, ones, errors = total + found[0], ones + found[1], errors + found[2]
             weights += len(x) if weight is None else float(weight.sum())
         check_again(weights, normal.weight)
+        check_means(ones, normal)
         return total - np.outer(ones, errors) / weights if normal.intercept else total
     for c, t, weight in centred(source, normal.x_mean, normal.y_mean):
         rest = t - (c @ coef[:, 0])[:, None] if coef.shape[1] == 1 else t - c @ coef
@@ -204,17 +208,32 @@ def residual_gradient(source: Source, normal: Normal | tsqr.Triangle, coef: Floa
         errors += rest.sum(axis=0)
         weights += len(c) if weight is None else float(weight.sum())
     check_again(weights, normal.weight)
+    check_means(ones, normal)
     return total - np.outer(ones, errors) / weights if normal.intercept else total
 
 
 def check_again(weights: float, before: float) -> None:
     """Raises: BadData: a later pass gave other rows than the first one; sums of weights tell them apart."""
     if abs(weights - before) > 1e-9 * before:
-        raise BadData(
-            f"the first pass read rows of weight {before:g}, a later one of {weights:g}",
-            "an iterable that its first pass uses up, or rows or weights of other data",
-            "a list of batches, a DataLoader, or a path",
-        )
+        raise _other_rows(f"the first pass read rows of weight {before:g}, a later one of {weights:g}")
+
+
+def check_means(ones: Floats, normal: Normal | tsqr.Triangle) -> None:
+    """Raises: BadData: a later pass gave other rows than the first one; with an intercept their means tell them apart.
+
+    Args:
+        ones: (p,) weighted sums of the columns less the means of the first pass.
+    """
+    away = np.abs(ones / normal.weight) - ROUNDED * np.abs(normal.x_mean)
+    if normal.intercept and (away > SAME * normal.spread).any():
+        raise _other_rows("a later pass read rows with other means than the first one")
+
+
+def _other_rows(what: str) -> BadData:
+    return BadData(
+        what, "an iterable that its first pass uses up, or one that draws, augments or drops rows anew",
+        "a list of batches, a DataLoader with drop_last=False and without random changes, or a path",
+    )  # fmt: skip
 
 
 def _pieces(source: Source) -> Iterator[tuple[Array, Array, Array | None]]:
@@ -250,23 +269,12 @@ def host(block: Block) -> Block:
             "a table with categories; several passes need numbers",
             "solve.ridge(solve.Moments(table, y), alpha), which encodes them, or pandas.get_dummies(table) before",
         )
-    if hasattr(block.x, "cpu"):
-        from dataclasses import replace
-
-        y = None if block.y is None else block.y.cpu().numpy()
-        return replace(block, x=block.x.cpu().numpy(), y=y)
-    return block
+    return replace(block, x=in_host(block.x), y=in_host(block.y), weight=in_host(block.weight))
 
 
 def penalties(p: int, alpha: Any) -> Floats:
-    """(p,) penalty of every column's coefficient.
-
-    Raises:
-        BadData: one is negative or no number.
-    """
-    found = np.broadcast_to(np.asarray(alpha, dtype=np.float64), (p,))
-    if not (np.isfinite(found).all() and (found >= 0).all()):
-        raise BadData(f"alpha is {alpha}", "a negative or missing number", "0 for least squares, more for ridge")
+    """(p,) penalty of every column's coefficient."""
+    found: Floats = np.broadcast_to(np.asarray(alpha, dtype=np.float64), (p,))
     return found
 
 

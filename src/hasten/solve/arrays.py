@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from typing import Any
 
@@ -11,6 +12,11 @@ from hasten.solve.kernel import Array
 from hasten.solve.problems import BadData
 
 EXACT = 2**53  # float64 holds every whole number up to it
+ENCODED = {  # what else texts can be given as
+    "X": "a pandas or polars table, whose text columns are encoded here; or ",
+    "y": "solve.StreamingLogistic for classes; or ",
+    "sample_weight": "",
+}
 
 
 class RoundedIntegers(UserWarning):
@@ -32,11 +38,14 @@ def tell_rounded(values: Array, what: str) -> None:
 
 
 def is_table(x: Any) -> bool:
+    """Whether ``x`` is a table in memory; Arrow's readers and datasets are none."""
+    if hasattr(x, "read_next_batch") or hasattr(x, "scanner"):
+        return False
     return type(x).__module__.split(".")[0] in ("pandas", "polars", "pyarrow", "narwhals", "modin", "cudf")
 
 
 def is_tensor(x: Any) -> bool:
-    return type(x).__module__.split(".")[0] == "torch" or hasattr(x, "detach")
+    return hasattr(x, "detach")
 
 
 def is_sparse(x: Any) -> bool:
@@ -58,9 +67,20 @@ def filled(x: Any) -> Any:
 
 
 def from_torch(x: Any) -> Array:
-    """A tensor in the host's memory; bfloat16 and float16 as float32, which NumPy knows."""
+    """A tensor in the host's memory; bfloat16 and float16 as float32, which NumPy knows.
+
+    Raises:
+        BadData: it is a sparse one.
+    """
+    if str(x.layout) != "torch.strided":
+        raise BadData(f"a tensor has the layout {x.layout}", "a sparse tensor", "tensor.to_dense()")
     found: Array = x.float().numpy() if x.dtype.itemsize < 4 and x.dtype.is_floating_point else x.numpy()
     return found
+
+
+def in_host(x: Any) -> Any:
+    """A tensor as an array in the host's memory; anything else, None too, as it is."""
+    return from_torch(x.detach().cpu()) if is_tensor(x) else x
 
 
 def seconds_of(times: Array) -> Array:
@@ -107,22 +127,32 @@ def _floats(array: Array, what: str) -> Array:
     if array.dtype.kind in "mM":
         return seconds_of(array)
     try:
-        found: Array = array.astype(np.float32 if array.dtype == np.float16 else np.float64)
-        if array.dtype.kind in "iu" and array.itemsize == 8:
+        kind = np.float32 if array.dtype == np.float16 else np.float64
+        found: Array = numbers(array) if array.dtype == object else array.astype(kind)
+        whole = array.dtype == object and any(type(v) is int for v in array.flat)
+        if whole or (array.dtype.kind in "iu" and array.itemsize == 8):
             for j in range(found.shape[1] if found.ndim == 2 else 0):
                 tell_rounded(found[:, j], f"column {j} of {what}")
         return found
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise BadData(
-            f"{what} is {array.dtype} and cannot be taken for numbers: {error}",
-            "texts or mixed kinds in an array",
-            "a pandas or polars table, whose text columns are encoded here; or X.astype(float)",
-        ) from None
+            f"{what} is {array.dtype} and cannot be taken for numbers: {error}", "texts or mixed kinds in an array",
+            f"{ENCODED[what]}{what}.astype(float)",
+        ) from None  # fmt: skip
+
+
+def numbers(objects: Array) -> Array:
+    """Objects as float64; NaN where one stands for a missing value."""
+    found = [np.nan if absent(v) else float(v) for v in objects.ravel().tolist()]
+    return np.array(found, dtype=np.float64).reshape(objects.shape)
 
 
 def targets_of(y: Any) -> Any:
+    """(rows, targets); of the path of a ``.npy``, too."""
     if y is None:
         return None
+    if isinstance(y, str | os.PathLike):
+        y = _stored(y)
     if is_table(y) and type(y).__module__.split(".")[0] != "pyarrow":  # whose columns are arrays, with NaN for null
         y = y.to_numpy()
     if is_tensor(y) and y.device.type != "cpu":
@@ -131,6 +161,19 @@ def targets_of(y: Any) -> Any:
     if array.ndim not in (1, 2):
         raise wrong_shape("y", array.shape)
     return _floats(array[:, None] if array.ndim == 1 else array, "y")
+
+
+def _stored(path: str | os.PathLike[str]) -> Array:
+    """The array in a ``.npy`` file, which stays there.
+
+    Raises:
+        BadData: it cannot be read.
+    """
+    try:
+        found: Array = np.load(path, mmap_mode="r")
+    except (OSError, ValueError) as error:
+        raise BadData(f"y cannot be read from {os.fspath(path)}: {error}", "a typing error", "a .npy file") from None
+    return found
 
 
 def weights_of(weight: Any) -> Any:

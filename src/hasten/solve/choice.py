@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from hasten.solve import gram
-from hasten.solve.accuracy import FEW_TARGETS, HOPELESS, SINGLE_COLUMNS, SINGLE_CONDITION, WELL, host, penalties
+from hasten.solve.accuracy import FEW_TARGETS, HOPELESS, SINGLE_COLUMNS, SINGLE_CONDITION, WELL, host
 from hasten.solve.kernel import Array
-from hasten.solve.linear import EPS, Factor
+from hasten.solve.linear import EPS, Factor, one_alpha
 from hasten.solve.moments import Moments
 from hasten.solve.problems import BadData, no_target
 from hasten.solve.source import first_block, open_source
@@ -92,7 +92,7 @@ def choose(X: Any, y: Any = None, *, alpha: float = 0.0, target: str | None = No
     Raises:
         BadData: no rows, no target, or a negative alpha.
     """
-    penalties(1, alpha)
+    alpha = one_alpha(alpha)
     if accuracy != "qr":
         raise BadData(f"accuracy={accuracy!r}", "a typing error", 'accuracy="qr"')
     source = open_source(X, y, target=target)

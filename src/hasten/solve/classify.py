@@ -12,11 +12,12 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
+from hasten.solve.dealing import check_classes
 from hasten.solve.estimator import Streaming, as_numpy, is_stream
 from hasten.solve.glm import newton
 from hasten.solve.kernel import Array, Floats
+from hasten.solve.linear import one_alpha
 from hasten.solve.moments import Moments
-from hasten.solve.path import as_alphas
 from hasten.solve.problems import BadData
 from hasten.solve.source import open_source
 from hasten.solve.spread import discriminant
@@ -80,12 +81,13 @@ class StreamingLogistic(Scored):
         """Fit. The targets of a stream are 0 and 1."""
         if self.solver not in ("auto", "sklearn", "stream"):
             raise BadData(f"solver={self.solver!r}", "a typing error", "auto, sklearn or stream")
-        as_alphas(self.alpha)
+        one_alpha(self.alpha)
         if is_stream(X):
             self.classes_ = np.array([0, 1])
             source = open_source(X, y, sample_weight)
             self._seen(source, True)
             return self._newton(source, None, None)
+        check_classes(y)
         X, y = validate_data(self, as_numpy(X), as_numpy(y), dtype=[np.float64, np.float32])
         check_classification_targets(y)
         self.classes_, codes = np.unique(y, return_inverse=True)
@@ -155,6 +157,7 @@ class Prototypes(Scored):
         return self._add(X, y, sample_weight, not hasattr(self, "moments_"))
 
     def _add(self, X: Any, y: Any, sample_weight: Any, first: bool) -> Self:
+        check_classes(y)
         X, y = validate_data(self, as_numpy(X), as_numpy(y), dtype=[np.float64, np.float32], reset=first)
         check_classification_targets(y)
         if sample_weight is not None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hasten.solve.dealing import refilled
+from hasten.solve.dealing import mixed_labels, refilled
 from hasten.solve.encode import Encoder
 from hasten.solve.kernel import Stats, merge
 from hasten.solve.problems import BadData
@@ -35,22 +35,21 @@ def combined(a: Moments, b: Moments, sign: float) -> Moments:
             "shards of different tables, or columns in another order",
             "select the same columns in the same order from every shard",
         )
-    if a.cells and b.cells and a.crossed != b.crossed:
-        raise BadData(
-            "moments with folds and groups, and moments without one of them", "shards that were made differently",
-            "the same folds= and groups= for every shard",
-        )  # fmt: skip
+    if a.cells and b.cells and a.apart != b.apart:
+        raise mixed_labels(b.apart, a.apart)
     out = a._like(a if a.cells else b)
-    out.encoder, out.fill = Encoder(*ours[:2], list(a.encoder.columns)), a.fill.copy()
+    source = a if a.encoder.pairs() or not b.encoder.pairs() else b  # of no missing value any fill is right
+    out.encoder, out.fill = Encoder(*ours[:2], list(a.encoder.columns)), source.fill.copy()
     out.cells = dict(a.cells)
     out.folds, out._rows_seen = a.folds or b.folds, a._rows_seen + int(sign) * b._rows_seen
+    out.precision = min(a.precision, b.precision)  # of both: some products may be float32
     for name in b.encoder.columns:
         out.encoder.place(name)
     for label in b.cells:
         out._cell(label)
     columns, cells = out.dense + len(out.encoder.columns), max(len(out.cells), 1)
-    left = a._merged().grown(cells, columns)
-    right = refilled(b._merged(), b.encoder.pairs(), b.dense, a.fill - b.fill)
+    left = refilled(a._merged(), a.encoder.pairs(), a.dense, out.fill - a.fill).grown(cells, columns)
+    right = refilled(b._merged(), b.encoder.pairs(), b.dense, out.fill - b.fill)
     right = _placed(right, b, out, cells, columns)
     out._base = merge(left, right, sign)
     if sign < 0:

@@ -83,7 +83,7 @@ def _solved(
     deadline = time.perf_counter() + budget
     old, target, classes, source = _opened(path, target, features, task, update)
     per_row = _reading_seconds(source)
-    folds = FOLDS if source.rows is None or source.rows >= FOLDS else source.rows if source.rows > 1 else 0
+    folds = FOLDS if source.rows is None else min(FOLDS, source.rows)
     begun = time.perf_counter()
     with Digest(path) if save or update else contextlib.nullcontext() as digest:
         m = scan_source(
@@ -216,7 +216,9 @@ def _described(
     order = np.argsort(-np.abs(effect))
     folds, classes = 0 if again else len(found.mse), task == "classification"
     added = Validation.of(new, m.p, m.q, len(found.alphas), folds, classes)
-    methods = tuple(_method(c, answer, seconds, added) for c in ranked(new, m.p, m.q, answer.condition_, again))
+    ways = ranked(new, m.p, m.q, answer.condition_, again)
+    known = max((answer.error_bound_ - c.error for c in ways if c.name == answer.method_), default=0.0)
+    methods = tuple(_method(c, answer, seconds, added, max(known, 0.0)) for c in ways)
     errors = found.mse.mean(axis=(0, 2))
     validation = "leave-one-out" if again else f"{len(found.mse)}-fold"
     return Solution(
@@ -228,12 +230,18 @@ def _described(
     )  # fmt: skip
 
 
-def _method(c: Candidate, answer: Answer, seconds: tuple[float, float, float], added: Validation) -> Method:
-    """A candidate with what validation and reading add, and what it really took where it was done."""
+def _method(
+    c: Candidate, answer: Answer, seconds: tuple[float, float, float], added: Validation, known: float
+) -> Method:  # fmt: skip
+    """A candidate with what validation and reading add, and what it really took where it was done.
+
+    Args:
+        known: what the residual, which is known now, adds to every way's error.
+    """
     done = c.name == answer.method_
     actual = seconds[1] + seconds[2] if done else math.nan
     reason = c.reason if c.chosen == done else "what was done" if done else ""
-    error = answer.error_bound_ if done else c.error
+    error = answer.error_bound_ if done else c.error + known
     passes = c.passes + added.passes
     predicted = c.seconds + added.seconds + seconds[0] * passes
     told = answer.passes_ + added.passes if done else passes

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from hasten.solve.arrays import absent
+from hasten.solve.arrays import absent, in_host
 from hasten.solve.kernel import Array, Floats, Stats, two_sum
 from hasten.solve.problems import BadData
 from hasten.solve.source import Block, Source
@@ -16,9 +16,9 @@ from hasten.solve.streams import check_order
 
 def fold_numbers(rows: int, folds: int, first: int = 0, last: int | None = None) -> Array:
     """(last - first,) the fold of each row when rows are dealt in contiguous parts (``KFold`` without shuffling)."""
-    if folds < 2 or rows < folds:
+    if rows < folds:
         raise BadData(
-            f"n_samples = {rows} rows cannot be dealt to {folds} folds", "too few rows", "folds between 2 and the rows"
+            f"n_samples = {rows} rows cannot be dealt to {folds} folds", "too few rows", "no more folds than rows"
         )
     size, longer = divmod(rows, folds)  # folds of size + 1 come first
     number = np.arange(first, rows if last is None else last)
@@ -76,6 +76,22 @@ def dated(labels: Array) -> Array:
     return labels.astype("datetime64[us]") if labels.dtype.kind == "M" else labels
 
 
+def as_array(given: Any) -> Array:
+    """Labels as an array, times in one unit. Those of a list stay what they are: of several kinds NumPy makes texts, of
+    whole numbers below and beyond 2**63 floats."""
+    given = in_host(given)
+    if isinstance(given, np.ma.MaskedArray):
+        given = [
+            None if hidden else label
+            for label, hidden in zip(given.data.tolist(), np.ma.getmaskarray(given), strict=True)
+        ]
+    if "dictionary" in str(getattr(given, "type", "")):  # of Arrow, whose NumPy array has other labels for missing ones
+        given = given.to_pylist()
+    found = np.asarray(given)
+    changed = isinstance(given, list | tuple) and found.ndim == 1 and found.dtype.kind in "USf"
+    return dated(label_array(given) if changed else found)
+
+
 def label_array(labels: Sequence[Any]) -> Array:
     """(labels,) the labels as they are: of several kinds NumPy would make texts."""
     found = np.asarray(labels)
@@ -105,10 +121,7 @@ def as_labels(given: Any, what: str, source: Source) -> Array | None:
     if given is None:
         return None
     check_order(source)
-    given = given.detach().cpu().numpy() if hasattr(given, "detach") else given
-    if "dictionary" in str(getattr(given, "type", "")):  # of Arrow, whose NumPy array has other labels for missing ones
-        given = given.to_pylist()
-    labels = dated(np.asarray(given))
+    labels = as_array(given)
     if labels.ndim != 1:
         raise BadData(f"{what} has the shape {labels.shape}", "labels of several columns", "one label a row, as text")
     missing = np.zeros(len(labels), bool)
@@ -152,22 +165,44 @@ def means_of(x: Array) -> Floats:
 
 def labels_of(
     block: Block, fold: Array | None, groups: Array | None, rows: int | None, folds: int, seen: int
-) -> list[Array]:
-    """(rows,) the fold and the group of each row of a block, as far as these are kept apart.
+) -> dict[str, Array]:
+    """(rows,) the fold and the group of each row of a block, as far as these are kept apart: "folds", "groups".
 
     Args:
         fold, groups: (all rows,) labels, or None. rows: of the block's source; None where unknown.
         folds: how many to deal rows to, 0 for none. seen: rows of earlier blocks.
     """
     n = len(block.x)
-    found = []
+    found = {}
     if fold is not None:
-        found.append(_given(fold, block, rows))
+        found["folds"] = _given(fold, block, rows)
     elif folds and rows is not None:
-        found.append(fold_numbers(rows, folds, block.start, block.start + n))
+        found["folds"] = fold_numbers(rows, folds, block.start, block.start + n)
     elif folds:
-        found.append(np.arange(seen, seen + n) % folds)
-    return found if groups is None else [*found, _given(groups, block, rows)]
+        found["folds"] = np.arange(seen, seen + n) % folds
+    return found if groups is None else found | {"groups": _given(groups, block, rows)}
+
+
+def checked_folds(folds: Any) -> int:
+    """How many folds to deal rows to; 0 for none, and where each row's fold is given.
+
+    Raises:
+        BadData: no whole number, or a negative one.
+    """
+    if folds is None or np.ndim(folds):
+        return 0
+    if not isinstance(folds, int | np.integer) or folds < 0:
+        raise BadData(f"folds={folds!r}", "a typing error", "folds=5, or the fold number of each row")
+    return int(folds)
+
+
+def mixed_labels(here: Sequence[str], before: Sequence[str]) -> BadData:
+    """The error where rows are kept apart in another way than earlier ones. Args: what is: "folds", "groups", both."""
+    new, old = (" and ".join(kept) or "neither folds nor groups" for kept in (here, before))
+    return BadData(
+        f"rows with labels of {new} cannot join rows with labels of {old}", "folds= or groups= once only",
+        "the same folds= and groups= for all rows",
+    )  # fmt: skip
 
 
 def _given(labels: Array, block: Block, rows: int | None) -> Array:
@@ -183,3 +218,19 @@ def check_labels(rows: int, *labels: Array | None) -> None:
             raise BadData(
                 f"{len(given)} labels of folds or groups for {rows} rows", "labels of another table", "one label a row"
             )
+
+
+def check_classes(y: Any) -> None:
+    """Raises: BadData: labels of classes are texts and numbers, of which NumPy makes texts, or one is missing."""
+    if not (isinstance(y, list | tuple) or str(getattr(y, "dtype", "")) == "object"):
+        return
+    values = np.asarray(y, dtype=object).ravel().tolist()
+    missing = next((i for i, value in enumerate(values) if absent(value)), None)
+    if missing is not None:
+        raise BadData(f"y holds no label for row {missing}", "a missing value", "drop such rows")
+    text = next((value for value in values if isinstance(value, str)), None)
+    other = next((value for value in values if not isinstance(value, str)), None)
+    if text is not None and other is not None:
+        raise BadData(
+            f"y holds texts and numbers: {text!r} and {other!r}", "labels of two sources", "[str(label) for label in y]"
+        )

@@ -19,13 +19,15 @@ def on_device(x: Any) -> bool:
 
 
 def add(sums: Sums, x: Any, y: Any, weight: Any, cell: int) -> bool:
-    """As ``Sums.add``, for torch tensors ``x: (rows, features)`` and ``y: (rows, targets)`` on one device.
+    """As ``Sums.add``, for a torch tensor ``x: (rows, features)`` on its device; ``y: (rows, targets)`` and weights lie
+    there or in the host's memory.
 
     float64 products do not use TF32; on consumer GPUs float64 runs at 1/32 to 1/64 of float32's speed.
     """
     import torch
 
     sums.grow(cell + 1, sums.dense)
+    y, weight = (None if v is None else torch.as_tensor(v, device=x.device) for v in (y, weight))
     if np.isnan(sums.shift[cell]).any() or sums.sums.weight[cell] <= 0:
         weights = None if weight is None else _host(weight)
         few = heaviest(weights, FEW_ROWS)

@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 
 from hasten.solve.kernel import Array, Floats, Stats
-from hasten.solve.linear import EPS, Factor, Normal, check_targets, penalty_matrix
+from hasten.solve.linear import Factor, Normal, check_targets, penalty_matrix
 from hasten.solve.moments import Moments
 from hasten.solve.problems import BadData, no_rows
 
 REFRESH = 64  # columns dropped before the inverse is made anew, so that rounding cannot pile up
+TINY = 1e-300
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def eliminate(normal: Normal | Moments, alpha: float = 0.0, by: str = "coef", ke
         if keep_coefs:
             coefs.append((left.copy(), coef.copy()))
         size = np.sum(coef**2, axis=1)
-        score = size if by == "coef" else size / np.maximum(np.diagonal(inverse), EPS)
+        score = size if by == "coef" else size / np.maximum(np.diagonal(inverse), TINY)
         worst = int(np.argmin(score))
         order.append(int(left[worst]))
         rest = np.delete(np.arange(len(left)), worst)
@@ -97,6 +98,8 @@ def kept_scores(m: Moments, alpha: float = 0.0, fit_intercept: bool = True) -> t
         if m.n == 0:
             raise no_rows()
         raise BadData(f"there are {len(cells)} folds", "moments without folds", "Moments(X, y, folds=5)")
+    if (parts.rows[cells] < 2).any():
+        raise BadData("a fold holds one row, of which there is no R²", "as many folds as rows", "fewer folds: cv=5")
     check_targets(m)
     scores = np.empty((len(cells), p))
     for i, k in enumerate(cells):
@@ -118,6 +121,7 @@ def _r2(train: Normal, coefs: list[tuple[Array, Floats]], parts: Stats, k: int, 
     image = np.tensordot(scatter[:p, :p], w, axes=1)
     fitted = np.sum(w * image, axis=0) - 2 * np.sum(w * scatter[:p, None, p:], axis=0)
     error = np.diagonal(scatter)[p:] + fitted
-    with np.errstate(divide="ignore", invalid="ignore"):
-        found: Floats = np.mean(1 - error / np.diagonal(parts.scatter[k])[p:], axis=1)
+    around = np.diagonal(parts.scatter[k])[p:]
+    with np.errstate(divide="ignore", invalid="ignore"):  # of targets all alike as scikit-learn's r2_score has it
+        found: Floats = np.where(around > 0, 1 - error / around, np.where(error > 0, 0.0, 1.0)).mean(axis=1)
     return found

@@ -83,7 +83,7 @@ class Encoder:
         rows: list[Array] = []
         places: list[Array] = []
         if holes.any():
-            x = np.where(holes, fill.astype(x.dtype), x)
+            x = np.where(holes, fill, x)  # float64: rounded to float32 it would be another number than ``fill`` says
             row, column = np.nonzero(holes)
             place = np.full(x.shape[1], -1)
             for j in np.unique(column):

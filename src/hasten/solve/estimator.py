@@ -6,10 +6,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from hasten.solve.arrays import filled, from_torch
+from hasten.solve.arrays import filled, in_host
 from hasten.solve.kernel import Floats
 from hasten.solve.problems import BadData, need
-from hasten.solve.source import ArraySource, Source, open_source
+from hasten.solve.source import ArraySource, Source, holds_rows, open_source
 from hasten.solve.streams import is_batches
 
 need("sklearn", "an estimator")
@@ -36,9 +36,7 @@ def is_stream(X: Any) -> bool:
 
 def as_numpy(X: T) -> T | Any:
     """A tensor as an array; a masked array with NaN where it is masked; anything else as it is."""
-    if type(X).__module__.split(".")[0] == "torch":
-        return from_torch(X.detach().cpu())  # type: ignore[attr-defined]
-    return filled(X)
+    return filled(in_host(X))
 
 
 class Streaming(BaseEstimator):  # type: ignore[misc]
@@ -55,6 +53,7 @@ class Streaming(BaseEstimator):  # type: ignore[misc]
             source = open_source(X, y, sample_weight)
             self._seen(source, reset)
             return source
+        holds_rows(X)
         X, y = as_numpy(X), as_numpy(y)
         options = {"dtype": [np.float64, np.float32], "accept_sparse": False} | checks
         if y is None and not options.pop("needs_y", False):
@@ -83,14 +82,22 @@ class Streaming(BaseEstimator):  # type: ignore[misc]
         """A number of folds as it is; for a splitter or a list of splits, (rows,) fold numbers.
 
         Raises:
-            BadData: its test parts do not cover every row once.
+            BadData: its test parts do not cover every row once, or the others are not all trained on.
         """
         if isinstance(cv, int | np.integer):
             return int(cv)
         if source.rows is None:
             raise BadData("a splitter needs rows that can be counted", "a stream was given", "cv=5")
         numbers = np.full(source.rows, -1)
-        for k, (_, test) in enumerate(check_cv(cv).split(np.zeros((source.rows, 1)), as_numpy(y))):
+        for k, (train, test) in enumerate(check_cv(cv).split(np.zeros((source.rows, 1)), as_numpy(y))):
+            seen = np.zeros(source.rows, np.int64)
+            seen[train] += 1
+            seen[test] += 1
+            if (seen != 1).any():
+                raise BadData(
+                    "the splitter leaves rows out of both parts, or has them in both", "TimeSeriesSplit, or a gap",
+                    "cv=KFold(5)",
+                )  # fmt: skip
             if (numbers[test] >= 0).any():
                 raise BadData("the splitter tests rows more than once", "ShuffleSplit or repeats", "cv=KFold(5)")
             numbers[test] = k

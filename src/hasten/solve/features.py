@@ -17,6 +17,8 @@ from hasten.solve.kernel import Floats
 from hasten.solve.problems import BadData
 from hasten.solve.source import Block, Source, first_block, open_source
 
+QUANTILE_ROWS = 100_000
+
 
 class Hinges(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Streaming):  # type: ignore[misc]
     """Every column, and ``max(0, column - knot)`` at quantiles: with ridge an additive model of broken lines.
@@ -35,9 +37,9 @@ class Hinges(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Streaming):  # t
         self.knots = knots
 
     def fit(self, X: Any, y: Any = None) -> Self:
-        """Quantiles of at most 100,000 rows."""
-        source = self._rows(X, None)
-        rows = first_block(source).x[:100_000]
+        """Quantiles of at most 100,000 rows that lie evenly in X; of a stream, in its first block."""
+        rows = first_block(self._rows(X, None)).x
+        rows = rows[:: -(-len(rows) // QUANTILE_ROWS)]
         self.mean_ = rows.mean(axis=0, dtype=np.float64)
         spread = rows.std(axis=0, dtype=np.float64)
         self.scale_ = np.where(spread > 0, spread, 1.0)

@@ -1,34 +1,32 @@
-"""Files larger than memory: ``.npy``, Parquet and CSV in blocks that a thread reads ahead."""
+"""Files larger than memory in blocks that a thread reads ahead: ``.npy`` and Parquet; CSV in ``solve.comma``."""
 
 from __future__ import annotations
 
 import contextlib
-import itertools
+import copy
 import os
 import queue
 import re
 import threading
-import warnings
 from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hasten.solve.arrays import tell_rounded
 from hasten.solve.columns import Kinds
 from hasten.solve.kernel import UNIT_ROWS
-from hasten.solve.problems import BadData, need, no_rows
+from hasten.solve.problems import BadData, need
 from hasten.solve.reading import PAGE, Reader, aligned
 from hasten.solve.source import ArraySource, Block, Source, TableSource, check_names
+
+if TYPE_CHECKING:
+    from hasten.solve.comma import CsvSource
 
 READ_BYTES = 12 << 20  # one read: long enough for a disk, and few sums to add up in columns as wide as 200
 AHEAD = 2  # blocks that wait between two threads
 HELD = AHEAD + 2  # blocks of a source in use: those that wait, one on each side
 BATCH_ROWS = 1 << 16
-CSV_BYTES = 4 << 20
-DIFFERENT = 10  # numbers, of which fewer may well be codes
-FEW = 0.2  # of a column's texts that are no numbers, at most, where the column is likely one of numbers
 
 
 def open_file(
@@ -55,18 +53,21 @@ def open_file(
         )  # fmt: skip
     if not file.is_file():
         raise BadData(f"there is no file {file}", "a typing error", "ls -l " + str(file.parent))
-    name = file.name.lower().removesuffix(".gz").removesuffix(".zst")
+    name = file.name.lower()
     if name.endswith(".npy"):
         return NpySource(file, y, weight, target, features)
     if name.endswith((".parquet", ".pq")):
         return beside(ParquetSource(file, target, features, classes, known), y, weight)
+    name = name.removesuffix(".gz").removesuffix(".zst")
     if name.endswith((".csv", ".tsv")):
+        from hasten.solve.comma import CsvSource
+
         separator = "\t" if name.endswith(".tsv") else ","
         return beside(CsvSource(file, target, features, separator, classes, known), y, weight)
     raise BadData(
         f"{file.name}: files of this kind cannot be read",
-        "another format",
-        "save it as .parquet, .csv or .npy",
+        "another format, or one of these compressed once more",
+        "save it as .parquet, .csv (also .csv.gz) or .npy",
     )
 
 
@@ -107,8 +108,6 @@ class NpySource(Source):
         self.rows, self.width = int(shape[0]), int(shape[1])
         if path.stat().st_size < self.offset + self.rows * self.width * self.dtype.itemsize:
             raise BadData(f"{path.name} is shorter than its header says", "a torn file", "write it again")
-        if isinstance(y, str | os.PathLike):
-            y = np.load(y, mmap_mode="r")
         beside = ArraySource(np.zeros((self.rows, 0)), y, weight)
         self.y, self.weight, self.targets = beside.y, beside.weight, beside.targets
         self.at = [] if y is not None else [int(t) for t in target if t.isdecimal()] or [self.width - 1]
@@ -118,6 +117,13 @@ class NpySource(Source):
         if self.at:
             self.targets = [f"column {j}" for j in self.at]
         self.names = [f"x{j}" for j in self.keep]
+
+    def whole(self) -> NpySource:
+        """The same rows without a target: all columns are features."""
+        found = copy.copy(self)
+        found.at, found.targets, found.keep = [], [], list(range(self.width))
+        found.names = [f"x{j}" for j in found.keep]
+        return found
 
     def blocks(self, first: int = 0) -> Iterator[Block]:
         row_bytes = self.width * self.dtype.itemsize
@@ -158,12 +164,12 @@ class ParquetSource(Source):
         self.parquet = need("pyarrow.parquet", "reading Parquet")
         self.path, self.target, self.features = path, list(target), features
         self.fingerprint = fingerprint(path)
-        with _readable(path), self.parquet.ParquetFile(path) as file:
+        with readable(path), self.parquet.ParquetFile(path) as file:
             self.rows = file.metadata.num_rows
             self.sizes = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
             if not features:
                 self.features = _without_index(file.schema_arrow.names, self.target)
-            self.named = _check(file.schema_arrow, self.target, self.features, classes, known).named
+            self.named = check_columns(file.schema_arrow, self.target, self.features, classes, known).named
 
     def blocks(self, first: int = 0) -> Iterator[Block]:
         group, start = 0, 0
@@ -173,63 +179,13 @@ class ParquetSource(Source):
 
         def read() -> Iterator[Any]:
             columns = None if not self.features else [*self.features, *self.target]
-            with _readable(self.path), self.parquet.ParquetFile(self.path) as file:
+            with readable(self.path), self.parquet.ParquetFile(self.path) as file:
                 for i in range(
                     group, len(self.sizes)
                 ):  # batches end with their group: the same blocks from any group on
                     yield from file.iter_batches(BATCH_ROWS, row_groups=[i], columns=columns)
 
-        yield from _tables(ahead(read), self, start, first)
-
-
-class CsvSource(Source):
-    """Rows of a CSV file, also compressed; the kinds of its columns are found from its first megabytes, whole numbers
-    being numbers."""
-
-    file = True
-
-    def __init__(
-        self, path: Path, target: Sequence[str], features: Any, separator: str = ",", classes: Sequence[str] = (),
-        known: Kinds | None = None,
-    ) -> None:  # fmt: skip
-        self.classes, self.known = list(classes), known
-        self.csv = need("pyarrow.csv", "reading CSV")
-        self.arrow = need("pyarrow", "reading CSV")
-        self.kinds = dict.fromkeys(known.categorical if known else [], self.arrow.string())
-        self.path, self.target, self.features, self.separator = path, list(target), features, separator
-        self.fingerprint = fingerprint(path)
-        if not path.stat().st_size:
-            raise no_rows()
-        if known:
-            with _readable(path), self._open() as reader:
-                empty = {field.name for field in reader.schema if field.type == self.arrow.null()}
-            self.kinds |= dict.fromkeys(empty.intersection(known.numeric), self.arrow.float64())
-        with _readable(path), self._open() as reader:
-            _one_separator(path, reader.schema.names, separator)
-            batches = list(itertools.islice(reader, 1))
-            if not sum(map(len, batches)) and all(kind == self.arrow.null() for kind in reader.schema.types):
-                raise no_rows()
-            self.named = _check(reader.schema, self.target, features, classes, known).named
-            for batch in batches:
-                used = [*features, *self.target] if features else reader.schema.names
-                _look_at_texts(batch, used)
-                self.kinds |= _whole_as_floats(batch, used)
-
-    def _open(self) -> Any:
-        stream = self.arrow.input_stream(str(self.path), compression="detect")
-        return self.csv.open_csv(
-            stream,
-            read_options=self.csv.ReadOptions(block_size=CSV_BYTES),
-            parse_options=self.csv.ParseOptions(delimiter=self.separator),
-            convert_options=self.csv.ConvertOptions(strings_can_be_null=True, column_types=self.kinds),
-        )
-
-    def blocks(self, first: int = 0) -> Iterator[Block]:
-        def read() -> Iterator[Any]:
-            with _readable(self.path), self._open() as reader:
-                yield from reader
-
-        yield from _tables(ahead(read), self, 0, first)
+        yield from tables(ahead(read), self, start, first)
 
 
 def ahead(read: Callable[[], Iterator[Any]]) -> Iterator[Any]:
@@ -278,91 +234,37 @@ def _without_index(names: Sequence[str], target: Sequence[str]) -> list[str] | N
     return None if len(kept) == len(names) else [name for name in kept if name not in target]
 
 
-def _check(
+def check_columns(
     schema: Any, target: Sequence[str], features: Any, classes: Sequence[str], known: Kinds | None
 ) -> TableSource:
     """Are the columns there, and of kinds that can be used?"""
     return TableSource(schema.empty_table(), target=target, features=features, classes=classes, known=known)
 
 
-def _one_separator(path: Path, names: Sequence[str], separator: str) -> None:
-    """Raises: BadData: the one column's name holds what separates fields elsewhere."""
-    other = next((c for c in ";\t|," if c != separator and c in names[0]), None)
-    if len(names) == 1 and other is not None:
-        cause = {";": "semicolons between fields", "\t": "tabs between fields", "|": "bars between fields"}
-        raise BadData(
-            f"{path.name} holds one column, {names[0]!r}", cause.get(other, "commas between fields"),
-            f'pandas.read_csv("{path.name}", sep={other!r}).to_parquet("{path.name.split(".")[0]}.parquet")',
-        )  # fmt: skip
-
-
-def _whole_as_floats(batch: Any, used: Sequence[str]) -> dict[str, Any]:
-    """The kind float64 for columns of whole numbers: later rows may hold others, and all become float64 anyway."""
-    arrow = need("pyarrow", "reading CSV")
-    found = {name: arrow.float64() for name in used if arrow.types.is_integer(batch.column(name).type)}
-    for name in found:
-        tell_rounded(batch.column(name).to_numpy(zero_copy_only=False).astype(np.float64), f"column {name!r}")
-    return found
-
-
-class NumbersAsTexts(UserWarning):
-    """Nearly all texts of a column are numbers, and each different one is a category."""
-
-
-def _look_at_texts(batch: Any, used: Sequence[str]) -> None:
-    """Warns where a column holds a few texts among numbers, as signs for missing values.
-
-    Raises:
-        BadData: a column holds numbers with commas, each of which would be a category.
-    """
-    compute, arrow = need("pyarrow.compute", "reading CSV"), need("pyarrow", "reading CSV")
-    for name in used:
-        texts = batch.column(name).drop_null()
-        if not (arrow.types.is_string(texts.type) and len(texts)):
-            continue
-        numbers = compute.match_substring_regex(texts, r"^\s*[+-]?\d+(,\d+)*([.]\d+)?\s*$")
-        with_comma = texts.filter(compute.match_substring(texts, ","))
-        if compute.all(numbers).as_py() and len(with_comma):
-            raise BadData(
-                f"column {name!r} holds numbers with commas, such as {with_comma[0].as_py()!r}",
-                "decimal commas, or commas between thousands",
-                'pandas.read_csv(path, decimal=",").to_parquet("data.parquet"); thousands="," if that is meant',
-            )
-        numbers = compute.match_substring_regex(texts, r"^\s*[+-]?(\d+[.]?\d*|[.]\d+)([eE][+-]?\d+)?\s*$")
-        different, others = texts.filter(numbers).unique(), texts.filter(compute.invert(numbers))
-        if len(others) and len(different) >= DIFFERENT and len(others) <= FEW * len(texts):
-            warnings.warn(
-                f"column {name!r} holds numbers and a few texts, such as {others[0].as_py()!r}, so each number is a "
-                'category. If that text means a missing value: pandas.read_csv(path, na_values=["…"]).to_parquet(…)',
-                NumbersAsTexts, stacklevel=2,
-            )  # fmt: skip
-
-
-def _tables(batches: Iterator[Any], file: ParquetSource | CsvSource, start: int, first: int) -> Iterator[Block]:
+def tables(batches: Iterator[Any], file: ParquetSource | CsvSource, start: int, first: int) -> Iterator[Block]:
+    """Blocks of Arrow's batches from row ``first`` on. Args: start: number of the first batch's first row."""
     arrow = need("pyarrow", "reading a table")
     for batch in batches:
         table = arrow.Table.from_batches([batch])
         skip = min(max(first - start, 0), len(table))
         if skip < len(table):
             part = table.slice(skip)
-            rows = TableSource(part, None, None, file.target, file.features, file.classes, file.known)
-            for block in rows.blocks():
-                yield Block(
-                    block.x, block.y, block.weight, block.names, block.targets, block.categories, block.category_names,
-                    start + skip + block.start,
-                )  # fmt: skip
+            rows = TableSource(
+                part, None, None, file.target, file.features, file.classes, file.known, at=start + skip
+            )  # fmt: skip
+            yield from rows.blocks()
         start += len(table)
 
 
 @contextlib.contextmanager
-def _readable(path: Path) -> Iterator[None]:
+def readable(path: Path) -> Iterator[None]:
     """Arrow's errors in our words."""
     arrow = need("pyarrow", f"reading {path.name}")
     try:
         yield
     except BadData:
         raise
-    except (arrow.ArrowInvalid, arrow.ArrowKeyError, OSError) as error:
+    except (arrow.ArrowInvalid, arrow.ArrowKeyError, OSError, UnicodeError) as error:
         raise BadData(
             f"{path.name} cannot be read: {error}",
             "a torn file, a line of more or fewer fields, or a column whose kind changes after the first megabytes",

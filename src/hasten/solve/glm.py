@@ -13,7 +13,7 @@ import numpy as np
 
 from hasten.solve.accuracy import centred, check_again, host
 from hasten.solve.kernel import Array, Floats
-from hasten.solve.linear import Factor
+from hasten.solve.linear import Factor, one_alpha
 from hasten.solve.problems import BadData, no_rows, no_target
 from hasten.solve.source import Source, first_block, open_source
 
@@ -78,8 +78,9 @@ def newton(
     Raises:
         BadData: another family, targets out of range or all alike, or rows that can be read only once.
     """
-    if family not in FAMILIES or not alpha >= 0:
-        raise BadData(f"family={family!r}, alpha={alpha}", "a typing error", "logistic or poisson; alpha of 0 or more")
+    alpha = one_alpha(alpha)
+    if family not in FAMILIES:
+        raise BadData(f"family={family!r}", "a typing error", "logistic or poisson")
     source = open_source(X, y, sample_weight, target=target)
     if not source.again:
         raise BadData("several passes are needed", "a generator can be read once", "a path, a loader, or a list")
@@ -89,9 +90,10 @@ def newton(
     if first.y.shape[1] != 1:
         raise BadData("one target is needed", f"{first.y.shape[1]} were given", "y: (rows,)")
     p = first.x.shape[1]
-    shift = np.asarray(first.x, dtype=np.float64).mean(axis=0) if fit_intercept else np.zeros(p)
+    held = slice(None) if first.weight is None or not (first.weight > 0).any() else first.weight > 0
+    shift = first.x[held].mean(axis=0, dtype=np.float64) if fit_intercept else np.zeros(p)
     point, best, step = np.zeros(p + fit_intercept), np.inf, np.zeros(p + fit_intercept)
-    level = float(first.y.mean()) if family == "poisson" and fit_intercept else 0.0
+    level = float(first.y[held].mean()) if family == "poisson" and fit_intercept else 0.0
     if 0 < level < np.inf:
         point[p] = np.log(level)  # a step from 0 is as long as the counts are large, and is halved and halved
     halved, decrement, passes, weight = 0, np.inf, 0, 0.0
@@ -139,6 +141,8 @@ def _pass(
     total = ones = 0.0
     for c, t, weight in centred(source, shift, np.zeros(1)):
         y = t[:, 0]
+        if not np.isfinite(y).all():
+            _refuse(source)
         _check_targets(y, family)
         eta = c @ point[:p] + (point[p] if intercept else 0.0)
         losses, mean, variance = FAMILIES[family](eta, y)
@@ -175,6 +179,6 @@ def _check_level(ones: float, weight: float, family: str) -> None:
 
 def _check_targets(y: Array, family: str) -> None:
     if family == "logistic" and not np.isin(y, (0.0, 1.0)).all():
-        raise BadData("a target is neither 0 nor 1", "labels of another form, or NaN", "(y == positive).astype(float)")
-    if family == "poisson" and not (np.isfinite(y).all() and (y >= 0).all()):
-        raise BadData("a target is negative or no number", "not counts", "counts of 0 or more")
+        raise BadData("a target is neither 0 nor 1", "labels of another form", "(y == positive).astype(float)")
+    if family == "poisson" and not (y >= 0).all():
+        raise BadData("a target is negative", "not counts", "counts of 0 or more")

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from hasten.solve.arrays import in_host
 from hasten.solve.kernel import Array, Floats, Stats
 from hasten.solve.moments import Moments
 from hasten.solve.path import Spectrum, leave_one_out
@@ -144,6 +145,8 @@ def head(
             f"model.{name} = torch.nn.Linear({x.shape[1]}, {source.outputs})",
         )  # fmt: skip
     m = source.moments()
+    if m.n < 2:
+        raise BadData("there is one row, and none is left without it", "a loader of one row", "two rows or more")
     scaled = np.asarray(alphas, dtype=np.float64) * m.n / 100
     path, spectrum = leave_one_out(source, m, scaled, fit_intercept=module.bias is not None, scale=True)
     score, loss, temperature = _judge(source, m, spectrum, path.alpha, labels)
@@ -198,11 +201,16 @@ def _features(model: Any, loader: Any, module: Any) -> tuple[Array, Array]:
     """(rows, features) float32 inputs of ``module``, and the targets."""
     xs: list[Array] = []
     ys: list[Array] = []
-    hook = module.register_forward_pre_hook(lambda _, inputs: xs.append(inputs[0].detach().float().cpu().numpy()))
+    hook = module.register_forward_pre_hook(
+        lambda _, inputs, named: xs.append(
+            in_host(inputs[0] if inputs else named["input"]).astype(np.float32, copy=False)
+        ),
+        with_kwargs=True,
+    )
     try:
         for batch in loader:
             _forward(model, batch[0])
-            ys.append(np.asarray(batch[1].cpu() if hasattr(batch[1], "cpu") else batch[1]))
+            ys.append(np.asarray(in_host(batch[1])))
     finally:
         hook.remove()
     if not xs:

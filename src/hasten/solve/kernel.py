@@ -209,7 +209,8 @@ class Sums:
             and begins new ones.
 
         Raises:
-            BadData: the block holds NaN or infinity. Sums find it for free; the caller says where.
+            BadData: the block holds NaN, infinity or numbers too large to be squared. Sums find it for free; the
+                caller says where.
         """
         self.grow(cell + 1, self.dense)
         if not self.begun(cell) or self.sums.weight[cell] <= 0:  # of rows without weight nothing was added
@@ -301,14 +302,8 @@ class Sums:
 
     def commit(self, cell: int, first: Floats, second: Floats, rows: int, weight: float) -> bool:
         """Add a block's sums of first and second powers around the cell's shift; False as in ``add``."""
-        if not np.isfinite(first).all():
-            raise BadData("a block holds NaN or infinity")
-        if not np.isfinite(np.diagonal(second)).all():
-            raise BadData(
-                "values are too large to be squared",
-                "a placeholder for a missing value, such as 1e300, or another unit",
-                "replace placeholders by NaN, or scale the column",
-            )
+        if not (np.isfinite(first).all() and np.isfinite(np.diagonal(second)).all()):
+            raise BadData("a block holds NaN, infinity or numbers too large to be squared")
         if self._far(cell, first, second, weight):
             return False
         sums, d = self.sums, self.dense

@@ -15,11 +15,16 @@ from hasten.solve.moments import Moments
 from hasten.solve.problems import BadData, no_rows, no_target
 
 EPS = float(np.finfo(np.float64).eps)
+FEW_DIGITS = 1e-4  # relative error of a regression table, from which on it is told
 FAINT = 16 * float(np.finfo(np.float64).tiny)  # variance below which squares lose digits, or are nought
 
 
 class FaintColumns(UserWarning):
     """Columns of X vary by so little that their squares are no numbers of full precision."""
+
+
+class FewDigits(UserWarning):
+    """Moments hold the square of X's condition, and what they tell is known to a few digits or none."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,11 @@ class Normal:
         if cell is None:
             return cls.of(m.total, m.p, intercept)
         return cls.of(m.parts.some([m.cells[cell]]), m.p, intercept)
+
+    @property
+    def spread(self) -> Floats:
+        """(p,) standard deviations of the columns; around 0 without an intercept."""
+        return np.sqrt(np.diagonal(self.xx) / self.weight)
 
     def intercept_of(self, coef: Floats) -> Floats:
         """(q,) for coefficients (p, q)."""
@@ -238,7 +248,7 @@ def ridge(m: Moments | Normal, alpha: float = 0.0, *, penalty: Array | None = No
 
     Args:
         m: moments of [X | Y].
-        alpha: as scikit-learn's ``Ridge``; 0 is ordinary least squares.
+        alpha: a number, as scikit-learn's ``Ridge``; 0 is ordinary least squares.
         penalty: (k, p) of generalised Tikhonov regularisation (for example differences of neighbours, for smooth
             coefficients), or (p,) weights of a diagonal one; on top of ``alpha``.
         fit_intercept: not penalised. Ignored for a ``Normal``.
@@ -255,11 +265,27 @@ def ridge(m: Moments | Normal, alpha: float = 0.0, *, penalty: Array | None = No
     return Fit(coef, normal.intercept_of(coef), factor.condition, factor.rank, "normal equations, float64")
 
 
+def one_alpha(alpha: Any) -> float:
+    """The penalty as a number.
+
+    Raises:
+        BadData: it is negative, no number, or several.
+    """
+    try:
+        found = float(np.asarray(alpha, dtype=np.float64).item())
+    except (TypeError, ValueError):
+        found = np.nan
+    if not 0 <= found < np.inf:
+        raise BadData(
+            f"alpha is {alpha}", "a negative or missing number, or one for each target",
+            "one number: 0 for least squares, more for ridge",
+        )  # fmt: skip
+    return found
+
+
 def penalty_matrix(p: int, alpha: float, penalty: Array | None = None) -> Floats:
     """(p, p) what is added to the scatter of X."""
-    if not 0 <= alpha < np.inf:
-        raise BadData(f"alpha is {alpha}", "a negative or missing number", "0 for least squares, more for ridge")
-    added = np.eye(p) * alpha
+    added = np.eye(p) * one_alpha(alpha)
     if penalty is None:
         return added
     given = np.asarray(penalty, dtype=np.float64)
@@ -307,7 +333,8 @@ def summary(m: Moments, fit_intercept: bool = True) -> Summary:
     2nd ed. 2003, p. 42-48 (variances), 97-110 (tests), 254 (variance inflation).
 
     Raises:
-        BadData: no more rows than coefficients.
+        BadData: no more rows than coefficients. A ``FewDigits`` warning: the condition of X lets less than four digits
+            be known; without an intercept a common offset of columns is such a condition.
     """
     from hasten.solve.problems import need
 
@@ -322,6 +349,7 @@ def summary(m: Moments, fit_intercept: bool = True) -> Summary:
             f"{normal.rows:.0f} rows leave nothing over for errors of {factor.rank} coefficients",
             "too few rows", "more rows, or fewer columns",
         )  # fmt: skip
+    _tell_digits(factor, m.p)
     residual, total = normal.residual(coef), np.diagonal(normal.yy)
     sigma2 = residual / freedom
     spread = np.sqrt(np.maximum(np.diagonal(inverse), 0)[:, None] * sigma2)
@@ -336,6 +364,19 @@ def summary(m: Moments, fit_intercept: bool = True) -> Summary:
         sigma2, r2, 1 - (1 - r2) * (normal.rows - fit_intercept) / freedom, f, special.fdtrc(factor.rank, freedom, f),
         vif, float(freedom),
     )  # fmt: skip
+
+
+def _tell_digits(factor: Factor, p: int) -> None:
+    """A ``FewDigits`` warning where what is solved by ``factor`` has few of them."""
+    error = EPS * max(p, 10) * factor.condition**2
+    if error < FEW_DIGITS:
+        return
+    told = f"are known to a share of {error:.0e} of themselves" if error < 1 else "are not known to any digit"
+    what = f"the condition of X is {factor.condition:.0e}, and the figures {told}"
+    if factor.deficient:
+        what = f"X has {p} columns but rank {factor.rank}, and the coefficients are the smallest of many solutions"
+    warnings.warn(f"{what}. Drop columns that depend on others; fit an intercept where columns have an offset.",
+                  FewDigits, stacklevel=3)  # fmt: skip
 
 
 def whitening(m: Moments, regularise: float = 0.0) -> tuple[Floats, Any]:

@@ -10,10 +10,9 @@ from typing import Any, Self
 
 import numpy as np
 
-from hasten.solve import device, storage
+from hasten.solve import dealing, device, storage
 from hasten.solve.columns import Kinds
 from hasten.solve.combine import check_part, combined, duplicate, other_columns
-from hasten.solve.dealing import along, as_labels, check_labels, imputed_fills, labels_of, means_of, parts_of, refilled
 from hasten.solve.encode import Encoder
 from hasten.solve.kernel import Floats, Stats, Sums, merge, piece_rows
 from hasten.solve.problems import BadData
@@ -57,12 +56,12 @@ class Moments:
                 'missing="error" or "mean"; precision="float64" or "float32"',
             )
         self.missing, self.precision = missing, precision
-        self.folds = int(folds) if isinstance(folds, int | np.integer) else 0
+        self.folds = dealing.checked_folds(folds)
         self.encoder = Encoder([])
         self.target_names: list[str] = []
         self.fill: Floats = np.zeros(0)
         self.cells: dict[Hashable, int] = {}
-        self.crossed = False  # whether cells are (fold, group)
+        self.apart: tuple[str, ...] = ()  # what cells keep apart: "folds", "groups", both, or nothing
         self.shards: frozenset[str] = frozenset()
         self._base: Stats | None = None
         self._sums: Sums | None = None
@@ -99,12 +98,12 @@ class Moments:
         source = open_source(X, y, sample_weight, target=target, known=self.kinds if self._started else None)
         if shard is not None and shard in self.shards:
             raise duplicate({shard})
-        fold, groups = as_labels(fold, "folds", source), as_labels(groups, "groups", source)
+        fold, groups = dealing.as_labels(fold, "folds", source), dealing.as_labels(groups, "groups", source)
         before, seen = self._state() if source.rows is not None else None, self._rows_seen
         try:
             for block in source.blocks():
                 self._add_block(block, fold, groups, source.rows)
-            check_labels(self._rows_seen - seen, fold, groups)
+            dealing.check_labels(self._rows_seen - seen, fold, groups)
         except BaseException:
             if before is not None:
                 self.__dict__.update(before)
@@ -128,26 +127,21 @@ class Moments:
 
     def _add_block(self, block: Block, fold: Any, groups: Any, rows: int | None) -> None:
         self._check_columns(block)
-        self._view = None
-        labels = labels_of(block, fold, groups, rows, self.folds, self._rows_seen)
+        labels = dealing.labels_of(block, fold, groups, rows, self.folds, self._rows_seen)
+        if self.cells and self.apart != tuple(labels):
+            raise dealing.mixed_labels(tuple(labels), self.apart)
+        self._view, self.apart = None, tuple(labels)
         self._rows_seen += len(block.x)
-        if self.cells and self.crossed != (len(labels) > 1):
-            raise BadData("rows with folds and groups, and rows without", "folds= or groups= once only", "both or none")
-        self.crossed = len(labels) > 1
         if not labels:
-            if len(self.cells) > 1 or (self.cells and 0 not in self.cells):
-                raise BadData(
-                    "these rows have no labels of folds or groups; earlier ones had", "folds= or groups= once only",
-                    "labels for these rows, too",
-                )  # fmt: skip
             self._add_rows(block, 0)
             return
-        for label, pick in parts_of(labels):
+        for label, pick in dealing.parts_of([*labels.values()]):
             self._add_rows(block.taken(pick), self._cell(label))
 
     def _add_rows(self, block: Block, cell: int) -> None:
         if not self.cells:
             self.cells[0] = 0
+        block.check_weight()
         if device.on_device(block.x):
             self._commit(lambda s: device.add(s, block.x, block.y, block.weight, cell), block)
             return
@@ -159,7 +153,6 @@ class Moments:
         def as_it_is(sums: Sums) -> bool:
             return sums.add(piece.x, piece.y, piece.weight, cell, ready=piece.ready)
 
-        piece.check_weight()
         if self.missing == "error" and not self.encoder.categorical:
             self._commit(as_it_is, piece)
             return
@@ -170,7 +163,7 @@ class Moments:
             except BadData:
                 pass
         if self.missing == "mean" and not self._started:
-            self.fill = means_of(piece.x)
+            self.fill = dealing.means_of(piece.x)
         elif self.missing == "error" and np.isnan(piece.x).any():
             piece.raise_where(self.encoder.numeric, self.target_names)
         x, sparse = self.encoder.encode(piece.x, piece.categories, self.fill)
@@ -185,6 +178,7 @@ class Moments:
         except BadData:
             if explain:
                 block.raise_where(self.encoder.numeric, self.target_names)
+                block.raise_largest(self.encoder.numeric, self.target_names, self.precision)
             raise
         self._base = self._merged()  # the block lies far away: begin again around its own mean
         self._sums = Sums(len(self.encoder.numeric), len(self.target_names), self.precision)
@@ -325,22 +319,27 @@ class Moments:
         return list(self.cells)
 
     @property
+    def crossed(self) -> bool:
+        """Whether cells are (fold, group)."""
+        return len(self.apart) > 1
+
+    @property
     def by_fold(self) -> tuple[list[Hashable], Stats]:
         """Labels and moments of the folds, groups taken together."""
-        return along(self.parts, self.labels, 0) if self.crossed else (self.labels, self.parts)
+        return dealing.along(self.parts, self.labels, 0) if self.crossed else (self.labels, self.parts)
 
     @property
     def by_group(self) -> tuple[list[Hashable], Stats]:
         """Labels and moments of the groups, folds taken together."""
-        return along(self.parts, self.labels, 1) if self.crossed else (self.labels, self.parts)
+        return dealing.along(self.parts, self.labels, 1) if self.crossed else (self.labels, self.parts)
 
     @property
     def parts(self) -> Stats:
         """Moments a cell (fold or group), columns as [X | Y], missing values imputed by the mean of all cells."""
         if self._view is None:
             stats = self._merged()
-            fills = imputed_fills(stats, self.encoder.pairs(), self.dense, self.fill)
-            stats = refilled(stats, self.encoder.pairs(), self.dense, fills - self.fill)
+            fills = dealing.imputed_fills(stats, self.encoder.pairs(), self.dense, self.fill)
+            stats = dealing.refilled(stats, self.encoder.pairs(), self.dense, fills - self.fill)
             p0, q, s = len(self.encoder.numeric), self.q, len(self.encoder.columns)
             order = np.concatenate([np.arange(p0), np.arange(p0 + q, p0 + q + s), np.arange(p0, p0 + q)])
             self._view = stats.taken(order)
@@ -349,7 +348,7 @@ class Moments:
     @property
     def imputed(self) -> Floats:
         """(numeric features,) what stands in for a missing value."""
-        return imputed_fills(self._merged(), self.encoder.pairs(), self.dense, self.fill)
+        return dealing.imputed_fills(self._merged(), self.encoder.pairs(), self.dense, self.fill)
 
     @property
     def dense(self) -> int:
@@ -370,7 +369,7 @@ class Moments:
     def _like(self, other: Moments) -> Moments:
         """Empty moments of the columns, cells and settings of ``other``."""
         out = Moments(missing=other.missing, precision=other.precision)
-        out.folds, out.crossed = other.folds, other.crossed
+        out.folds, out.apart = other.folds, other.apart
         out.encoder = Encoder(other.encoder.numeric, other.encoder.categorical, list(other.encoder.columns))
         out.target_names, out.fill, out.cells = list(other.target_names), other.fill.copy(), dict(other.cells)
         return out

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from hasten.solve.accuracy import centred, check_again
+from hasten.solve.accuracy import centred, check_again, check_means
 from hasten.solve.encode import encoded
 from hasten.solve.kernel import Floats, Stats
 from hasten.solve.linear import EPS, Normal, check_moments, check_targets
@@ -166,9 +166,10 @@ def leave_one_out(
     inverse, coef = spectrum.shrunk(grid), np.ascontiguousarray(np.moveaxis(spectrum.rotated(grid), 2, 0))
     turn = spectrum.vectors / spectrum.scale[:, None]
     at_mean = 1.0 / normal.weight if fit_intercept else 0.0
-    total, weights = np.zeros((len(grid), m.q)), 0.0
+    total, weights, ones = np.zeros((len(grid), m.q)), 0.0, np.zeros(m.p)
     for c, t, weight in centred(encoded(source, m), normal.x_mean, normal.y_mean):
         weights += len(c) if weight is None else float(weight.sum())
+        ones += c.sum(axis=0) if weight is None else weight @ c
         z = c @ turn
         leverage = (z * z) @ inverse + at_mean
         if weight is not None:
@@ -185,8 +186,9 @@ def leave_one_out(
                 error *= weight[:, None]
             total[:, j] += error.sum(axis=0)
     check_again(weights, normal.weight)
+    check_means(ones, normal)
     mse = (total / normal.weight)[None]
-    variance = np.diagonal(normal.yy) / normal.weight
+    variance = np.diagonal(m.scatter)[m.p :] / m.weight
     with np.errstate(divide="ignore", invalid="ignore"):
         r2 = 1 - mse / variance
     errors = np.where(np.isnan(mse), np.inf, mse).mean(axis=(0, 2))

@@ -9,8 +9,8 @@ from sklearn.base import RegressorMixin
 
 from hasten.solve import path
 from hasten.solve.accuracy import climb, host
-from hasten.solve.dealing import dated, label_array
-from hasten.solve.estimator import Streaming, as_numpy, is_stream
+from hasten.solve.dealing import as_array, label_array
+from hasten.solve.estimator import Streaming, is_stream
 from hasten.solve.grouped import solve_groups
 from hasten.solve.kernel import FAR, Array, Floats
 from hasten.solve.linear import EPS, Fit, ridge
@@ -112,7 +112,7 @@ class StreamingRidge(Linear):
         first = not hasattr(self, "moments_")
         source = self._rows(X, y, sample_weight, reset=first, needs_y=True)
         if first:
-            folds = self.cv if isinstance(self.cv, int) else STREAM_FOLDS
+            folds = self.cv if isinstance(self.cv, int | np.integer) else STREAM_FOLDS
             self.moments_ = Moments(folds=folds if len(alphas) > 1 else None)
         m, fold = self.moments_, None
         if m.folds and source.rows is not None:  # rows of streams are dealt like this as they come
@@ -250,8 +250,7 @@ class GroupRidge(Linear):
     def fit(self, X: Any, y: Any = None, groups: Any = None, sample_weight: Any = None) -> Self:
         """Args: groups: (rows,) labels; None for one group. X as ``StreamingRidge.fit``."""
         source = self._rows(X, y, sample_weight, needs_y=not is_stream(X), ensure_all_finite=False)
-        labels = None if groups is None else np.asarray(as_numpy(groups))
-        self.moments_ = Moments().update(source, groups=labels)
+        self.moments_ = Moments().update(source, groups=groups)
         found = solve_groups(self.moments_, self.alpha, self.toward, self.fit_intercept)
         self.groups_ = label_array(found.labels)
         self.group_coef_ = np.swapaxes(found.coef, 1, 2)
@@ -264,7 +263,7 @@ class GroupRidge(Linear):
         common: Floats = super().predict(X)
         if groups is None:
             return common
-        x, labels = self._input(X), dated(np.asarray(as_numpy(groups)))
+        x, labels = self._input(X), as_array(groups)
         if len(labels) != len(x):
             raise BadData(f"{len(labels)} groups for {len(x)} rows", "labels of other rows", "one label a row")
         place = {label: i for i, label in enumerate(self.groups_.tolist())}

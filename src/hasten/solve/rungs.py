@@ -25,6 +25,8 @@ from typing import Any
 
 import numpy as np
 
+from hasten.solve.arrays import in_host
+from hasten.solve.dealing import check_classes
 from hasten.solve.kernel import Array, Floats
 from hasten.solve.problems import BadData, need
 from hasten.solve.rung_process import score_folds
@@ -133,6 +135,8 @@ def ladder(
         BadData: NaN, too few rows, or an unknown task.
     """
     start = time.monotonic()
+    if not budget >= 0 or cv < 2:
+        raise BadData(f"budget={budget}, cv={cv}", "a typing error", "budget=60, in seconds; cv=5")
     X, y, task, classes, folds = _prepared(X, y, task, cv, random_state)
     deadline = start + budget
     found: list[Rung] = []
@@ -166,8 +170,8 @@ def _are_numbers(classes: Array) -> bool:
 def _prepared(X: Any, y: Any, task: str, cv: int, seed: int) -> tuple[Array, Array, str, Array | None, Any]:
     """X, y (numbers of classes for texts), the task, the classes' labels, the folds."""
     selection = need("sklearn.model_selection", "the ladder")
-    X = np.ascontiguousarray(np.asarray(X.detach().cpu() if hasattr(X, "detach") else X))
-    y = np.asarray(y.detach().cpu() if hasattr(y, "detach") else y)
+    check_classes(y)
+    X, y = np.ascontiguousarray(np.asarray(in_host(X))), np.asarray(in_host(y))
     if X.ndim != 2 or X.dtype.kind not in "fiub" or y.ndim != 1 or len(y) != len(X) or len(y) < 2 * cv:
         raise BadData(
             f"X {X.shape} {X.dtype}, y {y.shape}", "texts, another shape, or too few rows for the folds",

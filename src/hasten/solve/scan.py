@@ -112,23 +112,21 @@ def _run(
 ) -> int:  # fmt: skip
     """Add the rows from ``first`` on; the number of all of them."""
     saved = start = time.monotonic()
-    done = first
+    done, spent, kept = first, False, checkpoint
     with Bar(source, first, progress) as bar, _interrupts(checkpoint is not None) as interrupts:
         for block in blocks_ahead(source, first, out):
+            if spent:
+                raise _over(done, source.rows, budget, kept)
             out._add_block(block, None, None, source.rows)
             done = block.start + len(block.x)
             bar.at(done)
-            spent = time.monotonic() - start > seconds and done != source.rows
-            stopped = spent or bool(interrupts)
-            kept = checkpoint
-            if checkpoint is not None and (stopped or time.monotonic() - saved >= every):
+            spent = time.monotonic() - start > seconds  # which matters if there are more rows
+            if checkpoint is not None and (spent or interrupts or time.monotonic() - saved >= every):
                 kept = checkpoint if _keep(out, source, checkpoint, done) else None
                 saved = time.monotonic()
             if interrupts:
                 said = [f"{done} rows are kept in {os.fspath(kept)}: run it again to go on"] if kept else []
                 raise KeyboardInterrupt(*said)
-            if spent:
-                raise _over(done, source.rows, budget, kept)
     out._release()
     return done
 

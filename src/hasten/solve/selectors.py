@@ -10,7 +10,8 @@ from sklearn.feature_selection import SelectorMixin
 from sklearn.utils.validation import check_is_fitted
 
 from hasten.solve.elimination import kept_scores
-from hasten.solve.estimator import Streaming, is_stream
+from hasten.solve.estimator import Streaming, as_numpy, is_stream
+from hasten.solve.files import NpySource
 from hasten.solve.kernel import Array, Floats
 from hasten.solve.linear import ridge
 from hasten.solve.moments import Moments
@@ -28,7 +29,7 @@ class ExactRFECV(SelectorMixin, Linear):  # type: ignore[misc]
 
     Args:
         alpha: of the ridge model.
-        cv: number of folds, or a splitter of scikit-learn whose test parts cover every row once.
+        cv: number of folds, of two rows at least, or a splitter of scikit-learn whose test parts cover every row once.
         min_features_to_select: least number of columns.
         fit_intercept: of the model.
 
@@ -55,7 +56,7 @@ class ExactRFECV(SelectorMixin, Linear):  # type: ignore[misc]
         folds = self._fold_numbers(self.cv, y, source)
         given = isinstance(folds, np.ndarray)
         if not given and source.rows is not None:
-            folds = min(folds, source.rows)
+            folds = min(folds, max(source.rows // 2, 1))
         self.moments_ = m = Moments(folds=None if given else folds).update(source, fold=folds if given else None)
         scores, found = kept_scores(m, self.alpha, self.fit_intercept)
         p = m.p
@@ -75,6 +76,10 @@ class ExactRFECV(SelectorMixin, Linear):  # type: ignore[misc]
         coef[self.support_] = fit.coef
         self._linear(coef, fit.intercept)
         return self
+
+    def transform(self, X: Any) -> Any:
+        """(rows, n_features_) the columns that are kept."""
+        return super().transform(as_numpy(X))
 
     def _get_support_mask(self) -> Array:
         check_is_fitted(self)
@@ -125,6 +130,7 @@ class StreamingPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Streaming)
 
     def _add(self, X: Any, sample_weight: Any, before: Moments | None, least: int) -> Self:
         rows = self._rows(X, None, sample_weight, reset=before is None, ensure_all_finite=False)
+        rows = rows.whole() if isinstance(rows, NpySource) else rows  # whose last column is no target here
         m = Moments(precision=self.precision) if before is None else before
         if before is not None:  # while the rows are not in yet
             check_count(self.n_components, m.p, m.n, 0)

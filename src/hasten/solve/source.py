@@ -6,11 +6,21 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
-from hasten.solve.arrays import is_sparse, is_table, matrix, target_names, targets_of, weights_of, wrong_shape
+from hasten.solve.arrays import (
+    in_host,
+    is_sparse,
+    is_table,
+    is_tensor,
+    matrix,
+    target_names,
+    targets_of,
+    weights_of,
+    wrong_shape,
+)
 from hasten.solve.columns import Kinds, class_texts, dense, split_columns, texts_of
 from hasten.solve.kernel import Array, piece_rows
 from hasten.solve.problems import BadData, need, no_rows
@@ -73,7 +83,8 @@ class Block:
 
     def check_weight(self) -> None:
         """Raises: BadData: a weight is negative, NaN or infinite."""
-        if self.weight is not None and not (np.isfinite(self.weight).all() and (self.weight >= 0).all()):
+        weight = in_host(self.weight)
+        if weight is not None and not (np.isfinite(weight).all() and (weight >= 0).all()):
             raise BadData(
                 "sample_weight holds a negative or non-finite number", "a division by zero", "weights of 0 or more"
             )
@@ -83,14 +94,36 @@ class Block:
         for values, columns, what in ((self.y, targets, "y"), (self.x, names, "X")):
             if values is None:
                 continue
-            values = np.asarray(values.cpu() if hasattr(values, "cpu") else values)
+            values = in_host(values)
             bad = np.argwhere(~np.isfinite(values))
             if not len(bad):
                 continue
             row, column = bad[0]
             kind = "NaN" if np.isnan(values[row, column]) else "infinity"
-            number = self.start + (row if self.numbers is None else self.numbers[row])
-            raise BadData(f"Input {what} contains {kind}: row {number}, column {columns[column]!r}", *CURES[what, kind])
+            raise not_finite(what, kind, self._number(row), columns[column])
+
+    def raise_largest(self, names: Sequence[str], targets: Sequence[str], dtype: str) -> NoReturn:
+        """Raises: BadData: naming row and column of what is largest. Args: dtype: of products."""
+        root = 1.0 if self.weight is None else np.sqrt(in_host(self.weight))[:, None]
+        given = [("X", self.x, names), ("y", self.y, targets)]
+        parts = [(what, in_host(v), columns) for what, v, columns in given if v is not None]
+        what, values, columns = max(parts, key=lambda part: np.abs(part[1] * root).max(initial=0.0))
+        row, column = np.unravel_index(int(np.argmax(np.abs(values * root))), values.shape)
+        weight = "" if self.weight is None else f" with the weight {in_host(self.weight)[row]:.3g}"
+        raise BadData(
+            f"{what} holds {values[row, column]:.3g}{weight}, too large to be squared in {dtype}: row "
+            f"{self._number(int(row))}, column {columns[int(column)]!r}",
+            "a placeholder for a missing value, such as 1e300, or another unit",
+            "replace placeholders by NaN, or scale the column",
+        )
+
+    def _number(self, row: int) -> int:
+        return int(self.start + (row if self.numbers is None else self.numbers[row]))
+
+
+def not_finite(what: str, kind: str, row: int, column: str) -> BadData:
+    """The error for a value that is none. Args: what: "X" or "y". kind: "NaN" or "infinity"."""
+    return BadData(f"Input {what} contains {kind}: row {row}, column {column!r}", *CURES[what, kind])
 
 
 class Source(ABC):
@@ -122,6 +155,8 @@ class ArraySource(Source):
         self, x: Any, y: Any, weight: Any, names: Sequence[str] | None = None, targets: Sequence[str] | None = None
     ) -> None:
         self.x, self.y, self.weight = matrix(x, "X"), targets_of(y), weights_of(weight)
+        if not is_tensor(self.x):
+            self.y, self.weight = in_host(self.y), in_host(self.weight)
         self.rows = len(self.x)
         check_lengths(self.rows, self.y, self.weight)
         self.names = list(names) if names is not None else [f"x{j}" for j in range(self.x.shape[1])]
@@ -142,14 +177,16 @@ class TableSource(Source):
         y: targets beside the table; instead of ``target``.
         features: column names to predict from; None for all others.
         classes: texts of the one target's classes, which become a column of 0 and 1 each.
+        at: number of the first row among those of its file.
         known: what columns held in earlier rows: one without any value here is of that kind.
     """
 
     def __init__(
         self, frame: Any, y: Any = None, weight: Any = None, target: Sequence[str] = (), features: Any = None,
-        classes: Sequence[str] = (), known: Kinds | None = None,
+        classes: Sequence[str] = (), known: Kinds | None = None, at: int = 0,
     ) -> None:  # fmt: skip
         nw = need("narwhals", "reading a table")
+        self.at = at
         self.frame = nw.from_native(with_texts_as_names(frame), eager_only=True)
         columns = list(self.frame.columns)
         check_names(columns, target, features or [])
@@ -174,7 +211,7 @@ class TableSource(Source):
         for start in range(first, self.rows, TABLE_ROWS):
             part = self.frame[start : start + TABLE_ROWS]
             here = slice(start, start + len(part))
-            y = self._target(part) if self.target else None if self.y is None else self.y[here]
+            y = self._target(part, self.at + start) if self.target else None if self.y is None else self.y[here]
             yield Block(
                 dense(part, self.numeric),
                 y,
@@ -183,10 +220,10 @@ class TableSource(Source):
                 self.targets,
                 tuple(texts_of(part[c]) for c in self.texts),
                 self.texts,
-                start,
+                self.at + start,
             )
 
-    def _target(self, part: Any) -> Array:
+    def _target(self, part: Any, start: int) -> Array:
         if not self.classes:
             return dense(part, self.target)
         name = self.target[0]
@@ -199,7 +236,10 @@ class TableSource(Source):
                 "a class that earlier rows did not have", "all rows in one file",
             )  # fmt: skip
         codes = np.array([place[text] for text in texts])
-        return np.where(codes[:, None] < 0, np.nan, np.eye(len(self.classes))[codes])
+        if (codes < 0).any():
+            raise not_finite("y", "NaN", start + int(np.argmax(codes < 0)), name)
+        found: Array = np.eye(len(self.classes))[codes]
+        return found
 
 
 class SparseSource(Source):
@@ -245,9 +285,11 @@ def open_source(
         return open_file(X, named, features, y, weight, known=known)
     if type(X).__name__ == "LazyFrame":
         X = X.collect()
+    if type(X).__name__ == "RecordBatch":
+        X = need("pyarrow", "reading a table").Table.from_batches([X])
     if is_table(X):
         return TableSource(X, y, weight, named, features, known=known)
-    if _is_rows(X) and is_batches(X):
+    if holds_rows(X) and is_batches(X):
         return beside(BatchSource(X, named, features, known), y, weight)
     if named or features:
         raise BadData(
@@ -269,7 +311,7 @@ def _names_of_targets(target: Any, y: Any) -> tuple[list[str], Any]:
     return named, y
 
 
-def _is_rows(X: Any) -> bool:
+def holds_rows(X: Any) -> bool:
     """Raises: BadData: X holds no rows."""
     if isinstance(X, Mapping):
         raise BadData("rows cannot be read from a dictionary", "a table kept as one", "pandas.DataFrame(X)")
@@ -284,7 +326,7 @@ def _is_rows(X: Any) -> bool:
         raise BadData(
             f"rows cannot be read from a {type(X).__name__}",
             "something else than data was given",
-            "an array, a tensor, a table, a path, or an iterable of (X, y)",
+            "an array, a tensor, a table, a path, or an iterable of (X, y) or of tables",
         )
     return True
 

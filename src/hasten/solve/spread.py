@@ -121,7 +121,8 @@ def discriminant(m: Moments, shrinkage: float = 0.0, priors: Any = None) -> Disc
     Args:
         m: ``Moments(X, groups=labels)``.
         shrinkage: 0 to 1.
-        priors: one a class; shares of the rows unless given. A class whose rows were all removed is left out.
+        priors: one a class, in the order of ``m.by_group[0]``; shares of the rows unless given. A class whose rows were
+            all removed is left out.
 
     Raises:
         BadData: fewer than two classes, or a number out of range.
@@ -132,7 +133,7 @@ def discriminant(m: Moments, shrinkage: float = 0.0, priors: Any = None) -> Disc
     if not 0 <= shrinkage <= 1:
         raise BadData(f"shrinkage={shrinkage}", "out of range", "a number from 0 to 1")
     share = parts.weight / parts.weight.sum() if priors is None else np.asarray(priors, dtype=np.float64)
-    if share.shape != parts.weight.shape or not (share >= 0).all():
+    if share.shape != parts.weight.shape or not ((share >= 0) & (share < np.inf)).all() or not share.any():
         raise BadData(f"priors={priors!r} of {len(labels)} classes", "those of other classes", "a share a class")
     kept = np.flatnonzero(parts.weight > 0)
     labels, parts, share = [labels[i] for i in kept], parts.some(kept), share[kept]
@@ -140,5 +141,6 @@ def discriminant(m: Moments, shrinkage: float = 0.0, priors: Any = None) -> Disc
     covariance = parts.scatter[:, :p, :p].sum(axis=0) / parts.weight.sum()
     covariance = (1 - shrinkage) * covariance + shrinkage * np.trace(covariance) / p * np.eye(p)
     coef = Factor(covariance).solve(means.T)
-    intercept = -0.5 * np.sum(means.T * coef, axis=0) + np.log(np.maximum(share, EPS))
+    with np.errstate(divide="ignore"):  # a class whose prior is 0 is never the answer
+        intercept = np.log(share) - 0.5 * np.sum(means.T * coef, axis=0)
     return Discriminant(labels, coef, intercept, means, covariance)

@@ -11,7 +11,7 @@ import re
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -47,7 +47,7 @@ def save(moments: Moments, path: str | os.PathLike[str], notes: dict[str, str]) 
         "targets": moments.target_names,
         "cells": [_plain(label) for label in moments.cells],
         "shards": [_plain(name) for name in sorted(moments.shards, key=str)],
-        "crossed": moments.crossed,
+        "apart_by": moments.apart,
         "rows_seen": moments._rows_seen,
         "quoted": True,  # names of columns that hold "=", in those of their categories
         "apart": True,  # a missing category and the text "missing"
@@ -92,7 +92,7 @@ def _rebuilt(kind: type[M], header: dict[str, Any], tensors: dict[str, Any]) -> 
     out.folds, out.fill = header["folds"], tensors["fill"]
     out.encoder = Encoder(header["numeric"], header["categorical"], header["columns"])
     out.target_names = header["targets"]
-    out.crossed = header.get("crossed", False)
+    out.apart = tuple(header["apart_by"]) if "apart_by" in header else _kept_apart(header)
     out.cells = {tuple(label) if out.crossed else label: i for i, label in enumerate(header["cells"])}
     out.shards, out._rows_seen = frozenset(header["shards"]), header["rows_seen"]
     if "base.mean" in tensors:
@@ -103,6 +103,15 @@ def _rebuilt(kind: type[M], header: dict[str, Any], tensors: dict[str, Any]) -> 
         out._sums.sums = Stats(*(tensors[f"sums.{name}"] for name in _STATS))
         out._sums.shift = tensors["sums.shift"]
     return out
+
+
+def _kept_apart(header: dict[str, Any]) -> tuple[str, ...]:
+    """What the cells of an older file keep apart, as far as it tells."""
+    if header.get("crossed"):
+        return "folds", "groups"
+    if header["cells"] in ([], [0]):
+        return ()
+    return ("folds",) if header["folds"] else ("groups",)
 
 
 def _plain(label: Any) -> Any:
@@ -136,13 +145,13 @@ def _write(path: Path, content: bytes) -> None:
         with open(path, "wb") as device:
             device.write(content)
         return
-    name = path.parent / f".{path.name}.{secrets.token_hex(4)}"
+    name, file = _temporary(path)
     try:
-        with open(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb") as file:  # less the umask
+        with file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(name, path)
+            os.replace(name, path)
         folder = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)
@@ -151,6 +160,18 @@ def _write(path: Path, content: bytes) -> None:
     except BaseException:
         name.unlink(missing_ok=True)
         raise
+
+
+def _temporary(path: Path) -> tuple[Path, IO[bytes]]:
+    """A new file beside ``path``, with a lock by which ``sweep`` knows that somebody is writing it."""
+    while True:
+        name = path.parent / f".{path.name}.{secrets.token_hex(4)}"
+        file = open(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb")  # noqa: SIM115  less the umask
+        with contextlib.suppress(OSError):  # this file system knows no locks
+            fcntl.flock(file, fcntl.LOCK_EX)
+        if name.exists():
+            return name, file
+        file.close()  # swept before it was locked
 
 
 @contextlib.contextmanager
@@ -179,8 +200,11 @@ def alone(path: str | os.PathLike[str]) -> Iterator[None]:
 
 
 def sweep(path: Path) -> None:
-    """Remove what saves of ``path`` that were killed have left beside it."""
+    """Remove what saves of ``path`` that were killed have left beside it; a file that is being written has a lock."""
     left = re.compile(rf"\.{re.escape(path.name)}\.[a-z0-9_]{{8}}")
-    for file in path.parent.glob(f".{glob.escape(path.name)}.*"):
-        if left.fullmatch(file.name):
-            file.unlink(missing_ok=True)
+    for name in path.parent.glob(f".{glob.escape(path.name)}.*"):
+        if not left.fullmatch(name.name):
+            continue
+        with contextlib.suppress(OSError), open(name, "r+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            name.unlink(missing_ok=True)

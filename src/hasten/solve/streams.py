@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
-
-import numpy as np
 
 from hasten.solve.arrays import is_table, target_names, targets_of, weights_of
 from hasten.solve.columns import Kinds
@@ -84,8 +81,6 @@ class Beside(Source):
     def __init__(self, source: Source, y: Any, weight: Any) -> None:
         self.source, self.rows, self.again, self.file = source, source.rows, source.again, source.file
         self.fingerprint, self.named = source.fingerprint, source.named
-        if isinstance(y, str | os.PathLike):
-            y = np.load(y, mmap_mode="r")
         self.y, self.weight = targets_of(y), weights_of(weight)
         self.targets = target_names(self.y)
         if self.rows is not None:

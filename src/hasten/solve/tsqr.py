@@ -90,6 +90,12 @@ class Triangle:
         return float(self.r[0, 0] ** 2) if self.intercept else float("nan")
 
     @property
+    def spread(self) -> Floats:
+        """(p,) standard deviations of the columns, with an intercept."""
+        found: Floats = lengths(self.r[1 : 1 + self.p, 1 : 1 + self.p]) / abs(self.r[0, 0])
+        return found
+
+    @property
     def x_mean(self) -> Floats:
         """(p,) means; zeros without an intercept."""
         return self._means[: self.p]
