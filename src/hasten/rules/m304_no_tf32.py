@@ -55,6 +55,8 @@ def detect(trace: Trace) -> Iterator[Finding]:
     process = trace.process
     if process.device != "cuda" or process.float32_matmul != "highest" or process.autocast:
         return
+    if not any("float32" in model.dtypes for model in trace.models):
+        return
     yield RULE.finding(
         "float32 matrix products run without TF32",
         trace.place("forward"),
