@@ -9,7 +9,6 @@ from hasten.core.interval import Interval
 from hasten.explain import ceilings
 from hasten.explain.ceilings import TOO_FEW, paired
 from hasten.seams.child import PullOnly
-from hasten.seams.steps import WIDTH
 from hasten.seams.watch import Watch
 
 
@@ -82,32 +81,3 @@ def test_a_loader_whose_iterator_is_gone_is_asked_anew() -> None:
     watch, loader = fed()
     PullOnly(Sender(), watch, 4, 10.0)  # type: ignore[arg-type]
     assert [r[0] for r in rows].count(0) == 4 + 1 and rows[-1] == (-1,) and len(loader) == 8
-
-
-def test_timings_of_the_data_alone_last_about_as_long_as_a_step() -> None:
-    """A median of much shorter ones would leave out what others take of the machine."""
-    rows: list[tuple[float, ...]] = []
-
-    class Sender:
-        def row(self, *values: float) -> None:
-            rows.append(values)
-
-        def leave(self) -> None:
-            pass
-
-    watch, _ = fed()
-    asked = 0
-
-    class Slow(Rows):
-        def __getitem__(self, index: int) -> int:
-            nonlocal asked
-            asked += 1
-            return index
-
-    loader = torch.utils.data.DataLoader(Slow())
-    watch.trained_from = watch.record_of(loader)
-    for _ in range(20):
-        watch.add(50_000_000, [0] * (WIDTH - 1))
-    PullOnly(Sender(), watch, 4, 10.0)  # type: ignore[arg-type]
-    assert [r[0] for r in rows] == [0] * 4 + [-1]
-    assert asked > 4 * 20 and all(0 < r[1] < 0.05 for r in rows[:4])

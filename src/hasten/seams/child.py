@@ -6,8 +6,7 @@ import itertools
 import json
 import statistics
 import time
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable
 
 from hasten.core.remedy import Undo
 from hasten.measure.clock import CHECKPOINT, EVALUATION, INDEX
@@ -22,8 +21,6 @@ WARM_STEPS = 4  # steps after a fork that are not timed: copy-on-write faults, t
 LONG_STEP = 0.25  # seconds; of steps as long as this, one is enough for that
 DEVICE_SECONDS = 0.1  # of steps in one timing where a device is used, at least, …
 DEVICE_UNITS = (4, 16)  # … in so many of them: at both ends the host waits for the device, and cannot work ahead of it
-FIRST_PULLS = 8  # batches that tell how many make a timing of the data side alone …
-MOST_PULLS = 256  # … at most
 _DIRTY = (EVALUATION, CHECKPOINT, INDEX["loader start"])
 WITHOUT, WITH = 0, 1
 
@@ -73,7 +70,8 @@ class Alternating:
         self.switch = switch
         self.prepare = prepare
         self.settle = settle
-        step_seconds = _median_step(watch)
+        rows = watch.recent(64)
+        step_seconds = statistics.median(row[0] for row in rows) / 1e9 if rows else 0.0
         self.wait = device_waiter()
         self.unit = unit if self.wait is None else max(unit, unit_on_device(step_seconds))
         self.pairs_left = most_pairs
@@ -281,14 +279,9 @@ def loss_of(watch: Watch) -> float:
 
 
 class PullOnly:
-    """Asks the training loader for batches and does nothing else: the data side alone.
+    """Asks the training loader for batches and does nothing else: the data side alone."""
 
-    One timing holds so many batches that it takes about as long as a step: what others take of the machine then
-    lengthens both alike, and a median does not leave it out of the shorter one only. Batches of workers, whose passes
-    take long to begin, are timed one by one.
-    """
-
-    def __init__(self, sender: Sender, watch: Watch, units: int, seconds: float) -> None:
+    def __init__(self, sender: Sender, watch: Watch, batches: int, seconds: float) -> None:
         self.sender = sender
         record = watch.trained_from
         loader = record.loader() if record is not None else None
@@ -296,44 +289,25 @@ class PullOnly:
             sender.leave()
             return
         iterator = record.iterator if not loader.num_workers else None  # None, too, after next(iter(loader))
-        pulls = _pulls(loader, loader._get_iterator() if iterator is None else iterator)
+        iterator = loader._get_iterator() if iterator is None else iterator
         skip = 1 if not loader.num_workers else loader.num_workers * (loader.prefetch_factor or 2) + 1
         end = time.perf_counter() + seconds
-        for _ in range(skip):
-            next(pulls)
-        step, first = _median_step(watch), [next(pulls)]
-        while len(first) < FIRST_PULLS and sum(first) <= step:
-            first.append(next(pulls))
-        unit = 1 if loader.num_workers else max(1, min(MOST_PULLS, round(step / max(min(first), 1e-9))))
-        for each in first if unit == 1 else ():
-            sender.row(0, each)
-        for _ in range(units):
-            if time.perf_counter() > end:
+        for i in itertools.count():
+            start = time.perf_counter()
+            try:
+                next(iterator)
+            except StopIteration:
+                iterator = loader._get_iterator()
+                continue
+            if i >= skip:
+                sender.row(0, time.perf_counter() - start)
+            if i >= batches + skip or time.perf_counter() > end:
                 break
-            sender.row(0, sum(itertools.islice(pulls, unit)) / unit)
         sender.row(DONE)
         sender.leave()
 
     def beat(self) -> None:
         self.sender.leave()
-
-
-def _median_step(watch: Watch) -> float:
-    """Seconds of a recent step; 0 before the first."""
-    rows = watch.recent(64)
-    return statistics.median(row[0] for row in rows) / 1e9 if rows else 0.0
-
-
-def _pulls(loader: Any, iterator: Any) -> Iterator[float]:
-    """Seconds to get each of a loader's batches, for ever; beginning a pass is not counted."""
-    while True:
-        start = time.perf_counter()
-        try:
-            next(iterator)
-        except StopIteration:
-            iterator = loader._get_iterator()
-            continue
-        yield time.perf_counter() - start
 
 
 def exchange_folder(watch: Watch) -> str:
