@@ -8,8 +8,11 @@ from hasten.measure.clock import timed
 from hasten.seams.patch import Patches
 from hasten.seams.watch import Watch
 
-# What safetensors' ways to save call, by whichever name the script or a framework has them.
-_WITHIN = ("serialize", "serialize_file", "_flatten", "_flatten_as_ptr")
+# Module, class and name of what saves: of safetensors what its own ways to save call, whatever a script names these.
+_SAVING = (
+    *(("safetensors.torch", "", name) for name in ("serialize", "serialize_file", "_flatten", "_flatten_as_ptr")),
+    ("transformers.modeling_utils", "PreTrainedModel", "save_pretrained"),
+)
 
 
 def install(watch: Watch, patches: Patches) -> None:
@@ -21,8 +24,10 @@ def install(watch: Watch, patches: Patches) -> None:
 
 def libraries(watch: Watch, patches: Patches) -> None:
     """Wrap what saves in libraries that have been imported by now; each once."""
-    module = sys.modules.get("safetensors.torch")
-    for name in _WITHIN:
-        call = getattr(module, name, None)
-        if call is not None and not hasattr(call, "__wrapped__"):
-            patches.set(module, name, timed(watch.clock, "checkpoint", call))
+    for module, kind, name in _SAVING:
+        owner = getattr(sys.modules.get(module), kind, None) if kind else sys.modules.get(module)
+        call = getattr(owner, name, None)
+        if call is not None and not hasattr(call, "of_hasten"):
+            saves = timed(watch.clock, "checkpoint", call)
+            saves.of_hasten = True  # type: ignore[attr-defined]
+            patches.set(owner, name, saves)
