@@ -228,12 +228,12 @@ def _too_short(trace: Trace, purpose: str) -> str:
 
 def _found(trace: Trace) -> list[Finding]:
     """Findings of all rules; one that fails says so and takes neither the others nor the exit code with it."""
-    from hasten.rules import all_rules
+    from hasten.rules import all_rules, found_by
 
     out: list[Finding] = []
     for rule in all_rules():
         try:
-            out.extend(rule.detect(trace))
+            out.extend(found_by(rule, trace))
         except Exception as error:
             sys.stderr.write(unforeseen(f"the rule {rule.code} failed", error))
     return out
@@ -253,7 +253,7 @@ def _nothing(folder: Path, code: int) -> str:
     if not imported:
         return "torch was never imported, so there was no training to explain"
     return (
-        "torch was imported, but no optimizer stepped and no loss was differentiated; "
+        "torch was imported, but no optimizer of torch.optim stepped and nothing called backward; "
         "if training happens in another program that this script starts, run hasten on that program"
     )
 

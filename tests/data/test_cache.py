@@ -164,6 +164,33 @@ def test_a_setting_that_changes_within_a_pass_is_noticed() -> None:
     assert seen == [*range(8), 0, 1, 2, 3, 40, 50, 6, 7]
 
 
+CHANGES: dict[str, Callable[[Any], object]] = {
+    "a label of a list": lambda data: data.labels.__setitem__(11_998, -1),
+    "a label of an array": lambda data: data.array.__setitem__(11_998, -1),
+    "one of lists, which cannot be hashed": lambda data: data.pairs.__setitem__(11_998, ["", -1]),
+    "all of 24 MB": lambda data: data.large.__imul__(2),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_what_changes_within_a_pass_is_noticed(change: Callable[[Any], object]) -> None:
+    """By a script that relabels what it has not yet seen in this pass."""
+    data: Any = Made(
+        12_000,
+        lambda i: torch.tensor([data.labels[i], data.array[i], data.pairs[i][1], data.large[i * 250]]),
+    )
+    data.labels, data.array, data.large = list(range(12_000)), np.arange(12_000), np.arange(3_000_000.0)
+    data.pairs = [["", i] for i in range(12_000)]
+    for number in range(3):
+        iterator = iter(DataLoader(data, batch_size=6000))
+        hasten.CacheSamples()(iterator._dataset_fetcher)  # type: ignore[attr-defined]
+        next(iterator)
+        if number == 2:
+            change(data)
+        seen = next(iterator)[-2:]
+    assert seen.tolist() == [data[i].tolist() for i in (11_998, 11_999)]
+
+
 def test_samples_without_a_value_or_with_texts_are_kept_for_collates_of_the_scripts_own() -> None:
     def loader() -> DataLoader[Any]:
         return DataLoader(Noted(8, lambda i: (i, None, "é" * i)), batch_size=4, shuffle=True, collate_fn=list)

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from hasten.data.effects import Effects
-from hasten.data.fingerprint import draws_by_itself, fingerprint
+from hasten.data.fingerprint import draws_by_itself, fingerprint, quick_fingerprint
 from hasten.seams.forward import install
 from hasten.seams.patch import Patches
 from hasten.seams.watch import Watch
@@ -161,3 +161,31 @@ def test_what_watches_a_transform_is_not_the_datasets() -> None:
         seam.settle()
         patches.undo()
     assert watched == later == fingerprint(data)
+
+
+ROWS = (0, 17, 4321, 19_999)
+
+
+@pytest.mark.parametrize("row", ROWS)
+@pytest.mark.parametrize("kind", ["list", "names", "dict", "array"])
+def test_one_row_that_changes_within_a_pass_is_seen(kind: str, row: int) -> None:
+    """Before every batch: labels of a script that relabels while it trains."""
+    held: Any = {
+        "list": list(range(1000, 21_000)),
+        "names": [(f"{i}.png", i) for i in range(20_000)],
+        "dict": {i: 1000 + i for i in range(20_000)},
+        "array": np.arange(20_000),
+    }[kind]
+    dataset = types.SimpleNamespace(held=held)
+    before = quick_fingerprint(dataset)
+    assert quick_fingerprint(dataset) == before
+    held[row] = ("other.png", 3) if kind == "names" else -1
+    assert quick_fingerprint(dataset) != before
+
+
+def test_lists_of_tensors_are_compared_by_what_they_are() -> None:
+    dataset = types.SimpleNamespace(held=[torch.zeros(2) for _ in range(100)])
+    before = quick_fingerprint(dataset)
+    assert quick_fingerprint(dataset) == before
+    dataset.held[50] = torch.zeros(2)
+    assert quick_fingerprint(dataset) != before

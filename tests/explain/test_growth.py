@@ -14,7 +14,7 @@ import torch
 
 from hasten.core.trace import Growth
 from hasten.explain.growth import grown_line, growth
-from hasten.explain.keepers import CERTAINLY, LONG_GRAPH, Keeper, KeeperWatch, assignment, graphs_kept, keepers
+from hasten.explain.keepers import LONG_GRAPH, LOOKS, MOST_SUMS, Keeper, KeeperWatch, assignment, graphs_kept, keepers
 from hasten.seams.steps import WIDTH
 from hasten.seams.watch import Watch
 from hasten.seams.window import HERTZ_AFTER
@@ -327,23 +327,46 @@ def test_a_deep_residual_network_is_not_believed() -> None:
     assert looks.found is None
 
 
-def test_a_sum_is_believed_once_it_has_grown() -> None:
+def test_a_sum_is_believed_once_it_has_grown_in_each_of_some_steps() -> None:
     looks = KeeperWatch()
     total = torch.zeros(())
     for loss in losses(30):
         total = total + loss
-    looks.look(sys._getframe())
-    assert looks.found is None
-    for loss in losses(30):
+    for step, loss in enumerate(losses(LOOKS), 1):
         total = total + loss
-    looks.look(sys._getframe())
+        assert looks.found is None
+        looks.look(sys._getframe())
+        assert looks.undecided == (step < LOOKS)
     assert looks.found is not None and looks.found[0] == "total"
+
+
+def test_a_list_that_is_added_to_now_and_then_is_believed() -> None:
+    looks, history = KeeperWatch(), list(losses(30))
+    for _ in range(LOOKS):
+        looks.look(sys._getframe())
+    assert looks.found is None
+    history.extend(losses(1))
+    looks.look(sys._getframe())
+    assert looks.found is not None and looks.found[0] == "history"
+
+
+@pytest.mark.parametrize("lengths", [(40, 22, 60, 500, 700, 1000), (21, 22, 24, 30, 31, 33), (30, 30, 30, 90, 90, 90)])
+def test_what_is_made_anew_in_every_step_is_not_believed(lengths: tuple[int, ...]) -> None:
+    """The graphs of an episode, as in REINFORCE, and the sum of the losses of a sentence's words."""
+    looks = KeeperWatch()
+    for length in lengths:
+        saved, loss = list(losses(length)), torch.zeros(())
+        for each in saved:
+            loss = loss + each
+        looks.look(sys._getframe())
+        assert len(saved) == length and loss > 0
+    assert looks.found is None
 
 
 def test_a_very_long_sum_is_believed_at_once() -> None:
     looks = KeeperWatch()
     total = torch.zeros(())
-    for loss in losses(CERTAINLY + 10):
+    for loss in losses(MOST_SUMS + 10):
         total = total + loss
     looks.look(sys._getframe())
     assert looks.found is not None and looks.found[0] == "total"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from hasten.core.codec import decode
 from hasten.core.trace import Event, Hot, Place
@@ -38,6 +39,41 @@ def few() -> int:
 
 def comprehended() -> list[int]:
     return [i * i for i in range(PAIRS)]  # a comprehension
+
+
+def generated() -> int:
+    return sum(i * i for i in range(PAIRS))  # a generator
+
+
+# fmt: off
+def on_one_line() -> None:
+    for i in range(PAIRS): distance(i, 2 * i)  # noqa: E701  # one line
+
+
+def of_several_rows() -> None:
+    for _ in range(2):
+        for i in range(PAIRS): distance(i, 2 * i)  # noqa: E701  # one line of a row
+
+
+def counted_on_one_line() -> None:
+    i = 0
+    while i < PAIRS: i += 1  # noqa: E701  # one line that counts
+# fmt: on
+
+
+def slow_header() -> None:
+    for _ in map(abs, range(PAIRS)):  # a header that works
+        pass
+
+
+BLOCKS = [torch.nn.Linear(1, 1) for _ in range(PAIRS)]
+
+
+def through_blocks() -> torch.Tensor:
+    x = torch.zeros(1, 1)
+    for block in BLOCKS:
+        x = x + block.forward(x)  # part of a block
+    return x
 
 
 class Accumulates:
@@ -101,9 +137,26 @@ def test_a_short_loop_and_lines_outside_are_not(tmp_path: Path) -> None:
     assert headers(counted(few, tmp_path)[0]) == {}
 
 
-def test_a_comprehension_is_a_loop(tmp_path: Path) -> None:
-    line = line_of("a comprehension")
-    assert headers(counted(comprehended, tmp_path)[0])[line][0] == line
+@pytest.mark.parametrize(
+    ("step", "comment", "runs"),
+    [
+        (comprehended, "a comprehension", PAIRS),
+        (generated, "a generator", PAIRS),
+        (on_one_line, "one line", PAIRS),
+        (of_several_rows, "one line of a row", 2 * PAIRS),
+        (counted_on_one_line, "one line that counts", PAIRS),
+        (slow_header, "a header that works", PAIRS),
+    ],
+)
+def test_a_loop_on_one_line_runs_as_often_as_its_body(
+    step: Callable[[], Any], comment: str, runs: int, tmp_path: Path
+) -> None:
+    line = line_of(comment)
+    assert headers(counted(step, tmp_path)[0])[line] == (line, runs)
+
+
+def test_a_loop_over_the_blocks_of_a_model_is_not_a_loop_to_vectorise(tmp_path: Path) -> None:
+    assert line_of("part of a block") not in headers(counted(through_blocks, tmp_path)[0])
 
 
 def test_accumulating_gradients_is_not_a_loop_to_vectorise(tmp_path: Path) -> None:

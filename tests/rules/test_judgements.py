@@ -89,7 +89,7 @@ def test_workers_for_samples_that_draw_random_numbers_or_come_in_a_stream_are_ad
     """Not applied: other samples would come."""
     draws = dataclasses.replace(loader(0), probe=Probe(seconds=0.004))
     stream = dataclasses.replace(loader(0), probe=None, map_style=False)
-    for made, words in ((draws, "streams of their own"), (stream, "get_worker_info")):
+    for made, words in ((draws, "stream of its own"), (stream, "get_worker_info")):
         (finding,) = found("D101", trace(0.04, usage=used(0.04, 1.0, 0.0, 0.1), loader=made, fetch=0.03))
         assert not finding.remedies and "num_workers=1" in finding.advice and words in finding.advice
     unknown = dataclasses.replace(loader(0), probe=Probe(why_not="the dataset raised KeyError"))

@@ -6,11 +6,12 @@ import weakref
 from collections.abc import Iterator
 from typing import Any
 
+import pytest
 import torch
 from torch.utils.data import DataLoader
 
 from hasten.seams import loader
-from hasten.seams.facts import _denormals, loader_facts
+from hasten.seams.facts import _denormals, _model_settings, loader_facts, process_facts
 from hasten.seams.known import OptimizerRecord
 from hasten.seams.patch import Patches
 from hasten.seams.watch import Watch
@@ -66,3 +67,27 @@ def test_a_loaders_place_is_where_batches_are_asked_for() -> None:
     (record,) = watch.loaders.values()
     place = loader_facts(record).place
     assert place is not None and place.text.strip() == "for _ in begun(rows):"
+
+
+def test_a_convolution_over_one_channel_lies_either_way() -> None:
+    """And tells nothing of the others."""
+    net = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3), torch.nn.Conv2d(4, 4, 3), torch.nn.Conv2d(4, 4, 1))
+    assert not _model_settings(net).channels_last
+    assert _model_settings(net.to(memory_format=torch.channels_last)).channels_last
+
+
+def test_torchscript_does_not_start_its_operations_from_python() -> None:
+    net = torch.nn.Sequential(torch.nn.Linear(2, 2))
+    assert not _model_settings(net).compiled
+    assert _model_settings(torch.jit.trace(net, torch.zeros(1, 2))).compiled
+
+
+def test_a_precision_that_is_set_in_the_newer_way_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch then refuses to tell it in the older way."""
+
+    def refuses() -> str:
+        raise RuntimeError("mix of the legacy and new APIs")
+
+    assert process_facts(Watch()).float32_matmul == "highest"
+    monkeypatch.setattr(torch, "get_float32_matmul_precision", refuses)
+    assert process_facts(Watch()).float32_matmul == "high"

@@ -30,17 +30,37 @@ def test_a_folder_that_was_made_can_be_looked_into(tmp_path: Path) -> None:
         "assert os.listdir('out') == ['step-1'] and os.listdir('out/step-1') == [] == list(os.scandir('out/step-1'))\n"
         "pathlib.Path('out/step-1/a.txt').write_text('a')\n"
         "assert os.listdir('out/step-1') == ['a.txt'] and os.listdir(b'out/step-1') == [b'a.txt']\n"
-        "assert list(pathlib.Path('out').glob('step-*')) == []\n"  # what it made is not found by a pattern
-        "assert sorted(os.listdir()) == ['out', 'there.txt'] and [e.name for e in os.scandir()] == ['there.txt']\n"
+        "assert sorted(os.listdir()) == ['out', 'there.txt']\n"
+        "assert [e.name for e in os.scandir()] == ['there.txt', 'out']\n"
         "try:\n    os.listdir('nowhere')\nexcept FileNotFoundError:\n    pass\nelse:\n    sys.exit(1)\n",
     )
 
 
-def test_safetensors_writes_into_the_private_folder(tmp_path: Path) -> None:
+def test_what_was_written_is_found_by_patterns(tmp_path: Path) -> None:
+    """The last checkpoint, however the script looks for it."""
+    child(
+        tmp_path,
+        "os.makedirs('out/step-1')\n"
+        "for name in ('b.pt', 'a.pt'):\n    pathlib.Path('out/step-1', name).write_text(name)\n"
+        "found = [str(p) for p in sorted(pathlib.Path('out').glob('step-*/*.pt'))]\n"
+        "assert found == sorted(glob.glob('out/*/*.pt')) == ['out/step-1/a.pt', 'out/step-1/b.pt'], found\n"
+        "assert [(r, d, sorted(f)) for r, d, f in os.walk('out')][1] == ('out/step-1', [], ['a.pt', 'b.pt'])\n"
+        "with os.scandir(b'out') as entries:\n    (entry,) = entries\n"
+        "assert entry.is_dir() and not entry.is_file() and os.fspath(entry) == b'out/step-1'\n"
+        "assert [e.stat().st_size for e in os.scandir('out/step-1')] == [4, 4]\n"
+        "shutil.rmtree('out/step-1')\n"
+        "assert glob.glob('out/*') == [] and not os.path.exists('out/step-1')\n",
+        before="import glob, shutil\n",
+    )
+
+
+def test_safetensors_writes_into_the_private_folder_and_reads_there(tmp_path: Path) -> None:
     pytest.importorskip("safetensors")
     child(
         tmp_path,
         "save_file({'w': torch.ones(2)}, 'w.safetensors', metadata={'format': 'pt'})\n"
-        "assert os.stat('w.safetensors').st_size > 8\n",
-        before="import torch\nfrom safetensors.torch import save_file\n",
+        "assert os.stat('w.safetensors').st_size > 8\n"
+        "assert load_file('w.safetensors')['w'].tolist() == [1.0, 1.0]\n"
+        "with safe_open('w.safetensors', 'pt') as file:\n    assert list(file.keys()) == ['w']\n",
+        before="import torch\nfrom safetensors import safe_open\nfrom safetensors.torch import load_file, save_file\n",
     )

@@ -9,8 +9,12 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from hasten.measure.clock import INDEX
+from hasten.seams import backward
 from hasten.seams.forward import ForwardSeam
+from hasten.seams.known import LoaderRecord
 from hasten.seams.locate import user_frame
+from hasten.seams.patch import Patches
+from hasten.seams.watch import Watch
 
 FORWARD = INDEX["forward"]
 
@@ -86,6 +90,68 @@ def test_a_teachers_call_after_an_evaluation_belongs_to_the_batch_that_it_is_giv
     net.train()(torch.ones(2, 4))
     spent = watch.clock.cut(watch.clock.now())
     assert (spent[INDEX["evaluation"]] > 10**12 // 2) == of_evaluation
+
+
+def ask(watch: Watch, record: LoaderRecord) -> None:
+    """As the loader's seam does for a batch."""
+    record.in_a_row = record.in_a_row + 1 if record.asked_at == watch.backwards else 1
+    record.asked_at = watch.backwards
+    record.batches += 1
+    if watch.feeding is not record:
+        watch.feeds(record)
+
+
+@pytest.mark.parametrize("averages", [True, False])
+def test_averaged_weights_are_evaluated_and_a_teacher_is_not(seam: ForwardSeam, averages: bool) -> None:
+    """Neither is ever trained itself; a teacher is given batches of a loader of its own, one for each step."""
+    watch, net, other = seam.watch, Net(), Layer()
+    train, second = (watch.record_of(DataLoader(TensorDataset(torch.ones(2, 4)))) for _ in range(2))
+    evaluated = []
+    for _ in range(6):
+        if averages:
+            ask(watch, train)
+        with torch.no_grad():
+            for _ in range(0 if averages else 1):
+                ask(watch, second)
+                other(torch.ones(2, 4))
+                evaluated.append(watch.clock.evaluating)
+        if not averages:
+            ask(watch, train)
+        net(torch.ones(2, 4))
+        watch.backward_left()
+        step(seam, net.optimizer)
+    with torch.no_grad():
+        for _ in range(4 if averages else 0):
+            ask(watch, second)
+            other.eval()(torch.ones(2, 4))
+            evaluated.append(watch.clock.evaluating)
+    assert evaluated == ([False, True, True, True] if averages else [False] * 6)
+    assert second.role == ("evaluation" if averages else "")
+
+
+@pytest.mark.parametrize("on_held_out", [False, True])
+def test_gradients_asked_for_in_eval_mode_use_the_graph(seam: ForwardSeam, on_held_out: bool) -> None:
+    """Adversarial training (TRADES) looks for its examples in eval mode; forces of an energy are gradients, too, when
+    they are evaluated."""
+    patches = Patches()
+    backward.install(seam.watch, patches)
+    try:
+        watch, net = seam.watch, Net()
+        train, held_out = (watch.record_of(DataLoader(TensorDataset(torch.ones(2, 4)))) for _ in range(2))
+        for _ in range(3):
+            ask(watch, train)
+            net.train()(torch.ones(2, 4)).sum().backward()
+            step(seam, net.optimizer)
+            ask(watch, held_out if on_held_out else train)
+            x = torch.ones(2, 4, requires_grad=True)
+            net.eval()
+            torch.autograd.grad((net(x) - net(x.detach())).sum(), x)
+            assert watch.clock.evaluating == on_held_out
+        record = watch.models[id(net)]
+        assert record.evaluations_with_graph == 0
+        assert record.trains_in_eval_mode == (not on_held_out)
+    finally:
+        patches.undo()
 
 
 @pytest.mark.parametrize("kind", [Net, Layer])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import textwrap
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -238,3 +239,52 @@ def test_nothing_of_the_users_runs(predicts: Predicts) -> None:
                 break
     """
     assert predicts(script)[0] == -1
+
+
+FILLS_A_BUFFER = """
+    for step_number in range(1000):
+        if step_number > 100 and step_number % 4 == 0:
+            step()
+"""
+SKIPS_THE_FIRST = """
+    batches = [[0]] * 50
+    for epoch in range(4):
+        for i, batch in enumerate(batches):
+            if epoch == 0 and i < 30:
+                continue
+            step()
+"""
+EVERY_ROUND = """
+    for epoch in range(4):
+        for i in range(50):
+            step()
+"""
+NOT_COUNTED = """
+    xs = [1] * 50
+    for epoch in range(4):
+        for x in xs:
+            step()
+"""
+
+
+@pytest.mark.parametrize(
+    ("script", "steps"), [(FILLS_A_BUFFER, 225), (SKIPS_THE_FIRST, 170), (EVERY_ROUND, 200), (NOT_COUNTED, 200)]
+)
+def test_rounds_without_a_step_are_no_steps(script: str, steps: int, tmp_path: Path) -> None:
+    path = tmp_path / "train.py"
+    path.write_text(textwrap.dedent(script), encoding="utf-8")
+    watch = types.SimpleNamespace(steps=0, batches=1.0, backwards=0, optimizers={}, clock_key=0, first_round=(0, 0))
+    told = []
+
+    def step() -> None:
+        watch.steps += 1
+        watch.backwards += 1
+        if watch.steps == 1:
+            watch.first_round = schedule.rounds(sys._getframe())[0], 1
+        if watch.steps in (20, 60):
+            told.append(schedule.expected(watch)[0])
+
+    scope = {"step": step, "__name__": "__main__"}
+    exec(compile(path.read_text(encoding="utf-8"), str(path), "exec"), scope)
+    assert watch.steps == pytest.approx(steps, abs=1)
+    assert told == pytest.approx([steps] * 2, abs=1)

@@ -131,6 +131,8 @@ def test_logging_is_told_from_its_text(text: str) -> None:
     assert source.logs(text)
 
 
-@pytest.mark.parametrize("text", ["loss = -p.log().mean()", "torch.log(x)", "logits = model(x)", "blueprint(x)"])
+@pytest.mark.parametrize(
+    "text", ["loss = -p.log().mean()", "torch.log(x)", "logits = model(x)", "blueprint(x)", "y = x  # print(y)"]
+)
 def test_logarithms_are_no_logs(text: str) -> None:
     assert not source.logs(text)

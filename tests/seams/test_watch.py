@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 import torch
 
 from hasten.measure.clock import INDEX, PhaseClock
@@ -156,3 +157,35 @@ def test_batches_that_go_into_a_step_are_counted() -> None:
             at_once.backward_left()
         at_once.steps += 1
     assert at_once.batches == 2.0
+
+
+def differentiate(hand: Hand, seconds: float) -> None:
+    hand.watch.clock.enter(INDEX["backward"])
+    hand.time += int(seconds * SECOND)
+    hand.watch.clock.leave()
+    hand.watch.backward_left()
+
+
+def test_where_backward_is_the_clock_the_first_steps_count_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hasten.seams.watch.optimizer_exists", lambda: False)  # other tests leave some
+    hand = Hand()
+    hand.watch.begins()
+    for number in range(1, 13):
+        hand.time += SECOND  # the model is called, and after that weights are moved by hand
+        differentiate(hand, number / 2)
+    assert hand.watch.clock_name == "backward"
+    assert hand.watch.steps == 12 == hand.watch.backwards
+    assert hand.walls == [1 + number / 2 for number in range(1, 13)]
+    assert hand.seconds("backward") == [number / 2 for number in range(1, 13)]
+    assert hand.seconds("python") == [1.0] * 12
+
+
+def test_backward_passes_before_the_first_step_of_an_optimizer_are_part_of_it() -> None:
+    hand, optimizer = Hand(), made()
+    hand.watch.begins()
+    for _ in range(5):
+        differentiate(hand, 2.0)
+    hand.step(optimizer)
+    differentiate(hand, 2.0)
+    hand.step(optimizer)
+    assert hand.walls == [11.0, 3.0] and hand.seconds("backward") == [10.0, 2.0]

@@ -17,7 +17,7 @@ from typing import Any
 from hasten.core.codec import encode
 from hasten.core.plan import write_atomically
 from hasten.core.remedy import Seam
-from hasten.seams import backward, checkpoint, copy, forward, loader, log, optimizer, tracebacks, wait
+from hasten.seams import autocast, backward, checkpoint, copy, forward, loader, log, optimizer, tracebacks, wait
 from hasten.seams.apply import Switchboard
 from hasten.seams.forward import ForwardSeam
 from hasten.seams.guard import guarded, remember_stderr
@@ -57,7 +57,7 @@ class Session:
 
     def install(self) -> None:
         watch, patches = self.watch, self.patches
-        for seam in (optimizer, backward, wait, copy, checkpoint, log):
+        for seam in (optimizer, backward, wait, copy, checkpoint, log, autocast):
             seam.install(watch, self.close)
         loader.install(watch, patches)
         self.forward = forward.install(watch, patches)

@@ -28,6 +28,10 @@ class Step:
     ratio: Interval | None = None
     proof: str = ""
 
+    def __str__(self) -> str:
+        """As the remedy is written: ``LoaderWorkers(2)``, without what it is for."""
+        return f"{self.remedy}({', '.join(str(v) for name, v in self.settings.items() if name != 'of')})"
+
 
 @dataclass(frozen=True)
 class Plan:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -58,6 +59,11 @@ class Report:
     other_processes: int = 0
     version: str = ""
 
+    def __repr__(self) -> str:
+        """What fits a line of a notebook."""
+        seen = f"{self.trace.steps} steps" if self.trace is not None else self.message or "no steps"
+        return f"Report({seen}; findings: {_list(f.code for f in self.findings)}; exit code {self.exit_code})"
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -100,3 +106,17 @@ class Result(Outcome):
     def exit_code(self) -> int:
         """The script's own exit code."""
         return self.report.exit_code
+
+    def __repr__(self) -> str:
+        """What fits a line of a notebook."""
+        kept = _list(map(str, self.plan.steps if self.plan is not None else ()))
+        gain = ""
+        if self.overall is not None:
+            gain = f", {self.overall.value:.2f}× ({self.overall.low:.2f}–{self.overall.high:.2f})"
+        broken = f"; broken promises: {len(self.broken)}" if self.broken else ""
+        tried = sum(bool(t.pairs) for t in self.trials)
+        return f"Result(kept: {kept}{gain}; {tried} trials{broken}; exit code {self.exit_code})"
+
+
+def _list(names: Iterable[str]) -> str:
+    return ", ".join(names) or "none"

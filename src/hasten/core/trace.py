@@ -10,6 +10,7 @@ from hasten.core.interval import Interval
 
 SCHEMA = 1
 LEAST_LEFT = 0.01  # part of a step that always stays: shares come from samples, and are not known any better
+LEAST_PASSES = 1.5  # over the data, that a job is expected to make, below which nothing is kept for later ones
 
 # First-level phases in the order a step passes them. Exclusive: an instant belongs to exactly one.
 PHASES = (
@@ -305,6 +306,8 @@ class Process:
     forkable: bool = False
     why_not_forkable: str = ""
     allocators: tuple[str, ...] = ()
+    available_bytes: float = math.nan
+    framework: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -399,6 +402,14 @@ class Trace:
         be asked."""
         training = [x for x in self.loaders if x.role == "training"]
         return max(training, key=lambda x: (x.probe is not None, x.fetch_seconds), default=None)
+
+    @property
+    def passes(self) -> float:
+        """Passes over the training data that the whole job is expected to make; infinite where unknown."""
+        loader, steps = self.loader, self.predicted_steps
+        if loader is None or steps <= 0 or loader.length <= 0 or loader.batch_size <= 0:
+            return math.inf
+        return steps * self.batches / math.ceil(loader.length / loader.batch_size)
 
     def amdahl(self, saved: float) -> float:
         """Speed-up of a step when ``saved`` seconds of it vanish; what is left is not known to be nothing."""

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from hasten.data.effects import Effects
-from hasten.data.fingerprint import fingerprint
+from hasten.data.fingerprint import close_fingerprint
 from hasten.data.store import NoRoom, RowStore
 from hasten.data.structure import (
     Leaf,
@@ -64,7 +64,7 @@ class SampleCache:
         self._alike: Callable[[Any], bool] = lambda _: False
         self.fixed = False
         self.off = ""
-        self.mark = fingerprint(dataset)
+        self.mark = close_fingerprint(dataset)
         self.effects = Effects()
         self.turns = 0  # new iterators so far
         self.lost = 0  # passes over the dataset whose samples were forgotten
@@ -109,7 +109,7 @@ class SampleCache:
 
     def is_same(self) -> bool:
         """Whether the dataset's settings, and the files that it reads, are as they were; if not, forget everything."""
-        mark = fingerprint(self.dataset)
+        mark = close_fingerprint(self.dataset)
         if mark == self.mark and not self.effects.changed():
             return True
         self.mark = mark

@@ -17,8 +17,9 @@ DEEPEST = 6  # objects inside objects; a transform below two wrappers is the fou
 SMALL = 32  # longer containers are not looked into, …
 LONGEST = 1 << 17  # … but for plain values, which are hashed at once up to here, in a millisecond or two
 MOST_BYTES = 1 << 24  # of an array that is hashed, in about ten milliseconds
-QUICK_BYTES = 1 << 16  # … and of one that is hashed for every batch; of larger ones, and of lists, …
-SPREAD = 1024  # … so many values spread over them, in about a tenth of a millisecond
+QUICK_BYTES = 1 << 19  # … and of one that is compared for every batch, and …
+QUICK_VALUES = 1 << 16  # … of a list or dictionary that is, in some tenths of a millisecond; of larger ones …
+SPREAD = 1024  # … so many values spread over them
 
 
 def fingerprint(value: Any) -> Any:
@@ -38,8 +39,15 @@ def whole_fingerprint(value: Any) -> Any:
 
 def quick_fingerprint(value: Any) -> Any:
     """Its settings, and of what large containers and arrays hold some values only, without what its code reads besides:
-    fit to be asked for every batch. It sees an array that is changed as a whole, not a change of a few of its rows."""
+    fit to be asked for every batch, and to be compared with what it was before. Of an array over :data:`QUICK_BYTES`,
+    or a list over :data:`QUICK_VALUES`, it sees a change of the whole, not of a few rows."""
     return _Walk(quick=True)(value, 0)
+
+
+def close_fingerprint(value: Any) -> Any:
+    """:func:`fingerprint`, and what :func:`quick_fingerprint` sees besides: a large array that changes as a whole, a
+    list whose values cannot be hashed."""
+    return fingerprint(value), quick_fingerprint(value)
 
 
 def _mark(walk: _Walk, value: Any) -> Any:
@@ -129,7 +137,7 @@ class _Walk:
             return (name, tuple(self(v, depth) for v in value))
         if len(value) <= SMALL and isinstance(value, dict):
             return (name, tuple((k if isinstance(k, _PLAIN) else id(k), self(v, depth)) for k, v in value.items()))
-        content = _hashed(_some(value) if self.quick else value)
+        content = _some(value) if self.quick else _hashed(value)
         self.blind |= content is None
         return (id(value), len(value), content)
 
@@ -163,20 +171,36 @@ def _content(value: np.ndarray) -> int | None:
     return hash(np.ascontiguousarray(value).tobytes())
 
 
+class _Values:
+    """A container's values as they were, kept to be compared: by identity, and where that differs by value."""
+
+    def __init__(self, values: list[Any]) -> None:
+        self.values = values
+
+    def __eq__(self, other: object) -> bool:
+        try:
+            return isinstance(other, _Values) and self.values == other.values
+        except Exception:  # arrays and tensors are not compared to one truth
+            return False
+
+    __hash__ = None  # type: ignore[assignment]
+
+
 def _some(value: Any) -> Any:
-    """Some items spread over a list; nothing of other containers that are long."""
-    if len(value) <= SPREAD:
-        return value
-    return value[:: len(value) // SPREAD] if isinstance(value, (list, tuple)) else ()
+    """Of a long list or dictionary its values, or some; of a set what it holds, where that is hashed soon enough."""
+    if isinstance(value, (set, frozenset)):
+        return _hashed(value) if len(value) <= SPREAD else 0
+    values = list(value.values() if isinstance(value, dict) else value)
+    return _Values(values) if len(values) <= QUICK_VALUES else _hashed(values[:: len(values) // SPREAD]) or 0
 
 
-def _spread(value: np.ndarray) -> int | None:
+def _spread(value: np.ndarray) -> Any:
     """Of an array's values, all where they are few; nothing of a file's, which need not be in memory."""
     if value.dtype.hasobject or _of_a_file(value):
         return None
     if value.nbytes > QUICK_BYTES:
         value = value.flat[:: max(1, value.size // SPREAD)]
-    return hash(value.tobytes())
+    return value.tobytes()
 
 
 def _of_a_file(value: Any) -> bool:

@@ -40,6 +40,7 @@ class GrowthWatch:
         self.look()
 
     def look(self) -> None:
+        """Also to be called after the next step where ``keepers.undecided`` says so."""
         self.keepers.look(sys._getframe())
         self.watch.keeper = self.keepers.found
 

@@ -53,7 +53,8 @@ class Explainer:
             raise SystemExit(0)
 
     def _between(self) -> None:
-        if not self._measured:
+        first = not self._measured
+        if first:
             self._measured = True
             start = time.monotonic()
             self._measure()
@@ -62,8 +63,13 @@ class Explainer:
                 say(f"enough was seen after {self.watch.steps} steps: Ctrl-C for the report, or let the script finish")
         else:
             self.growth.look()
-        self.session.write("trace", self._trace(""))
-        rest(self.window)
+        undecided = self.growth.keepers.undecided
+        if first or not undecided:
+            self.session.write("trace", self._trace(""))
+        if undecided:
+            self.watch.next_call = self.watch.steps + 1
+        else:
+            rest(self.window)
         if self.limit:
             self.watch.next_call = min(self.watch.next_call, self.limit)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import sys
+import weakref
 from collections.abc import Iterator
 from types import FrameType
 from typing import Any, NamedTuple
@@ -13,8 +15,8 @@ from hasten.seams.locate import is_users, locals_of, shown
 from hasten.seams.source import place_in, tree_of
 
 LONG_GRAPH = 20  # a value whose graph is deeper than this many sums may have been accumulated …
-CERTAINLY = 500  # … deeper than this it was: no network adds so often in a row
-MOST_SUMS = 2000  # a chain is followed no further
+MOST_SUMS = 20_000  # … one this deep was: no network adds so often in a row; a chain is followed no further
+LOOKS = 3  # steps in a row in which variables are looked at
 MOST_MEMBERS = 64  # entries of a dictionary or attributes of an object that are looked at
 LONGEST = 200  # values of a list that are looked at, from its end
 
@@ -26,26 +28,54 @@ class Keeper(NamedTuple):
         name: as the user writes it: ``total``, ``self.total``, ``meters['loss']``.
         place: the line that adds to it.
         length: how many graphs it was seen to hold.
+        oldest: of a list, a weak reference to its first value.
     """
 
     name: str
     place: Place | None
     length: int
+    oldest: weakref.ref[Any] | None
 
 
 class KeeperWatch:
-    """Looks for keepers between two steps. Believes one that has grown since an earlier look, or is very long."""
+    """Looks for keepers between two steps, in :data:`LOOKS` steps in a row at a time. Believes a list that has grown
+    and begins as it did, a sum that grows by as much from each step to the next, and a very long one. What is made anew
+    in every step (the losses of an episode, of the words of a sentence) is longer or shorter by chance.
+
+    Attributes:
+        found: name and place of the last one believed.
+        undecided: whether the next step is to be looked at, too.
+    """
 
     def __init__(self) -> None:
         self.found: tuple[str, Place | None] | None = None
-        self._lengths: dict[str, int] = {}
+        self.undecided = False
+        self._looks = 0
+        self._seen: dict[str, list[Keeper]] = {}
 
     def look(self, frame: FrameType | None) -> None:
-        for keeper in keepers(frame):
-            before = self._lengths.get(keeper.name)
-            self._lengths[keeper.name] = keeper.length
-            if keeper.length >= CERTAINLY or (before is not None and keeper.length != before):
-                self.found = (keeper.name, keeper.place)
+        self._looks += 1
+        if not self.undecided:
+            self._looks = 1
+            self._seen = {name: seen[-1:] for name, seen in self._seen.items() if seen[-1].oldest is not None}
+        for name, keeper in {k.name: k for k in keepers(frame)}.items():
+            seen = self._seen.setdefault(name, [])
+            seen.append(keeper)
+            if _grows(seen):
+                self.found = (name, keeper.place)
+        self.undecided = bool(self._seen) and self._looks < LOOKS
+
+
+def _grows(seen: list[Keeper]) -> bool:
+    """Whether a variable that was seen so holds more and more."""
+    *before, now = seen
+    if now.oldest is not None:
+        oldest = now.oldest()
+        return any(k.oldest is not None and k.oldest() is oldest and k.length < now.length for k in before)
+    if now.length >= MOST_SUMS:
+        return True
+    steps = [b.length - a.length for a, b in itertools.pairwise(seen)]
+    return len(steps) == LOOKS - 1 and steps[0] > 0 and len(set(steps)) == 1
 
 
 def keepers(frame: FrameType | None) -> Iterator[Keeper]:
@@ -55,24 +85,25 @@ def keepers(frame: FrameType | None) -> Iterator[Keeper]:
         if is_users(file):
             for scope in (locals_of(frame), frame.f_globals):
                 for name, value in list(scope.items()):
-                    for member, length in _held(name, value):
-                        yield Keeper(member, assignment(file, member, frame.f_code.co_name), length)
+                    for member, held, length in _held(name, value):
+                        oldest = weakref.ref(held[0]) if issubclass(type(held), list) else None
+                        yield Keeper(member, assignment(file, member, frame.f_code.co_name), length, oldest)
         frame = frame.f_back
 
 
-def _held(name: str, value: Any) -> Iterator[tuple[str, int]]:
-    """(name, length) of a value that keeps graphs, or of its members that do."""
+def _held(name: str, value: Any) -> Iterator[tuple[str, Any, int]]:
+    """Name, value and length of a value that keeps graphs, or of its members that do."""
     length = graphs_kept(value)
     if length:
-        yield name, length
+        yield name, value, length
     elif issubclass(type(value), dict):
         for key, inner in list(dict.items(value))[:MOST_MEMBERS]:
             if isinstance(key, str) and (length := graphs_kept(inner)):
-                yield f"{name}[{key!r}]", length
+                yield f"{name}[{key!r}]", inner, length
     elif _of_users_class(value):
         for key, inner in list(vars(value).items())[:MOST_MEMBERS]:
             if length := graphs_kept(inner):
-                yield f"{name}.{key}", length
+                yield f"{name}.{key}", inner, length
 
 
 def _of_users_class(value: Any) -> bool:

@@ -6,6 +6,7 @@ vectorising.
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import shutil
@@ -19,9 +20,9 @@ from hasten.measure.clock import INDEX, PYTHON
 from hasten.seams import fork
 from hasten.seams.batches import Batches
 from hasten.seams.child import exchange_folder
-from hasten.seams.locate import is_users, shown
+from hasten.seams.locate import is_users, locals_of, shown
 from hasten.seams.record import record_batches
-from hasten.seams.source import differentiates, logs, loops_around, place_in
+from hasten.seams.source import differentiates, logs, loops_around, place_in, targets
 from hasten.seams.watch import Watch
 
 STEPS = 2  # steps that are traced
@@ -73,7 +74,9 @@ class LineCounter:
         self.clock = watch.clock
         self.left = STEPS
         self.counts: dict[Line, int] = {}
+        self.begun: dict[Line, list[int]] = {}  # the instruction at which a line begins, and how often it did there
         self.chains: dict[Line, list[Line]] = {}
+        self.modules: set[Line] = set()  # in loops over modules: each iteration calls another one
         frame: FrameType | None = sys._getframe()
         while frame is not None:
             if is_users(frame.f_code.co_filename):
@@ -91,6 +94,12 @@ class LineCounter:
             self.counts[line] = seen + 1
             if not seen:
                 self.chains[line] = list(_users_lines(frame))
+                self.begun[line] = [frame.f_lasti, 0]
+                if _over_modules(frame, line[1]):
+                    self.modules.add(line)
+            first, times = self.begun[line]
+            if frame.f_lasti <= first:
+                self.begun[line] = [frame.f_lasti, times + 1 if frame.f_lasti == first else 1]
         return self._line
 
     def beat(self) -> None:
@@ -115,6 +124,10 @@ class LineCounter:
                 loop = next(iter(loops_around(at[0].co_filename, at[1])), None)
                 if loop is None:
                     continue
+                if at in self.modules:
+                    break
+                if at[1] == loop.lineno and not (isinstance(loop, ast.While) and loop.end_lineno == loop.lineno):
+                    runs -= self.begun[at][1] / STEPS  # a header also runs where its loop begins
                 if not differentiates(loop):
                     header = place_in(at[0].co_filename, loop, at[0].co_name)
                     place = Place(
@@ -123,6 +136,17 @@ class LineCounter:
                     found[shown(line[0].co_filename), line[1]] = Event("loop", place, runs, 0.0)
                 break
         return found
+
+
+def _over_modules(frame: FrameType, line: int) -> bool:
+    """Whether what the innermost loop around a line goes through are modules."""
+    import torch
+
+    loop = next(iter(loops_around(frame.f_code.co_filename, line)), None)
+    if loop is None or line <= loop.lineno:
+        return False
+    held = locals_of(frame)
+    return any(issubclass(type(held.get(name)), torch.nn.Module) for name in targets(loop))
 
 
 def _users_lines(frame: FrameType | None) -> Any:
@@ -142,11 +166,8 @@ def loop_events(repeats: Repeats, hot: tuple[Hot, ...]) -> tuple[Event, ...]:
         event = repeats.get((line.place.file, line.place.line))
         if event is not None and line.phase in ("python", "forward") and not logs(line.place.text):
             loops.setdefault(event.place, []).append((line, event))
-    events = (Event("loop", p, _iterations(lines), sum(h.seconds for h, _ in lines)) for p, lines in loops.items())
+    events = [
+        Event("loop", place, max(e.calls for _, e in lines), sum(h.seconds for h, _ in lines))
+        for place, lines in loops.items()
+    ]
     return tuple(sorted(events, key=lambda e: -e.seconds))
-
-
-def _iterations(lines: list[tuple[Hot, Event]]) -> float:
-    """Iterations per step; the header runs once more than the body, so it counts only if there is nothing else."""
-    body = [event.calls for line, event in lines if line.place.line != event.place.line]
-    return max(body or [event.calls for _, event in lines])

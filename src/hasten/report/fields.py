@@ -64,7 +64,7 @@ FIELDS: dict[str, dict[str, str]] = {
         "dtypes": "its parameters' types",
         "conv2d": "two-dimensional convolutions in it",
         "channels_last": "whether its convolutions' weights lie channels-last",
-        "compiled": "whether it is compiled",
+        "compiled": "whether it is compiled, or TorchScript",
         "directly": "whether the script calls its forward itself, past the module's call, which is what compiles",
         "evaluations": "calls for evaluation",
         "evaluations_with_graph": "of them, calls that recorded a graph",
@@ -123,6 +123,8 @@ FIELDS: dict[str, dict[str, str]] = {
         "forkable": "whether trials may go on in forked children",
         "why_not_forkable": "why not",
         "allocators": "memory allocators that the process could be started with in place of glibc's",
+        "available_bytes": "memory that could have been taken then without swapping",
+        "framework": "what drives the training loop: transformers, lightning, fabric, skorch, accelerate; else empty",
     },
     "Hot": {
         "phase": "the phase it was seen in",

@@ -298,7 +298,7 @@ def _trials(result: Result) -> Iterator[Markup]:
 
 
 def _replayed(steps: Sequence[Step]) -> Markup:
-    cells = [(el("code", view.as_written(s)), s.fidelity, times(s.ratio), speedup(s.ratio).span) for s in steps]
+    cells = [(el("code", str(s)), s.fidelity, times(s.ratio), speedup(s.ratio).span) for s in steps]
     heads = ("remedy", "fidelity", "when planned", level_of(s.ratio for s in steps))
     return section("What the plan applied", table(heads, cells, (2, 3), "narrow"))
 

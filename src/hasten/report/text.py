@@ -347,10 +347,7 @@ def _replayed(result: Result) -> list[Line]:
         return []
     heads = ["remedy", "fidelity", "when planned", level_of(s.ratio for s in steps)]
     table = [[(h, "dim" if i else "head") for i, h in enumerate(heads)]]
-    table += [
-        [(view.as_written(s), ""), (s.fidelity, ""), (times(s.ratio), ""), (speedup(s.ratio).span, "dim")]
-        for s in steps
-    ]
+    table += [[(str(s), ""), (s.fidelity, ""), (times(s.ratio), ""), (speedup(s.ratio).span, "dim")] for s in steps]
     return columns(table, "ll..")
 
 

@@ -277,11 +277,6 @@ def replayed(result: Result) -> tuple[Step, ...]:
     return result.plan.steps if result.plan is not None and not result.trials else ()
 
 
-def as_written(step: Step) -> str:
-    """A plan's remedy as it is written: ``LoaderWorkers(2)``, without what it is for."""
-    return f"{step.remedy}({', '.join(str(v) for name, v in step.settings.items() if name != 'of')})"
-
-
 def proof(result: Result) -> Iterator[tuple[str, str]]:
     """What was proved, how, and what it cost: names with sentences."""
     for broken in result.broken:

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import functools
 import importlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from hasten.core.finding import LEAST_TOLD, Finding, Rule
 from hasten.core.remedy import Remedy
 from hasten.core.trace import FitFacts, Trace
+from hasten.rules.frames import in_frame
 
 _MODULES = (
     # A whole-batch gather makes every other way to feed an in-memory dataset pointless, so it is tried first.
@@ -73,9 +74,14 @@ def remedy_types() -> dict[str, type[Remedy]]:
     return {kind.__name__: kind for rule in all_rules() for kind in rule.remedies}
 
 
+def found_by(rule: Rule, trace: Trace) -> Iterator[Finding]:
+    """The findings of a rule, with what users of a framework write."""
+    return (in_frame(finding, trace) for finding in rule.detect(trace))
+
+
 def find(trace: Trace) -> tuple[Finding, ...]:
     """All findings of all rules, in the rules' order."""
-    return tuple(finding for rule in all_rules() for finding in rule.detect(trace))
+    return tuple(finding for rule in all_rules() for finding in found_by(rule, trace))
 
 
 def find_fits(fits: Iterable[FitFacts]) -> tuple[Finding, ...]:

@@ -11,8 +11,8 @@ Remedy
 Fidelity
     identical where making a sample draws no random number; otherwise equivalent (workers draw from other streams),
     and then not applied from outside, but advised. Workers hold the dataset of the pass: what the script changes
-    within a pass is seen for the next batch, but for a few rows of an array over 64 kB or of a long list, which the
-    next pass shows.
+    within a pass is seen for the next batch, but for a few rows of an array over 512 kB or of a list over 65,536,
+    which the next pass shows.
 
 When it does not help
     When the cores are busy with the model already: on two cores the gain never exceeded 1.12, and taking workers
@@ -30,7 +30,7 @@ import math
 import multiprocessing
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypedDict
 
 from hasten.core.errors import Unsuited
 from hasten.core.finding import Finding, Rule
@@ -49,6 +49,14 @@ IPC_SECONDS = 0.4e-3  # to hand a batch from a worker to the training process
 MOST_WORKERS = 16
 FEWER = 1.65  # largest gain that was measured for taking workers away
 UNASKED = "the dataset could not be asked: identical only if its samples draw no random number and keep no count"
+
+
+class Cure(TypedDict, total=False):
+    """What a finding says to do."""
+
+    remedies: tuple[LoaderWorkers, ...]
+    notes: tuple[str, ...]
+    advice: str
 
 
 @dataclass(frozen=True)
@@ -133,7 +141,7 @@ def may_move(loader: LoaderFacts) -> bool:
     return loader.map_style and (probe is None or (probe.random_free and probe.deterministic))
 
 
-def _draws(loader: LoaderFacts) -> bool:
+def draws(loader: LoaderFacts) -> bool:
     """Whether samples draw random numbers, or come one after the other: for all that is known, they might be others."""
     return not loader.map_style or (
         loader.probe is not None and not loader.probe.random_free and not loader.probe.why_not
@@ -161,24 +169,40 @@ def _without_workers(trace: Trace, loader: LoaderFacts) -> Iterator[Finding]:
     if not counts or (cores < 2 and not asleep):
         return
     free = asleep or cores - (used if used > 1 else 1.0) >= FREE
+    best = max(model, fetch / counts[0], _work(trace) / cores) + IPC_SECONDS * trace.batches
     yield RULE.finding(
         f"the model waits {1000 * fetch:.1f} ms a step for batches made in its own process",
         loader.place,
-        _range(trace, max(model, fetch / counts[0]) + IPC_SECONDS * trace.batches, free),
+        _range(trace, best, free),
         label="num_workers is 0",
-        remedies=settings(trace, loader, *counts) if may_move(loader) else (),
-        advice="" if may_move(loader) else _by_hand(loader, counts[0]),
-        notes=doubts(loader) if may_move(loader) else (),
+        **_cure(trace, loader, *counts),
     )
+
+
+def _work(trace: Trace) -> float:
+    """Seconds of a step that this process and its workers keep a core busy, whoever makes the batches; NaN where
+    unknown."""
+    usage = trace.usage
+    workers = usage.worker_cpu_seconds if usage.worker_cpu_seconds > 0 else 0.0
+    return (usage.cpu_seconds + workers) * trace.step_seconds / max(usage.wall_seconds, 1e-9)
+
+
+def _cure(trace: Trace, loader: LoaderFacts, *counts: int) -> Cure:
+    """What brings another number of workers about: best guess first."""
+    if may_move(loader):
+        return {"remedies": settings(trace, loader, *counts), "notes": doubts(loader)}
+    return {"advice": _by_hand(loader, counts[0])}
 
 
 def _by_hand(loader: LoaderFacts, workers: int) -> str:
     """What to write where other processes would make other samples, or all of them."""
     if not loader.map_style:
-        return f"num_workers={workers}, and in the dataset's __iter__ a share for each worker (get_worker_info)"
+        shares = ", and in the dataset's __iter__ a share for each worker (get_worker_info)"
+        return f"num_workers={workers}{shares if not loader.num_workers else ''}"
+    alive = ", persistent_workers=True" if workers else ""
     return (
-        f"num_workers={workers}, persistent_workers=True: other samples of the same kind, since workers draw from"
-        " random streams of their own (a generator that the dataset keeps must be seeded anew in each)"
+        f"num_workers={workers}{alive}: other samples of the same kind, since each process draws from a random"
+        " stream of its own (a generator that the dataset keeps must be seeded anew in each)"
     )
 
 
@@ -204,8 +228,7 @@ def _too_few(trace: Trace, loader: LoaderFacts) -> Iterator[Finding]:
         loader.place,
         _range(trace, best),
         label=f"num_workers is {workers}",
-        remedies=settings(trace, loader, *counts),
-        notes=doubts(loader),
+        **_cure(trace, loader, *counts),
     )
 
 
@@ -227,7 +250,7 @@ def _too_many(trace: Trace, loader: LoaderFacts) -> Iterator[Finding]:
     busy = usage.cores + usage.other_load  # workers are among the others
     if not (busy >= BUSY * cores or (math.isnan(busy) and workers >= cores)):
         return
-    needed = (usage.cpu_seconds + usage.worker_cpu_seconds) * trace.step_seconds / max(usage.wall_seconds, 1e-9)
+    needed = _work(trace)
     best = trace.step_seconds / FEWER
     if needed > 0:  # whoever makes the batches, this much work is left for the cores
         best = max(best, min(needed, trace.step_seconds) / max(1, min(trace.process.threads, cores)))
@@ -237,8 +260,7 @@ def _too_many(trace: Trace, loader: LoaderFacts) -> Iterator[Finding]:
         loader.place,
         _range(trace, best, certain=False),
         label=f"num_workers is {workers}",
-        remedies=settings(trace, loader, *(n for n in (0, 1) if n < workers)),
-        notes=doubts(loader),
+        **_cure(trace, loader, *(n for n in (0, 1) if n < workers)),
     )
 
 
@@ -246,11 +268,11 @@ def detect(trace: Trace) -> Iterator[Finding]:
     loader, cost, step = trace.loader, trace.phase("fetch"), trace.step_seconds
     if loader is None or not step > 0:
         return
-    if not loader.num_workers:
-        if cost >= LEAST_SHARE * step and (may_move(loader) or _draws(loader)):
-            yield from _without_workers(trace, loader)
-    elif not may_move(loader):
+    if not (may_move(loader) or draws(loader)):
         return
+    if not loader.num_workers:
+        if cost >= LEAST_SHARE * step:
+            yield from _without_workers(trace, loader)
     elif cost >= LEAST_SHARE * step:
         yield from _too_few(trace, loader)
     elif cost >= 0:

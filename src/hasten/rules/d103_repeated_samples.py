@@ -10,7 +10,8 @@ Remedy
 Fidelity
     identical: the cached bytes are the dataset's own. While it runs it checks that no random number is drawn, that
     the dataset's settings stay the same, and now and then that a sample made anew has the same bytes; otherwise it
-    switches itself off.
+    switches itself off. Where the script changes a few rows of an array over 512 kB, or of a list over 65,536, within a
+    pass, only the next pass shows it; of an array over 16 MB only the samples that are made anew do.
 
 When it does not help
     The first epoch; datasets larger than half of the free memory; items that differ each time (see
@@ -23,6 +24,7 @@ References
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -30,13 +32,16 @@ from typing import Any, ClassVar
 from hasten.core.errors import Unsuited
 from hasten.core.finding import Finding, Rule
 from hasten.core.remedy import Fidelity, Remedy, Seam, Undo
-from hasten.core.trace import Trace
+from hasten.core.trace import LEAST_PASSES, Trace
 from hasten.data.cache import SampleCache
 from hasten.data.fingerprint import draws_by_itself
+from hasten.data.store import SHARE_OF_MEMORY
 from hasten.data.view import asks_anew, original, put, source
 
 LEAST_SHARE = 0.03  # of the step spent fetching
 SAVED = (0.75, 0.98)  # part of the fetch that a gather from the cache saves
+SMALLER = "store them once as small as the model needs them (smaller pictures, uint8 for float32), and read those"
+ONCE = "this job makes one epoch, a second one would gain"
 
 _caches: dict[int, SampleCache] = {}  # by dataset: every epoch's iterator uses the same cache
 
@@ -101,22 +106,28 @@ def detect(trace: Trace) -> Iterator[Finding]:
     probe = loader.probe
     if probe.unkept or not cost >= LEAST_SHARE * trace.step_seconds:
         return
-    size = probe.sample_bytes * max(loader.length, 0)
+    size, room = probe.sample_bytes * max(loader.length, 0), SHARE_OF_MEMORY * trace.process.available_bytes
+    again, fits = trace.passes >= LEAST_PASSES, not size > room  # where it is unknown, too
+    too_much = "" if fits else f", more than half of the memory that is free ({_bytes(room)} would do)"
+    when = "the gain starts with the second epoch" if again else ONCE
     yield RULE.finding(
         f"{loader.dataset} makes each of its {loader.length} samples anew every epoch, {1000 * cost:.1f} ms a step",
         loader.place,
-        (trace.amdahl(SAVED[0] * cost), trace.amdahl(SAVED[1] * cost)),
+        (trace.amdahl(SAVED[0] * cost), trace.amdahl(SAVED[1] * cost)) if again else (1.0, 1.0),
         label="asks for the same bytes every epoch",
-        remedies=(CacheSamples(),),
+        remedies=(CacheSamples(),) if fits else (),
+        advice="" if fits else SMALLER,
         notes=(
             "asked twice for the same items it gave the same bytes and drew no random number",
-            f"all samples take {_bytes(size)}; the gain starts with the second epoch",
+            f"all samples take {_bytes(size)}{too_much}; {when}",
         ),
     )
 
 
-def _bytes(count: int) -> str:
-    return f"{count / 1e6:.0f} MB" if count >= 9.5e5 else f"{-(-count // 1000)} kB"
+def _bytes(count: float) -> str:
+    if count >= 1e10:
+        return f"{count / 1e9:.0f} GB"
+    return f"{count / 1e6:.0f} MB" if count >= 9.5e5 else f"{math.ceil(count / 1000)} kB"
 
 
 RULE = Rule("D103", "repeated-samples", detect, __doc__, (CacheSamples,))

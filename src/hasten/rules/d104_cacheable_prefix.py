@@ -26,15 +26,17 @@ from typing import Any, ClassVar
 from hasten.core.errors import Unsuited
 from hasten.core.finding import Finding, Rule
 from hasten.core.remedy import Fidelity, Remedy, Seam, Undo
-from hasten.core.trace import Trace
+from hasten.core.trace import LEAST_PASSES, Trace
 from hasten.data.cache import SampleCache
 from hasten.data.chain import Split, find_chain
-from hasten.data.fingerprint import fingerprint
+from hasten.data.fingerprint import close_fingerprint
+from hasten.data.store import SHARE_OF_MEMORY
 from hasten.data.view import asks_anew, original, put, samples_of, source
 from hasten.measure.digest import random_states, restore
 
 LEAST_SHARE = 0.03  # of the step spent fetching
 READING = 0.10  # part of the prefix's time that reading it from the cache takes
+ONCE = "this job makes one epoch, a second one would gain"
 
 _prefixes: dict[tuple[int, int], tuple[Any, Any, Split, SampleCache]] = {}  # dataset, its settings, both parts
 
@@ -76,7 +78,7 @@ class CachePrefix(Remedy):
 
     def _split(self, dataset: Any) -> tuple[Split, SampleCache]:
         """The dataset cut in two and the cache of its first part, made anew where its settings have changed."""
-        key, mark = (id(dataset), self.stages), fingerprint(dataset)
+        key, mark = (id(dataset), self.stages), close_fingerprint(dataset)
         known = _prefixes.get(key)
         if known is not None and known[0] is dataset and (known[1] == mark or known[3].broken):
             return known[2], known[3]
@@ -116,16 +118,19 @@ def detect(trace: Trace) -> Iterator[Finding]:
     probe = loader.probe
     part = probe.prefix_seconds / max(probe.prefix_seconds + probe.suffix_seconds, 1e-12)
     saved = cost * part * (1 - READING)
+    again = trace.passes >= LEAST_PASSES
+    if probe.prefix_bytes * loader.length > SHARE_OF_MEMORY * trace.process.available_bytes:
+        return  # it would not be kept
     cached = ", ".join(probe.stages[: probe.cacheable_stages])
     yield RULE.finding(
         f"{cached} give the same result every epoch; {part:.0%} of making a sample is before the first random step",
         loader.place,
-        (trace.amdahl(0.8 * saved), trace.amdahl(saved)),
+        (trace.amdahl(0.8 * saved), trace.amdahl(saved)) if again else (1.0, 1.0),
         label=f"repeats what comes before {probe.stages[probe.cacheable_stages]}"
         if probe.cacheable_stages < len(probe.stages)
         else "repeats the whole chain",
         remedies=(CachePrefix(probe.cacheable_stages),),
-        notes=("cut there, samples and random states were the same to the bit",),
+        notes=("cut there, samples and random states were the same to the bit", *(() if again else (ONCE,))),
     )
 
 

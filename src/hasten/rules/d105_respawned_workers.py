@@ -5,7 +5,8 @@ Why it is slow
     pass wait for them.
 
 Remedy
-    ``LoaderWorkers(n)`` with the script's own number keeps them alive between passes.
+    ``LoaderWorkers(n)`` with the script's own number keeps them alive between passes; advised only where samples draw
+    random numbers.
 
 Fidelity
     identical where making a sample draws no random number (a worker's random state then carries on instead of
@@ -25,16 +26,18 @@ from collections.abc import Iterator
 
 from hasten.core.finding import Finding, Rule
 from hasten.core.trace import Trace
-from hasten.rules.d101_single_process_loader import LoaderWorkers, doubts, may_move, settings
+from hasten.rules.d101_single_process_loader import LoaderWorkers, doubts, draws, may_move, settings
 
 LEAST_SHARE = 0.05  # of an epoch spent starting workers
+_BY_HAND = "persistent_workers=True: other samples of the same kind, since a worker's random state then carries on"
 
 
 def detect(trace: Trace) -> Iterator[Finding]:
     loader = trace.loader
     if loader is None or not loader.num_workers or loader.persistent_workers or loader.starts < 2:
         return
-    if not may_move(loader):
+    moves = may_move(loader)
+    if not moves and not draws(loader):
         return
     each = loader.start_seconds / loader.starts
     later = [e.seconds for e in trace.epochs[1:]] or [e.seconds for e in trace.epochs]  # the first one starts up, too
@@ -46,8 +49,9 @@ def detect(trace: Trace) -> Iterator[Finding]:
         loader.place,
         (1 + 0.5 * each / epoch, epoch / max(epoch - each, 0.01 * epoch)),
         label="persistent_workers is False",
-        remedies=settings(trace, loader, loader.num_workers),
-        notes=doubts(loader),
+        remedies=settings(trace, loader, loader.num_workers) if moves else (),
+        advice="" if moves else _BY_HAND,
+        notes=doubts(loader) if moves else (),
     )
 
 

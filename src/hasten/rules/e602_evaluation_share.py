@@ -31,6 +31,7 @@ from hasten.seams.source import callers, function_around
 LEAST_SHARE = 0.15  # of the time since the first step; below, evaluating half as often gains less than 8 %
 SAVED = (0.5, 0.9)  # half as often, ten times less often; measured 2.2x for every 10 steps against every 200
 SMALL_BATCH = 0.5  # an evaluation batch smaller than this part of the training batch wastes calls
+ACTING = "where a policy acts by these calls, to collect data, they are no evaluation, and have to be made"
 
 
 def detect(trace: Trace) -> Iterator[Finding]:
@@ -39,15 +40,18 @@ def detect(trace: Trace) -> Iterator[Finding]:
         return
     place = trace.place("evaluation")
     small = _small_batches(trace)
+    fed = any(x.role == "evaluation" for x in trace.loaders)
     advice = "evaluate less often (every 200 steps, or once an epoch), or on a fixed subset"
     if small is not None:
         advice = f"raise the evaluation's batch size from {small.batch_size}; then {advice}"
     yield RULE.finding(
-        f"evaluation takes {cost / trace.step_seconds:.0%} of the time, {1000 * cost:.1f} ms for every step",
+        f"{'evaluation takes' if fed else 'calls in eval mode take'} {cost / trace.step_seconds:.0%} of the time,"
+        f" {1000 * cost:.1f} ms for every step",
         started(place) or place,
         (trace.amdahl(SAVED[0] * cost), trace.amdahl(SAVED[1] * cost)),
         label="evaluates here",
         advice=advice,
+        notes=() if fed else (ACTING,),
     )
 
 

@@ -29,6 +29,8 @@ from hasten.core.trace import Hot, Trace
 
 LEAST_SHARE = 0.03  # of the time since the first step
 SAVED = (0.5, 0.95)  # half as often, or in the background; measured 1.7x for every 2 steps against every 100
+SAVE = "save every few minutes instead of every few steps, or hand a copy to torch's async_save"
+COPY = "copy only what is the best so far, or every few minutes; where each copy is needed, copy into tensors that stay"
 _CALLED = re.compile(r"(\w+)\s*\(")
 _COPIED = re.compile(r"\bdeepcopy\(\s*(?:self\.)?(\w+)\s*\)")
 
@@ -43,12 +45,14 @@ def detect(trace: Trace) -> Iterator[Finding]:
     place = trace.place("checkpoint")
     if place is None or (copies and copies[0].seconds > saving):
         place = copies[0].place if copies else None
+    saves = saving >= cost - saving
     yield RULE.finding(
-        f"checkpoints take {cost / trace.step_seconds:.0%} of the time, {1000 * cost:.1f} ms for every step",
+        f"{'checkpoints take' if saves else 'copying all weights takes'} {cost / trace.step_seconds:.0%} of the time,"
+        f" {1000 * cost:.1f} ms for every step",
         place,
         (trace.amdahl(SAVED[0] * cost), trace.amdahl(SAVED[1] * cost)),
-        label="the training waits for the file" if saving >= cost - saving else "copies all weights",
-        advice="save every few minutes instead of every few steps, or hand a copy to torch's async_save",
+        label="the training waits for the file" if saves else "copies all weights",
+        advice=SAVE if saves else COPY,
     )
 
 

@@ -50,15 +50,18 @@ class Compile(Remedy):
     start_seconds: ClassVar[float] = START_SECONDS
 
     def on(self, target: Any = None) -> Undo:
+        import torch
+
         from hasten.measure.machine import has_compiler
 
         if getattr(target, "_compiled_call_impl", None) is not None or type(target).__name__ == "OptimizedModule":
             raise Unsuited("the model is compiled already")
+        if isinstance(target, torch.jit.ScriptModule):
+            raise Unsuited("the model is TorchScript")
         if next(target.parameters(), None) is None:
             raise Unsuited("the module has no parameters")
         if not next(target.parameters()).is_cuda and not has_compiler():
             raise Unsuited("torch.compile needs a C++ compiler on this machine")
-        import torch
         from torch._inductor import config
 
         def call(*args: Any, **kwargs: Any) -> Any:

@@ -23,6 +23,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from hasten.core.errors import Unsuited
 from hasten.core.finding import Finding, Rule
 from hasten.core.remedy import Fidelity, Remedy, Seam, Undo
 from hasten.core.trace import Trace
@@ -40,7 +41,10 @@ class TensorFloat32(Remedy):
     def on(self, target: Any = None) -> Undo:
         import torch
 
-        precision, cudnn = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+        try:
+            precision, cudnn = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+        except RuntimeError:
+            raise Unsuited("the script sets precisions by torch.backends.fp32_precision") from None
         torch.set_float32_matmul_precision("high")
         torch.backends.cudnn.allow_tf32 = True
 
@@ -54,6 +58,8 @@ class TensorFloat32(Remedy):
 def detect(trace: Trace) -> Iterator[Finding]:
     process = trace.process
     if process.device != "cuda" or process.float32_matmul != "highest" or process.autocast:
+        return
+    if not any("float32" in model.dtypes for model in trace.models):
         return
     yield RULE.finding(
         "float32 matrix products run without TF32",

@@ -64,7 +64,7 @@ def detect(trace: Trace) -> Iterator[Finding]:
         yield RULE.finding(
             f"torch runs {process.threads} of {process.cores} threads",
             trace.place("forward"),
-            (1.0, process.cores / process.threads),
+            (1.0, trace.amdahl(work * (1 - process.threads / process.cores))),
             remedies=(Threads(process.cores),),
         )
     elif process.threads > 1 and (trace.step_seconds < SMALL_STEP or trace.usage.other_load > BUSY or used < 1.3):

@@ -89,14 +89,16 @@ def _line(place: Place) -> tuple[str, int]:
 
 def _lines(trace: Trace) -> dict[tuple[str, Place], float]:
     """Seconds per step of the lines that log, by phase and place. Of a line that does more (a framework's ``fit``) what
-    logging libraries take."""
+    logging libraries take. Where a line of print waits for a device, that is no time of logging: the device works then,
+    whoever waits for it (S502)."""
     inside = {
         (phase.name, child.place.file, child.place.line): child.seconds.value
         for phase in trace.phases
         for child in phase.children
         if child.name in _KINDS and child.place is not None
     }
-    seen = [hot for hot in trace.hot if hot.phase in ("python", "log", "wait")]
+    phases = ("python", "log", "wait") if trace.process.device == "cpu" else ("python", "log")
+    seen = [hot for hot in trace.hot if hot.phase in phases]
     logged = [h.seconds if _logs(h) else inside.get((h.phase, h.place.file, h.place.line), 0.0) for h in seen]
     found: dict[tuple[str, Place], float] = {}
     for hot, part in zip(seen, logged, strict=True):

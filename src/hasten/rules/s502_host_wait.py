@@ -42,11 +42,13 @@ def detect(trace: Trace) -> Iterator[Finding]:
     reads = [e for e in trace.events if e.kind == "wait"]
     place = max(reads, key=lambda e: e.seconds).place if reads else trace.place("wait")
     count = f"{sum(e.calls for e in reads):.0f} reads a step" if reads else "reads"
+    waits = trace.process.device != "cpu"
     yield RULE.finding(
-        f"{count} of tensor values keep the host waiting for {1000 * wait:.1f} of {1000 * step:.1f} ms",
+        f"{count} of tensor values {'keep the host waiting for' if waits else 'take'} {1000 * wait:.1f}"
+        f" of {1000 * step:.1f} ms",
         place,
         (trace.amdahl(low), trace.amdahl(high)),
-        label="waits for the value",
+        label="waits for the value" if waits else "reads the values",
         advice="keep it as a detached tensor, add up on the device, and read it every 50 steps",
         notes=tuple(f"{e.place}  {1000 * e.seconds:.1f} ms" for e in sorted(reads, key=lambda e: -e.seconds)[1:4]),
     )

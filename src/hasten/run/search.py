@@ -13,7 +13,7 @@ from hasten.core.interval import Interval
 from hasten.core.plan import Step
 from hasten.core.remedy import Fidelity, Grain, Remedy, Seam
 from hasten.core.report import Trial
-from hasten.core.trace import Trace
+from hasten.core.trace import LEAST_PASSES, Trace
 from hasten.measure.interleave import Outcome
 from hasten.rules import find
 from hasten.run.fidelity import Judge
@@ -34,7 +34,6 @@ LONG_STEPS = "the budget holds only trials of what promises more"
 LEAST_TRIAL = 2.0  # seconds; a trial that would get less is not begun
 GENEROUS = 1.5  # times an equal part of what is left: what a trial leaves, later ones have
 CLEARLY_SLOWER = 0.9  # measured speed-up of one setting below which others of the same direction are not tried
-LEAST_PASSES = 1.5  # predicted passes over the data below which nothing is cached
 LEAST_REVEALED = 1.02  # predicted gain that a remedy needs to be tried after the second look
 LEAST_GAIN = 1.005  # predicted best case below which a remedy is not tried
 
@@ -197,26 +196,19 @@ class Search:
             return "skipped as asked"
         if remedy.fidelity.rank > self.allow.rank:
             return f"ask: --allow {remedy.fidelity.value}"
-        if finding.predicted.high < LEAST_GAIN and not self.only:
-            return "predicted to gain nothing"
         if any(k.remedy.name == remedy.name for k in (*self.kept, *self.launched)):
             return "another setting of it was kept"
         if (remedy.name, remedy.direction(self.trace)) in self._slower:
             return "another setting of it was clearly slower"
         if remedy.later_passes and any(k.remedy.name == "BatchedFetch" for k in self.kept):
             return "whole batches are gathered already, from the first pass on"
-        if remedy.later_passes and self._passes() < LEAST_PASSES:
+        if remedy.later_passes and self.trace.passes < LEAST_PASSES:
             return "the job passes over its data once"
+        if finding.predicted.high < LEAST_GAIN and not self.only:
+            return "predicted to gain nothing"
         if left < LEAST_TRIAL + remedy.one_off_seconds:
             return "the budget was used up" if not remedy.one_off_seconds else "dearer to try than the budget allows"
         return ""
-
-    def _passes(self) -> float:
-        """Predicted passes over the training data; infinite where unknown."""
-        loader, steps = self.trace.loader, self.trace.predicted_steps
-        if loader is None or steps <= 0 or loader.length <= 0 or loader.batch_size <= 0:
-            return math.inf
-        return steps * self.trace.batches / math.ceil(loader.length / loader.batch_size)
 
     def _try(self, finding: Finding, remedy: Remedy, trial: Trial, seconds: float, awaited: bool) -> Trial:
         """One trial, ended before its time where it can tell nothing and others wait for it."""

@@ -25,14 +25,16 @@ def install(watch: Watch, patches: Patches) -> None:
 
 
 def _wrapped(watch: Watch, call: Callable[..., Any], counts: bool) -> Callable[..., Any]:
+    import torch
+
     clock = watch.clock
     get_ident = threading.get_ident
 
     def backward(*args: Any, **kwargs: Any) -> Any:
         if get_ident() != clock.thread or clock.current == BACKWARD:
             return call(*args, **kwargs)
-        if watch.tentative is not None and counts:
-            watch._was_training(watch.tentative)
+        if watch.tentative is not None:
+            watch.graph_used(watch.tentative, trains=counts)
         clock.enter(BACKWARD)
         start = clock.last
         try:
@@ -42,6 +44,7 @@ def _wrapped(watch: Watch, call: Callable[..., Any], counts: bool) -> Callable[.
             if watch.keep_loss and counts and args:
                 watch.loss = args[0]
             if clock.locate is not None:
+                watch.anomaly = torch.is_anomaly_enabled()
                 frame = clock.locate(_get_frame(1))
                 clock.book((BACKWARD, frame.f_code, frame.f_lasti), clock.last - start)
             if counts:

@@ -42,6 +42,11 @@ def iterations(loop: Loop, frame: FrameType, taken: int) -> int:
     return min(found)
 
 
+def ends(loop: Loop, frame: FrameType) -> bool:
+    """Whether a condition ends the loop that can be read."""
+    return next(_ends(loop, frame, _increments(loop, frame)), None) is not None
+
+
 def _between(step: float, now: float, end: float, taken: int) -> int:
     """Iterations until a counter that goes up by ``step`` is at ``end``, and those behind it."""
     return max(0, math.ceil((end - now) / step)) + max(0, min(taken, int(now // step)))
@@ -107,7 +112,7 @@ def _increments(loop: Loop, frame: FrameType) -> dict[str, float]:
         target, added = _increment(node)
         if target is not None and added is not None and (by := _known_number(added, frame)) > 0:
             found[_read(target)] = by
-    target = _counted(loop) if isinstance(loop, ast.For) else None
+    target = counted(loop) if isinstance(loop, ast.For) else None
     if target is not None:
         found[_read(target)] = 1
     return found
@@ -124,7 +129,7 @@ def _increment(node: ast.stmt) -> tuple[ast.expr | None, ast.expr | None]:
     return None, None
 
 
-def _counted(loop: ast.For) -> ast.expr | None:
+def counted(loop: ast.For) -> ast.expr | None:
     """The variable that ``enumerate``, ``range`` or ``count`` let go up by one from nought."""
     call, target = loop.iter, loop.target
     if not isinstance(call, ast.Call) or call.keywords:

@@ -136,18 +136,24 @@ def _model_settings(module: Any) -> ModelFacts:
 
     parameters = list(module.parameters())
     convolutions = [m for m in module.modules() if isinstance(m, torch.nn.Conv2d)]
-    weight = convolutions[0].weight if convolutions else None
     return ModelFacts(
         kind=type(module).__name__,
         elements=sum(p.numel() for p in parameters),
         modules=sum(1 for _ in module.modules()),
         dtypes=tuple(sorted({str(p.dtype).removeprefix("torch.") for p in parameters})),
         conv2d=len(convolutions),
-        channels_last=weight is not None
-        and weight.is_contiguous(memory_format=torch.channels_last)
-        and not weight.is_contiguous(),
-        compiled=getattr(module, "_compiled_call_impl", None) is not None or type(module).__name__ == "OptimizedModule",
+        channels_last=any(_lies_channels_last(m.weight) for m in convolutions),
+        compiled=getattr(module, "_compiled_call_impl", None) is not None
+        or type(module).__name__ == "OptimizedModule"
+        or isinstance(module, torch.jit.ScriptModule),
     )
+
+
+def _lies_channels_last(weight: Any) -> bool:
+    """Whether a 4-d tensor does; of one channel, or of 1 by 1 pixels, nobody can tell."""
+    import torch
+
+    return bool(weight.is_contiguous(memory_format=torch.channels_last) and not weight.is_contiguous())
 
 
 def process_facts(watch: Watch) -> Process:
@@ -158,15 +164,16 @@ def process_facts(watch: Watch) -> Process:
     reason = fork.why_not()
     on_cuda = torch.cuda.is_available() and torch.cuda.is_initialized()
     share, tensor = _denormals(watch)
+    anomaly = watch.anomaly or torch.is_anomaly_enabled()
     return Process(
         threads=torch.get_num_threads(),
         cores=machine.cores(),
         device="cuda" if on_cuda else "cpu",
-        anomaly_mode=torch.is_anomaly_enabled(),
-        anomaly_place=_anomaly_place(watch) if torch.is_anomaly_enabled() else None,
+        anomaly_mode=anomaly,
+        anomaly_place=_anomaly_place(watch) if anomaly else None,
         denormal_share=share,
         denormal_tensor=tensor,
-        float32_matmul=torch.get_float32_matmul_precision(),
+        float32_matmul=_float32_matmul(),
         bfloat16_units=(
             torch.cuda.is_bf16_supported(including_emulation=False) if on_cuda else "amx_bf16" in machine.cpu_flags()
         ),
@@ -176,7 +183,20 @@ def process_facts(watch: Watch) -> Process:
         forkable=not reason,
         why_not_forkable=reason,
         allocators=_allocators(),
+        available_bytes=float(machine.available_bytes()),
+        framework=watch.framework,
     )
+
+
+def _float32_matmul() -> str:
+    """As ``torch.set_float32_matmul_precision`` has it; "high" where the script says so in another way, in which case
+    torch does not tell."""
+    import torch
+
+    try:
+        return str(torch.get_float32_matmul_precision())
+    except RuntimeError:
+        return "high"
 
 
 @functools.cache

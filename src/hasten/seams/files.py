@@ -9,6 +9,7 @@ import gc
 import io
 import os
 import shutil
+import stat
 import sys
 import tempfile
 from collections.abc import Callable, Iterable
@@ -33,8 +34,8 @@ class PrivateFiles:
     """What is opened for writing is written in the folder, and read from there later.
 
     Folders are not made, files are not removed, moved, or given other permissions: such calls succeed and do nothing.
-    Locks are taken for granted. ``os.listdir`` tells what was written; ``os.scandir``, and patterns with it, only what
-    is there.
+    Locks are taken for granted. What was written or made is listed by ``os.listdir`` and ``os.scandir``, and so
+    found by patterns.
     """
 
     def __init__(self, folder: str, allowed: tuple[str, ...] = ()) -> None:
@@ -47,7 +48,7 @@ class PrivateFiles:
         self._os_open = os.open
         self._stat = os.stat
         self._remove = os.remove
-        self._listdir, self._scandir, self._mkdir = os.listdir, os.scandir, os.mkdir
+        self._listdir, self._scandir = os.listdir, os.scandir
         self._count = 0
 
     def install(self) -> None:
@@ -145,17 +146,24 @@ class PrivateFiles:
     def listdir(self, path: Any = ".") -> list[Any]:
         real = self._real(path)
         there = [] if self._is_made_up(real) else self._listdir(path)
+        return there + self._beside(real, set(there), path)
+
+    def _beside(self, real: str, there: set[Any], path: Any) -> list[Any]:
+        """Names of what was written or made in a folder, in order, beside those that are there; bytes for bytes."""
         written = {os.path.basename(p) for p in (*self.copies, *self.made) if os.path.dirname(p) == real}
         names: Iterable[Any] = map(os.fsencode, written) if isinstance(path, bytes) else written
-        return there + sorted(set(names).difference(there))
+        return sorted(set(names) - there)
 
     def scandir(self, path: Any = ".") -> Any:
-        if not self._is_made_up(self._real(path)):
-            return self._scandir(path)
-        empty = os.path.join(self.folder, "empty")
-        if not os.path.isdir(empty):
-            self._mkdir(empty)
-        return self._scandir(empty)
+        real = self._real(path)
+        if self._is_made_up(real):
+            there = []
+        else:
+            with self._scandir(path) as entries:
+                there = list(entries)
+        names = self._beside(real, {entry.name for entry in there}, path)
+        folder = "" if isinstance(path, int) else os.fspath(path)
+        return _Entries([*there, *(_Entry(name, os.path.join(folder, name), real) for name in names)])
 
     # -- changing ------------------------------------------------------------------------------------------------
 
@@ -183,6 +191,7 @@ class PrivateFiles:
                 call(path, *args, **kwargs)
             else:
                 self.copies = {k: v for k, v in self.copies.items() if not k.startswith(real + os.sep)}
+                self.made = {p for p in self.made if p != real and not p.startswith(real + os.sep)}
 
         return removed
 
@@ -230,9 +239,24 @@ class PrivateFiles:
                 led = self._led(call)
                 self.led.append(led)
                 setattr(owner, name, led)
+        self._lead_reading()
         tokenizers: Any = sys.modules.get("transformers.tokenization_utils_base")
         if hasattr(tokenizers, "PreTrainedTokenizerBase"):
             tokenizers.PreTrainedTokenizerBase.save_pretrained = lambda *_, **__: ()
+
+    def _lead_reading(self) -> None:
+        """``safe_open`` is a class, which libraries have by its name: it is replaced wherever it is."""
+        original = getattr(sys.modules.get("safetensors"), "safe_open", None)
+        if original is None or original in self.led:
+            return
+
+        def safe_open(filename: Any, *args: Any, **kwargs: Any) -> Any:
+            return original(self.copies.get(self._real(filename), filename), *args, **kwargs)
+
+        self.led.append(safe_open)
+        for module in list(sys.modules.values()):
+            if getattr(module, "__dict__", {}).get("safe_open") is original:
+                module.__dict__["safe_open"] = safe_open
 
     def _led(self, call: Callable[..., Any]) -> Callable[..., Any]:
         """A call whose second argument is what it writes to."""
@@ -280,3 +304,56 @@ def _grant_locks() -> None:
     fcntl.fcntl = fcntl_unless_lock
     if hasattr(os, "lockf"):
         os.lockf = granted
+
+
+class _Entry:
+    """Tells of a private file or folder what ``os.DirEntry`` tells."""
+
+    def __init__(self, name: Any, path: Any, folder: str) -> None:
+        self.name, self.path = name, path
+        self._real = os.path.join(folder, os.fsdecode(name))
+
+    def __fspath__(self) -> Any:
+        return self.path
+
+    def __repr__(self) -> str:
+        return f"<DirEntry {self.name!r}>"
+
+    def stat(self, *, follow_symlinks: bool = True) -> os.stat_result:
+        return os.stat(self._real)
+
+    def inode(self) -> int:
+        return self.stat().st_ino
+
+    def is_dir(self, *, follow_symlinks: bool = True) -> bool:
+        return stat.S_ISDIR(self.stat().st_mode)
+
+    def is_file(self, *, follow_symlinks: bool = True) -> bool:
+        return not self.is_dir()
+
+    def is_symlink(self) -> bool:
+        return False
+
+    is_junction = is_symlink
+
+
+class _Entries:
+    """What ``os.scandir`` gives."""
+
+    def __init__(self, entries: list[Any]) -> None:
+        self._entries = iter(entries)
+
+    def __iter__(self) -> _Entries:
+        return self
+
+    def __next__(self) -> Any:
+        return next(self._entries)
+
+    def __enter__(self) -> _Entries:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._entries = iter(())

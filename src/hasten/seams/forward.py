@@ -42,7 +42,6 @@ class ForwardSeam:
         self.patches = patches
         self.module_type = torch.nn.Module
         self.grad_enabled = torch.is_grad_enabled
-        self.autocast_enabled = torch.is_autocast_enabled
         self.original = torch.nn.Module.__call__
         self.around: list[Callable[[Callable[..., Any]], Callable[..., Any]]] = []
         self.on_demand: OnDemand | None = None
@@ -152,8 +151,6 @@ class ForwardSeam:
         return __call__
 
     def _book(self, phase: int, module: Any, frame: Any, nanoseconds: int, arguments: Any, directly: bool) -> None:
-        if not self.watch.autocast:
-            self.watch.autocast = self.autocast_enabled("cpu") or self.autocast_enabled("cuda")
         self.watch.clock.book((phase, frame.f_code, frame.f_lasti), nanoseconds)
         record = self.watch.models.get(id(module))
         if record is not None:

@@ -21,6 +21,7 @@ class LoaderRecord:
         "epochs",
         "facts",
         "fetched",
+        "in_a_row",
         "last_fetch",
         "loader",
         "place",
@@ -46,6 +47,7 @@ class LoaderRecord:
         self.last_fetch = 0
         self.fetched = 0  # nanoseconds for all batches
         self.asked_at = -1  # backward passes before it was asked last
+        self.in_a_row = 0  # batches asked for since then, with no backward pass between
         self.beside = 0  # batches after which another loader was asked, for the same step
         self.epochs: list[int] = []  # steps taken when each pass began
 
@@ -85,6 +87,7 @@ class ModelRecord:
     trains_in_eval_mode: bool = False
     evaluations: int = 0
     evaluations_with_graph: int = 0
+    undecided: int = 0  # of these, calls that may yet be differentiated
     place: Any = None
     evaluation_place: Any = None
     evaluation_call: Any = None  # (args, kwargs) of an evaluation that recorded a graph, where they are kept

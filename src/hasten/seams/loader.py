@@ -136,6 +136,7 @@ def _next(watch: Watch, original: Any) -> Any:
                 clock.evaluated()
             record.last_fetch = clock.last - start
             record.fetched += record.last_fetch
+            record.in_a_row = record.in_a_row + 1 if record.asked_at == watch.backwards else 1
             record.asked_at = watch.backwards
             if not record.batches:
                 _place_where_asked(record, user_frame(_get_frame(1)))

@@ -176,3 +176,21 @@ def resolve(places: dict[Any, list[int]]) -> list[tuple[int, Place, int, int]]:
         entry[1][0] += calls
         entry[1][1] += nanoseconds
     return sorted(((k[0], p, v[0], v[1]) for k, (p, v) in merged.items()), key=lambda row: -row[3])
+
+
+_FRAMEWORKS = {  # the first that is there counts: those before use those behind
+    "transformers": ("transformers.trainer",),
+    "lightning": ("lightning.pytorch.", "pytorch_lightning."),
+    "fabric": ("lightning.fabric.", "lightning_fabric."),
+    "skorch": ("skorch.net",),
+    "accelerate": ("accelerate.",),
+}
+
+
+def framework_around(frame: FrameType | None) -> str:
+    """The framework that drives the loop around ``frame``; empty where the script does."""
+    modules = set()
+    while frame is not None:
+        modules.add(str(frame.f_globals.get("__name__", "")) + ".")
+        frame = frame.f_back
+    return next((name for name, starts in _FRAMEWORKS.items() if any(m.startswith(starts) for m in modules)), "")

@@ -11,7 +11,7 @@ from types import FrameType
 from typing import Any
 
 from hasten.seams import counters
-from hasten.seams.evaluate import Unknown, length
+from hasten.seams.evaluate import Unknown, length, number
 from hasten.seams.locate import is_users, locals_of, shown
 
 ACCUMULATED = 1.1  # batches a step, from which on gradients are accumulated
@@ -132,10 +132,43 @@ def _in_body(loop: counters.Loop, line: int) -> bool:
     return bool(loop.body) and loop.body[0].lineno <= line <= (loop.body[-1].end_lineno or 0)
 
 
+def rounds(frame: FrameType | None) -> tuple[int, int]:
+    """Rounds of the innermost loop around ``frame`` so far, and in all; (0, 0) where one of the loops has no counter
+    that can be read, or ends sooner than what it goes through."""
+    done, total = 1, 1
+    while frame is not None:
+        if is_users(frame.f_code.co_filename):
+            for loop in _loops(frame.f_code.co_filename, frame.f_lineno):
+                try:
+                    at, count = _counts(loop, frame)
+                except Unknown:
+                    return 0, 0
+                done += at * total
+                total *= count
+        frame = frame.f_back
+    return done, total
+
+
+def _counts(loop: counters.Loop, frame: FrameType) -> tuple[int, int]:
+    """Where the counter of a loop stands, from nought, and the loop's length."""
+    counter = counters.counted(loop) if isinstance(loop, ast.For) else None
+    if not isinstance(loop, ast.For) or counter is None or counters.ends(loop, frame):
+        raise Unknown
+    at, count = number(counter, frame), length(loop.iter, frame)
+    if type(at) is not int or not 0 <= at < count or ast.unparse(counter) == "_":  # that name is used for anything
+        raise Unknown
+    return at, count
+
+
 def expected(watch: Any) -> tuple[int, str]:
     """:func:`predict` for the code that called hasten, in steps of ``watch``: where optimizers take turns in one line,
-    all of them make one step."""
-    steps, source = predict(sys._getframe(1), watch.steps, watch.batches, watch.backwards / max(1, watch.steps))
+    all of them make one step. Where rounds are counted and not each is a step (a buffer is filled first, every fourth
+    trains), the rest is expected to go on as it did since the first step."""
+    frame = sys._getframe(1)
+    steps, source = predict(frame, watch.steps, watch.batches, watch.backwards / max(1, watch.steps))
+    (done, total), (first, at) = rounds(frame), watch.first_round
+    if steps > 0 and first and done - first >= watch.steps - at > 0:
+        return watch.steps + round((total - done) * (watch.steps - at) / (done - first)), source
     record = watch.optimizers.get(watch.clock_key)
     if steps < 0 or record is None or record.place is None:
         return steps, source

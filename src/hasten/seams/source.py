@@ -85,12 +85,14 @@ def loop_at(file: str, line: int) -> Loop | None:
 
 def iterations_are_alike(loop: Loop) -> bool:
     """False where every iteration calls another object (``for layer in layers: x = layer(x)``): nothing to batch."""
-    targets = _targets(loop)
+    names = targets(loop)
     for call in (n for n in ast.walk(loop) if isinstance(n, ast.Call)):
         called = call.func
-        if isinstance(called, ast.Name) and called.id in targets:
+        if isinstance(called, ast.Name) and called.id in names:
             return False
-        if isinstance(called, ast.Subscript) and targets & _names(called.slice):
+        if isinstance(called, ast.Subscript) and names & _names(called.slice):
+            return False
+        if isinstance(called, ast.Call) and names & _names(called):  # getattr(self, f"layer{i}")(x)
             return False
     return True
 
@@ -102,8 +104,8 @@ def differentiates(loop: Loop) -> bool:
 
 
 def logs(text: str) -> bool:
-    """Whether a line writes a log, a histogram or a figure."""
-    return _LOGGING.search(text) is not None
+    """Whether a line writes a log, a histogram or a figure; its comment does not."""
+    return _LOGGING.search(text.partition(" #")[0]) is not None
 
 
 def source_of(file: str, node: ast.AST) -> str:
@@ -118,7 +120,8 @@ def iterated(loop: Loop) -> ast.expr:
     return loop.iter if isinstance(loop, (ast.For, ast.AsyncFor)) else loop.generators[0].iter
 
 
-def _targets(loop: Loop) -> set[str]:
+def targets(loop: Loop) -> set[str]:
+    """The variables that a loop sets in every iteration."""
     if isinstance(loop, ast.While):
         return set()
     if isinstance(loop, (ast.For, ast.AsyncFor)):

@@ -102,3 +102,22 @@ class Steps:
         """The last ``count`` records at most, as :meth:`records` gives them."""
         rows, fold = self.rows[-count * WIDTH :], self.fold
         return [tuple(x // fold for x in rows[i : i + WIDTH]) for i in range(0, len(rows), WIDTH)]
+
+
+class Aside:
+    """Steps that backward passes would have ended, as long as it is not known whether an optimizer will.
+
+    Attributes:
+        end: of the last one; 0 where there is none.
+        spent: nanoseconds by phase up to there, of all of them.
+    """
+
+    def __init__(self) -> None:
+        self.steps = Steps()
+        self.end = 0
+        self.spent = [0] * len(PHASES)
+
+    def add(self, start: int, now: int, spent: Sequence[int]) -> None:
+        """A backward pass has ended; ``start`` is that of the first step, ``spent`` what has passed since then."""
+        self.steps.add(now - (self.end or start), [a - b for a, b in zip(spent, self.spent, strict=True)])
+        self.end, self.spent = now, list(spent)

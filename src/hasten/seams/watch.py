@@ -20,7 +20,7 @@ from hasten.core.trace import PHASES
 from hasten.measure.clock import EVALUATION, INDEX, PYTHON, PhaseClock
 from hasten.seams.known import LoaderRecord, ModelRecord, OptimizerRecord
 from hasten.seams.samples import Sampler
-from hasten.seams.steps import Steps
+from hasten.seams.steps import Aside, Steps
 from hasten.seams.succession import Succession
 
 FETCH = INDEX["fetch"]
@@ -83,11 +83,14 @@ class Watch(Steps):
     script: str = field(default_factory=main_file)
     compiled_by_script: bool = False
     autocast: bool = False
+    anomaly: bool = False  # while the last backward pass ran that was looked at closely
+    framework: str = ""
     driver: Any = None
     loss: Any = None
     keep_loss: bool = False
     first_fetch: int = 0
     first_step: int = 0
+    first_round: tuple[int, int] = (0, 0)  # of the loops then, and steps: see hasten.seams.schedule.rounds
     torch_started: int = 0
     torch_imported: int = 0
     clock_key: int = 0
@@ -115,6 +118,7 @@ class Watch(Steps):
         self.step_started = self.clock.now()
         self.beginning: OptimizerRecord | None = None
         self._patience = BACKWARDS_WITHOUT_OPTIMIZER
+        self._aside = Aside()
 
     # -- the beat ------------------------------------------------------------------------------------------------
 
@@ -123,6 +127,7 @@ class Watch(Steps):
         if not self.steps:
             self.first_fetch = self.step_started = self.clock.now()
             self.clock.cut(self.first_fetch)
+            self._aside = Aside()
 
     def optimizer_entered(self, optimizer: Any) -> None:
         """An optimizer's step begins."""
@@ -207,13 +212,28 @@ class Watch(Steps):
                 self.trained_from = record
                 record.role = "training"
         if self.tentative is not None:
-            self._was_training(self.tentative)
-        if not self.optimizers and self.backwards >= self._patience:
-            if self.clock_name != "backward" and self._patience < BACKWARDS_ACCUMULATED and optimizer_exists():
-                self._patience = BACKWARDS_ACCUMULATED
-                return
-            self.clock_name = "backward"
+            self.graph_used(self.tentative)
+        if self.optimizers:
+            return
+        if self.clock_name == "backward":
             self.boundary()
+        elif self.backwards < self._patience:
+            self._aside.add(self.step_started, self.clock.last, self.clock.spent)
+        elif self._patience < BACKWARDS_ACCUMULATED and optimizer_exists():
+            self._patience = BACKWARDS_ACCUMULATED
+            self._aside.add(self.step_started, self.clock.last, self.clock.spent)
+        else:
+            self._backward_ticks()
+
+    def _backward_ticks(self) -> None:
+        """Backward is the clock, and was so far: what was set aside were steps."""
+        aside, self._aside = self._aside, Aside()
+        for wall, *spent in aside.steps.records():
+            self.add(wall, spent)
+        self.step_started = aside.end or self.step_started
+        self.clock.spent[:] = [a - b for a, b in zip(self.clock.spent, aside.spent, strict=True)]
+        self.clock_name = "backward"
+        self.boundary()
 
     def _count_batch(self, record: LoaderRecord) -> None:
         """Count a batch for a backward pass where one was asked for in this step that no pass before has used."""
@@ -229,11 +249,14 @@ class Watch(Steps):
         """Batches of loaders that a step takes: more than one where gradients are accumulated; 1 without loaders."""
         return self.differentiated / self.steps if self.steps and self.differentiated else 1.0
 
-    def _was_training(self, record: ModelRecord) -> None:
-        record.trains_in_eval_mode = True
-        record.evaluations_with_graph = max(0, record.evaluations_with_graph - 1)
-        self.tentative = None
-        self.clock.evaluation(False)
+    def graph_used(self, record: ModelRecord, trains: bool = True) -> None:
+        """What calls of a model in eval mode have recorded is differentiated: they were no evaluation, unless only
+        by ``autograd.grad`` (not ``trains``), and of batches that are not trained on."""
+        record.evaluations_with_graph = max(0, record.evaluations_with_graph - record.undecided)
+        record.undecided, self.tentative = 0, None
+        if trains or self.feeding is None or self.feeding is self.trained_from:
+            record.trains_in_eval_mode = True
+            self.clock.evaluation(False)
 
     def boundary(self) -> None:
         """A step has ended."""
@@ -345,11 +368,22 @@ class Watch(Steps):
                 return
             record.evaluations += 1
             record.evaluations_with_graph += 1
+            record.undecided = record.undecided + 1 if self.tentative is record else 1
             self.tentative = record
             self._evaluation_begins(feeding)
-        elif record.trained and (not module.training or (feeding is not None and feeding is not self.trained_from)):
+        elif self._evaluates(record, module, feeding):
             record.evaluations += 1
             self._evaluation_begins(feeding)
+
+    def _evaluates(self, record: ModelRecord, module: Any, feeding: LoaderRecord | None) -> bool:
+        """Whether a call without a graph is an evaluation. Of a model that is never trained itself it is (of averaged
+        weights, not of a teacher) where batches come one after the other that are not trained on."""
+        if feeding is None or feeding is self.trained_from:
+            return record.trained and not module.training
+        if record.trained:
+            return True
+        passed = self.trained_from is not None and feeding.in_a_row > 1 and not feeding.feeds_beside
+        return passed and self._has_parameters(record, module)
 
     def evaluates(self, module: Any) -> bool:
         """Whether a call is a sign of the running evaluation: not that of a teacher, which is never trained itself and

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import resource
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,9 +13,9 @@ from typing import Any
 
 from hasten.core.trace import Place, Usage
 from hasten.measure.machine import cores
-from hasten.seams import schedule
+from hasten.seams import checkpoint, schedule
 from hasten.seams.forward import ForwardSeam
-from hasten.seams.locate import user_frame
+from hasten.seams.locate import framework_around, user_frame
 from hasten.seams.opens import Opens
 from hasten.seams.record import may_wait
 from hasten.seams.samples import SampleKey
@@ -114,6 +115,8 @@ class Window:
         from hasten.seams.facts import note_facts
 
         note_facts(self.watch)
+        checkpoint.libraries(self.watch, self.forward.patches)
+        self.watch.framework = self.watch.framework or framework_around(sys._getframe())
 
     @property
     def open(self) -> bool:
@@ -124,6 +127,7 @@ class Window:
         watch = self.watch
         if not watch.first_step:
             watch.first_step = now
+            watch.first_round = (schedule.rounds(sys._getframe())[0], watch.steps)
             self.note()
         if self.closed_at:
             self.then(now)
