@@ -137,13 +137,20 @@ def test_columns_by_name() -> None:
     ({"t": ["x", *range(59)]}, {"time_column": "t"}, "cannot be sorted"),
     ({"x0": "red"}, {}, "column 'x0' holds what is no number"), ({"y": "red"}, {}, "column 'y'"),
     ({"x0": pd.Timestamp(0)}, {}, "column 'x0'"), ({}, {"by": ["k"]}, "keys are one column"),
-    ({}, {"target": "x0"}, "one of the features"), ({}, {"batch_size": 64.0}, "batch_size=64$"),
+    ({}, {"target": "x0"}, "one of the features"), ({}, {"target": ["y", "x0"]}, "target=.x0. is one of the features"),
+    ({}, {"batch_size": 64.0}, "batch_size=64$"),
 ], ids=str)  # fmt: skip
 def test_columns_with_holes_or_text_are_named(changed: dict[str, Any], options: dict[str, Any], said: str) -> None:
     spoilt = frame().assign(**{name: pd.Series(values, index=range(60)) if isinstance(values, list) else values
                                for name, values in changed.items()})  # fmt: skip
     with pytest.raises(UsageError, match=said):
         fleet.fit(mlp, spoilt, **{**COLUMNS, **options})
+
+
+@pytest.mark.parametrize("named", [{"by": "k"}, {"target": ["y"]}, {"time_column": "t"}], ids=str)
+def test_a_mapping_has_no_columns(named: Any) -> None:
+    with pytest.raises(UsageError, match="names columns, and tasks is a mapping"):
+        fleet.fit(mlp, ragged(2), epochs=1, **named)
 
 
 def test_two_columns_of_one_name_are_refused() -> None:
@@ -332,6 +339,13 @@ def test_rows_of_a_table_may_be_of_one_time() -> None:
     trained = fleet.fit(mlp, data, **COLUMNS, time_column="t")
     assert trained.update(data[-1:]).rows == 1
     assert "come before" in trained.update(data[:2]).failed["a"]
+
+
+def test_a_task_is_looked_at_like_a_pair() -> None:
+    X, y = rows(30, 0)
+    given = {"a": fleet.Task(X.astype(np.float64), y.tolist()), "b": fleet.Task(X * np.nan, y)}  # type: ignore[arg-type]
+    found = fleet.fit(mlp, given, epochs=1)
+    assert weights(found) == weights(fleet.fit(mlp, {"a": (X, y)}, epochs=1)) and "NaN" in found.failed["b"]
 
 
 # -- settings and options ----------------------------------------------------------------------------------------------

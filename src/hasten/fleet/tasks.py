@@ -34,6 +34,7 @@ class Task:
         why_not: why this key cannot be trained; "" if it can.
         series: X and y are windows of one array, X: (rows, window), y: (rows, horizon).
         over_gaps: windows that go over a step in time that is longer than usual.
+        breaks: rows of a series before which such a step lies; windows that go over one are not learned.
         repeated: rows of the same time as the one before. disorder: a column of dates whose order the rows are not in.
         rounded: a column of X whose values float32 rounds by more than ``ROUGH`` of what they differ by.
         until: the time of the last row as a number, see ``times``; minus infinity where no column says it.
@@ -49,6 +50,7 @@ class Task:
     why_not: str = ""
     series: bool = False
     over_gaps: int = 0
+    breaks: tuple[int, ...] = ()
     repeated: int = 0
     disorder: str = ""
     rounded: str = ""
@@ -69,6 +71,12 @@ class Task:
     def columns(self) -> int:
         """Numbers in a row of y."""
         return math.prod(self.y.shape[1:])
+
+    def learnable(self, first: int = 0) -> npt.NDArray[np.int64]:
+        """Numbers of the rows from ``first`` on that can be learned: all, or windows that go over no break. (rows,)."""
+        if not self.breaks:
+            return np.arange(first, self.rows)
+        return first + unbroken(np.array(self.breaks) - first, self.rows - first, self.row[0] + self.columns)
 
 
 class Windows(Task):
@@ -124,6 +132,18 @@ def windows_of(series: Array, window: int, horizon: int) -> tuple[Array, Array]:
         view.flags.writeable = False
         found.append(view)
     return found[0], found[1]
+
+
+def unbroken(breaks: npt.NDArray[np.int64], count: int, width: int) -> npt.NDArray[np.int64]:
+    """Which of ``count`` stretches of ``width`` rows go over no break. (stretches,), int64.
+
+    Args:
+        breaks: rows before which one lies.
+    """
+    change = np.zeros(count + 1, np.int64)  # stretches over breaks, from one to the next
+    np.add.at(change, np.clip(breaks - width + 1, 0, count), 1)
+    np.add.at(change, np.clip(breaks, 0, count), -1)
+    return np.flatnonzero(np.cumsum(change[:-1]) == 0)
 
 
 @dataclass(frozen=True)
@@ -184,7 +204,7 @@ def from_mapping(tasks: Mapping[Any, Any], recipe: Recipe) -> dict[str, Task]:
     for key, value in tasks.items():
         name = str(key)
         once(name, found)
-        found[name] = value if isinstance(value, Task) else _pair(name, value, recipe)
+        found[name] = value if isinstance(value, Windows) else _pair(name, value, recipe)
     return found
 
 
@@ -199,6 +219,8 @@ def once(name: str, found: Mapping[str, Any]) -> None:
 
 
 def _pair(name: str, value: Any, recipe: Recipe) -> Task:
+    like = value if isinstance(value, Task) else Task(np.empty(0), np.empty(0))
+    value = (value.X, value.y) if isinstance(value, Task) else value
     if not isinstance(value, Sequence) or len(value) != 2:
         raise UsageError(
             f"the task of {name!r} is a {type(value).__name__}",
@@ -219,7 +241,7 @@ def _pair(name: str, value: Any, recipe: Recipe) -> Task:
             "X[:, None] for a single feature",
         )
     lost = np.flatnonzero(rounds(value[0], X))
-    return checked(Task(X, y, rounded=f"X[:, {lost[0]}]" if len(lost) else ""), recipe)
+    return checked(replace(like, X=X, y=y, rounded=f"X[:, {lost[0]}]" if len(lost) else ""), recipe)
 
 
 def as_floats(values: Any, dtype: Any = np.float32) -> Array:
@@ -274,8 +296,9 @@ def _why_not(task: Task, recipe: Recipe) -> str:
             classes_of(task.y)
         except UsageError as why:
             return why.what
-    if recipe.stop is not None and task.rows - task.gap < 2:
-        return f"too short: {task.rows} rows cannot be split into training and held-out rows"
+    count = len(task.learnable())
+    if recipe.stop is not None and count - task.gap < 2:
+        return f"too short: {count} rows cannot be split into training and held-out rows"
     return ""
 
 
@@ -352,11 +375,12 @@ def split(
     stream: int, task: Task, recipe: Recipe
 ) -> tuple[npt.NDArray[np.int64] | None, npt.NDArray[np.int64]]:  # fmt: skip
     """Rows to train on (None for all) and rows held out."""
-    stop, rows = recipe.stop, task.rows
+    stop = recipe.stop
     if stop is None:
-        return None, np.empty(0, np.int64)
-    held = held_out(rows, task.gap, stop)
+        return task.learnable() if task.breaks else None, np.empty(0, np.int64)
+    rows = task.learnable()
+    first = len(rows) - held_out(len(rows), task.gap, stop)
     if stop.split == "last":
-        return np.arange(rows - held - task.gap), np.arange(rows - held, rows)
-    drawn = streams.permutation(stream, rows, 0, streams.SPLIT)
-    return drawn[: rows - held], drawn[rows - held :]
+        return rows[rows < rows[first] - task.gap], rows[first:]
+    drawn = streams.permutation(stream, len(rows), 0, streams.SPLIT)
+    return rows[drawn[:first]], rows[drawn[first:]]
