@@ -223,6 +223,15 @@ def test_a_key_is_whatever_reads_as_one() -> None:
         trained.predict(2.5, X)
 
 
+@pytest.mark.parametrize("key", [None, float("nan"), pd.NA, pd.NaT], ids=str)
+def test_a_missing_key_is_refused(key: Any) -> None:
+    with pytest.raises(UsageError, match="a key is"):
+        fleet.fit(mlp, {"s0": rows(20, 0), key: rows(20, 1)}, epochs=1)
+    with pytest.raises(UsageError, match="a key is"):
+        fleet.fit(series_net, {key: waves(1)["w0"]}, **SERIES)
+    assert list(fleet.fit(mlp, {"nan": rows(20, 1)}, epochs=1)) == ["nan"]
+
+
 def test_two_series_of_one_name_are_refused() -> None:
     with pytest.raises(UsageError, match="two keys read '1'"):
         fleet.fit(series_net, {1: waves()["w0"], "1": waves()["w1"]}, **SERIES)

@@ -124,3 +124,12 @@ def test_a_missing_key_of_pandas_own_is_named() -> None:
         keys = pd.Series([1, 2, None] * 20) if kind == "Int64" else pd.Series(["a", "b", None] * 20)
         with pytest.raises(UsageError, match="20 of 60 rows have no key"):
             fleet.fit(series_net, days(slice(60)).assign(k=keys.astype(kind)), **BY_DAY)
+
+
+@pytest.mark.filterwarnings("error")
+def test_text_with_a_zone_is_read_in_silence() -> None:
+    hours = pd.date_range("2024-03-30", periods=60, freq="h", tz="Europe/Berlin")  # over the change to summer time
+    text = days(slice(60)).assign(day=[hour.isoformat() for hour in hours])
+    found = fleet.fit(series_net, text, **BY_DAY)
+    assert found.summary().remarks == ()
+    assert weights(found) == weights(fleet.fit(series_net, days(slice(60)), **BY_DAY))

@@ -73,13 +73,13 @@ def tasks_of(
         unsorted = {} if time_column else frame.disorder()
     found: dict[str, Task] = {}
     for key, values in series.items():
-        once(str(key), found)
+        name = once(key, found)
         try:
             as_series(values)
         except UsageError as why:
-            raise UsageError(f"the series of {str(key)!r}: {why.what}", why.cause, why.change) from None
-        found[str(key)] = windows(
-            _array(values), window, horizon, season, recipe, times.get(str(key)), unsorted.get(str(key), ""), gaps
+            raise UsageError(f"the series of {name!r}: {why.what}", why.cause, why.change) from None
+        found[name] = windows(
+            _array(values), window, horizon, season, recipe, times.get(name), unsorted.get(name, ""), gaps
         )
     return found
 

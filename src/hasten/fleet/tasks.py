@@ -19,6 +19,7 @@ from hasten.fleet.recipe import EarlyStop, Recipe, counted, number
 Array = npt.NDArray[Any]
 ROUGH = 1e-3  # of what a feature's values differ by: what rounding them to float32 may take
 OWN = ("lr", "weight_decay", "seed")  # settings of a key that are not its model's
+MISSING = ("None", "nan", "<NA>", "NaT")  # what missing values read as
 
 
 @dataclass(frozen=True)
@@ -202,20 +203,25 @@ def from_mapping(tasks: Mapping[Any, Any], recipe: Recipe) -> dict[str, Task]:
     """
     found: dict[str, Task] = {}
     for key, value in tasks.items():
-        name = str(key)
-        once(name, found)
+        name = once(key, found)
         found[name] = value if isinstance(value, Windows) else _pair(name, value, recipe)
     return found
 
 
-def once(name: str, found: Mapping[str, Any]) -> None:
-    """Check that a key's name was not found before.
+def once(key: Any, found: Mapping[str, Any]) -> str:
+    """A key's name, which was not found before.
 
     Raises:
-        UsageError: it was.
+        UsageError: it was, or the key is a missing value.
     """
+    name = str(key)
+    if not isinstance(key, str) and name in MISSING:
+        raise UsageError(
+            f"a key is {name}", "rows without a key that were grouped, too", "leave them out, or name them"
+        )
     if name in found:
         raise UsageError(f"two keys read {name!r}", "1 and '1' are one name in a saved fleet", "distinct names")
+    return name
 
 
 def _pair(name: str, value: Any, recipe: Recipe) -> Task:

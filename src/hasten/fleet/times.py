@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import math
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -34,7 +35,7 @@ def in_order(times: Array, name: str) -> tuple[npt.NDArray[np.int64], Times | No
     try:
         if times.dtype.kind in "OU" and any(isinstance(time, str) for time in times):
             whole = all(isinstance(time, str) and time.isdecimal() for time in times)  # "20240131" is no year
-            times = times.astype(np.int64 if whole else "datetime64[us]")  # "9/1/2024" would come behind "10/1/2024"
+            times = times.astype(np.int64) if whole else _dated(times)  # "9/1/2024" would come behind "10/1/2024"
         if times.dtype.kind in "iu":
             times = _calendar(times)
         order: npt.NDArray[np.int64] = np.argsort(times, kind="stable")
@@ -44,6 +45,13 @@ def in_order(times: Array, name: str) -> tuple[npt.NDArray[np.int64], Times | No
             "dates or numbers only; text as 2024-01-31 12:00",
         ) from None  # fmt: skip
     return order, _numbers(times)
+
+
+def _dated(texts: Array) -> Array:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of a zone, which is taken into account
+        found: Array = texts.astype("datetime64[us]")
+    return found
 
 
 def _calendar(times: Array) -> Array:
@@ -69,7 +77,7 @@ def dates(column: Array) -> Times | None:
         if "-" not in first[1:]:
             return None  # "2024" would be a year
         with contextlib.suppress(TypeError, ValueError):
-            column = column.astype("datetime64[us]")
+            column = _dated(column)
     if column.dtype.kind != "M" and not hasattr(first, "year"):
         return None
     return None if column.dtype.kind == "M" and np.isnat(column).any() else _numbers(column)
