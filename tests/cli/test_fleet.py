@@ -241,6 +241,72 @@ def test_wrong_usage_is_two(words: list[str], sales: Path, capsys: pytest.Captur
     assert "try: " in capsys.readouterr().err
 
 
+def test_classes_get_an_output_each(sales: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    frame = pd.read_parquet(sales)
+    frame["kind"] = frame["day"] % 3
+    frame.to_parquet(sales)
+    words = ["--by", "store", "--target", "kind", "--features", "price,day", "--loss", "cross_entropy", "--epochs", "1"]
+    assert main(["fleet", str(sales), *words, "--out", str(tmp_path / "f.safetensors")]) == 0
+    assert "3 of 3 models trained" in capsys.readouterr().out
+    made = fleet.Fleet.load(tmp_path / "f.safetensors", factory(files.notes(tmp_path / "f.safetensors")))
+    assert made.predict("1", np.zeros((2, 2))).shape == (2, 3)
+
+
+def test_forecasts_without_rows_held_out_are_ordered_by_the_training_loss(sales: Path, tmp_path: Path) -> None:
+    page, figures = tmp_path / "f.html", tmp_path / "f.json"
+    frame = pd.read_parquet(sales)
+    t = frame["day"].to_numpy()
+    worst = frame.assign(store=0, sales=np.where(t % 2, 50.0, -50.0) * (t % 7))[:120]
+    pd.concat([worst, frame]).to_parquet(sales)
+    words = [*WORDS, *SERIES[:-2], "--hold-out", "0", "--html", str(page), "--json", str(figures), "--quiet"]
+    assert main(["fleet", str(sales), *words]) == 0
+    losses = {row["key"]: row["loss"] for row in json.loads(figures.read_text())["rows"] if not row["cause"]}
+    said = page.read_text()
+    assert "training loss" in said and "nan" not in said
+    order = sorted(losses, key=lambda key: losses[key])
+    places = [said.index(f">{key}<") for key in order]
+    assert order != list(losses) and said.index("best keys") < places[0] and places == sorted(places)
+
+
+def test_windows_over_gaps(sales: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    frame = pd.read_parquet(sales)
+    frame[frame["day"] != 60].to_parquet(sales)
+    for gaps, said in (("skip", "left out"), ("join", "like others")):
+        assert main(["fleet", str(sales), *WORDS, *SERIES, "--time", "day", "--gaps", gaps]) == 0
+        assert said in " ".join(capsys.readouterr().out.split())
+
+
+def test_new_rows_of_which_none_is_learned_are_a_failure(
+    sales: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:  # fmt: skip
+    out = tmp_path / "f.safetensors"
+    words = [*WORDS, *SERIES, "--time", "day", "--out", str(out), "--quiet"]
+    assert main(["fleet", str(sales), *words]) == 0
+    for _ in range(2):  # the second time as well: they were not learned
+        assert main(["fleet", str(out), "--update", str(sales)]) == 1
+        assert "not learned, 1: 120 of its 120 new rows" in " ".join(capsys.readouterr().out.split())
+
+
+def test_rows_in_a_folder_and_a_name_in_capitals(sales: Path, tmp_path: Path) -> None:
+    frame = pd.read_parquet(sales)
+    folder, new, out = tmp_path / "old.parquet", tmp_path / "new.parquet", tmp_path / "f.safetensors"
+    for part, days in ((folder, frame["day"] < 90), (new, frame["day"] >= 90)):
+        part.mkdir()
+        frame[days].to_parquet(part / "part-0.parquet")
+    assert main(["fleet", str(folder), *WORDS, *SERIES, "--out", str(out), "--quiet"]) == 0
+    for _ in range(2):
+        assert main(["fleet", str(out), "--update", str(new), "--quiet"]) == 0
+    assert len(fleet.Fleet.load(out, factory(files.notes(out))).summary().updates) == 1
+    assert main(["fleet", str(sales.rename(tmp_path / "SALES.PARQUET")), *WORDS, *SERIES, "--quiet"]) == 0
+
+
+def test_a_fleet_of_the_commands_own_models_is_loaded_without_a_factory(sales: Path, tmp_path: Path) -> None:
+    out = tmp_path / "f.safetensors"
+    for words in ([*SERIES, "--model", "gru"], ["--features", "price,day"]):
+        assert main(["fleet", str(sales), *WORDS, *words, "--out", str(out), "--quiet"]) == 0
+        assert weights(fleet.Fleet.load(out)) == bits(out)
+
+
 def test_arguments_are_read() -> None:
     asked = parse(["fleet", "f.csv", "--by", "a", "--target", "b", "--features", "x, y", "--shortest-first"])
     assert asked.command == "fleet" and asked.options is not None

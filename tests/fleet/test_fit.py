@@ -176,6 +176,25 @@ def test_saved_and_loaded(tmp_path: Path) -> None:
         fleet.Fleet.load(tmp_path / "f.safetensors", mlp)
 
 
+def test_another_factory_or_another_version_is_told(tmp_path: Path) -> None:
+    """Tensors of the same names and shapes may belong to another activation."""
+    path = tmp_path / "f.safetensors"
+    fleet.fit(lambda: nn.Sequential(nn.Linear(6, 4), nn.Tanh(), nn.Linear(4, 1)), ragged(2), epochs=1).save(path)
+    with pytest.raises(UsageError, match=r"make_model has ReLU at .1., .* has Tanh(.|\n)*another factory"):
+        fleet.Fleet.load(path, lambda: nn.Sequential(nn.Linear(6, 4), nn.ReLU(), nn.Linear(4, 1)))
+    raw = path.read_bytes()
+    assert raw.count(b"hasten fleet 1") == 1
+    path.write_bytes(raw.replace(b"hasten fleet 1", b"hasten fleet 9"))
+    with pytest.raises(UsageError, match="another version"):
+        fleet.Fleet.load(path, mlp)
+    path.write_bytes(raw)
+    with pytest.raises(UsageError, match="a factory of your own"):
+        fleet.Fleet.load(path)
+    path.write_bytes(raw[: len(raw) // 2])
+    with pytest.raises(UsageError, match="missing or torn"):
+        fleet.Fleet.load(path, mlp)
+
+
 def test_series_keep_their_scale_in_a_file(tmp_path: Path) -> None:
     trained = fleet.fit(series_net, waves(), window=8, horizon=3, epochs=1)
     trained.save(tmp_path / "f.safetensors")

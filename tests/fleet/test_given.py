@@ -137,13 +137,20 @@ def test_columns_by_name() -> None:
     ({"t": ["x", *range(59)]}, {"time_column": "t"}, "cannot be sorted"),
     ({"x0": "red"}, {}, "column 'x0' holds what is no number"), ({"y": "red"}, {}, "column 'y'"),
     ({"x0": pd.Timestamp(0)}, {}, "column 'x0'"), ({}, {"by": ["k"]}, "keys are one column"),
-    ({}, {"target": "x0"}, "one of the features"), ({}, {"batch_size": 64.0}, "batch_size=64$"),
+    ({}, {"target": "x0"}, "one of the features"), ({}, {"target": ["y", "x0"]}, "target=.x0. is one of the features"),
+    ({}, {"batch_size": 64.0}, "batch_size=64$"),
 ], ids=str)  # fmt: skip
 def test_columns_with_holes_or_text_are_named(changed: dict[str, Any], options: dict[str, Any], said: str) -> None:
     spoilt = frame().assign(**{name: pd.Series(values, index=range(60)) if isinstance(values, list) else values
                                for name, values in changed.items()})  # fmt: skip
     with pytest.raises(UsageError, match=said):
         fleet.fit(mlp, spoilt, **{**COLUMNS, **options})
+
+
+@pytest.mark.parametrize("named", [{"by": "k"}, {"target": ["y"]}, {"time_column": "t"}], ids=str)
+def test_a_mapping_has_no_columns(named: Any) -> None:
+    with pytest.raises(UsageError, match="names columns, and tasks is a mapping"):
+        fleet.fit(mlp, ragged(2), epochs=1, **named)
 
 
 def test_two_columns_of_one_name_are_refused() -> None:
@@ -214,6 +221,15 @@ def test_a_key_is_whatever_reads_as_one() -> None:
     assert trained.predict(keys, [X] * 3).shape == (3, 4, 1) and "x" not in trained
     with pytest.raises(KeyError, match=r"no key '2\.5'"):
         trained.predict(2.5, X)
+
+
+@pytest.mark.parametrize("key", [None, float("nan"), pd.NA, pd.NaT], ids=str)
+def test_a_missing_key_is_refused(key: Any) -> None:
+    with pytest.raises(UsageError, match="a key is"):
+        fleet.fit(mlp, {"s0": rows(20, 0), key: rows(20, 1)}, epochs=1)
+    with pytest.raises(UsageError, match="a key is"):
+        fleet.fit(series_net, {key: waves(1)["w0"]}, **SERIES)
+    assert list(fleet.fit(mlp, {"nan": rows(20, 1)}, epochs=1)) == ["nan"]
 
 
 def test_two_series_of_one_name_are_refused() -> None:
@@ -332,6 +348,13 @@ def test_rows_of_a_table_may_be_of_one_time() -> None:
     trained = fleet.fit(mlp, data, **COLUMNS, time_column="t")
     assert trained.update(data[-1:]).rows == 1
     assert "come before" in trained.update(data[:2]).failed["a"]
+
+
+def test_a_task_is_looked_at_like_a_pair() -> None:
+    X, y = rows(30, 0)
+    given = {"a": fleet.Task(X.astype(np.float64), y.tolist()), "b": fleet.Task(X * np.nan, y)}  # type: ignore[arg-type]
+    found = fleet.fit(mlp, given, epochs=1)
+    assert weights(found) == weights(fleet.fit(mlp, {"a": (X, y)}, epochs=1)) and "NaN" in found.failed["b"]
 
 
 # -- settings and options ----------------------------------------------------------------------------------------------

@@ -67,6 +67,14 @@ def test_the_error_is_of_rows_not_yet_learned() -> None:
     assert first.error > 10 and second.error < first.error / 2
 
 
+def test_shares_are_chosen_once() -> None:
+    trained = fleet.fit(mlp, ragged(1), epochs=1)
+    trained.update({"s0": rows(9, 3)}, shares=(0.5, 1.0))
+    assert set(trained.update({"s0": rows(9, 3)}).shares) == {0.5, 1.0}
+    with pytest.raises(UsageError, match=r"shares=\(1\.0,\), and this fleet follows \(0\.5, 1\.0\)"):
+        trained.update({"s0": rows(9, 3)}, shares=(1.0,))
+
+
 def test_series_grow_at_their_end() -> None:
     tasks = waves(2, 120)
     trained = fleet.fit(series_net, {k: w[:100] for k, w in tasks.items()}, window=8, horizon=3, epochs=2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -64,6 +65,16 @@ def test_the_newer_half_counts_and_a_torn_one_does_not(tmp_path: Path) -> None:
     halves = [first._head(2), first._head(3)]
     max(halves, key=lambda h: h[0])[0] = 0  # killed while it was written
     assert store(tmp_path).in_flight_states()[2][1].steps == 2
+
+
+def test_a_half_that_a_power_cut_has_torn_does_not_count(tmp_path: Path) -> None:
+    """Its number has reached the disk, and not all that was written before it."""
+    first = store(tmp_path)
+    for steps in (1, 2):
+        first.save(1, 2, state(3, steps))
+    newest = max((2, 3), key=lambda half: first._head(half)[0])
+    first._flat(newest, 2)[1] = 0
+    assert store(tmp_path).in_flight_states()[2][1].steps == 1
 
 
 def test_another_fleets_journal_is_refused(tmp_path: Path) -> None:
@@ -274,6 +285,45 @@ def test_what_was_trained_before_counts_as_done_and_in_no_time(tmp_path: Path, m
     assert summary.before == 3 and summary.bound <= summary.seconds and "3 of them" in str(summary)
     nothing = fleet.fit(mlp, ragged(), **options).summary()
     assert (nothing.before, nothing.bound, nothing.work, nothing.loop_seconds) == (5, 0, 0, 0)
+
+
+def cut_short(folder: Path, monkeypatch: pytest.MonkeyPatch, **options: Any) -> None:
+    """A journal in which one model is finished."""
+    real = Store.finish
+
+    def finish(self: Store, index: int, made: State) -> None:
+        if (self.statuses() >= 0).any():
+            raise KeyboardInterrupt
+        real(self, index, made)
+
+    monkeypatch.setattr(Store, "finish", finish)
+    with pytest.raises(KeyboardInterrupt):
+        fleet.fit(mlp, ragged(), **options, journal=folder)
+    monkeypatch.undo()
+
+
+@pytest.mark.parametrize("changed", [{"torch": "1.0"}, {"kernel": "fleet-avx2-0"}, {"hasten": ""}, None], ids=str)
+def test_other_arithmetic_does_not_go_on_with_a_journal(
+    changed: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options: dict[str, Any] = {"epochs": 2, "workers": 1, "engine": "native"}
+    cut_short(tmp_path, monkeypatch, **options)
+    head = tmp_path / "fleet.json"
+    begun = head.read_text()
+    known = json.loads(begun)
+    if changed is None:  # a version that did not say so
+        del known["rounding"]
+    else:
+        known["rounding"] |= changed
+    head.write_text(json.dumps(known))
+    named = "hasten, kernel, torch" if changed is None else next(iter(changed))
+    with pytest.raises(UsageError, match=rf"other arithmetic \({named} differ\)"):
+        fleet.fit(mlp, ragged(), **options, journal=tmp_path)
+    head.write_text(begun)
+    whole = fleet.fit(mlp, ragged(), **options, journal=tmp_path)
+    assert weights(whole) == weights(fleet.fit(mlp, ragged(), **options))
+    head.write_text(json.dumps(known))  # all is trained: nothing is left to be rounded
+    assert weights(fleet.fit(mlp, ragged(), **options, journal=tmp_path)) == weights(whole)
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import functools
 import hashlib
 import importlib
 import json
+import math
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -22,7 +23,7 @@ FAILED_ALL = 1
 SAVED = ".safetensors"  # what a fleet's file ends in
 PASSED = (  # options that fit takes by the same name
     "loss", "optimizer", "lr", "epochs", "batch_size", "seed", "by", "features", "target", "window", "horizon",
-    "season", "engine", "workers", "shortest_first", "journal",
+    "season", "gaps", "engine", "workers", "shortest_first", "journal",
 )  # fmt: skip
 
 
@@ -30,7 +31,8 @@ def run(options: argparse.Namespace) -> int:
     """Train or load, learn new rows, report, write.
 
     Returns:
-        0; 1 where no model could be trained or a result could not be written; 3 where a proof did not hold.
+        0; 1 where no model could be trained, none of the new rows learned, or a result not be written; 3 where a proof
+        did not hold.
     """
     for path in (options.json, options.html, options.out):
         if path and path != output.STDOUT:
@@ -44,8 +46,7 @@ def run(options: argparse.Namespace) -> int:
         trained, out = loaded(options), out or options.file
     else:
         trained = train(options)
-    if options.update:
-        learn(trained, Path(options.update))
+    learned = learn(trained, Path(options.update)) if options.update else True
     written = saved(trained, out) if out else True
     document = plain(trained.summary().document())
     if options.json:
@@ -58,7 +59,7 @@ def run(options: argparse.Namespace) -> int:
         print(report.text(document))
     if any(not found["holds"] for found in document["proof"]):
         return 3
-    return 0 if written and len(trained) else FAILED_ALL
+    return 0 if written and learned and len(trained) else FAILED_ALL
 
 
 def saved(trained: Any, path: str) -> bool:
@@ -91,7 +92,7 @@ def train(options: argparse.Namespace) -> Any:
     frame = read(Path(options.file), options.by)
     notes = {
         "model": options.model or MODELS[0],
-        "sizes": [options.window or len(options.features), options.horizon or 1],
+        "sizes": [options.window or len(options.features), options.horizon or outputs(options, frame)],
         "season": max(options.season, 1) if options.window else 0,
     }
     stop = fleets.EarlyStop(options.patience, fraction=options.hold_out) if options.hold_out else None
@@ -110,6 +111,14 @@ def train(options: argparse.Namespace) -> Any:
             trained.prove(options.prove)
     trained.notes = notes
     return trained
+
+
+def outputs(options: argparse.Namespace, frame: Any) -> int:
+    """Numbers that a model of rows gives for each: one, or one a class."""
+    if options.loss != "cross_entropy" or options.target not in frame.column_names:
+        return 1
+    classes = [value for value in frame[options.target].unique().to_pylist() if isinstance(value, (int, float))]
+    return 1 + int(max((value for value in classes if 0 <= value < math.inf), default=0))
 
 
 def loaded(options: argparse.Namespace) -> Any:
@@ -139,20 +148,35 @@ def loaded(options: argparse.Namespace) -> Any:
     return fleets.Fleet.load(options.file, factory(notes))
 
 
-def learn(trained: Any, path: Path) -> None:
+def learn(trained: Any, path: Path) -> bool:
     """Let a fleet learn a file of new rows; once only, whenever the command was killed and called again.
+
+    Returns:
+        False where there were rows and none could be learned.
 
     Raises:
         UsageError: the rows cannot be read, or are of other keys.
     """
     trained.reopen()
     rows = read(path, trained.session.columns["by"])
-    digest = hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
+    digest = digest_of(path)
     if trained.notes.get("learned") == digest:
         print(f"hasten: {path} is what this fleet learned last; nothing was done", file=sys.stderr)
-        return
-    trained.update(rows)
-    trained.notes["learned"] = digest
+        return True
+    update = trained.update(rows)
+    learned = bool(update.rows or not update.failed)
+    if learned:
+        trained.notes["learned"] = digest
+    return learned
+
+
+def digest_of(path: Path) -> str:
+    """Of a file, or of all files of a folder."""
+    digest = hashlib.blake2b(digest_size=16)
+    for part in sorted(path.rglob("*")) if path.is_dir() else [path]:
+        if part.is_file():
+            digest.update(part.read_bytes())
+    return digest.hexdigest()
 
 
 def read(path: Path, by: str) -> Any:
@@ -168,7 +192,7 @@ def read(path: Path, by: str) -> Any:
 
     need("pyarrow", "reading a file of rows")
     try:
-        if path.suffix == ".parquet":
+        if path.suffix.lower() == ".parquet":
             return need("pyarrow.parquet", "reading a file of rows").read_table(path)
         csv = need("pyarrow.csv", "reading a file of rows")
         return csv.read_csv(path, convert_options=csv.ConvertOptions(column_types={by: "string"}))
@@ -189,15 +213,14 @@ def factory(notes: Mapping[str, Any]) -> Callable[..., Any]:
     Raises:
         UsageError: there is no such model.
     """
-    sizes = notes.get("sizes", ())
-    if notes["model"] in MODELS:
-        from hasten.fleet import models
+    from hasten.fleet import models
 
-        return functools.partial(getattr(models, notes["model"]), *sizes, season=notes.get("season", 0))
+    if (found := models.of_notes(notes)) is not None:
+        return found
     module, _, name = notes["model"].partition(":")
     sys.path.insert(0, os.getcwd())
     try:
-        return functools.partial(getattr(importlib.import_module(module), name), *sizes)
+        return functools.partial(getattr(importlib.import_module(module), name), *notes.get("sizes", ()))
     except (ImportError, AttributeError, ValueError) as error:
         raise UsageError(
             f"there is no model {notes['model']}: {error}",
@@ -207,8 +230,10 @@ def factory(notes: Mapping[str, Any]) -> Callable[..., Any]:
 
 
 def forecasts(trained: Any, each: int = 3) -> list[dict[str, Any]]:
-    """The last held-out window of the worst, median and best keys, with what was predicted. Series only."""
-    rows = sorted((r for r in trained.summary().rows if not r.cause), key=lambda r: (r.held != r.held, r.held))
+    """The last held-out window of the worst, median and best keys, with what was predicted. Series only. Where nothing
+    is held out, the last window, and keys by their training loss."""
+    measure = "loss" if trained.recipe.stop is None else "held"
+    rows = sorted((r for r in trained.summary().rows if not r.cause), key=lambda r: getattr(r, measure))
     jobs = {job.key: job for job in trained.session.jobs}
     middle = max(0, len(rows) // 2 - each // 2)
     groups = {"best": rows[:each], "median": rows[middle : middle + each], "worst": rows[-each:]}
@@ -218,10 +243,11 @@ def forecasts(trained: Any, each: int = 3) -> list[dict[str, Any]]:
             task = jobs[row.key].task
             if task.X.ndim != 2 or task.y.ndim != 2 or not trained.session.columns.get("window"):
                 continue
-            seen, came = (a.astype(float) * task.scale + task.shift for a in (task.X[-1:], task.y[-1:]))
+            at = [(jobs[row.key].held if len(jobs[row.key].held) else task.learnable())[-1]]
+            seen, came = (a.astype(float) * task.scale + task.shift for a in (task.X[at], task.y[at]))
             predicted = trained.predict(row.key, seen)
             found.append(
-                {"key": row.key, "group": group, "held": row.held, "seen": seen[0].tolist(),
+                {"key": row.key, "group": group, measure: getattr(row, measure), "seen": seen[0].tolist(),
                  "came": came[0].tolist(), "predicted": predicted.reshape(-1).tolist()}
             )  # fmt: skip
     return found

@@ -30,6 +30,11 @@ _GROUPS: dict[str, dict[str, dict[str, Any]]] = {
         "--time": {"default": "", "metavar": "COLUMN", "help": "the column that orders a key's rows"},
         "--window": {"type": int, "default": 0, "metavar": "N", "help": "rows of a series that are seen"},
         "--horizon": {"type": int, "default": 0, "metavar": "N", "help": "rows of a series that are predicted"},
+        "--gaps": {
+            "default": "skip",
+            "choices": ("skip", "join"),
+            "help": "windows over missing times: left out, or learned",
+        },
         "--update": {"metavar": "NEWROWS", "help": "a file of new rows, learned at a cost that does not grow"},
         "--season": {"type": int, "default": 0, "metavar": "N", "help": "rows of one season, for the naive forecast"},
     },

@@ -7,7 +7,7 @@ rows of all keys, which for many short or similar series is the better choice (M
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,11 +15,12 @@ import numpy as np
 import torch
 
 from hasten.core.errors import HastenError
+from hasten.fleet import streams
 from hasten.fleet.loop import EVAL_ROWS, batches
 from hasten.fleet.naive import naive_loss
 from hasten.fleet.recipe import Recipe
 from hasten.fleet.state import Floats
-from hasten.fleet.tasks import Array, Task
+from hasten.fleet.tasks import Array, Job, Task
 
 if TYPE_CHECKING:
     from hasten.fleet.fit import Session
@@ -38,13 +39,14 @@ def compare(fleet: Fleet, session: Session, keep: bool) -> Mapping[str, Any]:
 
     Returns:
         ``own``, ``global``, ``naive``: for how many keys each is best on the held-out rows; ``losses``: key to the
-        loss of each; ``seconds``.
+        loss of each; ``share``: of the rows that the global model has seen; ``seconds``.
     """
     start = time.perf_counter()
     losses: dict[str, dict[str, float]] = {}
     jobs = [job for job in session.jobs if job.key in fleet.places]
     forms = {session.kinds[job.index].name for job in jobs}
-    shared = _global(fleet, session) if len(forms) == 1 and jobs else None
+    share = _share(fleet, jobs)
+    shared = _global(session, jobs, share) if len(forms) == 1 and jobs else None
     for job in jobs:
         kind, row = fleet.places[job.key]
         held = session.kinds[job.index]
@@ -59,27 +61,41 @@ def compare(fleet: Fleet, session: Session, keep: bool) -> Mapping[str, Any]:
     worth = {name: sum(b == name for b in best.values()) for name in (OWN, GLOBAL, NAIVE)}
     if keep:
         _keep(fleet, session, best, shared)
-    result = {**worth, "losses": losses, "seconds": time.perf_counter() - start, "kept": keep}
-    fleet._summary = replace(fleet._summary, worth=result, remarks=(*fleet._summary.remarks, _sentence(worth, losses)))
+    result = {**worth, "losses": losses, "share": share, "seconds": time.perf_counter() - start, "kept": keep}
+    said = (_sentence(result, jobs[0].task.season),) if jobs else ()
+    fleet._summary = replace(fleet._summary, worth=result, remarks=(*fleet._summary.remarks, *said))
     return result
 
 
-def _sentence(worth: Mapping[str, int], losses: Mapping[str, Mapping[str, float]]) -> str:
-    names = {OWN: "its own network", GLOBAL: "one global network", NAIVE: "the seasonal-naive forecast"}
+def _sentence(result: Mapping[str, Any], season: int) -> str:
+    losses, share = result["losses"], result["share"]
+    names = {
+        OWN: "its own network",
+        GLOBAL: "one global network" + (f" that has seen {share:.0%} of the rows" if share < 1 else ""),
+        NAIVE: "the seasonal-naive forecast" if season > 1 else "the last value, repeated",
+    }
     fitted = {name for found in losses.values() for name in found}
-    parts = [f"{worth[name]} by {names[name]}" for name in names if name in fitted]
+    parts = [f"{result[name]} by {names[name]}" for name in names if name in fitted]
     return f"best on held-out rows, of {len(losses)} keys: " + ", ".join(parts)
 
 
-def _global(fleet: Fleet, session: Session) -> Floats | None:
-    """The weights of one network trained on a sample of all keys' training rows; None where that failed."""
+def _share(fleet: Fleet, jobs: Sequence[Job]) -> float:
+    """Of all rows, what the global model sees."""
+    visits = sum(row.epochs * row.rows for row in fleet.summary().rows)
+    rows = max(SHARE * visits / fleet.recipe.epochs, LEAST)
+    return min(1.0, rows / max(sum(job.rows for job in jobs), 1))
+
+
+def _global(session: Session, jobs: Sequence[Job], share: float) -> Floats | None:
+    """The weights of one network trained on a sample of all keys' training rows and, as theirs were, stopped early by
+    held-out ones; None where that failed."""
     from hasten.fleet.fit import Session
 
-    X, y = _pooled(fleet, session)
-    recipe = replace(session.recipe, stop=None)
+    X, y, count = _pooled(jobs, share)
     settings = {GLOBAL: dict(next(iter(session.settings.values())))} if session.settings else {}
-    task = Task(X, y)
-    alone = Session(session.factory, recipe, {GLOBAL: task}, settings, session.engine, 1)
+    alone = Session(session.factory, session.recipe, {GLOBAL: Task(X, y)}, settings, session.engine, 1)
+    train, held = np.arange(count), np.arange(count, len(y))
+    alone.jobs = [replace(job, rows=count, train=train, held=held) for job in alone.jobs]
     try:
         trained = alone.train(None, None)
     except HastenError:  # a factory that makes models for its own keys only
@@ -87,18 +103,18 @@ def _global(fleet: Fleet, session: Session) -> Floats | None:
     return trained.weights_of(GLOBAL) if GLOBAL in trained else None
 
 
-def _pooled(fleet: Fleet, session: Session) -> tuple[Array, Array]:
-    jobs = [job for job in session.jobs if job.key in fleet.places]
-    total = sum(job.rows for job in jobs)
-    epochs = session.recipe.epochs
-    visits = sum(row.epochs * row.rows for row in fleet.summary().rows)
-    share = min(1.0, max(SHARE * visits / epochs, LEAST) / max(total, 1))
-    parts = []
+def _pooled(jobs: Sequence[Job], share: float) -> tuple[Array, Array, int]:
+    """A sample of the rows trained on, and behind it one of those held out: X, y, and how many are of the first."""
+    trained: list[tuple[Array, Array]] = []
+    held: list[tuple[Array, Array]] = []
     for job in jobs:
         order = job.epoch_order(0)  # shuffled: its beginning is a sample
-        rows = order[: max(1, round(len(order) * share))]
-        parts.append((job.task.X[rows], job.task.y[rows]))
-    return np.concatenate([X for X, _ in parts]), np.concatenate([y for _, y in parts])
+        drawn = job.held[streams.permutation(job.stream, len(job.held), 0, streams.SAMPLE)]
+        for rows, into in ((order, trained), (drawn, held)):
+            rows = rows[: max(1, round(len(rows) * share))]
+            into.append((job.task.X[rows], job.task.y[rows]))
+    X, y = (np.concatenate([pair[part] for pair in (*trained, *held)]) for part in (0, 1))
+    return X, y, sum(len(pair[1]) for pair in trained)
 
 
 def _loss(recipe: Recipe, kind: Any, weights: Floats, X: Array, y: Array) -> float:

@@ -71,6 +71,11 @@ def signature(module: nn.Module) -> tuple[Any, ...]:
     )
 
 
+def parts(module: nn.Module) -> dict[str, str]:
+    """The type of each of a module's parts by name, its own by ""."""
+    return {name: type(part).__name__ for name, part in module.named_modules()}
+
+
 _EVERY = frozenset(nn.Module().__dict__)  # what every module has: hooks and the like, most of them empty
 _ELSEWHERE = {"training", "_parameters", "_modules"}  # of these, told by other means
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from hasten.fleet.loop import LoopTrainer, Saved, drive, fresh
 from hasten.fleet.native.engine import NativeTrainer
-from hasten.fleet.stacked import work as stack_work
+from hasten.fleet.stack_work import work as stack_work
 from hasten.fleet.state import Floats, State
 from hasten.fleet.tasks import Job
 from hasten.fleet.workers import Asker, Run, in_processes, in_threads

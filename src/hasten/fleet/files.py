@@ -9,12 +9,13 @@ import os
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
 from hasten.core.errors import HastenError, UsageError
-from hasten.fleet import keeping
+from hasten.fleet import keeping, models
+from hasten.fleet.described import parts
 from hasten.fleet.extras import need
 from hasten.fleet.fleet import Fleet
 from hasten.fleet.losses import Loss
@@ -41,7 +42,7 @@ def save(fleet: Fleet, path: Path, history: bool) -> None:
             kinds[name] = {"row": kind.row, "naive": [kind.prototype.horizon, kind.prototype.season]}
         elif example is not None:  # else all of this kind failed
             settings = settings_json(fleet.settings.get(example, {}))
-            kinds[name] = {"row": kind.row, "example": example, "settings": settings}
+            kinds[name] = {"row": kind.row, "example": example, "settings": settings, "parts": parts(kind.prototype)}
         for e in kind.layout.entries if name in kinds else ():
             stacked = fleet.weights[name][:, e.start : e.start + e.size].reshape(-1, *e.shape)
             tensors[f"{name}/{e.name}"] = np.ascontiguousarray(stacked)
@@ -64,12 +65,13 @@ def load(path: Path, make_model: Any, loss: Any, optimizer: Any) -> Fleet:
     parquet, pa = need("pyarrow.parquet", "loading a fleet"), need("pyarrow", "loading a fleet")
     head, tensors = _read(path)
     rows = parquet.read_table(pa.BufferReader(tensors.pop(TABLE).tobytes())).to_pylist()
-    factory = Factory(make_model)
+    factory = Factory(_of_the_command(head["notes"], path) if make_model is None else make_model)
     kinds, weights = {}, {}
     for name, saved in head["kinds"].items():
         kind = kinds[name] = _kind(name, saved, factory)
-        parts = [_part(tensors, f"{name}/{e.name}", e.shape, path) for e in kind.layout.entries]
-        weights[name] = np.concatenate(parts, axis=1).astype(np.float32) if parts else np.empty((1, 0), np.float32)
+        _same_parts(kind, saved, path)
+        held = [_part(tensors, f"{name}/{e.name}", e.shape, path) for e in kind.layout.entries]
+        weights[name] = np.concatenate(held, axis=1).astype(np.float32) if held else np.empty((1, 0), np.float32)
     places = {r["key"]: (r["weights"], r["place"]) for r in rows if r["place"] >= 0}
     scales = {r["key"]: (r["shift"], r["scale"]) for r in rows if r["scale"] != 1.0 or r["shift"]}
     settings = {r["key"]: json.loads(r["settings"]) for r in rows if r["settings"] != "{}"}
@@ -102,7 +104,7 @@ def _read(path: Path, tensors: bool = True) -> tuple[dict[str, Any], dict[str, A
         with safetensors.safe_open(str(path), "numpy") as file:
             said = file.metadata() or {}
             if said.get("format") != FORMAT:
-                raise UsageError(f"{path} is no fleet", "another safetensors file", "a path given to Fleet.save")
+                _refuse(path, said.get("format", ""))
             names = file.keys() if tensors else ()
             return json.loads(said["fleet"]), {name: file.get_tensor(name) for name in names}
     except (OSError, safetensors.SafetensorError) as error:
@@ -111,12 +113,43 @@ def _read(path: Path, tensors: bool = True) -> tuple[dict[str, Any], dict[str, A
         ) from None
 
 
+def _refuse(path: Path, form: str) -> NoReturn:
+    if form.startswith("hasten fleet"):
+        raise UsageError(
+            f"{path} is of the form {form!r}, and this version of hasten reads {FORMAT!r}", "another version wrote it",
+            "the version that wrote it",
+        )  # fmt: skip
+    raise UsageError(f"{path} is no fleet", "another safetensors file", "a path given to Fleet.save")
+
+
+def _of_the_command(notes: dict[str, Any], path: Path) -> Any:
+    found = models.of_notes(notes)
+    if found is None:
+        raise UsageError(
+            f"{path} holds no code, and its modules are made by code", "it was trained with a factory of your own",
+            "Fleet.load(path, make_model)",
+        )  # fmt: skip
+    return found
+
+
 def _kind(name: str, saved: dict[str, Any], factory: Factory) -> Kind:
     if "naive" in saved:
         naive = SeasonalNaive(*saved["naive"]).eval()
         return Kind(name, naive, Layout.of(naive), tuple(saved["row"]))
     module = blank(factory, saved["example"], tuple(saved["row"]), saved["settings"])
     return Kind(name, module, Layout.of(module), tuple(saved["row"]))
+
+
+def _same_parts(kind: Kind, saved: dict[str, Any], path: Path) -> None:
+    """Tensors of the same shapes may belong to another activation, whose predictions would be others."""
+    then, now = saved.get("parts", {}), parts(kind.prototype)
+    for name in {**then, **now} if then else ():
+        if then.get(name) != now.get(name):
+            raise UsageError(
+                f"make_model has {now.get(name, 'nothing')} at {name!r}, {path} has {then.get(name, 'nothing')}",
+                "another factory than the one the fleet was trained with",
+                "the same make_model",
+            )
 
 
 def _part(tensors: dict[str, Any], name: str, shape: tuple[int, ...], path: Path) -> Any:

@@ -16,7 +16,7 @@ from hasten.core.errors import UsageError
 from hasten.fleet import engines, identity, planner, remarks
 from hasten.fleet.files import recipe_json
 from hasten.fleet.fleet import Fleet
-from hasten.fleet.frames import raw, tasks_of
+from hasten.fleet.frames import SKIP, raw, tasks_of
 from hasten.fleet.modules import Factory
 from hasten.fleet.planner import Choice
 from hasten.fleet.recipe import EarlyStop, Recipe, counted, stop_of
@@ -57,6 +57,7 @@ def fit(
     horizon: int = 0,
     season: int = 0,
     time_column: str = "",
+    gaps: str = SKIP,
     settings: Mapping[str, Mapping[str, Any]] | None = None,
     engine: str = "auto",
     workers: int = 0,
@@ -83,7 +84,9 @@ def fit(
         clip: largest 2-norm of a model's gradient.
         by, features, target, time_column: columns of a data frame; rows are sorted by ``time_column`` where it is
         given; several targets are predicted together. window, horizon: rows of a series that are seen and predicted;
-        windows are views and are never copied out. season: rows of one season, for the seasonal-naive baseline.
+        windows are views and are never copied out. gaps: ``"skip"`` leaves windows out that go over a step in the
+        ``time_column`` that is longer than usual, ``"join"`` learns them like others. season: rows of one season, for
+        the seasonal-naive baseline.
         settings: a key's own ``lr``, ``weight_decay``, ``seed``; anything else goes to ``make_model``.
         engine: ``"auto"`` tries those that can train these models; or ``"native"``, ``"stacked"``, ``"loop"``.
         workers: models trained side by side; the cores this process may use unless given.
@@ -104,22 +107,17 @@ def fit(
     recipe = Recipe(
         loss, optimizer, lr, epochs, batch_size, seed, weight_decay, momentum, nesterov, betas, eps, clip, stop_of(stop)
     )  # fmt: skip
-    if baseline not in ("", "report", "keep"):
-        raise UsageError(f"baseline={baseline!r}", "a typing error", 'baseline="report" or baseline="keep"')
-    if baseline and stop is None:
-        raise UsageError(
-            "baselines are compared on held-out rows, and none are held out", "stop is None", "stop=EarlyStop()"
-        )
+    _check_baseline(baseline, recipe)
     features = (features,) if isinstance(features, str) and features else tuple(features)
     target = target if isinstance(target, str) else list(target)
     columns: dict[str, Any] = {"by": by, "features": features, "target": target, "time_column": time_column}
     sizes = {"window": counted("window", window), "horizon": counted("horizon", horizon)}
     workers, prove = counted("workers", workers), counted("prove", prove)
     factory = Factory(make_model)
-    found = tasks_of(tasks, recipe, **columns, **sizes, season=counted("season", season))
+    found = tasks_of(tasks, recipe, **columns, **sizes, season=counted("season", season), gaps=gaps)
     own = {str(key): plain_settings(value) for key, value in (settings or {}).items()}
     session = Session(factory, recipe, found, own, engine, workers or machine.cores(), shortest_first)
-    session.columns = {**columns, "window": sizes["window"]}
+    session.columns, session.gaps = {**columns, "window": sizes["window"]}, gaps
     fleet = session.train(Path(journal) if journal is not None else None, progress)
     if prove:
         print("\n".join(proof_lines(fleet.prove(prove))))
@@ -128,6 +126,15 @@ def fit(
 
         baselines.compare(fleet, session, keep=baseline == "keep")
     return fleet
+
+
+def _check_baseline(baseline: str, recipe: Recipe) -> None:
+    if baseline not in ("", "report", "keep"):
+        raise UsageError(f"baseline={baseline!r}", "a typing error", 'baseline="report" or baseline="keep"')
+    if baseline and recipe.stop is None:
+        raise UsageError(
+            "baselines are compared on held-out rows, and none are held out", "stop is None", "stop=EarlyStop()"
+        )
 
 
 class Session:
@@ -153,6 +160,7 @@ class Session:
         self.before: set[int] = set()  # jobs that a run before this one has finished
         self.taken: dict[int, int] = {}  # steps of those that it has begun
         self.columns: dict[str, Any] = {}  # how ``fit`` was told to read its data
+        self.gaps = SKIP  # of ``frames.GAPS``
 
     def read(self, data: Any) -> tuple[dict[str, Any], dict[str, Times]]:
         """New data in the form ``fit`` was given: key to (X, y), or to a piece of a series; and the times of rows."""

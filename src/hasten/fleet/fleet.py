@@ -216,12 +216,12 @@ class Fleet(Mapping[str, nn.Module]):
         files.save(self, Path(path), history)
 
     @classmethod
-    def load(cls, path: str | Path, make_model: Any, loss: Any = None, optimizer: Any = None) -> Fleet:
+    def load(cls, path: str | Path, make_model: Any = None, loss: Any = None, optimizer: Any = None) -> Fleet:
         """Read what ``save`` has written.
 
         Args:
             make_model: the factory the fleet was trained with; its modules are given the weights of the file. Code is
-                never loaded from the file.
+                never loaded from the file. Not needed where the command has trained a model of its own.
             loss, optimizer: the callables it was trained with, where it is to be updated and they were no names.
 
         Raises:

@@ -26,9 +26,12 @@ from hasten.fleet.tasks import (
     once,
     rounds,
     standardised,
+    unbroken,
     windows_of,
 )
-from hasten.fleet.times import Times, dates, disorder, in_order, over_gaps, repeated, usual_step
+from hasten.fleet.times import Times, breaks, dates, disorder, in_order, repeated, usual_step
+
+GAPS = SKIP, JOIN = "skip", "join"  # what windows over a gap in time are: left out, or learned like others
 
 
 def tasks_of(
@@ -42,23 +45,16 @@ def tasks_of(
     horizon: int = 0,
     season: int = 0,
     time_column: Any = "",
+    gaps: str = SKIP,
 ) -> dict[str, Task]:
     """A task for each key of ``data``. See ``fit`` for the arguments.
 
     Raises:
         UsageError: the arguments do not fit together, or a column is missing.
     """
-    if bool(window) != bool(horizon) or window < 0 or horizon < 0:
-        raise UsageError(
-            f"window={window} and horizon={horizon}", "series need both, counted in rows", "window=96, horizon=24"
-        )
-    if window and len(features):
-        raise UsageError(
-            f"features={list(features)!r} and window={window}",
-            "the windows of a series hold its own past values and no other columns",
-            "leave features out, or make rows yourself: tasks={key: (X, y)} with X: (rows, window, columns)",
-        )
+    _check(window, horizon, season, features, gaps)
     if isinstance(data, Mapping):
+        _no_columns(by=by, features=features, target=target, time_column=time_column)
         if not window:
             return from_mapping(data, recipe)
         series: Mapping[Any, Any] = data
@@ -77,15 +73,44 @@ def tasks_of(
         unsorted = {} if time_column else frame.disorder()
     found: dict[str, Task] = {}
     for key, values in series.items():
-        once(str(key), found)
+        name = once(key, found)
         try:
             as_series(values)
         except UsageError as why:
-            raise UsageError(f"the series of {str(key)!r}: {why.what}", why.cause, why.change) from None
-        found[str(key)] = windows(
-            _array(values), window, horizon, season, recipe, times.get(str(key)), unsorted.get(str(key), "")
+            raise UsageError(f"the series of {name!r}: {why.what}", why.cause, why.change) from None
+        found[name] = windows(
+            _array(values), window, horizon, season, recipe, times.get(name), unsorted.get(name, ""), gaps
         )
     return found
+
+
+def _check(window: int, horizon: int, season: int, features: Any, gaps: str) -> None:
+    if bool(window) != bool(horizon) or window < 0 or horizon < 0:
+        raise UsageError(
+            f"window={window} and horizon={horizon}", "series need both, counted in rows", "window=96, horizon=24"
+        )
+    if window and len(features):
+        raise UsageError(
+            f"features={list(features)!r} and window={window}",
+            "the windows of a series hold its own past values and no other columns",
+            "leave features out, or make rows yourself: tasks={key: (X, y)} with X: (rows, window, columns)",
+        )
+    if season > window > 0:
+        raise UsageError(
+            f"season={season} and window={window}", "a window shorter than a season holds no value of the last one",
+            f"window={season}, or season=1 to repeat the last value",
+        )  # fmt: skip
+    if gaps not in GAPS:
+        raise UsageError(f"gaps={gaps!r}", "a typing error", 'gaps="skip" or gaps="join"')
+
+
+def _no_columns(**named: Any) -> None:
+    for name, columns in named.items():
+        if columns:
+            raise UsageError(
+                f"{name}={columns!r} names columns, and tasks is a mapping", "its rows are given by key, in order",
+                "a data frame, or a mapping without by, features, target and time_column",
+            )  # fmt: skip
 
 
 def _array(values: Any) -> Array:
@@ -136,45 +161,62 @@ def raw(
 
 def windows(
     series: Array, window: int, horizon: int, season: int, recipe: Recipe, times: Times | None = None,
-    unsorted: str = "",
+    unsorted: str = "", gaps: str = SKIP,
 ) -> Task:  # fmt: skip
-    """Every window of a series with the values that follow it, as views of one standardised copy, made when needed.
+    """The windows of a series with the values that follow them, as views of one standardised copy, made when needed.
 
     Args:
         series: (rows,), any numbers; held, not copied.
         times: (rows,), when they were, where that is known.
         unsorted: a column of dates whose order the rows are not in.
+        gaps: of ``GAPS``: whether windows over a gap in time are learned, too.
 
     Returns:
-        X: (rows - window - horizon + 1, window), y: (…, horizon).
+        X: (rows - window - horizon + 1, window), y: (…, horizon); those over gaps are there, and are not learned.
     """
     values = np.asarray(series, np.float64).reshape(-1)
     count = len(values) - window - horizon + 1
-    if count < 1:
-        why = f"too short: {len(values)} rows, one window and its horizon take {window + horizon}"
-        return Task(np.empty((0, window), np.float32), np.empty((0, horizon), np.float32), why_not=why)
-    if not np.isfinite(values).all():
-        bad = ~np.isfinite(values)
-        why = f"the series holds NaN or infinity in {bad.sum()} of {len(values)} rows, first in row {bad.argmax()}"
-        return Task(np.empty((0, window), np.float32), np.empty((0, horizon), np.float32), why_not=why)
-    gap = min(horizon - 1, count - 2) if count > 2 else 0
+    if why := _broken(values, window + horizon):
+        return _refused(window, horizon, why)
+    lack = breaks(times) if times is not None else np.empty(0, np.int64)
+    whole = unbroken(lack, count, window + horizon)
+    learned = whole if gaps == SKIP else np.arange(count)
+    if not len(learned):
+        most = np.diff(lack, prepend=0, append=len(values)).max()
+        why = f"a window and its horizon take {window + horizon} rows, and no more than {most} follow without a gap"
+        return _refused(window, horizon, f'{why}; gaps="join" (--gaps join) learns windows over gaps, too')
+    gap = min(horizon - 1, len(learned) - 2) if len(learned) > 2 else 0
     known = values
     if recipe.stop is not None:  # what is held out must not shape the scale
-        known = values[: window + count - held_out(count, gap, recipe.stop)]
+        held = held_out(len(learned), gap, recipe.stop)
+        known = values[: window + learned[-max(1, held)]]
     shift = math.fsum(known) / len(known)  # exact sums: NumPy's depend on where the numbers lie in memory
     scale = math.sqrt(math.fsum((known - shift) ** 2) / len(known))
     if known.min() == known.max() or scale == 0:
         which = "every value" if values.min() == values.max() else "every value before those held out"
-        why = f"constant: {which} is {known[0]:g}"
-        return Task(np.empty((0, window), np.float32), np.empty((0, horizon), np.float32), why_not=why)
+        return _refused(window, horizon, f"constant: {which} is {known[0]:g}")
     X, y = windows_of(standardised(values, shift, scale), window, horizon)
-    task = Task(X, y, gap, season, shift, scale, series=True, disorder=unsorted)
+    task = Task(X, y, gap, season, shift, scale, series=True, over_gaps=count - len(whole), disorder=unsorted)
     if times is not None:
         task = replace(
-            task, over_gaps=over_gaps(times, window + horizon), repeated=repeated(times), until=float(times[-1]),
-            usual=usual_step(times),
+            task, breaks=tuple(lack.tolist()) if gaps == SKIP else (), repeated=repeated(times),
+            until=float(times[-1]), usual=usual_step(times),
         )  # fmt: skip
     return Windows(series.reshape(-1), checked(task, recipe))
+
+
+def _broken(values: Array, least: int) -> str:
+    """Why a series has no window that could be learned; "" if it may have."""
+    if len(values) < least:
+        return f"too short: {len(values)} rows, one window and its horizon take {least}"
+    bad = ~np.isfinite(values)
+    if bad.any():
+        return f"the series holds NaN or infinity in {bad.sum()} of {len(values)} rows, first in row {bad.argmax()}"
+    return ""
+
+
+def _refused(window: int, horizon: int, why: str) -> Task:
+    return Task(np.empty((0, window), np.float32), np.empty((0, horizon), np.float32), why_not=why)
 
 
 class Columns:
@@ -228,9 +270,10 @@ class Columns:
                 "rows need features and a target", "features= or target= is missing",
                 'features=["price", "day"], target="sales", or window= and horizon= for series',
             )  # fmt: skip
-        if target in features:
+        wanted = [target] if isinstance(target, str) else target
+        if both := [name for name in wanted if name in features]:
             raise UsageError(
-                f"target={target!r} is one of the features", "a network would learn to copy it",
+                f"target={both[0]!r} is one of the features", "a network would learn to copy it",
                 "features without it",
             )  # fmt: skip
         X, lost = np.empty((len(self.order), len(features)), np.float32), ""
@@ -243,7 +286,7 @@ class Columns:
         if isinstance(target, str):
             y = self._numbers(target, take)[self.order]
         else:
-            y = np.stack([self._numbers(name, take) for name in target], axis=1)[self.order]
+            y = np.stack([self._numbers(name, take) for name in wanted], axis=1)[self.order]
         until = {key: float(times[-1]) for key, times in self.times.items()}
         return {
             key: checked(Task(X[piece], y[piece], rounded=lost, until=until.get(key, -math.inf)), recipe)
@@ -283,11 +326,12 @@ class Columns:
     def _whole(self, name: str, what: str) -> npt.NDArray[Any]:
         """A column that no row may lack."""
         found = self._column(name)
-        lacking = np.asarray(self.frame[name].is_null().to_numpy(), bool)
+        lacking = np.array(self.frame[name].is_null().to_numpy(), bool)
         if found.dtype.kind == "f":
             lacking = lacking | np.isnan(found)
         elif found.dtype.kind in "OU":
-            lacking = lacking | (found == "")
+            there = ~lacking  # pandas' NA is no truth value
+            lacking[there] = found[there] == ""
         if lacking.any():
             raise UsageError(
                 f"{lacking.sum()} of {len(lacking)} rows have no {what} in column {name!r}, "

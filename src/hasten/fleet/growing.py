@@ -21,6 +21,7 @@ import torch
 
 from hasten.core.errors import UsageError, in_a_line
 from hasten.fleet import arrived, engines, remarks, streams
+from hasten.fleet.frames import SKIP
 from hasten.fleet.history import Rows, parts_of, task_of
 from hasten.fleet.loop import batch_of
 from hasten.fleet.naive import naive_loss
@@ -30,6 +31,7 @@ from hasten.fleet.state import FAILED, Floats, State
 from hasten.fleet.store import Store
 from hasten.fleet.summary import predicted_sentence
 from hasten.fleet.tasks import Array, Job, Task
+from hasten.fleet.times import Times, longer
 from hasten.fleet.workers import Kind, Run
 
 if TYPE_CHECKING:
@@ -74,7 +76,7 @@ class Line:
         parts: X and y, or one standardised series.
         states: (weights and moments) by share.
         errors: prequential, by share; one more where something else predicts for this key until a share beats it.
-        until: the time of the last row, as of a ``Task``.
+        until: the time of the last row, as of a ``Task``. breaks: likewise, of all rows known.
     """
 
     job: Job
@@ -82,10 +84,30 @@ class Line:
     states: list[State]
     errors: list[float]
     until: float = -math.inf
+    breaks: list[int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.breaks = list(self.job.task.breaks)
 
     def task(self) -> Task:
         """Everything known, as a task of views."""
-        return task_of([part.rows for part in self.parts], self.job.task)
+        return task_of([part.rows for part in self.parts], self.job.task, self.breaks)
+
+    def add(self, given: Sequence[Array], times: Times | None, gaps: str) -> None:
+        """Append rows.
+
+        Args:
+            times: (rows,), when they were, in order, where that is known.
+            gaps: of ``frames.GAPS``.
+        """
+        if times is not None and len(times):
+            since = np.concatenate([[self.until if np.isfinite(self.until) else times[0]], times])
+            if self.job.task.series and gaps == SKIP:
+                new = np.flatnonzero(longer(since, self.job.task.usual))
+                self.breaks += (new + self.parts[0].count).tolist()
+            self.until = float(times[-1])
+        for part, more in zip(self.parts, given, strict=True):
+            part.add(more)
 
     @property
     def best(self) -> int:
@@ -121,7 +143,12 @@ class Growing:
 
 
 def update(
-    fleet: Fleet, new_rows: Any, *, visits: int = 0, shares: Sequence[float] = SHARES, refit: str = "flat"
+    fleet: Fleet,
+    new_rows: Any,
+    *,
+    visits: int = 0,
+    shares: Sequence[float] | None = None,
+    refit: str = "flat",
 ) -> Update:
     """Learn new rows.
 
@@ -130,7 +157,7 @@ def update(
             ones), or a data frame with the same columns. Keys without new rows are left as they are.
         visits: rows trained on in this iteration, for each key and share; 20 batches unless given.
         shares: of the visits that go to the newest block; each is followed by weights of its own, so the cost is that
-            of ``len(shares)`` networks a key.
+            of ``len(shares)`` networks a key. Chosen in a fleet's first update, (0.25, 0.5, 1.0) unless given.
         refit: ``"flat"``, or ``"full"`` to train anew on the whole history, whose cost grows with it (``predicted``
             says how).
 
@@ -144,18 +171,21 @@ def update(
     if refit not in ("flat", "full"):
         raise UsageError(f"refit={refit!r}", "a typing error", 'refit="flat" or refit="full"')
     visits = counted("visits", visits)
-    if not shares or not all(0 < share <= 1 for share in shares):
+    if shares is not None and (not shares or not all(0 < share <= 1 for share in shares)):
         raise UsageError(f"shares={shares!r}", "each is a share of the visits", "shares=(0.25, 0.5, 1.0)")
     fleet.reopen()
-    growing: Growing = fleet._growing or Growing.begin(fleet, shares)
+    growing: Growing = fleet._growing or Growing.begin(fleet, shares or SHARES)
+    if shares and tuple(shares) != growing.shares:
+        raise UsageError(
+            f"shares={tuple(shares)!r}, and this fleet follows {growing.shares!r}", "the first update chooses them",
+            "no shares, or the same",
+        )  # fmt: skip
     start = time.perf_counter()
     fresh_rows, times, failed = arrived.of(growing, new_rows)
-    told = remarks.of_new(growing.lines, times)
+    told = remarks.of_new(growing.lines, times, growing.session.gaps)
     with arrived.undone_by_errors(growing.lines.values()):
-        error, firsts, strange = _predict_then_append(growing, fresh_rows)
-        for key in times.keys() - strange.keys():
-            growing.lines[key].until = float(times[key][-1])
-        rows = sum(len(growing.lines[key].task().y) - first for key, first in firsts.items())
+        error, firsts, strange = _predict_then_append(growing, fresh_rows, times)
+        rows = sum(len(growing.lines[key].task().learnable(first)) for key, first in firsts.items())
         if refit == "full":
             done = _full(fleet, growing, rows, error, start)
         else:
@@ -181,7 +211,7 @@ def _flat(
 
 
 def _predict_then_append(
-    growing: Growing, parts: Mapping[str, list[Array]]
+    growing: Growing, parts: Mapping[str, list[Array]], times: Mapping[str, Times]
 ) -> tuple[float, dict[str, int], dict[str, str]]:  # fmt: skip
     """Book the prequential error of every share; the first new row of each key, and causes where predicting failed."""
     losses, firsts, failed = [], {}, {}
@@ -190,27 +220,25 @@ def _predict_then_append(
         before = line.task().rows
         try:
             with arrived.undone_by_errors([line]):
-                loss = _booked(growing, line, given, before)
+                line.add(given, times.get(key), growing.session.gaps)
+                task = line.task()
+                rows = task.learnable(before)
+                loss = _booked(growing, line, task, rows) if len(rows) else math.nan
         except Exception as error:
             failed[key] = in_a_line(error)
             continue
-        if line.task().rows > before:
+        if len(rows):
             firsts[key] = before
             losses.append(loss)
     return float(np.mean(losses)) if losses else float("nan"), firsts, failed
 
 
-def _booked(growing: Growing, line: Line, given: Sequence[Array], before: int) -> float:
-    """Append a key's new rows and book every candidate's error on them; the error of the one that predicted so far."""
-    for part, more in zip(line.parts, given, strict=True):
-        part.add(more)
-    task = line.task()
-    if task.rows <= before:
-        return float("nan")
-    job, rows = replace(line.job, task=task), np.arange(before, task.rows)
+def _booked(growing: Growing, line: Line, task: Task, rows: npt.NDArray[np.int64]) -> float:
+    """Book every candidate's error on a key's new rows; the error of the one that predicted so far."""
+    job = replace(line.job, task=task)
     each = [_loss(growing, job, state.flat[0], rows) for state in line.states]
     if len(line.errors) > len(each):
-        each.append(naive_loss(growing.recipe, task, task.X[before:], task.y[before:]))
+        each.append(naive_loss(growing.recipe, task, task.X[rows], task.y[rows]))
     each = [loss if loss < WORST else WORST for loss in each]
     served = each[len(each) - 1 if not any(line.errors) else line.best]
     line.errors = [FORGET * old + (1 - FORGET) * new for old, new in zip(line.errors, each, strict=True)]
@@ -242,8 +270,11 @@ def _train(
     for key, first in firsts.items():
         line = growing.lines[key]
         task = line.task()
+        known = task.learnable() if task.breaks else None  # others are all of them
+        old, all_ = (first, task.rows) if known is None else (int((known < first).sum()), len(known))
         for number, share in enumerate(growing.shares):
-            order = _mixed(line.job.stream, first, len(task.y), visits, share, growing.iteration, number)
+            order = _mixed(line.job.stream, old, all_, visits, share, growing.iteration, number)
+            order = order if known is None else known[order]
             job = replace(line.job, index=len(jobs), task=task, rows=len(task.y), train=None, order=order)
             state = State(1, line.states[number].flat.shape[1])
             state.flat[:] = line.states[number].flat
@@ -304,7 +335,7 @@ def _serve(
 
 
 def _full(fleet: Fleet, growing: Growing, rows: int, error: float, start: float) -> Update:
-    """Train anew on everything, as ``fit`` would."""
+    """Train anew on everything, as ``fit`` would; series keep the scale that they had at first."""
     from hasten.fleet.fit import Session
 
     old = growing.session

@@ -56,12 +56,12 @@ def parts_of(task: Task) -> list[Array]:
     return [np.lib.stride_tricks.as_strided(task.X, (count,), (4,))]  # X and y are views of this one array
 
 
-def task_of(parts: Sequence[Array], like: Task) -> Task:
-    """The task that these parts are, with everything else as in ``like`` (whose rows do not count)."""
+def task_of(parts: Sequence[Array], like: Task, breaks: Sequence[int] = ()) -> Task:
+    """The task that these parts are, with everything else as in ``like`` (whose rows and breaks do not count)."""
     if not like.series:
         return replace(like, X=parts[0], y=parts[1])
     X, y = windows_of(parts[0], like.row[0], like.columns)
     return Task(
-        X, y, like.gap, like.season, like.shift, like.scale, like.why_not, series=True, until=like.until,
-        usual=like.usual,
+        X, y, like.gap, like.season, like.shift, like.scale, like.why_not, series=True,
+        breaks=tuple(breaks), until=like.until, usual=like.usual,
     )  # fmt: skip

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from hasten.fleet.described import code_of, described, signature
 from hasten.fleet.files import recipe_json, repr_of
+from hasten.fleet.native.build import made_of
+from hasten.fleet.store import ROUNDING
 from hasten.fleet.tasks import Array, Task, Windows, shared
 
 if TYPE_CHECKING:
@@ -19,7 +23,7 @@ PIECE = 1 << 20  # rows' numbers hashed at once where they do not lie side by si
 
 
 def of(session: Session) -> dict[str, Any]:
-    """Plain values that a resume must agree with: the data's bits and the model's code as digests."""
+    """Plain values that a resume must agree with: the data's bits and the model's code as digests, and what rounds."""
     kinds = {kind.name: kind for kind in session.kinds}
     modules = [(name, signature(kind.prototype), code_of(kind.prototype)) for name, kind in sorted(kinds.items())]
     recipe = session.recipe
@@ -31,7 +35,18 @@ def of(session: Session) -> dict[str, Any]:
         "model": f"{repr_of(session.factory.make_model)} {_digest([repr((modules, code)).encode()])}",
         "settings": {k: {n: described(v) for n, v in own.items()} for k, own in session.settings.items()},
         "engines": {name: choice.engine for name, choice in session.choices.items()},
+        ROUNDING: rounding({choice.engine for choice in session.choices.values()}),
     }
+
+
+def rounding(engines: Collection[str]) -> dict[str, str]:
+    """What decides the bits that engines make of the same data, model and recipe, by name."""
+    sources = sorted(Path(__file__).parent.rglob("*.py"))
+    found = {
+        "hasten": _digest(path.read_bytes() for path in sources),
+        "torch": f"{torch.__version__} {torch.backends.cpu.get_cpu_capability()}",
+    }
+    return {**found, "kernel": made_of()} if set(engines) - {"loop"} else found
 
 
 def _digest(parts: Iterable[Any]) -> str:
@@ -45,7 +60,7 @@ def _parts(task: Task) -> Iterable[Any]:
     """The bytes of a task; of windows those of their series."""
     arrays = [task.values] if isinstance(task, Windows) else [shared(task.X), shared(task.y)]
     for array in arrays:
-        yield f"{array.dtype.str} {array.shape} {task.gap} {task.shift!r} {task.scale!r}".encode()
+        yield f"{array.dtype.str} {array.shape} {task.gap} {task.shift!r} {task.scale!r} {task.breaks}".encode()
         yield from _bytes(array)
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hasten.core.errors import UsageError
+from hasten.fleet.frames import JOIN
 from hasten.fleet.history import Rows, parts_of, task_of
 from hasten.fleet.modules import Factory
 from hasten.fleet.state import State
@@ -42,7 +43,7 @@ def write(fleet: Fleet, rows: Sequence[Document], tensors: dict[str, Array]) -> 
     for row in rows:
         key = row["key"]
         row |= {"form": -1, "history_rows": 0, "gap": 0, "season": 0, "steps": [], "errors": []}
-        row |= {"until": -math.inf, "usual": math.nan}
+        row |= {"until": -math.inf, "usual": math.nan, "breaks": []}
         if key not in fleet.places:
             continue
         line = growing.lines[key] if growing is not None else None
@@ -54,7 +55,7 @@ def write(fleet: Fleet, rows: Sequence[Document], tensors: dict[str, Array]) -> 
         parts = parts_of(task)
         pieces[forms.index(form)].append(parts)
         row |= {"form": forms.index(form), "history_rows": len(parts[0]), "gap": task.gap, "season": task.season}
-        row |= {"until": task.until if line is None else line.until, "usual": task.usual}
+        row |= {"until": task.until if line is None else line.until, "usual": task.usual, "breaks": list(task.breaks)}
         if line is not None:
             row |= {"steps": [state.steps for state in line.states], "errors": line.errors}
             flats = candidates.setdefault(fleet.places[key][0], [])
@@ -64,7 +65,7 @@ def write(fleet: Fleet, rows: Sequence[Document], tensors: dict[str, Array]) -> 
             tensors[f"history/{number}/{part}"] = np.concatenate(arrays)
     for kind, held_states in candidates.items():
         tensors[f"candidates/{kind}"] = np.stack(held_states)
-    head: Document = {"forms": forms, "columns": session.columns}
+    head: Document = {"forms": forms, "columns": session.columns, "gaps": session.gaps}
     return head if growing is None else {**head, "shares": growing.shares, "iteration": growing.iteration}
 
 
@@ -93,7 +94,7 @@ def read(
     tasks = _tasks(saved, rows, tensors)
     settings = {key: own for key, own in fleet.settings.items() if key in tasks}
     session = Session(factory, fleet.recipe, tasks, settings, "auto", machine.cores())
-    session.columns = dict(saved["columns"])
+    session.columns, session.gaps = dict(saved["columns"]), saved.get("gaps", JOIN)
     session.take_over(fleet)
     fleet.session = session
     if "shares" in saved:
@@ -117,7 +118,7 @@ def _tasks(
         scaled = {name: row[name] for name in ("gap", "season", "shift", "scale")}
         times = {"until": row.get("until", -math.inf), "usual": row.get("usual", math.nan)}
         like = Task(X, y, **scaled, **times, series=form["series"])
-        tasks[row["key"]] = task_of(parts, like)
+        tasks[row["key"]] = task_of(parts, like, row.get("breaks") or ())
     return tasks
 
 

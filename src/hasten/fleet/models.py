@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -60,3 +64,16 @@ def conv(inputs: int, outputs: int, season: int = 0) -> nn.Module:
 def gru(inputs: int, outputs: int, season: int = 0) -> nn.Module:
     """A ``Gru``; ``season`` as in ``mlp``."""
     return Residual(Gru(inputs, outputs), season) if season else Gru(inputs, outputs)
+
+
+BY_NAME: dict[str, Callable[..., nn.Module]] = {"mlp": mlp, "conv": conv, "gru": gru}
+
+
+def of_notes(notes: Mapping[str, Any]) -> Callable[..., nn.Module] | None:
+    """The factory of a fleet that the command has trained; None where it was another one than these.
+
+    Args:
+        notes: ``model``, its name; ``sizes``, inputs and outputs; ``season``.
+    """
+    make = BY_NAME.get(notes.get("model", ""))
+    return functools.partial(make, *notes["sizes"], season=notes["season"]) if make else None

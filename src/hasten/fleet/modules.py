@@ -126,18 +126,18 @@ def dropout_scale(p: float) -> np.float32:
     return np.float32(1.0 / (1.0 - float(np.float32(p))) if p < 1 else 0.0)
 
 
-def replace(module: nn.Module, kind: type[nn.Module], make: Callable[[Any, int], nn.Module]) -> nn.Module:
-    """A copy of ``module`` with every submodule of exactly this type replaced.
+def replace(module: nn.Module, makers: Mapping[type[nn.Module], Callable[[Any], nn.Module]]) -> nn.Module:
+    """A copy of ``module`` with every submodule of exactly one of these types replaced.
 
     Args:
-        make: takes the old submodule and its number among those replaced.
+        makers: what takes the old submodule and gives the new one, by type.
     """
     changed = copy.deepcopy(module)
     made: dict[nn.Module, nn.Module] = {}
-    old = [(name, part) for name, part in changed.named_modules(remove_duplicate=False) if type(part) is kind]
+    old = [(name, part) for name, part in changed.named_modules(remove_duplicate=False) if type(part) in makers]
     for name, part in old:
         if part not in made:
-            made[part] = make(part, len(made))
+            made[part] = makers[type(part)](part)
             made[part].train(part.training)
         if not name:
             return made[part]

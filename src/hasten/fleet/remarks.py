@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hasten.fleet.frames import SKIP
 from hasten.fleet.tasks import Task
 from hasten.fleet.times import Times, longer, repeated
 
@@ -19,12 +20,13 @@ def of_tasks(tasks: Mapping[str, Task]) -> tuple[str, ...]:
     return tuple(filter(None, (_gaps(tasks), _repeated(tasks), _disorder(tasks), _rounded(tasks))))
 
 
-def of_new(lines: Mapping[str, Line], times: Mapping[str, Times]) -> tuple[str, ...]:
+def of_new(lines: Mapping[str, Line], times: Mapping[str, Times], gaps: str) -> tuple[str, ...]:
     """About the times of new rows of series.
 
     Args:
         lines: what is known of each key, with the time of the last row before these.
         times: (rows,) by key, in order.
+        gaps: of ``frames.GAPS``.
     """
     late: dict[str, int] = {}
     same: dict[str, int] = {}
@@ -39,7 +41,7 @@ def of_new(lines: Mapping[str, Line], times: Mapping[str, Times]) -> tuple[str, 
     if late:
         found.append(
             f"{_keys(late)} rows in time: {sum(late.values())} steps from the last known row on are longer than usual "
-            f"({_first(late)}); windows go over them as if there was nothing missing"
+            f"({_first(late)}); windows over them are {'left out' if gaps == SKIP else 'learned like others'}"
         )
     return (*found, *filter(None, [_of_one_time(same)]))
 
@@ -50,9 +52,11 @@ def _gaps(tasks: Mapping[str, Task]) -> str:
         return ""
     first, task = next(iter(found.items()))
     count, of = sum(task.over_gaps for task in found.values()), sum(task.rows for task in found.values())
+    skipped = any(task.breaks for task in found.values())
+    done = "are left out: fill in what is missing, or gaps='join'" if skipped else "are learned like others"
     return (
         f"{_keys(found)} rows in time: {count} of their {of} windows go over a step that is longer than usual "
-        f"({first}: {task.over_gaps} of {task.rows}); windows count rows, so fill in what is missing where that matters"
+        f"({first}: {task.over_gaps} of {task.rows}) and {done}"
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -148,6 +149,14 @@ class Unrolled(nn.Module):  # type: ignore[misc]
         return torch.sigmoid(o) * torch.tanh(c), c
 
 
+_STACKED: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
+    **dict.fromkeys((nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d), StackBatchNorm),
+    **dict.fromkeys((nn.GRU, nn.LSTM), Unrolled),
+    nn.Linear: StackLinear,
+    nn.Dropout: lambda old: StackDropout(old.p),
+}
+
+
 def stackable(module: nn.Module) -> nn.Module:
     """A copy of ``module`` that can be stacked.
 
@@ -156,12 +165,7 @@ def stackable(module: nn.Module) -> nn.Module:
     """
     if why := own_ways(module):
         raise CannotStack(why)
-    for kind in (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d):
-        module = replace(module, kind, lambda old, _: StackBatchNorm(old))
-    module = replace(module, nn.Linear, lambda old, _: StackLinear(old))
-    for kind in (nn.GRU, nn.LSTM):
-        module = replace(module, kind, lambda old, _: Unrolled(old))
-    module = replace(module, nn.Dropout, lambda old, _: StackDropout(old.p))
+    module = replace(module, _STACKED)
     for part in module.modules():
         if isinstance(part, nn.modules.dropout._DropoutNd | nn.RNN | nn.modules.batchnorm._BatchNorm):
             raise CannotStack(f"a {type(part).__name__}, which draws or keeps numbers for a whole stack")

@@ -28,12 +28,12 @@ from hasten.fleet.state import RUNNING, State
 from hasten.fleet.tape.step import Program, Step, program_of
 from hasten.fleet.tasks import Array, Job
 from hasten.fleet.update_rows import Updater
-from hasten.fleet.workers import Asker, Kind, Run
+from hasten.fleet.workers import Kind
 
 WIDTH = 32  # models side by side
 BYTES = 256 << 20  # of weights and moments of one stack, at most
 
-__all__ = ["WIDTH", "CannotStack", "Stack", "probe", "work"]
+__all__ = ["WIDTH", "CannotStack", "Stack", "probe"]
 
 
 @dataclass
@@ -294,51 +294,6 @@ def width_of(kind: Kind) -> int:
     depended on the number of keys would let it reach a model's bits. Places without a model are computed and ignored.
     """
     return int(max(2, min(WIDTH, BYTES // max(16 * kind.layout.total, 1))))
-
-
-def work(run: Run, asker: Asker) -> None:
-    """A forked worker: keeps its stack full until no job is left."""
-    while given := asker.more(1):
-        kind = run.kinds[given[0][0]]
-        jobs = sum(held.name == kind.name for held in run.kinds)
-        share = -(-jobs // run.workers)  # no worker takes more than this at once, so that none stands idle
-        stack = Stack(kind, run.recipe, width_of(kind))
-        _admit(run, asker, stack, given)
-        empty = False  # whether the queue is, for this kind
-        while True:
-            room = min(stack.free, share - (stack.width - stack.free))
-            if room > 0 and not empty:
-                more = asker.more(room, kind.name)
-                empty = not more
-                _admit(run, asker, stack, more)
-            if stack.free == stack.width:
-                break
-            for i, slot in stack.step():
-                if stack.close(i, slot):
-                    _leave(run, asker, slot, min(stack.width, share))
-                elif slot.keep >= 0:
-                    stack.read(i, slot.state)
-                    run.store.save(slot.keep, slot.job.index, slot.state)
-
-
-def _admit(run: Run, asker: Asker, stack: Stack, given: Sequence[tuple[int, int]]) -> None:
-    for index, keep in given:
-        job = run.jobs[index]
-        try:
-            stack.check(job)
-            state = run.start_of(job) or fresh(run.module(job), stack.kind.layout, run.recipe)
-        except Exception as error:
-            state = run.failed(job, error)
-            run.store.finish(index, state)
-            asker.done(index, 0, 0.0)
-            continue
-        stack.put(Slot(job, state, keep, state.steps, time.perf_counter()))
-
-
-def _leave(run: Run, asker: Asker, slot: Slot, beside: int) -> None:
-    slot.state.seconds = (time.perf_counter() - slot.begun) / beside  # its share of the stack's time
-    run.store.finish(slot.job.index, slot.state)
-    asker.done(slot.job.index, slot.before, slot.state.seconds)
 
 
 # -- probing -----------------------------------------------------------------------------------------------------------

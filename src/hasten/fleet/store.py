@@ -2,7 +2,8 @@
 
 The file is laid out in full before anything is trained (``posix_fallocate``), so a full disk is an error at the
 start. A finished model is one record with a checksum. A model in flight has two halves that are written in turns; a
-half counts only after its number has been written behind it. So kill -9 at any time loses at most the epoch in flight.
+half counts only after its number has been written behind it, and where its checksum is right (a power cut may tear it).
+So kill -9 at any time loses at most the epoch in flight.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import mmap
 import os
 import time
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from hasten.fleet.state import FAILED, HEAD, RUNNING, State
 CAUSE = 256  # bytes of a failure's cause
 PATIENCE = 2.0  # seconds that the processes of a run that was killed may take to end
 SEAL = 4  # numbers in front of a record: number of the writing, job, checksum, spare
+ROUNDING = "rounding"  # of an identity: what engines round by; a finished journal answers whatever it is now
 
 
 class Store:
@@ -42,7 +44,8 @@ class Store:
         moments: whether the optimizer's moments of finished models are kept, too.
 
     Raises:
-        UsageError: the folder holds another fleet's journal.
+        UsageError: the folder holds another fleet's journal, or one that is not finished and was begun by engines that
+            round otherwise.
         HastenError: the disk is full.
     """
 
@@ -79,6 +82,8 @@ class Store:
         self.weights = np.frombuffer(self.map, np.float32, self.per_model * int(self.starts[-1]), a + b)
         self.flight = np.frombuffer(self.map, np.uint8, self.in_flight * self.half, a + b + c)
         self.flight = self.flight.reshape(self.in_flight, self.half)
+        if self.resumed and any(self.finished(index) is None for index in range(models)):
+            _check_rounding(folder, begun.get(ROUNDING, {}), identity.get(ROUNDING, {}))
 
     def _open(self, size: int, identity: dict[str, Any]) -> mmap.mmap:
         if self.folder is None:
@@ -88,7 +93,7 @@ class Store:
         identity = json.loads(json.dumps(identity))
         found = peek(self.folder)
         if found:
-            differs = sorted(k for k in {*found, *identity} if found.get(k) != identity.get(k))
+            differs = sorted(k for k in {*found, *identity} - {ROUNDING} if found.get(k) != identity.get(k))
             if differs:
                 raise UsageError(
                     f"{self.folder} holds the journal of another fleet: {', '.join(differs)} differ",
@@ -174,6 +179,7 @@ class Store:
         head[0] = 0
         head[SEAL:] = state.numbers
         flat[:] = state.flat
+        head[2] = _sum(head[SEAL:], flat)
         head[1], head[0] = index, number
 
     def in_flight_states(self) -> dict[int, tuple[int, State]]:
@@ -187,6 +193,8 @@ class Store:
             state = State(self.epochs, int(self.totals[index]))
             state.numbers[:] = head[SEAL:]
             state.flat[:] = self._flat(i, index)
+            if head[2] != _sum(state.numbers, state.flat):
+                continue
             if index not in newest or state.steps > newest[index][1].steps:
                 newest[index] = i // 2, state
         return newest
@@ -275,6 +283,23 @@ def peek(folder: Path | None) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise UsageError(f"cannot read {folder / 'fleet.json'}: {error}", "it was edited", f"remove {folder}") from None
     return found
+
+
+def _sum(numbers: npt.NDArray[np.float64], flat: npt.NDArray[np.float32]) -> int:
+    """A checksum that a float64 holds, in a tenth of a CRC's time: it is taken after every epoch."""
+    words = (int(part.reshape(-1).view(np.uint64).sum()) for part in (numbers, flat))
+    return sum(words) % 2**53
+
+
+def _check_rounding(folder: Path | None, then: Mapping[str, str], now: Mapping[str, str]) -> None:
+    differs = sorted(name for name in {*then, *now} if then.get(name) != now.get(name))
+    if differs:
+        raise UsageError(
+            f"{folder} was begun by other arithmetic ({', '.join(differs)} differ): what is left would be rounded "
+            "otherwise than what was trained",
+            "hasten, torch, the compiler or the processor is another one than when it was begun",
+            f"what it was begun with, or another folder, or remove {folder}",
+        )
 
 
 def failed_state(epochs: int, total: int, cause: str) -> State:

@@ -42,7 +42,8 @@ class Row:
     """One key's outcome.
 
     Attributes:
-        loss: training loss of its last epoch.
+        rows: trained on; of a key that failed, all it has.
+        loss: training loss of the epoch whose weights were kept.
         held: held-out loss of the weights kept; NaN without early stopping.
         epochs: trained.
         best_epoch: whose weights were kept; 0 for the last.

@@ -19,6 +19,7 @@ from hasten.fleet.recipe import EarlyStop, Recipe, counted, number
 Array = npt.NDArray[Any]
 ROUGH = 1e-3  # of what a feature's values differ by: what rounding them to float32 may take
 OWN = ("lr", "weight_decay", "seed")  # settings of a key that are not its model's
+MISSING = ("None", "nan", "<NA>", "NaT")  # what missing values read as
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Task:
         why_not: why this key cannot be trained; "" if it can.
         series: X and y are windows of one array, X: (rows, window), y: (rows, horizon).
         over_gaps: windows that go over a step in time that is longer than usual.
+        breaks: rows of a series before which such a step lies; windows that go over one are not learned.
         repeated: rows of the same time as the one before. disorder: a column of dates whose order the rows are not in.
         rounded: a column of X whose values float32 rounds by more than ``ROUGH`` of what they differ by.
         until: the time of the last row as a number, see ``times``; minus infinity where no column says it.
@@ -49,6 +51,7 @@ class Task:
     why_not: str = ""
     series: bool = False
     over_gaps: int = 0
+    breaks: tuple[int, ...] = ()
     repeated: int = 0
     disorder: str = ""
     rounded: str = ""
@@ -69,6 +72,12 @@ class Task:
     def columns(self) -> int:
         """Numbers in a row of y."""
         return math.prod(self.y.shape[1:])
+
+    def learnable(self, first: int = 0) -> npt.NDArray[np.int64]:
+        """Numbers of the rows from ``first`` on that can be learned: all, or windows that go over no break. (rows,)."""
+        if not self.breaks:
+            return np.arange(first, self.rows)
+        return first + unbroken(np.array(self.breaks) - first, self.rows - first, self.row[0] + self.columns)
 
 
 class Windows(Task):
@@ -124,6 +133,18 @@ def windows_of(series: Array, window: int, horizon: int) -> tuple[Array, Array]:
         view.flags.writeable = False
         found.append(view)
     return found[0], found[1]
+
+
+def unbroken(breaks: npt.NDArray[np.int64], count: int, width: int) -> npt.NDArray[np.int64]:
+    """Which of ``count`` stretches of ``width`` rows go over no break. (stretches,), int64.
+
+    Args:
+        breaks: rows before which one lies.
+    """
+    change = np.zeros(count + 1, np.int64)  # stretches over breaks, from one to the next
+    np.add.at(change, np.clip(breaks - width + 1, 0, count), 1)
+    np.add.at(change, np.clip(breaks, 0, count), -1)
+    return np.flatnonzero(np.cumsum(change[:-1]) == 0)
 
 
 @dataclass(frozen=True)
@@ -182,23 +203,30 @@ def from_mapping(tasks: Mapping[Any, Any], recipe: Recipe) -> dict[str, Task]:
     """
     found: dict[str, Task] = {}
     for key, value in tasks.items():
-        name = str(key)
-        once(name, found)
-        found[name] = value if isinstance(value, Task) else _pair(name, value, recipe)
+        name = once(key, found)
+        found[name] = value if isinstance(value, Windows) else _pair(name, value, recipe)
     return found
 
 
-def once(name: str, found: Mapping[str, Any]) -> None:
-    """Check that a key's name was not found before.
+def once(key: Any, found: Mapping[str, Any]) -> str:
+    """A key's name, which was not found before.
 
     Raises:
-        UsageError: it was.
+        UsageError: it was, or the key is a missing value.
     """
+    name = str(key)
+    if not isinstance(key, str) and name in MISSING:
+        raise UsageError(
+            f"a key is {name}", "rows without a key that were grouped, too", "leave them out, or name them"
+        )
     if name in found:
         raise UsageError(f"two keys read {name!r}", "1 and '1' are one name in a saved fleet", "distinct names")
+    return name
 
 
 def _pair(name: str, value: Any, recipe: Recipe) -> Task:
+    like = value if isinstance(value, Task) else Task(np.empty(0), np.empty(0))
+    value = (value.X, value.y) if isinstance(value, Task) else value
     if not isinstance(value, Sequence) or len(value) != 2:
         raise UsageError(
             f"the task of {name!r} is a {type(value).__name__}",
@@ -219,7 +247,7 @@ def _pair(name: str, value: Any, recipe: Recipe) -> Task:
             "X[:, None] for a single feature",
         )
     lost = np.flatnonzero(rounds(value[0], X))
-    return checked(Task(X, y, rounded=f"X[:, {lost[0]}]" if len(lost) else ""), recipe)
+    return checked(replace(like, X=X, y=y, rounded=f"X[:, {lost[0]}]" if len(lost) else ""), recipe)
 
 
 def as_floats(values: Any, dtype: Any = np.float32) -> Array:
@@ -274,8 +302,9 @@ def _why_not(task: Task, recipe: Recipe) -> str:
             classes_of(task.y)
         except UsageError as why:
             return why.what
-    if recipe.stop is not None and task.rows - task.gap < 2:
-        return f"too short: {task.rows} rows cannot be split into training and held-out rows"
+    count = len(task.learnable())
+    if recipe.stop is not None and count - task.gap < 2:
+        return f"too short: {count} rows cannot be split into training and held-out rows"
     return ""
 
 
@@ -352,11 +381,12 @@ def split(
     stream: int, task: Task, recipe: Recipe
 ) -> tuple[npt.NDArray[np.int64] | None, npt.NDArray[np.int64]]:  # fmt: skip
     """Rows to train on (None for all) and rows held out."""
-    stop, rows = recipe.stop, task.rows
+    stop = recipe.stop
     if stop is None:
-        return None, np.empty(0, np.int64)
-    held = held_out(rows, task.gap, stop)
+        return task.learnable() if task.breaks else None, np.empty(0, np.int64)
+    rows = task.learnable()
+    first = len(rows) - held_out(len(rows), task.gap, stop)
     if stop.split == "last":
-        return np.arange(rows - held - task.gap), np.arange(rows - held, rows)
-    drawn = streams.permutation(stream, rows, 0, streams.SPLIT)
-    return drawn[: rows - held], drawn[rows - held :]
+        return rows[rows < rows[first] - task.gap], rows[first:]
+    drawn = streams.permutation(stream, len(rows), 0, streams.SPLIT)
+    return rows[drawn[:first]], rows[drawn[first:]]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import math
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,6 +17,7 @@ from hasten.fleet.tasks import Array
 
 USUAL = 0.9  # of a key's steps in time are no longer than what counts as usual: weekends between working days are
 LONGER = 1.5  # times as long as usual is a gap; months differ by less
+YEARS = 1900, 2100  # in which whole numbers are taken for days or months
 
 Times = npt.NDArray[np.float64]
 
@@ -32,14 +34,40 @@ def in_order(times: Array, name: str) -> tuple[npt.NDArray[np.int64], Times | No
     """
     try:
         if times.dtype.kind in "OU" and any(isinstance(time, str) for time in times):
-            times = times.astype("datetime64[us]")  # "9/1/2024" would come behind "10/1/2024"
+            whole = all(isinstance(time, str) and time.isdecimal() for time in times)  # "20240131" is no year
+            times = times.astype(np.int64) if whole else _dated(times)  # "9/1/2024" would come behind "10/1/2024"
+        if times.dtype.kind in "iu":
+            times = _calendar(times)
         order: npt.NDArray[np.int64] = np.argsort(times, kind="stable")
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise UsageError(
             f"column {name!r} cannot be sorted: {error}", "times of several kinds, or text that is no ISO date",
             "dates or numbers only; text as 2024-01-31 12:00",
         ) from None  # fmt: skip
     return order, _numbers(times)
+
+
+def _dated(texts: Array) -> Array:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of a zone, which is taken into account
+        found: Array = texts.astype("datetime64[us]")
+    return found
+
+
+def _calendar(times: Array) -> Array:
+    """Whole numbers that all read as days (20240131), or all as months (202401), as dates; others as they are.
+
+    From the last day of a month to the next one is a day, and not 70.
+    """
+    for places in (10_000, 100):
+        year, rest = np.divmod(times.astype(np.int64), places)
+        month, day = np.divmod(rest, 100) if places > 100 else (rest, np.ones_like(rest))
+        found = (year >= YEARS[0]) & (year <= YEARS[1]) & (month >= 1) & (month <= 12) & (day >= 1) & (day <= 31)
+        if len(times) and found.all():
+            months = ((year - 1970) * 12 + month - 1).astype("datetime64[M]")
+            dated: Array = months.astype("datetime64[D]") + (day - 1).astype("timedelta64[D]")
+            return dated
+    return times
 
 
 def dates(column: Array) -> Times | None:
@@ -49,7 +77,7 @@ def dates(column: Array) -> Times | None:
         if "-" not in first[1:]:
             return None  # "2024" would be a year
         with contextlib.suppress(TypeError, ValueError):
-            column = column.astype("datetime64[us]")
+            column = _dated(column)
     if column.dtype.kind != "M" and not hasattr(first, "year"):
         return None
     return None if column.dtype.kind == "M" and np.isnat(column).any() else _numbers(column)
@@ -102,13 +130,6 @@ def disorder(times: Times, pieces: Mapping[str, npt.NDArray[np.int64]]) -> set[s
     return {key for key, rows in pieces.items() if (np.diff(times[rows]) < 0).any()}
 
 
-def over_gaps(times: Times, rows: int) -> int:
-    """How many stretches of ``rows`` rows go over a step in time that is longer than usual.
-
-    Args:
-        times: of one key, in order.
-    """
-    if len(times) < rows:
-        return 0
-    before = np.concatenate([[0], np.cumsum(longer(times, usual_step(times)))])  # long steps before each row
-    return int((before[rows - 1 :] > before[: len(before) - rows + 1]).sum())
+def breaks(times: Times) -> npt.NDArray[np.int64]:
+    """The rows before which a step in time lies that is longer than usual. times: of one key, in order."""
+    return np.flatnonzero(longer(times, usual_step(times))) + 1

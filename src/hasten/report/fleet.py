@@ -46,7 +46,7 @@ def _blocks(document: Document) -> dict[str, list[Line]]:
         "Updated": _updated(document),
         "Training": _facts(document),
         "Losses": _losses(document),
-        "Is it worth it?": _worth(document),
+        "Remarks": _remarks(document),
         "Proof": _proof(document),
         "Failed": _failed(document),
     }
@@ -134,7 +134,7 @@ def _number(value: float | None) -> str:
     return UNKNOWN if value is None else f"{value:.4f}"
 
 
-def _worth(d: Document) -> list[Line]:
+def _remarks(d: Document) -> list[Line]:
     lines: list[Line] = []
     for remark in d["remarks"]:
         lines += wrapped([], remark, WIDTH)
@@ -176,7 +176,7 @@ def page(document: Document, forecasts: Sequence[Document]) -> str:
     """One self-contained page.
 
     Args:
-        forecasts: of some keys: ``key``, ``group``, ``held``, ``seen``, ``came``, ``predicted``.
+        forecasts: of some keys: ``key``, ``group``, ``held`` or ``loss``, ``seen``, ``came``, ``predicted``.
     """
     title = f"{document['trained']} of {document['models']} models trained"
     body = joined(
@@ -214,6 +214,7 @@ def _multiple(f: Document) -> Markup:
         el("polyline", points=points(f["came"], last), fill="none", stroke="var(--ink)"),
         el("polyline", points=points(f["predicted"], last), fill="none", stroke="var(--p0)", stroke_width="2"),
     ]
-    held = "" if f["held"] is None else f"held-out loss {f['held']:.3g}; blue: forecast"
+    loss = f"held-out loss {f['held']:.3g}" if "held" in f else f"training loss {f['loss']:.3g}"
     drawing = el("svg", *lines, viewBox=f"-2 -2 {WIDE + 4} {HIGH + 4}", role="img", width="100%")
-    return el("div", el("span", str(f["key"]), class_="name"), drawing, el("span", held, class_="below"), class_="tile")
+    name, below = el("span", str(f["key"]), class_="name"), el("span", f"{loss}; blue: forecast", class_="below")
+    return el("div", name, drawing, below, class_="tile")
