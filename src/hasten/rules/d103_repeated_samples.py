@@ -38,7 +38,7 @@ from hasten.data.view import asks_anew, original, put, source
 LEAST_SHARE = 0.03  # of the step spent fetching
 SAVED = (0.75, 0.98)  # part of the fetch that a gather from the cache saves
 
-_caches: dict[int, SampleCache] = {}  # by dataset: every epoch's iterator uses the same cache
+_caches: dict[int, SampleCache] = {}  # by dataset, as long as that lives: every epoch's iterator uses the same cache
 
 
 @dataclass(frozen=True)
@@ -82,12 +82,19 @@ class CacheSamples(Remedy):
 
 def cache_of(dataset: Any, collate: Callable[[list[Any]], Any]) -> SampleCache:
     """The cache of a dataset, made on first use."""
-    cache = _caches.get(id(dataset))
+    key = id(dataset)
+    cache = _caches.get(key)
     if cache is None or cache.dataset is not dataset or cache.collate is not collate:
-        cache = _caches[id(dataset)] = SampleCache(dataset, collate)
+        cache = _caches[key] = SampleCache(dataset, collate, lambda: _forget(key))
         if draws_by_itself(dataset):
             cache.off = "the dataset has a generator of its own"
     return cache
+
+
+def _forget(key: int) -> None:
+    """The dataset is gone, and with it what was kept; but not what its cache has found out about the promise."""
+    if key in _caches and not _caches[key].broken:
+        del _caches[key]
 
 
 def detect(trace: Trace) -> Iterator[Finding]:
