@@ -493,22 +493,3 @@ def test_rules_are_listed_in_order_and_documented_one_by_one(capsys: pytest.Capt
 )
 def test_command_lines(words: list[str], expected: Asked) -> None:
     assert parse(words) == expected
-
-
-def test_a_plan_of_the_folder_itself_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert parse(["run", "."]).save_plan == f"{tmp_path.name}.hasten.json"
-
-
-def test_arguments_in_one_text_are_refused(tmp_path: Path) -> None:
-    path = tmp_path / script(tmp_path, "open('ran', 'w')")
-    with pytest.raises(UsageError, match=r"args=\['--epochs', '2'\]"):
-        hasten.explain(path, "--epochs 2")
-
-
-def test_two_results_of_one_command_are_two_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    data, here = str(tmp_path / "d.csv"), str(tmp_path / "x.safetensors")
-    assert cli.main(["fleet", data, "--by", "a", "--target", "b", "--html", here, "--out", here]) == 2
-    assert f"--html and --out go to {here}" in capsys.readouterr().err
-    assert cli.main(["solve", data, "--target", "b", "--json", here, "--save", f"{tmp_path}/./x.safetensors"]) == 2
-    assert "--json and --save go to" in capsys.readouterr().err

@@ -10,7 +10,10 @@ from typing import Any
 
 import pytest
 
+import hasten
 from hasten.cli import main as cli
+from hasten.cli.arguments import parse
+from hasten.core.errors import UsageError
 from tests.cli.test_main import ENVIRONMENT, TRAINING, ours, python, script
 
 
@@ -164,3 +167,22 @@ def test_a_script_whose_name_begins_with_a_dash(tmp_path: Path) -> None:
     name = script(tmp_path, "import sys; print(sys.argv)", "-t.py")
     done = ours("explain", "--", name, "-x", cwd=tmp_path)
     assert done.stdout == python("--", name, "-x", cwd=tmp_path).stdout == "['-t.py', '-x']\n"
+
+
+def test_a_plan_of_the_folder_itself_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert parse(["run", "."]).save_plan == f"{tmp_path.name}.hasten.json"
+
+
+def test_arguments_in_one_text_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / script(tmp_path, "open('ran', 'w')")
+    with pytest.raises(UsageError, match=r"args=\['--epochs', '2'\]"):
+        hasten.explain(path, "--epochs 2")
+
+
+def test_two_results_of_one_command_are_two_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data, here = str(tmp_path / "d.csv"), str(tmp_path / "x.safetensors")
+    assert cli.main(["fleet", data, "--by", "a", "--target", "b", "--html", here, "--out", here]) == 2
+    assert f"--html and --out go to {here}" in capsys.readouterr().err
+    assert cli.main(["solve", data, "--target", "b", "--json", here, "--save", f"{tmp_path}/./x.safetensors"]) == 2
+    assert "--json and --save go to" in capsys.readouterr().err

@@ -214,6 +214,8 @@ def _multiple(f: Document) -> Markup:
         el("polyline", points=points(f["came"], last), fill="none", stroke="var(--ink)"),
         el("polyline", points=points(f["predicted"], last), fill="none", stroke="var(--p0)", stroke_width="2"),
     ]
-    held = "" if f["held"] is None else f"held-out loss {f['held']:.3g}; blue: forecast"
-    drawing = el("svg", *lines, viewBox=f"-2 -2 {WIDE + 4} {HIGH + 4}", role="img", width="100%")
-    return el("div", el("span", str(f["key"]), class_="name"), drawing, el("span", held, class_="below"), class_="tile")
+    below = ("" if f["held"] is None else f"held-out loss {f['held']:.3g}; ") + "blue: forecast"
+    said = f"forecast for {f['key']} beside what came"
+    drawing = el("svg", *lines, viewBox=f"-2 -2 {WIDE + 4} {HIGH + 4}", role="img", aria_label=said, width="100%")
+    name = el("span", str(f["key"]), class_="name")
+    return el("div", name, drawing, el("span", below, class_="below"), class_="tile")
