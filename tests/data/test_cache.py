@@ -7,11 +7,13 @@ import gc
 import random
 import weakref
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image, ImageOps
 from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset, default_collate
 
 import hasten
@@ -141,6 +143,31 @@ def test_a_batch_of_old_samples_and_of_the_first_of_another_shape() -> None:
     for rows in ([0, 1], [1, 8], [0, 1, 8], [5]):
         assert [len(x) for x in cache.batch(rows)] == [1 + i // 3 for i in rows]
     assert not cache.why_off and cache.ready([0, 1, 5, 8])
+
+
+def pictures(folder: Path, open_only: bool) -> DataLoader[Any]:
+    """Files that say that they are to be turned."""
+    for i in range(4):
+        picture = Image.fromarray(np.full((6, 8, 3), i, dtype=np.uint8))
+        exif = picture.getexif()
+        exif[0x0112] = 6
+        picture.save(folder / f"{i}.jpg", exif=exif)
+
+    def opened(i: int) -> Any:
+        found = Image.open(folder / f"{i}.jpg")
+        return found if open_only else found.convert("RGB")
+
+    def turned(batch: list[Any]) -> Any:
+        return [(np.asarray(ImageOps.exif_transpose(p)), p.info["exif"], getattr(p, "format", None)) for p in batch]
+
+    return DataLoader(Made(4, opened), batch_size=2, shuffle=True, collate_fn=turned)
+
+
+@pytest.mark.parametrize("open_only", [False, True])
+def test_pictures_keep_what_their_files_say_of_them(tmp_path: Path, open_only: bool) -> None:
+    remedy = hasten.CacheSamples()
+    assert passes(remedy(pictures(tmp_path, open_only)), 3) == passes(pictures(tmp_path, open_only), 3)
+    assert not remedy.broken()
 
 
 def test_random_samples_are_not_kept() -> None:

@@ -31,6 +31,7 @@ OFF, BROKEN, RANDOM, FULL = 0, 1, 2, 3  # bytes of RowStore.signals
 AUDIT_EVERY = 64  # batches served from the cache between two comparisons with a sample made anew
 AUDIT_SHARE, MOST_AUDITED = 1 / 200, 32  # of all samples, compared at a new iterator
 MOST_LARGER = 1.5  # slots of varying samples have room for this many times the first batch's largest
+SPARE = 256  # bytes of a slot for heads and notes that are longer than the first ones
 _HEAD = struct.Struct("<II")
 
 
@@ -237,9 +238,12 @@ class SampleCache:
             raise Unsupported("what depends on the others of its batch")
         self.skeleton = flat[0][0]
         texts = any(leaf.kind in ("str", "bytes") for leaf, _ in flat[0][1])  # of other lengths sooner or later
-        self.fixed = not texts and all(skeleton == self.skeleton for skeleton, _ in flat)
+        noted = any(leaf.kind == "notes" for leaf, _ in flat[0][1])  # so are they
+        self.fixed = not (texts or noted) and all(skeleton == self.skeleton for skeleton, _ in flat)
         if not self.fixed:
-            self.store = self._of_varying_size(flat)
+            kinds = [[leaf for leaf, _ in leaves if leaf.kind != "notes"] for _, leaves in flat]
+            of_one_size = not texts and len(kinds) > 1 and all(k == kinds[0] for k in kinds)
+            self.store = self._of_varying_size(flat, 1.0 if of_one_size else MOST_LARGER)
             return
         self.leaves = [leaf for leaf, _ in flat[0][1]]
         store = RowStore(self.length, tuple(leaf.nbytes for leaf in self.leaves))
@@ -247,9 +251,9 @@ class SampleCache:
             self._open_columns(store, collated)
         self.store = store
 
-    def _of_varying_size(self, flat: list[tuple[Any, list[tuple[Leaf, bytes]]]]) -> RowStore:
+    def _of_varying_size(self, flat: list[tuple[Any, list[tuple[Leaf, bytes]]]], larger: float) -> RowStore:
         sizes = [sum(len(c) for _, c in leaves) for _, leaves in flat]
-        width = int(MOST_LARGER * max(sizes)) + max(len(pack_skeleton(s)) for s, _ in flat) + 256
+        width = int(larger * max(sizes)) + max(len(pack_skeleton(s)) for s, _ in flat) + SPARE
         return RowStore(self.length, (width,))
 
     def _vary(self, samples: list[Any]) -> None:
@@ -262,7 +266,7 @@ class SampleCache:
 
         if get_worker_info() is not None:
             raise Unsupported("another shape than the samples before")
-        self.store = self._of_varying_size([flatten(s) for s in samples])
+        self.store = self._of_varying_size([flatten(s) for s in samples], MOST_LARGER)
         self.fixed, self.columns = False, []
 
     def _open_columns(self, store: RowStore, collated: Any) -> None:
@@ -319,7 +323,7 @@ class SampleCache:
         content = self.store.read(row, 0)
         head, size = _HEAD.unpack_from(content)
         start = _HEAD.size + head
-        return rebuild(unpack_skeleton(content[_HEAD.size : start]), content[start : start + size])
+        return rebuild(unpack_skeleton(bytes(content[_HEAD.size : start])), content[start : start + size])
 
     def _audit(self, row: int) -> bool:
         """Make one sample anew and compare its bytes."""

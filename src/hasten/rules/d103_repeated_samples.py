@@ -15,7 +15,8 @@ Fidelity
 When it does not help
     The first epoch; datasets larger than half of the free memory; items that differ each time (see
     cacheable-prefix), or that hold other things than tensors, arrays, numbers, texts and pictures in plain containers
-    (what Hugging Face's tokenizers return; a plain ``dict`` of it can be kept).
+    (what Hugging Face's tokenizers return, of which a plain ``dict`` can be kept; what ``Image.open`` returns, of
+    which a ``.convert("RGB")`` can).
 
 References
     Why PyTorch has none: https://github.com/pytorch/pytorch/issues/35642
