@@ -72,12 +72,15 @@ check-all: check  ## the slow tests, too
 
 # -- figures and documentation -----------------------------------------------------------------------------------------
 
-bench: $(VENV)/.installed-dev $(PHOTOS)/.made  ## measure every claim of the README that needs nothing but this checkout
+bench: $(VENV)/.installed-dev $(PHOTOS)/.made  ## measure every claim of the README that needs nothing but this checkout (hours)
 	$(BIN)/python bench/watch_cost.py
 	$(BIN)/python bench/aa_false_claims.py
+	$(BIN)/python bench/aa_false_claims.py --in-turns
+	$(BIN)/python bench/aa_false_claims.py --long 260 --trials 40 --conditions quiet --seconds 20
 	$(BIN)/python bench/demo_speedup.py $(PHOTOS)
+	for name in 1660 sklearn module gru growing ragged; do $(BIN)/python bench/fleet_$$name.py; done
 	for name in ols alphas rfe_pca sliding out_of_core shards; do $(BIN)/python bench/solve_$$name.py; done
-	@echo "== bench/public_scripts.py needs other people's scripts: bench/corpus.py lays them out, see bench/README.md"
+	@echo "== bench/public_scripts.py and two others need what is not here: see bench/README.md"
 
 $(PHOTOS)/.made: $(VENV)/.installed demo/make_photos.py
 	$(BIN)/python demo/make_photos.py $(PHOTOS)

@@ -50,6 +50,7 @@ def test_every_heading_of_a_rule_is_on_its_page(rule: object) -> None:
         "", "Why it is slow", "Remedy", "Fidelity", "When it does not help", "References",
     }  # fmt: skip
     assert all(generate.sections(rule).values())
+    assert not re.search(r"[,.]>", page), "an address ends with a comma"
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -26,7 +26,6 @@ ALLOWED: dict[str, set[str]] = {
     "data": _BASE,
     "solve": _COMPILED,
     "fleet": _COMPILED,
-    "scale": {"solve", "fleet", *_LIBRARIES},
     "rules": _RULES,
     # data for the probe that asks a dataset twice: it must run inside the watched process, before any rule does
     "explain": {"rules", "seams", *_LIBRARIES},

@@ -53,7 +53,7 @@ def explain(
         UsageError: there is no such script.
     """
     config = {"mode": "explain", "steps": steps, "ceilings": ceilings}
-    argv = launch.command(os.fspath(script), list(args), module)
+    argv = launch.command(os.fspath(script), args, module)
     with launch.session_folder(config) as folder:
         code = launch.run(argv, folder, stdout)
         try:
@@ -89,8 +89,9 @@ def run(
         UsageError: there is no such script or plan, or an argument is wrong.
         PlanRefused: the plan no longer fits the script, the versions or the machine.
     """
-    argv = launch.command(os.fspath(script), list(args), module)
-    identity = script_identity(os.fspath(script), module)
+    argv = launch.command(os.fspath(script), args, module)
+    # A module or folder is among the plan's sources by the file that runs; a pipe can be read only once.
+    identity = sha256_of_file(script) if not module and os.path.isfile(script) else ""
     config: dict[str, Any] = {
         "mode": "run",
         "budget": budget,
@@ -104,6 +105,8 @@ def run(
     environment: dict[str, str] = {}
     if plan is not None:
         loaded = plan if isinstance(plan, Plan) else Plan.load(plan)
+        if not identity and loaded.script != config["script"]:
+            raise PlanRefused(f"the plan is one for {loaded.script}", "a typing error", "make a new one without --plan")
         loaded.check(identity, machine.versions(), machine.machine(), config["folder"])
         from hasten.core.codec import encode
 
@@ -144,21 +147,6 @@ def _started_with(plan: Plan) -> dict[str, str]:
                 "make a new plan with `hasten run`",
             ) from None
     return found
-
-
-def script_identity(script: str, module: bool) -> str:
-    """sha256 of the script's file; for a module of the file it is loaded from."""
-    if not module:
-        return sha256_of_file(script)
-    import importlib.util
-
-    try:
-        spec = importlib.util.find_spec(script)
-        if spec is not None and spec.submodule_search_locations:
-            spec = importlib.util.find_spec(script + ".__main__")
-    except (ImportError, ValueError):
-        spec = None
-    return sha256_of_file(spec.origin) if spec is not None and spec.origin else ""
 
 
 def _allowed(allow: str) -> str:

@@ -94,6 +94,8 @@ def test_new_rows_are_learned_once(sales: Path, tmp_path: Path, capsys: pytest.C
     assert main(["fleet", str(out)]) == 2 and "--update" in capsys.readouterr().err
     assert main(["fleet", str(out), "--update", str(new), "--prove", "2"]) == 2
     assert "--prove" in capsys.readouterr().err
+    assert main(["fleet", str(out), "--update", str(new), "--shortest-first", "--epochs", "9"]) == 2
+    assert "--epochs is for training" in capsys.readouterr().err
 
 
 def test_keys_of_csv_are_text(sales: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

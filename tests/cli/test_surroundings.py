@@ -10,7 +10,10 @@ from typing import Any
 
 import pytest
 
+import hasten
 from hasten.cli import main as cli
+from hasten.cli.arguments import parse
+from hasten.core.errors import UsageError
 from tests.cli.test_main import ENVIRONMENT, TRAINING, ours, python, script
 
 
@@ -123,3 +126,63 @@ def test_without_room_for_what_is_measured_nothing_is_run(
     assert cli.main(["explain", script(tmp_path, "open('ran', 'w')")]) == 2
     assert "No space left on device (/tmp/hasten-x)" in capsys.readouterr().err
     assert not (tmp_path / "ran").exists()
+
+
+def ascii_only(*words: str, cwd: Path) -> subprocess.CompletedProcess[bytes]:
+    env = {**ENVIRONMENT, "PYTHONIOENCODING": "ascii"}
+    return subprocess.run([sys.executable, "-m", "hasten", *words], cwd=cwd, env=env, capture_output=True)
+
+
+@pytest.mark.parametrize("words", [["--help"], ["run", "--help"], ["rule"], ["rule", "D103"], ["rule", "S502"]])
+def test_help_can_be_read_in_any_encoding(tmp_path: Path, words: list[str]) -> None:
+    done = ascii_only(*words, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, b"") and len(done.stdout) > 200
+
+
+def test_a_page_on_stdout_is_in_the_encoding_that_it_names(tmp_path: Path) -> None:
+    done = ascii_only("explain", "--quiet", "--html", "-", script(tmp_path, "print('hello')"), cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, b"")
+    first, page = done.stdout.decode("utf-8").split("\n", 1)
+    assert first == "hello" and 'charset="utf-8"' in page and "t.py · hasten</title>" in page
+
+
+def test_nothing_is_said_where_nobody_reads_any_more(tmp_path: Path) -> None:
+    near, far = os.pipe()
+    os.close(near)
+    words = [sys.executable, "-m", "hasten", "rule"]
+    env = {name: value for name, value in ENVIRONMENT.items() if name != "PYTHONUNBUFFERED"}
+    done = subprocess.run(words, cwd=tmp_path, env=env, stdout=far, stderr=subprocess.PIPE)
+    os.close(far)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_a_script_that_is_a_pipe_is_run_whole(tmp_path: Path) -> None:
+    for command in ("explain", "run --no-save-plan"):
+        line = f"{sys.executable} -m hasten {command} <(echo 'print(6 * 7)')"
+        done = subprocess.run(["bash", "-c", line], cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True)
+        assert (done.returncode, done.stdout) == (0, "42\n"), command
+
+
+def test_a_script_whose_name_begins_with_a_dash(tmp_path: Path) -> None:
+    name = script(tmp_path, "import sys; print(sys.argv)", "-t.py")
+    done = ours("explain", "--", name, "-x", cwd=tmp_path)
+    assert done.stdout == python("--", name, "-x", cwd=tmp_path).stdout == "['-t.py', '-x']\n"
+
+
+def test_a_plan_of_the_folder_itself_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert parse(["run", "."]).save_plan == f"{tmp_path.name}.hasten.json"
+
+
+def test_arguments_in_one_text_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / script(tmp_path, "open('ran', 'w')")
+    with pytest.raises(UsageError, match=r"args=\['--epochs', '2'\]"):
+        hasten.explain(path, "--epochs 2")
+
+
+def test_two_results_of_one_command_are_two_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data, here = str(tmp_path / "d.csv"), str(tmp_path / "x.safetensors")
+    assert cli.main(["fleet", data, "--by", "a", "--target", "b", "--html", here, "--out", here]) == 2
+    assert f"--html and --out go to {here}" in capsys.readouterr().err
+    assert cli.main(["solve", data, "--target", "b", "--json", here, "--save", f"{tmp_path}/./x.safetensors"]) == 2
+    assert "--json and --save go to" in capsys.readouterr().err

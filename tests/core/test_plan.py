@@ -60,6 +60,8 @@ def test_a_torn_file_is_said_to_be_torn(tmp_path: Path, kept: int) -> None:
         *("[]", '"plan"', '{"schema": 1}', '{"schema": 1, "script": "t.py", "surprise": 1}'),
         *('{"schema": 1, "steps": 5}', '{"schema": 1, "steps": {}}', '{"schema": 1, "versions": []}'),
         '{"schema": 1, "steps": [{"remedy": "A", "settings": {}, "fidelity": "", "ratio": {"value": "2"}}]}',
+        '{"schema": 1, "script": "t.py", "script_sha256": null, "versions": {}, "machine": {}}',
+        '{"schema": 1, "script": "t.py", "script_sha256": "", "versions": {}, "machine": {}, "sources": {"a.py": 1}}',
     ],
 )
 def test_json_that_is_no_plan_is_refused(tmp_path: Path, text: str) -> None:

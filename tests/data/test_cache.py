@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import collections
+import gc
 import random
+import weakref
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import DataLoader, Dataset, Subset, default_collate
+from PIL import Image, ImageOps
+from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset, default_collate
 
 import hasten
 from hasten.core.errors import Unsuited
@@ -123,6 +127,50 @@ def test_samples_of_varying_size() -> None:
     assert passes(hasten.CacheSamples()(loader()), 3) == passes(loader(), 3)
 
 
+@pytest.mark.parametrize("size", [1, 3])
+def test_samples_that_are_alike_at_first_only_are_kept(size: int) -> None:
+    def loader() -> DataLoader[Any]:
+        return DataLoader(Noted(9, lambda i: torch.arange(1 + i // 3)), batch_size=size)
+
+    found = passes(hasten.CacheSamples()(loader()), 3)
+    assert len(noted("asked")) <= 9 + 3 + 2  # three were kept for nothing; one is compared at every further pass
+    assert found == passes(loader(), 3)
+    noted("asked")
+
+
+def test_a_batch_of_old_samples_and_of_the_first_of_another_shape() -> None:
+    data = Made(9, lambda i: torch.arange(1 + i // 3))
+    cache = SampleCache(data, list)
+    for rows in ([0, 1], [1, 8], [0, 1, 8], [5]):
+        assert [len(x) for x in cache.batch(rows)] == [1 + i // 3 for i in rows]
+    assert not cache.why_off and cache.ready([0, 1, 5, 8])
+
+
+def pictures(folder: Path, open_only: bool) -> DataLoader[Any]:
+    """Files that say that they are to be turned."""
+    for i in range(4):
+        picture = Image.fromarray(np.full((6, 8, 3), i, dtype=np.uint8))
+        exif = picture.getexif()
+        exif[0x0112] = 6
+        picture.save(folder / f"{i}.jpg", exif=exif)
+
+    def opened(i: int) -> Any:
+        found = Image.open(folder / f"{i}.jpg")
+        return found if open_only else found.convert("RGB")
+
+    def turned(batch: list[Any]) -> Any:
+        return [(np.asarray(ImageOps.exif_transpose(p)), p.info["exif"], getattr(p, "format", None)) for p in batch]
+
+    return DataLoader(Made(4, opened), batch_size=2, shuffle=True, collate_fn=turned)
+
+
+@pytest.mark.parametrize("open_only", [False, True])
+def test_pictures_keep_what_their_files_say_of_them(tmp_path: Path, open_only: bool) -> None:
+    remedy = hasten.CacheSamples()
+    assert passes(remedy(pictures(tmp_path, open_only)), 3) == passes(pictures(tmp_path, open_only), 3)
+    assert not remedy.broken()
+
+
 def test_random_samples_are_not_kept() -> None:
     def loader() -> DataLoader[Any]:
         return DataLoader(Made(8, lambda i: torch.rand(2) + random.random() + np.random.rand()), batch_size=4)
@@ -223,6 +271,38 @@ def test_a_dataset_with_a_generator_of_its_own_is_refused() -> None:
     data.rng = np.random.default_rng(1)  # type: ignore[attr-defined]
     with pytest.raises(Unsuited, match="generator of its own"):
         hasten.CacheSamples()(DataLoader(data, batch_size=2))
+
+
+@pytest.mark.parametrize("remedy", [hasten.CacheSamples(), hasten.CachePrefix(1)])
+def test_what_is_kept_of_a_dataset_goes_with_it(remedy: Any) -> None:
+    """Folds and runs have datasets of their own, one after the other."""
+
+    def fold() -> Any:
+        data = Subset(Rows(torch.sin, torch.cos), [0, 1, 2, 3])
+        passes(remedy(DataLoader(data, batch_size=2)))
+        return weakref.ref(data)
+
+    gone = fold()
+    gc.collect()
+    assert gone() is None
+
+
+@pytest.mark.parametrize("remedy", [hasten.CacheSamples(), hasten.BatchedFetch()])
+def test_workers_that_are_not_forked_are_refused(remedy: Any) -> None:
+    data = TensorDataset(torch.arange(8))
+    loader = DataLoader(data, batch_size=4, num_workers=1, multiprocessing_context="spawn")
+    with pytest.raises(Unsuited, match="not forked"):
+        remedy(loader)
+    assert loader.dataset is data
+
+
+def test_a_user_without_a_home_folder_has_samples_kept_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HASTEN_CACHE_DIR", "XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("os.getuid", lambda: 54321)
+    monkeypatch.setattr(store, "IN_MEMORY", -1)
+    passes(hasten.CacheSamples()(DataLoader(Noted(8, torch.tensor), batch_size=4)), 3)
+    assert len(noted("asked")) <= 8 + 2
 
 
 # -- chains ------------------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import random
+import sys
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -420,3 +421,38 @@ def test_who_looks_whether_batches_are_the_datasets_own_draws_nothing() -> None:
     before = torch.get_rng_state()
     hasten.LoaderWorkers(0)(drawn)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+class OfItsOwn(DataLoader[Any]):
+    """As torchdata's StatefulDataLoader, which can be resumed within a pass, by as many workers as before."""
+
+    def _get_iterator(self) -> Any:
+        return super()._get_iterator()  # type: ignore[misc]
+
+
+def test_a_loader_that_makes_its_passes_itself_is_left_alone() -> None:
+    own = OfItsOwn(Made(9, sample), batch_size=4)
+    with pytest.raises(Unsuited, match="way of its own"):
+        hasten.LoaderWorkers(1)(own)
+    assert own.num_workers == 0
+
+
+scale = 1
+
+
+class Scaled(Made):
+    def __getitem__(self, index: int) -> Any:
+        return torch.tensor(index * scale)
+
+
+def test_workers_of_a_loader_with_kept_samples_see_what_its_code_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = hasten.LoaderWorkers(1)(hasten.CacheSamples()(DataLoader(Scaled(4, sample), batch_size=4)))
+    assert [b.tolist() for b in kept] == [[0, 1, 2, 3]]
+    monkeypatch.setattr(sys.modules[__name__], "scale", 10)
+    assert [b.tolist() for b in kept] == [[0, 10, 20, 30]]
+
+
+def test_workers_of_a_loader_with_kept_samples_outlive_a_pass() -> None:
+    kept = hasten.LoaderWorkers(1)(hasten.CacheSamples()(DataLoader(Made(4, sample), batch_size=4)))
+    first, second = ([w.pid for w in iter(kept)._workers] for _ in range(2))  # type: ignore[attr-defined]
+    assert first == second

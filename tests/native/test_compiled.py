@@ -64,3 +64,11 @@ def test_no_compiler_and_a_source_that_is_wrong_are_told(answer: Library, monkey
     monkeypatch.setattr(compiled, "compiler", lambda: None)
     with pytest.raises(NoCompiler, match="CXX"):
         answer.load()
+
+
+def test_a_user_without_a_home_folder_is_told(answer: Library, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("os.getuid", lambda: 54321)
+    with pytest.raises(NoCompiler, match="XDG_CACHE_HOME=/a/writable/folder"):
+        answer.load()

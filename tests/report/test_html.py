@@ -10,6 +10,7 @@ import pytest
 
 from hasten.core.report import Report
 from hasten.core.trace import Place
+from hasten.report import fleet
 from hasten.report.html import page
 from tests import samples
 
@@ -129,3 +130,16 @@ def test_the_curve_has_a_point_a_value_and_none_for_the_unknown() -> None:
     points = re.search(r'<polyline class="curve" points="([^"]+)"', document)
     assert points is not None and len(points[1].split()) == 4
     assert "polyline" not in page(samples.report(trace=samples.trace(curve=())))
+
+
+def test_messages_stand_in_one_order() -> None:
+    for n in range(8):
+        document = page(samples.result(report=samples.report(message=f"first {n}"), message=f"second {n}"))
+        assert document.index(f"first {n}") < document.index(f"second {n}")
+
+
+def test_drawings_say_what_they_show_or_are_hidden() -> None:
+    forecast = {"key": "a", "group": "best", "held": 0.5, "seen": [1.0, 2.0], "came": [3.0], "predicted": [2.5]}
+    found = [fleet._multiple(forecast), *PAGES.values()]
+    drawings = [tag for text in found for tag in re.findall(r'<svg[^>]*>|<div class="stack"[^>]*>', text)]
+    assert len(drawings) > 5 and all("aria-label=" in tag or "aria-hidden=" in tag for tag in drawings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -46,3 +47,25 @@ def test_what_the_script_looks_at_lies_in_memory_as_without(tmp_path: Path) -> N
     report = tmp_path / "report.json"
     with_plan = ran("-m", "hasten", "run", "--plan", str(tmp_path / "plan.json"), "--json", str(report), str(script))
     assert with_plan == ran(str(script))
+
+
+TAKES_NOTHING = """
+import torch
+model = torch.nn.Linear(8, 1)
+optimizer = torch.optim.Rprop(model.parameters())
+for step in range(40):
+    optimizer.zero_grad()
+    model(torch.ones(4, 8)).square().mean().backward()
+    optimizer.step()
+"""
+
+
+def test_a_remedy_that_nothing_takes_is_told(tmp_path: Path) -> None:
+    """The plan was made with other arguments, or edited."""
+    script, report = tmp_path / "train.py", tmp_path / "report.json"
+    script.write_text(TAKES_NOTHING, encoding="utf-8")
+    steps = (Step("FusedOptimizer", {}, "equivalent"), Step("Threads", {"count": 3}, "equivalent"))
+    Plan(str(script), sha256_of_file(script), machine.versions(), machine.machine(), steps).save(tmp_path / "plan.json")
+    ran("-m", "hasten", "run", "--plan", str(tmp_path / "plan.json"), "--json", str(report), str(script))
+    said = json.loads(report.read_text(encoding="utf-8"))["run"]["message"]
+    assert said == "replayed a plan of 2 remedies; nothing in this run could take FusedOptimizer()"

@@ -73,3 +73,25 @@ def test_a_module_that_the_run_itself_wrote_is_no_source(folder: Path) -> None:
     (folder / "helper.py").write_text(text + (folder / "helper.py").read_text(encoding="utf-8"), encoding="utf-8")
     assert ran(folder, "run", "--budget", "3", "--save-plan", "p.json", "train.py").returncode == 0
     assert "made.py" not in Plan.load(folder / "p.json").sources
+
+
+@pytest.mark.parametrize("words", [("-m", "jobs.train"), ("jobs",)])
+def test_a_plan_is_refused_where_the_module_or_folder_that_is_run_changed(folder: Path, words: tuple[str, ...]) -> None:
+    jobs = folder / "jobs"
+    jobs.mkdir()
+    (folder / "helper.py").rename(jobs / "helper.py")
+    (jobs / "below").mkdir()
+    (jobs / "below" / "inner.py").touch()
+    main = jobs / ("train.py" if words[0] == "-m" else "__main__.py")
+    main.write_text(f"import sys\nsys.path.insert(0, {str(jobs)!r})\n{TRAIN}", encoding="utf-8")
+    made = ran(folder, "run", "--budget", "3", "--save-plan", "p.json", *words)
+    assert made.returncode == 0, made.stderr
+    plan = Plan.load(folder / "p.json")
+    assert f"jobs/{main.name}" in plan.sources
+    assert ran(folder, "run", "--plan", "p.json", *words).returncode == 0
+    other = ran(folder, "run", "--plan", "p.json", "-m", "below.inner")
+    assert other.returncode == 2 and f"the plan is one for {words[-1]}" in other.stderr
+    main.write_text(main.read_text(encoding="utf-8") + "# another learning rate\n", encoding="utf-8")
+    refused = ran(folder, "run", "--plan", "p.json", *words)
+    assert refused.returncode == 2
+    assert f"jobs/{main.name} changed" in refused.stderr

@@ -27,8 +27,11 @@ examples:
 
 Options of hasten stand before the script; everything behind it is the script's own.
 The script's output stays as it is: hasten's own words go to stderr.
-exit codes: the script's own; 2 wrong usage; 3 a promise was broken (with --strict)
+exit codes: the script's own; 1 a report could not be written; 2 wrong usage; 3 a promise was broken (with --strict)
 """
+
+BUDGET = "what trials may take; unless given, 5 %% of the predicted job and at most 120"
+_OF_TRIALS = ("save_plan", "budget", "allow", "only", "skip")
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,7 @@ class Asked:
     """One command line.
 
     Attributes:
-        command: "explain", "run", "rule", "fleet", or "" for none.
+        command: "explain", "run", "rule", "fleet", "solve", or "" for none.
         script, args, module: what to run, with its own arguments; ``module`` as with ``python -m``.
         code: the rule asked for, or empty for all.
         data, target, features, task, update, save, checkpoint: of ``hasten solve``.
@@ -137,9 +140,10 @@ def _asked(options: argparse.Namespace, script: str, args: tuple[str, ...], modu
     }
     no_plan = given.pop("no_save_plan", False)
     if options.command == "run":
-        if given.get("plan") and given.get("save_plan"):
+        other = next((name for name in _OF_TRIALS if given.get("plan") and name in given), "")
+        if other:
             raise UsageError(
-                "--plan replays a plan and makes none that --save-plan could write",
+                f"--plan replays a plan as it is, without trials; --{other.replace('_', '-')} is for trials",
                 "both were given",
                 "leave out --plan to make a new plan",
             )
@@ -151,7 +155,7 @@ def _asked(options: argparse.Namespace, script: str, args: tuple[str, ...], modu
 
 def default_plan(script: str, module: bool) -> str:
     """Where a plan is written unless told otherwise: in the working folder, named after the script."""
-    stem = script.rpartition(".")[2] if module else Path(script).stem
+    stem = script.rpartition(".")[2] if module else Path(script).absolute().stem
     return f"{stem}.hasten.json"
 
 
@@ -171,7 +175,13 @@ def _parser() -> tuple[Parser, frozenset[str]]:
     solve_arguments.add(commands, Parser, _seconds)
     rule = commands.add_parser("rule", help="what is behind a finding; without a code, all rules", allow_abbrev=False)
     rule.add_argument("code", nargs="?", help="code or name of a rule, as D101 or single-process-loader")
-    fleet = commands.add_parser("fleet", help="train one small network a key, all together", allow_abbrev=False)
+    fleet = commands.add_parser(
+        "fleet",
+        help="train one small network a key, all together",
+        description="Train one small network for each key of a file, all together, with the plain loop's results.",
+        epilog="exit codes: 0; 1 nothing was trained, or not written; 2 wrong usage; 3 a proof did not hold",
+        allow_abbrev=False,
+    )
     fleet_arguments.add(fleet)
     return parser, frozenset(name for action in valued for name in action.option_strings)
 
@@ -206,7 +216,7 @@ def _run(parser: Parser) -> list[argparse.Action]:
     add = parser.add_argument
     fidelities = ("identical", "equivalent", "approximate")
     return [
-        add("--budget", metavar="SECONDS", type=_seconds, help="seconds that trials may take"),
+        add("--budget", metavar="SECONDS", type=_seconds, help=BUDGET),
         add("--allow", choices=fidelities, help="the most a remedy may change; equivalent unless given"),
         add("--plan", metavar="FILE", help="replay a plan without trials"),
         add("--save-plan", metavar="FILE", help="where the plan is written; SCRIPT.hasten.json unless given"),

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from hasten.cli import output
-from hasten.cli.fleet_arguments import MODELS
+from hasten.cli.fleet_arguments import MODELS, of_training
 from hasten.core.errors import HastenError, UsageError
 
 FAILED_ALL = 1
@@ -34,6 +34,7 @@ def run(options: argparse.Namespace) -> int:
         0; 1 where no model could be trained, none of the new rows learned, or a result not be written; 3 where a proof
         did not hold.
     """
+    output.apart(json=options.json, html=options.html, out=options.out)
     for path in (options.json, options.html, options.out):
         if path and path != output.STDOUT:
             output.check(path)
@@ -55,7 +56,7 @@ def run(options: argparse.Namespace) -> int:
     if options.html:
         page = report.page(document, forecasts(trained))
         written = output.attempt(options.html, lambda: output.write(options.html, page)) and written
-    if not options.quiet and options.json != output.STDOUT:
+    if not options.quiet and output.STDOUT not in (options.json, options.html):
         print(report.text(document))
     if any(not found["holds"] for found in document["proof"]):
         return 3
@@ -138,6 +139,12 @@ def loaded(options: argparse.Namespace) -> Any:
             "--prove stands beside a fleet's file",
             "--prove where the fleet is trained, without it here",
         )
+    other = next(iter(of_training(options)), "")
+    if other:
+        raise UsageError(
+            f"{options.file} is trained already, and {other} is for training", "it stands beside a fleet's file",
+            f"leave {other} out, or train anew from rows",
+        )  # fmt: skip
     notes = files.notes(Path(options.file))
     if options.model:
         notes["model"] = options.model

@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 MODELS = ("mlp", "conv", "gru")
+_OF_A_FLEET = ("--update", "--model", "--prove", "--out", "--json", "--html", "--quiet")  # that is trained already
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -15,6 +16,16 @@ def add(parser: argparse.ArgumentParser) -> None:
         group = parser.add_argument_group(title)
         for name, given in options.items():
             group.add_argument(name, **given)
+
+
+def of_training(options: argparse.Namespace) -> list[str]:
+    """Options that were given and say how rows are trained."""
+    found = []
+    for name, how in (pair for group in _GROUPS.values() for pair in group.items()):
+        unless_given = how.get("default", False if "action" in how else None)
+        if name not in _OF_A_FLEET and getattr(options, name[2:].replace("-", "_")) != unless_given:
+            found.append(name)
+    return found
 
 
 def names(text: str) -> list[str]:

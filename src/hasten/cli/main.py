@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import os
 import signal
 import sys
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from hasten.cli import output
 from hasten.cli.arguments import Asked, parse
-from hasten.core.errors import HastenError, UsageError
+from hasten.core.errors import HastenError
 
 if TYPE_CHECKING:
     from hasten.core.report import Report, Result
@@ -31,16 +32,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by whoever has started us
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper):  # what its encoding does not have is escaped, as on stderr
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         return _do(parse(sys.argv[1:] if argv is None else argv))
     except HastenError as error:
         sys.stderr.write(f"hasten: {error}\n")
         return WRONG_USAGE
-    except BrokenPipeError:  # whoever read our stdout has gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:
         return NOT_WRITTEN
     except KeyboardInterrupt:
         return leave(-signal.SIGINT)
+    finally:
+        _flush()
+
+
+def _flush() -> None:
+    """Write now what Python would write at its end, with a complaint where nobody reads our stdout any more."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _do(asked: Asked) -> int:
@@ -100,10 +112,7 @@ def run(asked: Asked) -> int:
 
 
 def _check_outputs(asked: Asked) -> None:
-    paths = [path for path in (asked.json, asked.html, asked.save_plan) if path]
-    twice = next((path for path in paths if paths.count(path) > 1), "")
-    if twice:
-        raise UsageError(f"two of --json, --html and --save-plan go to {twice}", "a typing error", "a path for each")
+    output.apart(json=asked.json, html=asked.html, save_plan=asked.save_plan, plan=asked.plan)
     for path in (asked.json, asked.html):
         if path and path != output.STDOUT:
             output.check(path)

@@ -49,6 +49,18 @@ def check(path: str, device: bool = True) -> None:
         ) from None
 
 
+def apart(**given: str | None) -> None:
+    """Raises UsageError where two options (by their names, ``save_plan`` for ``--save-plan``) name one file."""
+    seen: dict[str, str] = {}
+    for name, path in given.items():
+        if not path:
+            continue
+        first = seen.setdefault(path if path == STDOUT else os.path.realpath(path), name)
+        if first != name:
+            options = " and ".join(f"--{n.replace('_', '-')}" for n in (first, name))
+            raise UsageError(f"{options} go to {path}", "a typing error", "a path for each")
+
+
 def write(path: str, text: str) -> None:
     """Write a whole file; ``-`` is stdout.
 
@@ -56,8 +68,9 @@ def write(path: str, text: str) -> None:
         OSError: what was writable before the script ran is no longer.
     """
     if path == STDOUT:
-        sys.stdout.write(text)
         sys.stdout.flush()
+        sys.stdout.buffer.write(text.encode())  # UTF-8, whatever the locale: a page says so of itself
+        sys.stdout.buffer.flush()
     elif _special(path):
         with open(path, "a", encoding="utf-8") as file:  # /dev/stdout may be a file that the script has written to
             file.write(text)

@@ -26,6 +26,7 @@ def run(asked: Asked) -> int:
     Returns:
         0, or 1 where the moments or the JSON could not be written. Wrong usage and bad data raise, and leave with 2.
     """
+    output.apart(json=asked.json, save=asked.save, checkpoint=asked.checkpoint)
     for path in (asked.json, asked.save, asked.checkpoint, asked.update):
         if path and path != output.STDOUT:
             _check(path)
@@ -46,7 +47,7 @@ def run(asked: Asked) -> int:
         sys.stderr.write(f"hasten: {failure}\n")
     written = failure is None
     if asked.json:
-        text = json.dumps(encode(found), indent=1, ensure_ascii=False) + "\n"
+        text = json.dumps(encode(found), indent=1) + "\n"
         written &= output.attempt(asked.json, lambda: output.write(asked.json, text))
     return 0 if written else NOT_WRITTEN
 

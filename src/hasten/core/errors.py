@@ -32,10 +32,6 @@ class PlanRefused(HastenError):
     """A plan no longer fits the script, the versions or the machine: exit code 2."""
 
 
-class BrokenPromise(HastenError):
-    """A remedy changed more than it had promised: exit code 3 with ``--strict``."""
-
-
 class Unsuited(HastenError):
     """A remedy cannot serve the object it was called on; nothing was changed."""
 

@@ -96,7 +96,12 @@ class Plan:
                     "it was written by another version of hasten",
                     "make a new plan with `hasten run`",
                 )
-            return decode(cls, data)
+            plan = decode(cls, data)
+            words = [plan.script, plan.script_sha256, *plan.sources.values()]
+            words += [word for step in plan.steps for word in (step.remedy, step.fidelity)]
+            if not all(isinstance(word, str) for word in words):
+                raise ValueError("a name or a digest is no text")
+            return plan
         except (OSError, ValueError) as error:
             raise UsageError(
                 f"cannot read the plan {path}: {error}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -31,7 +32,12 @@ AUDIT_EVERY = 64  # batches served from the cache between two comparisons with a
 AUDIT_SHARE, MOST_AUDITED = 1 / 200, 32  # of all samples, compared at a new iterator
 IDLE_PASSES = 2  # whose samples were all forgotten, after which that is told
 MOST_LARGER = 1.5  # slots of varying samples have room for this many times the first batch's largest
+SPARE = 256  # bytes of a slot for heads and notes that are longer than the first ones
 _HEAD = struct.Struct("<II")
+
+
+class _Varies(Unsupported):
+    """A sample of another shape than the samples before."""
 
 
 class SampleCache:
@@ -44,15 +50,17 @@ class SampleCache:
     for good: from then on the dataset is asked as before.
 
     Args:
-        dataset: map-style, with a length.
-        collate: the loader's collate function.
-        default_collate: torch's own; batches are gathered without it where ``collate`` is it.
+        dataset: map-style, with a length; it is not kept alive, where it can be referred to weakly.
+        collate: the loader's collate function; where it is torch's own, batches are gathered without it.
+        gone: called when the dataset is gone.
     """
 
-    def __init__(self, dataset: Any, collate: Callable[[list[Any]], Any]) -> None:
+    def __init__(
+        self, dataset: Any, collate: Callable[[list[Any]], Any], gone: Callable[[], object] = lambda: None
+    ) -> None:
         from torch.utils.data._utils.collate import default_collate
 
-        self.dataset = dataset
+        self._dataset = weakly(dataset, gone)
         self.collate = collate
         self.gathers = collate is default_collate
         self.length = len(dataset)
@@ -68,6 +76,10 @@ class SampleCache:
         self.effects = Effects()
         self.turns = 0  # new iterators so far
         self.lost = 0  # passes over the dataset whose samples were forgotten
+
+    @property
+    def dataset(self) -> Any:
+        return self._dataset()
 
     # -- the door ------------------------------------------------------------------------------------------------
 
@@ -86,6 +98,8 @@ class SampleCache:
             self._keep(rows, made, out)
             return out
         self._keep(rows[missing], made, None)
+        if self.store is not store:  # begun anew
+            return self.collate(self.ask(indices))
         if store is not None and not store.signals[OFF] and store.written.take(rows).all():
             return self._serve(rows, indices)
         fresh = dict(zip(missing, made, strict=True))
@@ -188,16 +202,24 @@ class SampleCache:
                 self._open(rows, samples, collated)
             if self.columns and self._keep_at_once(rows, samples, collated):
                 return
-            for row, sample in zip(rows, samples, strict=True):
-                content = self._encode(sample)
-                if content is not None:
-                    self.store.write(int(row), content)  # type: ignore[union-attr]
+            try:
+                self._keep_each(rows, samples)
+            except _Varies:
+                self._vary(samples)
+                self._keep_each(rows, samples)
         except Unsupported as error:
             self._switch_off(OFF, f"a sample holds {error}")
         except NoRoom as error:
             self._switch_off(FULL, error.strerror or "no room")
         except OSError as error:
             self._switch_off(FULL, error.strerror or "writing failed")
+
+    def _keep_each(self, rows: np.ndarray, samples: list[Any]) -> None:
+        assert self.store is not None
+        for row, sample in zip(rows, samples, strict=True):
+            content = self._encode(sample)
+            if content is not None:
+                self.store.write(int(row), content)
 
     def _keep_at_once(self, rows: np.ndarray, samples: list[Any], collated: Any) -> bool:
         """Write samples as the columns that they collate to; False, and nothing done, where one differs in kind."""
@@ -225,17 +247,36 @@ class SampleCache:
             raise Unsupported("what depends on the others of its batch")
         self.skeleton = flat[0][0]
         texts = any(leaf.kind in ("str", "bytes") for leaf, _ in flat[0][1])  # of other lengths sooner or later
-        self.fixed = not texts and all(skeleton == self.skeleton for skeleton, _ in flat)
+        noted = any(leaf.kind == "notes" for leaf, _ in flat[0][1])  # so are they
+        self.fixed = not (texts or noted) and all(skeleton == self.skeleton for skeleton, _ in flat)
         if not self.fixed:
-            sizes = [sum(len(c) for _, c in leaves) for _, leaves in flat]
-            width = int(MOST_LARGER * max(sizes)) + max(len(pack_skeleton(s)) for s, _ in flat) + 256
-            self.store = RowStore(self.length, (width,))
+            kinds = [[leaf for leaf, _ in leaves if leaf.kind != "notes"] for _, leaves in flat]
+            of_one_size = not texts and len(kinds) > 1 and all(k == kinds[0] for k in kinds)
+            self.store = self._of_varying_size(flat, 1.0 if of_one_size else MOST_LARGER)
             return
         self.leaves = [leaf for leaf, _ in flat[0][1]]
         store = RowStore(self.length, tuple(leaf.nbytes for leaf in self.leaves))
         if self.gathers:
             self._open_columns(store, collated)
         self.store = store
+
+    def _of_varying_size(self, flat: list[tuple[Any, list[tuple[Leaf, bytes]]]], larger: float) -> RowStore:
+        sizes = [sum(len(c) for _, c in leaves) for _, leaves in flat]
+        width = int(larger * max(sizes)) + max(len(pack_skeleton(s)) for s, _ in flat) + SPARE
+        return RowStore(self.length, (width,))
+
+    def _vary(self, samples: list[Any]) -> None:
+        """The first samples were alike by chance: begin anew, with room for samples of varying size.
+
+        Raises:
+            Unsupported: in a worker process, which shares its store with others.
+        """
+        from torch.utils.data import get_worker_info
+
+        if get_worker_info() is not None:
+            raise Unsupported("another shape than the samples before")
+        self.store = self._of_varying_size([flatten(s) for s in samples], MOST_LARGER)
+        self.fixed, self.columns = False, []
 
     def _open_columns(self, store: RowStore, collated: Any) -> None:
         for column, leaf in enumerate(self.leaves):
@@ -253,7 +294,7 @@ class SampleCache:
         skeleton, leaves = flatten(sample)
         if self.fixed:
             if skeleton != self.skeleton:
-                raise Unsupported("another shape than the samples before")
+                raise _Varies("another shape than the samples before")
             return [content for _, content in leaves]
         content = b"".join(c for _, c in leaves)
         head = pack_skeleton(skeleton)
@@ -291,7 +332,7 @@ class SampleCache:
         content = self.store.read(row, 0)
         head, size = _HEAD.unpack_from(content)
         start = _HEAD.size + head
-        return rebuild(unpack_skeleton(content[_HEAD.size : start]), content[start : start + size])
+        return rebuild(unpack_skeleton(bytes(content[_HEAD.size : start])), content[start : start + size])
 
     def _audit(self, row: int) -> bool:
         """Make one sample anew and compare its bytes."""
@@ -311,6 +352,15 @@ class SampleCache:
         if not same:
             self._switch_off(BROKEN, "a sample made anew differed from the cached one")
         return same
+
+
+def weakly(dataset: Any, gone: Callable[[], object]) -> Callable[[], Any]:
+    """What gives ``dataset`` as long as it lives, and has ``gone`` called after that; where it cannot be referred to
+    weakly (a list), it lives on."""
+    try:
+        return weakref.ref(dataset, lambda _: gone())
+    except TypeError:
+        return lambda: dataset
 
 
 def _raw(column: Any) -> np.ndarray:

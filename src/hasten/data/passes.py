@@ -21,6 +21,7 @@ from typing import Any
 
 from hasten.core.errors import Unsuited
 from hasten.core.remedy import Undo
+from hasten.data import view
 from hasten.data.fingerprint import draws_by_itself, quick_fingerprint, whole_fingerprint
 from hasten.data.handed import hands_out_its_own
 
@@ -60,7 +61,7 @@ def change(loader: Any, workers: int, suits: Callable[[Any], bool]) -> Undo:
     before = {name: fields.get(name) for name in _SETTINGS}
     _known[loader] = passes = Passes(before, workers, suits)
     if not workers and _outlive(before):
-        passes.mark = whole_fingerprint(loader.dataset)
+        passes.mark = whole_fingerprint(_dataset(loader))
     fields.update(num_workers=workers, prefetch_factor=2 if workers else None, _iterator=None)
     if not workers:
         fields["timeout"] = 0  # torch allows none without workers
@@ -74,17 +75,20 @@ def change(loader: Any, workers: int, suits: Callable[[Any], bool]) -> Undo:
 
 def _check(loader: Any, workers: int) -> None:
     import torch
+    from torch.utils.data import DataLoader
 
     missing = missing_names()
     if missing:
         raise Unsuited(f"DataLoader has no {', '.join(missing)} in torch {torch.__version__}")
+    if type(loader)._get_iterator is not DataLoader._get_iterator:
+        raise Unsuited(f"{type(loader).__name__} makes its passes in a way of its own")
     ahead = loader.num_workers * (loader.prefetch_factor or 0)
     if workers and 2 * workers != ahead and any(map(_lazy, (loader.batch_sampler, loader.sampler))):
         raise Unsuited("the loader's sampler makes its rows as they are asked for, and more would be asked for ahead")
     collate = loader.collate_fn
     if not str(getattr(collate, "__module__", "")).startswith("torch.") and draws_by_itself(collate):
         raise Unsuited("the loader's collate function draws from a generator of its own, of which workers have copies")
-    if not workers and _outlive(vars(loader)) and whole_fingerprint(loader.dataset) is None:
+    if not workers and _outlive(vars(loader)) and whole_fingerprint(_dataset(loader)) is None:
         raise Unsuited("the loader's workers hold the dataset as it was, and whether it changes cannot be seen")
     if not workers and loader.num_workers and hands_out_its_own(loader):
         raise Unsuited("the loader's batches would hold the dataset's own objects, of which its workers send copies")
@@ -121,6 +125,11 @@ def _outlive(settings: dict[str, Any]) -> bool:
     return bool(settings["num_workers"] and settings["persistent_workers"])
 
 
+def _dataset(loader: Any) -> Any:
+    """What the script gave, also where batches are made of it in another way."""
+    return view.original(loader)[0]
+
+
 def _ours(iterator: Any) -> bool:
     """Whether an iterator's workers are this process's, not those of the process that it is a copy of."""
     return all(getattr(worker, "_parent_pid", os.getpid()) == os.getpid() for worker in iterator._workers)
@@ -153,7 +162,7 @@ class Passes:
 
     def iterator(self, loader: Any, original: Callable[[Any], Any]) -> Any:
         """What ``iter(loader)`` gives."""
-        dataset = loader.dataset
+        dataset = _dataset(loader)
         if not self.suits(dataset):
             self.kept = None
             return self._own(loader, original)

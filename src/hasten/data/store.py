@@ -21,13 +21,13 @@ IN_MEMORY = 64 << 20  # bytes up to which rows lie in shared memory: writing the
 
 def cache_folder() -> str:
     """``$HASTEN_CACHE_DIR``, else ``$XDG_CACHE_HOME/hasten``, else ``~/.cache/hasten``; made if missing."""
-    base = os.environ.get("HASTEN_CACHE_DIR") or os.path.join(
-        os.environ.get("XDG_CACHE_HOME") or os.path.join(Path.home(), ".cache"), "hasten"
-    )
     try:
+        base = os.environ.get("HASTEN_CACHE_DIR") or os.path.join(
+            os.environ.get("XDG_CACHE_HOME") or os.path.join(Path.home(), ".cache"), "hasten"
+        )
         os.makedirs(base, exist_ok=True)
         return base
-    except OSError:
+    except (OSError, RuntimeError):  # the second where this user has no home folder
         return tempfile.gettempdir()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import pickle
 from collections import OrderedDict
 from collections.abc import Callable
@@ -29,7 +30,7 @@ class Leaf:
     """What is needed to rebuild one leaf from its bytes: kind, dtype, shape as it lies in memory, and besides the mode
     of a picture, or the order of a tensor's dimensions where they lie in another one."""
 
-    kind: str  # "tensor", "array", "scalar", "int", "float", "bool", "image", "str", "bytes", "none"
+    kind: str  # "tensor", "array", "scalar", "int", "float", "bool", "image", "notes", "str", "bytes", "none"
     dtype: str
     shape: tuple[int, ...]
     extra: str = ""
@@ -62,6 +63,10 @@ def flatten(sample: Any) -> tuple[Any, list[tuple[Leaf, bytes]]]:
             return (type(value), "seq", [walk(v) for v in value])
         leaf, content = _to_bytes(value)
         leaves.append((leaf, content))
+        if leaf.kind == "image" and value.info:  # EXIF, resolution, …: it may say how the picture is to be turned
+            notes = pickle.dumps(value.info, protocol=5)
+            leaves.append((Leaf("notes", "|u1", (len(notes),)), notes))
+            return (type(value), "picture", [leaf, leaves[-1][0]])
         return leaf
 
     return walk(sample), leaves
@@ -91,10 +96,16 @@ def _to_bytes(value: Any) -> tuple[Leaf, bytes]:
         return Leaf("str", "|u1", (len(text),)), text
     if type(value) is bytes:
         return Leaf("bytes", "|u1", (len(value),)), value
-    if type(value).__module__.startswith("PIL.") and value.mode in ("L", "RGB", "RGBA", "CMYK", "I;16", "F", "I"):
+    if _is_picture(value) and value.mode in ("L", "RGB", "RGBA", "CMYK", "I;16", "F", "I"):
         array = np.asarray(value)
         return Leaf("image", array.dtype.str, array.shape, value.mode), array.tobytes()
     raise Unsupported(f"a {type(value).__name__}")
+
+
+def _is_picture(value: Any) -> bool:
+    """One in memory; those of other classes know a file, a format and more."""
+    kind = type(value)
+    return kind.__module__ == "PIL.Image" and kind.__name__ == "Image"
 
 
 def _tensor_bytes(value: Any) -> tuple[Leaf, bytes]:
@@ -139,7 +150,7 @@ def alike(skeleton: Any) -> Callable[[Any], bool]:
     if isinstance(skeleton, Leaf):
         return _alike_leaf(skeleton)
     kind, form, children = skeleton
-    if form == "mark":
+    if form in ("mark", "picture"):
         return lambda value: False
     if form == "map":
         names, parts = [k for k, _ in children], [alike(v) for _, v in children]
@@ -192,6 +203,10 @@ def rebuild(skeleton: Any, content: memoryview) -> Any:
             return kind((k, walk(v)) for k, v in children)
         if form in ("named", "mark"):
             return kind(*(walk(v) for v in children))
+        if form == "picture":
+            picture, notes = (walk(v) for v in children)
+            picture.info = pickle.loads(notes)
+            return picture
         return kind(walk(v) for v in children)
 
     return walk(skeleton)
@@ -200,8 +215,8 @@ def rebuild(skeleton: Any, content: memoryview) -> Any:
 def _from_bytes(leaf: Leaf, part: memoryview) -> Any:
     import torch
 
-    if leaf.kind in ("none", "bytes"):
-        return bytes(part) if leaf.kind == "bytes" else None
+    if leaf.kind in ("none", "bytes", "notes"):
+        return None if leaf.kind == "none" else bytes(part)
     if leaf.kind == "str":
         return bytes(part).decode("utf-8", "surrogatepass")
     if leaf.dtype == "bfloat16":
@@ -233,7 +248,8 @@ def pack_skeleton(skeleton: Any) -> bytes:
         raise Unsupported("a container that cannot be pickled") from None
 
 
-def unpack_skeleton(content: memoryview) -> Any:
+@functools.lru_cache(maxsize=256)
+def unpack_skeleton(content: bytes) -> Any:
     return pickle.loads(content)
 
 

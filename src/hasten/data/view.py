@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -94,11 +95,18 @@ def source(target: Any) -> tuple[Any, Callable[[list[Any]], Any]]:
         raise Unsuited("the dataset is iterated, not indexed")
     if gathered(target):
         raise Unsuited("batches are made another way already")
+    if getattr(target, "num_workers", 0) and not _forks(target):
+        raise Unsuited("the loader's workers are started anew, not forked")
     try:
         len(dataset)
     except TypeError:
         raise Unsuited("the dataset has no length") from None
     return dataset, target.collate_fn
+
+
+def _forks(loader: Any) -> bool:
+    context = loader.multiprocessing_context or multiprocessing
+    return context.get_start_method(allow_none=True) in (None, "fork")  # asking without it would choose one
 
 
 def put(target: Any, batch: Callable[[Sequence[Any]], Any]) -> Undo:

@@ -93,7 +93,7 @@ def fit(
         shortest_first: short jobs first; many keys are done early, the end comes a little later.
         prove: train so many sampled keys by the plain loop, too, and print the comparison.
         baseline: ``"report"`` compares with the seasonal-naive forecast and one global model; ``"keep"`` also lets
-            the global model predict where it is better on the held-out rows.
+            whichever is best on a key's held-out rows predict for it.
         journal: a folder; a run that was killed goes on from there when called again, to the same bits.
         progress: called with a ``Progress`` whenever a model is finished.
 

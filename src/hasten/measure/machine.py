@@ -137,14 +137,6 @@ def has_compiler() -> bool:
     return any(shutil.which(name) for name in (os.environ.get("CXX", ""), "g++", "clang++", "c++") if name)
 
 
-def other_load() -> float:
-    """Runnable processes besides this one, from the 1-minute load; NaN where unknown."""
-    try:
-        return max(0.0, os.getloadavg()[0] - 1.0)
-    except OSError:
-        return float("nan")
-
-
 def resident_bytes() -> int:
     """Resident memory of this process; 0 where unknown."""
     try:
@@ -161,8 +153,3 @@ def process_started() -> float:
         return int(fields[19]) / os.sysconf("SC_CLK_TCK")
     except (OSError, ValueError, IndexError):
         return 0.0
-
-
-def executable() -> str:
-    """The interpreter a script is run with."""
-    return sys.executable

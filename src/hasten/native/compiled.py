@@ -84,13 +84,24 @@ class Library:
             ) from error
 
     def cached(self, isa: str) -> Path:
-        """Where the library is kept: named after source, compiler, flags and processor."""
+        """Where the library is kept: named after source, compiler, flags and processor.
+
+        Raises:
+            NoCompiler: there is no such place.
+        """
         content = hashlib.blake2b(digest_size=12)
         for name in self.sources:
             content.update((self.folder / name).read_bytes())
         flags = (*FLAGS, *self.flags)
         content.update(repr((compiler(), flags, TARGETS[isa][1], platform.machine(), machine.cpu_model())).encode())
-        home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+        try:
+            home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+        except RuntimeError:
+            raise NoCompiler(
+                "there is no folder to keep the compiled library in",
+                "a user without a home folder, as in some containers",
+                "XDG_CACHE_HOME=/a/writable/folder",
+            ) from None
         return Path(home) / "hasten" / f"{self.name}-{isa}-{content.hexdigest()}.so"
 
     @property

@@ -201,7 +201,7 @@ FIELDS: dict[str, dict[str, str]] = {
     },
     "Plan": {
         "script": "the script's path",
-        "script_sha256": "of the script's bytes",
+        "script_sha256": "of the script's bytes; empty for a module or a folder, whose file is among the sources",
         "versions": "of Python and libraries",
         "machine": "processor, cores, system",
         "steps": "kept remedies, in order",

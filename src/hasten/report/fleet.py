@@ -215,6 +215,7 @@ def _multiple(f: Document) -> Markup:
         el("polyline", points=points(f["predicted"], last), fill="none", stroke="var(--p0)", stroke_width="2"),
     ]
     loss = f"held-out loss {f['held']:.3g}" if "held" in f else f"training loss {f['loss']:.3g}"
-    drawing = el("svg", *lines, viewBox=f"-2 -2 {WIDE + 4} {HIGH + 4}", role="img", width="100%")
+    said = f"forecast for {f['key']} beside what came"
+    drawing = el("svg", *lines, viewBox=f"-2 -2 {WIDE + 4} {HIGH + 4}", role="img", aria_label=said, width="100%")
     name, below = el("span", str(f["key"]), class_="name"), el("span", f"{loss}; blue: forecast", class_="below")
     return el("div", name, drawing, below, class_="tile")

@@ -111,7 +111,8 @@ def _head(report: Report, result: Result | None) -> Iterator[Markup]:
     )
     if view.ending(report):
         yield el("p", view.ending(report), class_="notice bad" if report.exit_code else "notice")
-    for message in {report.message, result.message if result is not None else ""} - {""}:
+    said = (report.message, result.message if result is not None else "")
+    for message in dict.fromkeys(filter(None, said)):
         yield el("p", message, class_="notice")
     tiles = list(_tiles(trace, result)) if trace is not None else []
     if tiles:
@@ -194,6 +195,7 @@ def _stack(rows: Sequence[tree.Row]) -> Markup:
             for r in pieces
         ),
         class_="stack",
+        aria_hidden="true",  # the table below says the same
     )
 
 

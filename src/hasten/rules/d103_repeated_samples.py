@@ -16,7 +16,8 @@ Fidelity
 When it does not help
     The first epoch; datasets larger than half of the free memory; items that differ each time (see
     cacheable-prefix), or that hold other things than tensors, arrays, numbers, texts and pictures in plain containers
-    (what Hugging Face's tokenizers return; a plain ``dict`` of it can be kept).
+    (what Hugging Face's tokenizers return, of which a plain ``dict`` can be kept; what ``Image.open`` returns, of
+    which a ``.convert("RGB")`` can).
 
 References
     Why PyTorch has none: https://github.com/pytorch/pytorch/issues/35642
@@ -43,7 +44,7 @@ SAVED = (0.75, 0.98)  # part of the fetch that a gather from the cache saves
 SMALLER = "store them once as small as the model needs them (smaller pictures, uint8 for float32), and read those"
 ONCE = "this job makes one epoch, a second one would gain"
 
-_caches: dict[int, SampleCache] = {}  # by dataset: every epoch's iterator uses the same cache
+_caches: dict[int, SampleCache] = {}  # by dataset, as long as that lives: every epoch's iterator uses the same cache
 
 
 @dataclass(frozen=True)
@@ -91,12 +92,19 @@ class CacheSamples(Remedy):
 
 def cache_of(dataset: Any, collate: Callable[[list[Any]], Any]) -> SampleCache:
     """The cache of a dataset, made on first use."""
-    cache = _caches.get(id(dataset))
+    key = id(dataset)
+    cache = _caches.get(key)
     if cache is None or cache.dataset is not dataset or cache.collate is not collate:
-        cache = _caches[id(dataset)] = SampleCache(dataset, collate)
+        cache = _caches[key] = SampleCache(dataset, collate, lambda: _forget(key))
         if draws_by_itself(dataset):
             cache.off = "the dataset has a generator of its own"
     return cache
+
+
+def _forget(key: int) -> None:
+    """The dataset is gone, and with it what was kept; but not what its cache has found out about the promise."""
+    if key in _caches and not _caches[key].broken:
+        del _caches[key]
 
 
 def detect(trace: Trace) -> Iterator[Finding]:

@@ -4,8 +4,8 @@ Why it is slow
     Decoding and resizing give the same picture every epoch; only what follows the first random transform differs.
 
 Remedy
-    ``CachePrefix()`` keeps each sample as it is before the first random transform and runs the rest of the chain
-    every time, so the same random numbers are drawn in the same order.
+    ``CachePrefix(n)`` keeps each sample as it is after the first ``n`` transforms, which draw nothing, and runs the
+    rest of the chain every time, so the same random numbers are drawn in the same order.
 
 Fidelity
     identical: probed bit for bit, random states included, before it is offered.
@@ -19,7 +19,7 @@ References
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -27,7 +27,7 @@ from hasten.core.errors import Unsuited
 from hasten.core.finding import Finding, Rule
 from hasten.core.remedy import Fidelity, Remedy, Seam, Undo
 from hasten.core.trace import LEAST_PASSES, Trace
-from hasten.data.cache import SampleCache
+from hasten.data.cache import SampleCache, weakly
 from hasten.data.chain import Split, find_chain
 from hasten.data.fingerprint import close_fingerprint
 from hasten.data.store import SHARE_OF_MEMORY
@@ -38,7 +38,7 @@ LEAST_SHARE = 0.03  # of the step spent fetching
 READING = 0.10  # part of the prefix's time that reading it from the cache takes
 ONCE = "this job makes one epoch, a second one would gain"
 
-_prefixes: dict[tuple[int, int], tuple[Any, Any, Split, SampleCache]] = {}  # dataset, its settings, both parts
+_prefixes: dict[tuple[int, int], tuple[Callable[[], Any], Any, Split, SampleCache]] = {}  # dataset, settings, halves
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class CachePrefix(Remedy):
         """The dataset cut in two and the cache of its first part, made anew where its settings have changed."""
         key, mark = (id(dataset), self.stages), close_fingerprint(dataset)
         known = _prefixes.get(key)
-        if known is not None and known[0] is dataset and (known[1] == mark or known[3].broken):
+        if known is not None and known[0]() is dataset and (known[1] == mark or known[3].broken):
             return known[2], known[3]
         chain = find_chain(dataset)
         if chain is None or len(chain.stages) < self.stages or self.stages < 1:
@@ -89,7 +89,7 @@ class CachePrefix(Remedy):
         if split is None:
             raise Unsuited("the dataset works on its samples after the transform chain, or draws random numbers before")
         cache = SampleCache(split.tapped, list)
-        _prefixes[key] = (dataset, mark, split, cache)
+        _prefixes[key] = (weakly(dataset, lambda: _forget(key)), mark, split, cache)
         return split, cache
 
     def before_workers(self, loader: Any) -> None:
@@ -107,6 +107,12 @@ class CachePrefix(Remedy):
     def idle(self) -> str:
         """Why a dataset's prefixes are made as without it, where they are."""
         return next((cache.why_idle for *_, cache in _prefixes.values() if cache.why_idle), "")
+
+
+def _forget(key: tuple[int, int]) -> None:
+    """The dataset is gone, and with it what was kept; but not what its cache has found out about the promise."""
+    if key in _prefixes and not _prefixes[key][3].broken:
+        del _prefixes[key]
 
 
 def detect(trace: Trace) -> Iterator[Finding]:

@@ -20,7 +20,7 @@ When it does not help
     buffers were written to in between, other than a normalisation's running means, differentiating it is an error.
 
 References
-    https://docs.pytorch.org/docs/stable/notes/autograd.html#locally-disabling-gradient-computation,
+    https://docs.pytorch.org/docs/stable/notes/autograd.html#locally-disabling-gradient-computation
     https://arxiv.org/abs/1604.06174
 """
 

@@ -17,7 +17,7 @@ When it does not help
     script starts inherit LD_PRELOAD.
 
 References
-    https://www.gnu.org/software/libc/manual/html_node/Malloc-Tunable-Parameters.html,
+    https://www.gnu.org/software/libc/manual/html_node/Malloc-Tunable-Parameters.html
     https://docs.pytorch.org/tutorials/recipes/recipes/tuning_guide.html (switch memory allocator)
 """
 

@@ -28,7 +28,7 @@ _STALE_SECONDS = 3600.0  # what a process that was killed has left half copied
 def folder_of(plan: Plan) -> Path | None:
     """Where this plan's code is kept, made if missing; None where no folder is private to this user."""
     parent = Path(cache_folder()) / "compiled"
-    content = json.dumps([plan.script_sha256, plan.versions, plan.machine], sort_keys=True)
+    content = json.dumps([plan.script_sha256 or plan.script, plan.versions, plan.machine], sort_keys=True)
     folder = parent / hashlib.sha256(content.encode()).hexdigest()[:24]
     try:
         for path in (parent, folder):

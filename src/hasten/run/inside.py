@@ -231,9 +231,13 @@ class Runner:
             versions=machine.versions(),
             machine=machine.machine(),
             steps=steps,
-            sources=sources.own_modules(self.config.get("folder") or self.session.cwd, self.session.begun),
+            sources=self._sources(),
             created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         )
+
+    def _sources(self) -> dict[str, str]:
+        folder = self.config.get("folder") or self.session.cwd
+        return sources.own_modules(folder, self.session.begun, script=not self.config.get("script_sha256"))
 
     def _apply(self, steps: tuple[Step, ...]) -> None:
         """Switch the remedies on in the user's own process."""
@@ -290,6 +294,10 @@ class Runner:
     def _finish(self, how: str) -> None:
         self.window.close()
         if self.watch.steps or self.watch.backwards:
+            unused = [str(r) for r in self.applied if self.session.switchboard.unused(r)]
+            if unused and self.config.get("plan"):
+                said = f"{self.outcome.message}; nothing in this run could take {', '.join(unused)}"
+                self.outcome = dataclasses.replace(self.outcome, message=said)
             self._write(how)
         else:
             self.session.write("idle", {"wall": self.watch.clock.now() - self.watch.torch_imported})

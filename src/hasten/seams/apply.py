@@ -50,6 +50,10 @@ class Switchboard:
 
         return undo
 
+    def unused(self, remedy: Remedy) -> bool:
+        """Whether nothing has taken it so far. What worker processes do is not known here: for fetchers never."""
+        return remedy.seam is not Seam.FETCHER and not self._undos.get(id(remedy))
+
     def _apply(self, remedy: Remedy, target: Any) -> Undo:
         inside = getattr(remedy, "on_seam", None)
         if inside is not None:  # remedies that wrap calls rather than change an object

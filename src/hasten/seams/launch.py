@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -101,12 +101,14 @@ def remove_stale() -> None:
             os.close(lock)
 
 
-def command(script: str, args: list[str], module: bool) -> list[str]:
+def command(script: str, args: Sequence[str], module: bool) -> list[str]:
     """The command line of the script itself.
 
     Raises:
-        UsageError: there is no such script.
+        UsageError: there is no such script, or its arguments are one text.
     """
+    if isinstance(args, str):
+        raise UsageError(f"args={args!r} is one text", "a shell would take it apart", f"args={args.split()}")
     if module:
         return [sys.executable, "-m", script, *args]
     if not os.path.exists(script):
@@ -115,7 +117,8 @@ def command(script: str, args: list[str], module: bool) -> list[str]:
             "a typing error, or the command was meant for another folder",
             "give the path of the training script as for `python SCRIPT`; for a module use -m MODULE",
         )
-    return [sys.executable, script, *args]
+    dashes = ["--"] if script.startswith("-") else []
+    return [sys.executable, *dashes, script, *args]
 
 
 def environment(folder: Path, more: Mapping[str, str] | None = None) -> dict[str, str]:

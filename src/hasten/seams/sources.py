@@ -9,12 +9,16 @@ from hasten.core.plan import sha256_of_file
 from hasten.seams.locate import is_users
 
 
-def own_modules(folder: str, begun: float) -> dict[str, str]:
-    """sha256 of the files of all imported modules that are no library's, by their paths from ``folder``; without the
-    script itself, which a plan names apart, and without what was written since the import of torch began (``begun``,
-    seconds since the epoch): torch up to 2.6 makes such a module in a folder of its own in every run."""
+def own_modules(folder: str, begun: float, script: bool) -> dict[str, str]:
+    """sha256 of the files of all imported modules that are no library's, by their paths from ``folder``; without what
+    was written since the import of torch began: torch up to 2.6 makes such a module in each run, in its own folder.
+
+    Args:
+        begun: when that was, in seconds since the epoch.
+        script: whether the script itself is among them: one that was asked for as a module or a folder.
+    """
     found = {}
-    main = os.path.realpath(getattr(sys.modules.get("__main__"), "__file__", None) or "")
+    main = "" if script else os.path.realpath(getattr(sys.modules.get("__main__"), "__file__", None) or "")
     for module in list(sys.modules.values()):
         path = getattr(module, "__file__", None)
         if not isinstance(path, str) or not path.endswith(".py") or not is_users(path):

@@ -8,7 +8,6 @@ import numpy as np
 
 from hasten.solve.kernel import Floats, Sums, heaviest, shift_of
 
-DEVICE_ROWS = 1 << 17  # rows of one product on a GPU
 FEW_ROWS = 1024  # whose mean is the shift
 
 
