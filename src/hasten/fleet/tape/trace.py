@@ -76,7 +76,8 @@ def traced(module: nn.Module, loss: Loss, params: Tensors, buffers: Tensors, bat
             warnings.simplefilter("ignore")
             made = made_of(step)
             if any(_writes(node) for node in made.graph.nodes):
-                made = made_of(torch.func.functionalize(made.forward, remove="mutations"))
+                first = made
+                made = made_of(torch.func.functionalize(lambda *given: first(*given), remove="mutations"))
     except Exception as error:
         raise NotATape(in_a_line(error)) from error
     made.graph.eliminate_dead_code()
