@@ -299,7 +299,9 @@ def _apart(kind: Kind, job: Job, factory: Factory, recipe: Recipe) -> dict[str, 
     ours = stacked.gradient(kind, job, recipe, state)
     X, _ = batch_of(job, rows)
     with torch.no_grad():
-        idle = torch.func.functional_call(stackable(kind.prototype).eval(), layout.views(state.flat[0]), (X,))
+        idle = torch.func.functional_call(
+            stackable(kind.prototype, together=False).eval(), layout.views(state.flat[0]), (X,)
+        )
         asked = module.eval()(X)
     module.train()
     reference.gradient(rows)

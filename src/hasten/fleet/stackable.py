@@ -97,76 +97,116 @@ class StackBatchNorm(nn.Module):  # type: ignore[misc]
 
 
 class Unrolled(nn.Module):  # type: ignore[misc]
-    """``nn.GRU`` and ``nn.LSTM`` step by step: ``vmap`` has no rule for the fused ones."""
+    """``nn.GRU``, ``nn.LSTM`` and ``nn.RNN`` step by step: ``vmap`` has no rule for the fused ones.
+
+    Attributes:
+        way: goes through one layer in one direction, as ``unrolled`` does.
+    """
 
     def __init__(self, old: Any) -> None:
         super().__init__()
-        if old.bidirectional or getattr(old, "proj_size", 0) or (old.dropout and old.num_layers > 1):
-            raise CannotStack(f"a {type(old).__name__} with two directions, projections or dropout between layers")
-        self.layers, self.hidden, self.first = old.num_layers, old.hidden_size, old.batch_first
-        self.gated = isinstance(old, nn.GRU)
-        self.biased = old.bias
+        if old.proj_size or (old.dropout and old.num_layers > 1):
+            raise CannotStack(f"a {type(old).__name__} with projections or dropout between layers")
+        self.way = unrolled
+        for name in old.__constants__:  # modules ask their layers for sizes
+            setattr(self, name, getattr(old, name))
         for name, parameter in old.named_parameters():
             self.register_parameter(name, parameter)
 
+    def flatten_parameters(self) -> None:
+        """Nothing, on a CPU."""
+
     def forward(self, x: torch.Tensor, state: Any = None) -> tuple[torch.Tensor, Any]:
         """x: (time, rows, features), or (rows, time, features) with ``batch_first``."""
-        if state is not None:
-            raise CannotStack("a recurrent layer is given its first state")
-        if self.first:
+        if x.dim() != 3:
+            raise CannotStack("a recurrent layer sees a row as one sequence, and no batch of them")
+        if self.batch_first:
             x = x.transpose(0, 1)
-        ends = []
-        for layer in range(self.layers):
-            x, end = self._layer(x, layer)
-            ends.append(end)
-        out = x.transpose(0, 1) if self.first else x
-        if self.gated:
-            return out, torch.stack([h for h, _ in ends])
-        return out, (torch.stack([h for h, _ in ends]), torch.stack([c for _, c in ends]))
+        has_cell = self.mode == "LSTM"
+        starts = (state if has_cell else (state,)) if state is not None else ()
+        ends: list[Any] = []
+        for layer in range(self.num_layers):
+            both = []
+            for turned in (False, True)[: 1 + self.bidirectional]:
+                first = [given[len(ends)] for given in starts]
+                out, *end = self.way(self.mode, turned, x, *self._weights(layer, turned), *first, *[None] * (2 - len(first)))
+                both.append(out)
+                ends.append(end)
+            x = torch.cat(both, -1) if self.bidirectional else both[0]
+        out = x.transpose(0, 1) if self.batch_first else x
+        h, c = (torch.stack(each) for each in zip(*ends, strict=True))
+        return out, (h, c) if has_cell else h
 
-    def _layer(self, x: torch.Tensor, layer: int) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
-        part = {n: getattr(self, f"{n}_l{layer}") for n in ("weight_ih", "weight_hh")}
-        bias = {n: getattr(self, f"{n}_l{layer}") for n in ("bias_ih", "bias_hh")} if self.biased else {}
-        inputs = nn.functional.linear(x, part["weight_ih"], bias.get("bias_ih"))  # all times at once
-        h = torch.zeros_like(inputs[0, :, : self.hidden])
-        c, out = h, []
-        for now in inputs.unbind(0):
-            before = nn.functional.linear(h, part["weight_hh"], bias.get("bias_hh"))
-            h, c = self._gru(now, before, h) if self.gated else self._lstm(now + before, c)
-            out.append(h)
-        return torch.stack(out), (h, c)
+    def _weights(self, layer: int, turned: bool) -> list[torch.Tensor | None]:
+        kinds = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        return [getattr(self, f"{kind}_l{layer}{'_reverse' * turned}", None) for kind in kinds]
 
-    def _gru(self, now: torch.Tensor, before: torch.Tensor, h: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        (ri, zi, ni), (rh, zh, nh) = now.chunk(3, -1), before.chunk(3, -1)
-        r, z = torch.sigmoid(ri + rh), torch.sigmoid(zi + zh)
-        n = torch.tanh(ni + r * nh)
-        new = n + z * (h - n)
-        return new, new
 
-    def _lstm(self, gates: torch.Tensor, c: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        i, f, g, o = gates.chunk(4, -1)
-        c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
-        return torch.sigmoid(o) * torch.tanh(c), c
+def unrolled(
+    mode: str, turned: bool, x: torch.Tensor, w_ih: torch.Tensor, w_hh: torch.Tensor, b_ih: torch.Tensor | None,
+    b_hh: torch.Tensor | None, h: torch.Tensor | None, c: torch.Tensor | None,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:  # fmt: skip
+    """All states, the last one, and the last cell (that of an LSTM).
+
+    Args:
+        mode: as torch names a recurrent layer's. turned: from the last time to the first.
+        x: (time, rows, features). h, c: (rows, units), noughts unless given.
+    """
+    inputs = nn.functional.linear(x, w_ih, b_ih)  # all times at once
+    h = torch.zeros_like(inputs[0, :, : w_hh.shape[1]]) if h is None else h
+    c = torch.zeros_like(h) if c is None else c
+    times, out = inputs.unbind(0), []
+    for now in reversed(times) if turned else times:
+        h, c = _STEPS[mode](now, nn.functional.linear(h, w_hh, b_hh), h, c)
+        out.append(h)
+    return torch.stack(out[::-1] if turned else out), h, c
+
+
+State = tuple[torch.Tensor, torch.Tensor]
+
+
+def _gru(now: torch.Tensor, before: torch.Tensor, h: torch.Tensor, c: torch.Tensor) -> State:
+    (ri, zi, ni), (rh, zh, nh) = now.chunk(3, -1), before.chunk(3, -1)
+    r, z = torch.sigmoid(ri + rh), torch.sigmoid(zi + zh)
+    n = torch.tanh(ni + r * nh)
+    return n + z * (h - n), c
+
+
+def _lstm(now: torch.Tensor, before: torch.Tensor, h: torch.Tensor, c: torch.Tensor) -> State:
+    i, f, g, o = (now + before).chunk(4, -1)
+    c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+    return torch.sigmoid(o) * torch.tanh(c), c
+
+
+_STEPS: dict[str, Callable[..., State]] = {
+    "GRU": _gru,
+    "LSTM": _lstm,
+    "RNN_TANH": lambda now, before, h, c: (torch.tanh(now + before), c),
+    "RNN_RELU": lambda now, before, h, c: (torch.relu(now + before), c),
+}
 
 
 _STACKED: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
     **dict.fromkeys((nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d), StackBatchNorm),
-    **dict.fromkeys((nn.GRU, nn.LSTM), Unrolled),
     nn.Linear: StackLinear,
     nn.Dropout: lambda old: StackDropout(old.p),
 }
+_RECURRENT: dict[type[nn.Module], Callable[[Any], nn.Module]] = dict.fromkeys((nn.GRU, nn.LSTM, nn.RNN), Unrolled)
 
 
-def stackable(module: nn.Module) -> nn.Module:
+def stackable(module: nn.Module, together: bool = True) -> nn.Module:
     """A copy of ``module`` that can be stacked.
+
+    Args:
+        together: whether it is called for all models at once; for one at a time recurrent layers stay torch's own.
 
     Raises:
         CannotStack: it holds something that cannot be.
     """
     if why := own_ways(module):
         raise CannotStack(why)
-    module = replace(module, _STACKED)
+    module = replace(module, {**_STACKED, **(_RECURRENT if together else {})})
     for part in module.modules():
-        if isinstance(part, nn.modules.dropout._DropoutNd | nn.RNN | nn.modules.batchnorm._BatchNorm):
+        if isinstance(part, nn.modules.dropout._DropoutNd | nn.modules.batchnorm._BatchNorm):
             raise CannotStack(f"a {type(part).__name__}, which draws or keeps numbers for a whole stack")
     return module

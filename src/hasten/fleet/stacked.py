@@ -65,7 +65,7 @@ class Stack:
     def __init__(self, kind: Kind, recipe: Recipe, width: int) -> None:
         self.kind, self.recipe, self.width = kind, recipe, width
         self.module = stackable(kind.prototype).train()
-        self.idle_eval = copy.deepcopy(self.module).eval()
+        self.idle_eval = stackable(kind.prototype, together=False).eval()
         layout = kind.layout
         self.flat = torch.zeros(3, width, up(layout.total))[..., : layout.total]
         views = layout.views(self.flat[0])
@@ -362,9 +362,11 @@ def _rows_are_independent(stack: Stack) -> None:
     with torch.no_grad():
         if stack.tape is not None:
             stack.tape.hold()
+        counts = stack.rows.sum(1).int().tolist()
         stack.rows[:, n:] = 0
         before = stack.losses().clone()
-        stack.X[:, n:] += 1.0
+        for X, count in zip(stack.X, counts, strict=True):  # by another row that is there: its numbers may name something
+            X[n:] = X[count - 1 if count < len(X) else 0] + (count == 1)
         after = stack.losses()
     if not torch.allclose(before, after, rtol=1e-5, atol=1e-7, equal_nan=True):
         raise CannotStack("rows of a batch depend on each other, so that a short last batch cannot be padded")

@@ -12,7 +12,7 @@ from hasten.native.compiled import NoCompiler as NoCompiler
 
 SOURCES = (
     "kernel.cpp", "lanes.inc", "steps.inc", "workspace.inc", "rows.inc", "lane_passes.inc", "step_passes.inc",
-    "graph_passes.inc", "model.inc", "door.inc", "tape.inc", "tape_products.inc",
+    "graph_passes.inc", "model.inc", "door.inc", "tape.inc", "tape_products.inc", "tape_scan.inc", "tape_taken.inc",
 )  # fmt: skip
 NAMES = ("weight", "bias", "mean", "var", "counter", "state_weight", "state_bias")  # of a layer's tensors
 SHAPE = ("lanes", "channels", "filters", "taps", "stride", "dilation", "pad", "groups", "gates", "steps", "units")

@@ -73,6 +73,11 @@ static inline INLINE void each(F f) {
 
 static inline vf load(const float* p) { return *(const vu*)p; }
 static inline void save(float* p, vf v) { *(vu*)p = v; }
+static inline INLINE void save(float* p, vf v, long room) {  // no more than that
+    if (room >= VL) return save(p, v);
+    float t[VL];
+    save(t, v), memcpy(p, t, 4 * room);
+}
 static inline vf splat(float x) { return x - (vf){}; }
 static inline long up(long n) { return (n + VL - 1) / VL * VL; }
 static inline vf root(vf x) {

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from hasten.fleet.tape import scan, taken
 from hasten.fleet.tape.program import (
     CONVOLVE,
     CONVOLVE_WEIGHT,
@@ -57,15 +58,18 @@ class Lowering:
     Args:
         inputs: the graph's placeholders, in order.
         known: the space of constants.
+        lanes: numbers in a vector of the kernel's.
     """
 
-    def __init__(self, graph: Any, inputs: list[View | None], known: int) -> None:
-        self.graph, self.inputs, self.known = graph, iter(inputs), known
+    def __init__(self, graph: Any, inputs: list[View | None], known: int, lanes: int) -> None:
+        self.graph, self.inputs, self.known, self.lanes = graph, iter(inputs), known, lanes
         self.steps: list[Operation | Point] = []
         self.values: dict[Any, Value] = {}
         self.constants: list[torch.Tensor] = []
         self.held = 0  # numbers among them
         self.results: list[Value] = []
+        self.trails: dict[Buffer, list[View]] = {}  # what scans leave for their ways back
+        self.alone: dict[Buffer, tuple[View, View]] = {}  # parts among noughts, and their places
 
     def read(self) -> None:
         """Fill ``steps`` and ``results``.
@@ -329,6 +333,8 @@ class Lowering:
         take = torch.ops.aten.slice.Tensor if name == "slice_scatter" else torch.ops.aten.select.int
         place = _viewed(take, made, [dim, *at], options)
         self.point("copy", place.shape, part, into=place)
+        if isinstance(whole, torch.Tensor) and not whole.any():
+            self.alone[made.buffer] = self.view(part), place
         return made
 
     def _padded(self, _: str, node: Any, given: Value, pad: Any, value: float = 0.0) -> View:
@@ -368,6 +374,9 @@ METHODS: Mapping[str, Callable[..., Value]] = {
     "constant_pad_nd": Lowering._padded,
     "copy": Lowering._copy,
     "copy_": Lowering._copy_into,
+    "scan": scan.forward,
+    "scan_back": scan.backward,
+    **taken.METHODS,
 }
 
 

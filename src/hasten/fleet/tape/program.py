@@ -7,7 +7,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-POINTS, REDUCE, NORM, NORM_BACK, PRODUCT, CONVOLVE, CONVOLVE_WEIGHT, MASK = range(8)
+(
+    POINTS, REDUCE, NORM, NORM_BACK, PRODUCT, CONVOLVE, CONVOLVE_WEIGHT, MASK, SCAN, SCAN_BACK, POOL, POOL_BACK, TAKE,
+    TAKE_BACK,
+) = range(14)  # fmt: skip
 POINT = (
     "copy", "add", "sub", "mul", "div", "neg", "abs", "sqrt", "rsqrt", "exp", "log", "sigmoid", "tanh", "erf", "relu",
     "maximum", "minimum", "lt", "le", "gt", "ge", "eq", "ne", "where", "not", "and", "or", "pow", "sin", "cos",
@@ -121,10 +124,23 @@ def _dense(view: View, shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(s for n, s in zip(shape, view.over(shape), strict=True) if n > 1)
 
 
+def needed(steps: Sequence[Operation | Point]) -> list[Operation | Point]:
+    """Without functions of whose results nobody takes any."""
+    taken: set[Buffer] = set()
+    found = []
+    for step in reversed(steps):
+        if isinstance(step, Point) and not step.into.buffer.space and step.into.buffer not in taken:
+            continue
+        views = step.takes if isinstance(step, Point) else step.reads
+        taken |= {view.buffer for view in views if isinstance(view, View)}
+        found.append(step)
+    return found[::-1]
+
+
 def chained(steps: Sequence[Operation | Point]) -> list[Operation]:
     """Join functions that follow each other."""
     made: list[Operation | Chain] = []
-    for step in steps:
+    for step in needed(steps):
         if isinstance(step, Operation):
             made.append(step)
         elif made and isinstance(made[-1], Chain) and made[-1].takes(step):

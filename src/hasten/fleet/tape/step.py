@@ -19,10 +19,11 @@ from hasten.fleet import streams
 from hasten.fleet.modules import dropout_scale
 from hasten.fleet.native.build import NoCompiler, kernel
 from hasten.fleet.recipe import Recipe
-from hasten.fleet.stackable import StackLinear
+from hasten.fleet.stackable import StackLinear, Unrolled
 from hasten.fleet.state import Layout
 from hasten.fleet.tape.lower import Lowering, bound
 from hasten.fleet.tape.program import MASK, Buffer, Operation, View, chained, fresh, packed
+from hasten.fleet.tape.scan import scan
 from hasten.fleet.tape.trace import MOST, NotATape, calls, traced
 
 FLAT, X, Y, ROWS, WHEN, KNOWN, LOSSES, GRADIENTS = range(1, 9)  # spaces of a tape
@@ -66,7 +67,7 @@ class Program:
         inputs += masks
         inputs += [row(ROWS, shapes["rows"])] * len(norms)
         inputs += [row(X, shapes["x"]), row(Y, shapes["y"]), row(ROWS, shapes["rows"])]
-        lowering = Lowering(graph, inputs, KNOWN)
+        lowering = Lowering(graph, inputs, KNOWN, kernel().hasten_width() // 4)
         lowering.read()
         *gradients, loss = lowering.results
         self.unused = [name for name, g in zip(params, gradients, strict=True) if not isinstance(g, View)]
@@ -191,12 +192,15 @@ def _in_rows(array: Any) -> bool:
     return bool(lies and array[0].flags.c_contiguous and array.dtype.isnative)
 
 
-def _unpadded(module: nn.Module) -> nn.Module:
-    """A copy whose linear layers take their inputs as they come: the kernel needs no alignment."""
+def _taped(module: nn.Module) -> nn.Module:
+    """A copy whose linear layers take their inputs as they come, since the kernel needs no alignment, and whose recurrent
+    layers are one operation each."""
     made = copy.deepcopy(module)
     for part in made.modules():
         if isinstance(part, StackLinear):
             part.pad = (0, 0)
+        if isinstance(part, Unrolled):
+            part.way = scan
     return made
 
 
@@ -215,7 +219,7 @@ def program_of(
     if key not in known:
         try:
             kernel()
-            known[key] = Program(_unpadded(module), layout, recipe, shapes, drops)
+            known[key] = Program(_taped(module), layout, recipe, shapes, drops)
         except (NotATape, NoCompiler) as why:
             known[key] = next(iter(str(why).splitlines()), "")
         except Exception as error:  # a form of some operation that was not thought of

@@ -37,13 +37,17 @@ def calls(module: nn.Module, x: torch.Tensor) -> int:
 Loss = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 Tensors = Mapping[str, torch.Tensor]
 
-_KEPT = ("native_layer_norm", "native_layer_norm_backward")  # which the kernel has itself
+_KEPT = (  # which the kernel has itself
+    "native_layer_norm", "native_layer_norm_backward", "select_scatter", "embedding", "embedding_dense_backward",
+    *(f"{pool}{back}" for back in ("", "_backward") for pool in (
+        "max_pool2d_with_indices", "avg_pool2d", "adaptive_max_pool2d", "_adaptive_avg_pool2d")),
+)  # fmt: skip
 _MORE = ("_softmax", "_log_softmax", "native_group_norm", "var", "var_mean", "addmm", "gelu", "elu", "leaky_relu",
          "hardtanh", "silu", "mish", "softplus", "hardswish", "hardsigmoid", "log_sigmoid_forward")  # fmt: skip
 
 
 def traced(module: nn.Module, loss: Loss, params: Tensors, buffers: Tensors, batch: tuple[torch.Tensor, ...]) -> Any:
-    """The graph of (params, buffers, x, y, rows) -> (loss, gradients), both by name; buffers are changed in place.
+    """The graph of (params, buffers, x, y, rows) -> (*gradients, loss); buffers are changed in place.
 
     Args:
         params, buffers, batch: tensors of the shapes of one model's; their numbers do not matter.
@@ -58,19 +62,28 @@ def traced(module: nn.Module, loss: Loss, params: Tensors, buffers: Tensors, bat
     table = {**core_aten_decompositions(), **get_decompositions([getattr(aten, name) for name in _MORE])}
     table = {op: rule for op, rule in table.items() if op.name().split("::")[1].split(".")[0] not in _KEPT}
 
-    def lost(params: Tensors, buffers: Tensors, x: torch.Tensor, y: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-        return loss(torch.func.functional_call(module, (params, buffers), (x,)), y, rows)
+    def step(params: Tensors, buffers: Tensors, x: torch.Tensor, y: torch.Tensor, rows: torch.Tensor) -> Any:
+        with torch.enable_grad():
+            own = {name: p.detach().requires_grad_() for name, p in params.items()}
+            value = loss(torch.func.functional_call(module, (own, buffers), (x,)), y, rows)
+            return *torch.autograd.grad(value, list(own.values()), materialize_grads=True), value.detach()
 
-    def step(params: Tensors, buffers: Tensors, *batch: torch.Tensor) -> Any:
-        return torch.func.grad_and_value(lost)(params, buffers, *batch)
+    def made_of(call: Callable[..., Any]) -> Any:
+        return make_fx(call, decomposition_table=table)(params, buffers, *batch)
 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            made = make_fx(torch.func.functionalize(step, remove="mutations"), decomposition_table=table)(
-                params, buffers, *batch
-            )
+            made = made_of(step)
+            if any(_writes(node) for node in made.graph.nodes):
+                first = made
+                made = made_of(torch.func.functionalize(lambda *given: first(*given), remove="mutations"))
     except Exception as error:
         raise NotATape(in_a_line(error)) from error
     made.graph.eliminate_dead_code()
     return made
+
+
+def _writes(node: Any) -> bool:
+    return node.op == "call_function" and bool(getattr(getattr(node.target, "_schema", None), "is_mutable", False))
+
