@@ -289,6 +289,17 @@ def test_new_rows_of_which_none_is_learned_are_a_failure(
         assert "not learned, 1: 120 of its 120 new rows" in " ".join(capsys.readouterr().out.split())
 
 
+def test_a_file_without_rows_is_no_failure_and_leaves_no_mark(sales: Path, tmp_path: Path) -> None:
+    frame, out, new, none = (pd.read_parquet(sales), *(tmp_path / n for n in ("f.safetensors", "new.csv", "none.csv")))
+    frame[frame["day"] < 90].to_parquet(sales)
+    frame[frame["day"] >= 90].to_csv(new, index=False)
+    frame[:0].to_csv(none, index=False)
+    assert main(["fleet", str(sales), *WORDS, *SERIES, "--out", str(out), "--quiet"]) == 0
+    for path in (new, none, new):
+        assert main(["fleet", str(out), "--update", str(path), "--quiet"]) == 0
+    assert [update["rows"] for update in fleet.Fleet.load(out).summary().updates] == [60, 0]
+
+
 def test_rows_in_a_folder_and_a_name_in_capitals(sales: Path, tmp_path: Path) -> None:
     frame = pd.read_parquet(sales)
     folder, new, out = tmp_path / "old.parquet", tmp_path / "new.parquet", tmp_path / "f.safetensors"

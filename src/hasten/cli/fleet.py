@@ -171,10 +171,9 @@ def learn(trained: Any, path: Path) -> bool:
         print(f"hasten: {path} is what this fleet learned last; nothing was done", file=sys.stderr)
         return True
     update = trained.update(rows)
-    learned = bool(update.rows or not update.failed)
-    if learned:
+    if update.rows:
         trained.notes["learned"] = digest
-    return learned
+    return bool(update.rows or not update.failed)
 
 
 def digest_of(path: Path) -> str:

@@ -53,7 +53,8 @@ def _gaps(tasks: Mapping[str, Task]) -> str:
     first, task = next(iter(found.items()))
     count, of = sum(task.over_gaps for task in found.values()), sum(task.rows for task in found.values())
     skipped = any(task.breaks for task in found.values())
-    done = "are left out: fill in what is missing, or gaps='join'" if skipped else "are learned like others"
+    way = "fill in what is missing, or gaps='join' (--gaps join)"
+    done = f"are left out: {way}" if skipped else "are learned like others"
     return (
         f"{_keys(found)} rows in time: {count} of their {of} windows go over a step that is longer than usual "
         f"({first}: {task.over_gaps} of {task.rows}) and {done}"
