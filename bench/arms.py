@@ -15,10 +15,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import sampler
 from common import ROOT
 
 WITNESS = ROOT / "bench" / "witness"
-START_SECONDS = 180.0  # added to every limit: imports, data sets, trials
+START_SECONDS = 180.0  # added to every limit: imports, data sets
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,6 @@ class Script:
     seeded: bool | None = None
     by_hand: float | None = None
     by_hand_argv: tuple[str, ...] = ()
-    sampled: dict[str, float] = field(default_factory=dict)
     source: str = ""
     budget: float | None = None
     least_steps: int = 0
@@ -42,8 +42,6 @@ class Script:
     @classmethod
     def of(cls, entry: dict[str, Any], short: bool) -> Script:
         argv = (entry.get("short_argv") if short else None) or entry["argv"]
-        shares = entry.get("sampled") or entry.get("pyspy") or {}
-        groups = ("fetch", "forward", "backward", "optimizer", "evaluation", "other")
         return cls(
             name=entry["name"],
             cwd=entry["cwd"],
@@ -53,7 +51,6 @@ class Script:
             seeded=entry.get("seeded"),
             by_hand=entry.get("by_hand"),
             by_hand_argv=tuple(entry.get("by_hand_argv") or ()),
-            sampled={k: float(v) for k, v in shares.items() if k in groups},
             budget=entry.get("budget"),
             least_steps=int(entry.get("least_steps") or 0),
             prints_samples=bool(entry.get("prints_samples")),
@@ -69,6 +66,7 @@ class Arm:
         code: exit code, negative for a signal; None where it was stopped for taking too long.
         steps, stamps, weights: what the witness saw.
         document: the report, from runs under hasten.
+        sampled: shares of the main thread's time, from a run under py-spy; see sampler.py.
     """
 
     way: str
@@ -81,6 +79,7 @@ class Arm:
     stamps: list[int] = field(default_factory=list)
     weights: str = ""
     document: dict[str, Any] | None = None
+    sampled: dict[str, float] = field(default_factory=dict)
 
     @property
     def job_seconds(self) -> float:
@@ -123,27 +122,39 @@ class Bench:
         """Under ``hasten explain``."""
         return self._hasten("explain", script, ["explain"], steps)
 
+    def sampled(self, script: Script, steps: int) -> Arm | None:
+        """Under py-spy; None where the script's interpreter has none beside it."""
+        beside = Path(script.python).with_name("py-spy")
+        if not beside.exists():
+            return None
+        out = self.folder / "sampled.json"
+        out.unlink(missing_ok=True)
+        command = sampler.command(beside, out, [script.python, *script.argv])
+        arm = self._run("sampled", script, command, WITNESS_STEPS=str(steps))
+        arm.sampled = sampler.read(out)
+        return arm
+
     def search(self, script: Script, steps: int, budget: float, allow: str, plan: Path) -> Arm:
         """Under ``hasten run``, which writes ``plan``."""
         options = ["run", "--budget", str(budget), "--allow", allow, "--save-plan", str(plan)]
-        return self._hasten("run", script, options, steps)
+        return self._hasten("run", script, options, steps, budget)
 
     def replay(self, script: Script, steps: int, plan: Path) -> Arm:
         """Under ``hasten run --plan``."""
         return self._hasten("plan", script, ["run", "--plan", str(plan)], steps)
 
-    def _hasten(self, way: str, script: Script, options: list[str], steps: int) -> Arm:
+    def _hasten(self, way: str, script: Script, options: list[str], steps: int, more: float = 0.0) -> Arm:
         report = self.folder / "report.json"
         report.unlink(missing_ok=True)
         command = [script.python, "-m", "hasten", *options, "--quiet", "--json", str(report), *script.argv]
-        arm = self._run(way, script, command, WITNESS_STEPS=str(steps))
+        arm = self._run(way, script, command, more, WITNESS_STEPS=str(steps))
         try:
             arm.document = json.loads(report.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             arm.document = None
         return arm
 
-    def _run(self, way: str, script: Script, command: list[str], **witness: str) -> Arm:
+    def _run(self, way: str, script: Script, command: list[str], more: float = 0.0, **witness: str) -> Arm:
         with tempfile.TemporaryDirectory(dir=self.folder) as seen:
             paths = [str(WITNESS), str(ROOT / "src"), script.env.get("PYTHONPATH") or os.environ.get("PYTHONPATH", "")]
             env = {
@@ -165,7 +176,7 @@ class Bench:
                     stderr=stderr,
                     start_new_session=True,
                 )
-                code = _wait(process, 4 * self.most_seconds + START_SECONDS)
+                code = _wait(process, 4 * self.most_seconds + START_SECONDS + more)
             arm = Arm(way, code, _text(out), _text(err), time.perf_counter() - start)
             _add_witness(arm, Path(seen))
         return arm

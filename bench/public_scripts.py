@@ -32,6 +32,7 @@ MORE_PLAIN = 4  # plain runs that must all print the same before a difference is
 REACHED = 0.95  # of the speed reached by hand
 MORE_BY_HAND = 8  # runs edited by hand that must all end in the same bits
 SLOWEST = 0.98  # a found plan must not be slower than this
+TOLD = ("remedy", "verdict", "why", "seconds", "predicted", "ratio")  # of a trial, kept in the result
 GROUPS = {
     "fetch": ("fetch", "loader start"),
     "forward": ("forward",),
@@ -39,6 +40,31 @@ GROUPS = {
     "optimizer": ("optimizer", "zero_grad"),
     "evaluation": ("evaluation",),
 }
+
+
+@dataclass
+class Tried:
+    """A remedy that was measured, or why it was not.
+
+    Attributes:
+        alone: whether nothing had been kept before it; a prediction is made for the script as it is.
+    """
+
+    remedy: str
+    verdict: str
+    why: str
+    seconds: float
+    predicted: Interval | None
+    ratio: Interval | None
+    alone: bool = True
+
+    @property
+    def foretold(self) -> bool | None:
+        """Whether the measured speed-up may lie in the predicted range; None where they cannot be compared. What is
+        slower is dropped, and gains nothing."""
+        if self.predicted is None or self.ratio is None or not self.alone:
+            return None
+        return max(1.0, self.ratio.low) <= self.predicted.high and max(1.0, self.ratio.high) >= self.predicted.low
 
 
 @dataclass
@@ -50,6 +76,9 @@ class Verdict:
         remarks: what is worth knowing besides.
         by_hand: speed-up by hand as the manifest says it; ``hand`` is what was measured here beside the plan's,
             ``reached`` the time by hand over the time with the plan.
+        shares: of the step by py-spy's samples, and by hasten.
+        together: the speed-up of all that was kept, as ``hasten run`` measured and said it.
+        trials: remedies with verdict, seconds, and the speed-up as predicted and as measured.
     """
 
     name: str
@@ -61,6 +90,9 @@ class Verdict:
     largest: str = ""
     sampled: str = ""
     agrees: bool = False
+    shares: list[dict[str, float]] = field(default_factory=list)
+    together: Interval | None = None
+    trials: list[Tried] = field(default_factory=list)
     kept: list[str] = field(default_factory=list)
     step: Interval | None = None
     job: Interval | None = None
@@ -102,6 +134,15 @@ class Examination:
         self._searched(self._keep(searched))
         self._timed(steps, plan, searched)
         return self.verdict
+
+    def _sampled(self, steps: int) -> dict[str, float]:
+        arm = self.bench.sampled(self.script, steps)
+        if arm is None:
+            self.verdict.remarks.append("no py-spy beside the script's interpreter: the largest phase was not checked")
+            return {}
+        if not self._keep(arm).sampled:
+            self.verdict.remarks.append(f"py-spy sampled nothing: {arm.stderr.strip()[-200:]}")
+        return arm.sampled
 
     def _keep(self, arm: Arm) -> Arm:
         self.arms.append(arm)
@@ -145,8 +186,9 @@ class Examination:
             self.verdict.broken.append(f"phases sum to {100 * (1 + self.verdict.sums):.1f} % of the step")
         ours = shares({p["name"]: p["seconds"]["value"] for p in trace["phases"]})
         self.verdict.largest = max(ours, key=lambda g: ours[g])
-        sampled = self.script.sampled
+        sampled = self._sampled(self.plain[0].steps if self.plain[0].stopped else 0)
         if sampled:
+            self.verdict.shares = [sampled, ours]
             self.verdict.sampled = max(sampled, key=lambda g: sampled[g])
             self.verdict.agrees = as_large(sampled, self.verdict.largest) or as_large(ours, self.verdict.sampled)
 
@@ -156,6 +198,11 @@ class Examination:
         self._left_alone(arm, _identical(steps))
         run = (arm.document or {}).get("run") or {}
         self.verdict.broken.extend(f"run: {b}" for b in run.get("broken", ()))
+        overall = run.get("overall")
+        self.verdict.together = decode(Interval, overall) if overall else None
+        for told in run.get("trials", ()):
+            alone = all(t.verdict != "kept" for t in self.verdict.trials)
+            self.verdict.trials.append(decode(Tried, {"alone": alone, **{key: told[key] for key in TOLD}}))
         if run.get("message"):
             self.verdict.remarks.append(run["message"])
 
@@ -207,6 +254,10 @@ class Examination:
             return
         self.verdict.step = ratio([math.log(r["plain"].step_seconds / r["plan"].step_seconds) for r in rounds])
         self.verdict.job = ratio([math.log(r["plain"].job_seconds / r["plan"].job_seconds) for r in rounds])
+        together = self.verdict.together
+        if together is not None and self.verdict.step.high < together.low:
+            said = f"{together.value:.2f}x ({span(together)})"
+            self.verdict.remarks.append(f"the plan gained less here than hasten run said of all together: {said}")
         if self.verdict.step.high < SLOWEST:
             self.verdict.broken.append(f"slower with the plan: {self.verdict.step.value:.2f}x")
 
@@ -282,6 +333,12 @@ def summary(verdicts: list[Verdict], mean: Interval | None) -> str:
     whole = sum(not v.broken for v in ran)
     speed = f"geometric mean {mean.value:.2f}× ({span(mean)} between scripts)" if mean else "none timed"
     words = f"{len(ran)} scripts, {len(seeded)} of them seeded: no promise broken in {whole}; {speed}"
+    foretold = [t.foretold for v in ran for t in v.trials if t.foretold is not None]
+    if foretold:
+        words += f"; predicted ranges held in {sum(foretold)} of {len(foretold)} trials"
+    agrees = [v.agrees for v in ran if v.sampled]
+    if agrees:
+        words += f"; the largest phase is py-spy's in {sum(agrees)} of {len(agrees)}"
     beside = [v for v in ran if v.hand and v.reached]
     if beside:
         hand = ratio([math.log(v.hand.value) for v in beside if v.hand])

@@ -1,12 +1,15 @@
 """What does watching cost when there is nothing to do? Microseconds a step, for steps of several lengths.
 
-Two measurements. *Forked pair*: a plan without remedies is replayed (or the loop explained) until the steady state;
+Three measurements. *Forked pair*: a plan without remedies is replayed (or the loop explained) until the steady state;
 then two forked copies of the process take turns of a few steps, in random order, one of them with everything taken out
 of torch that hasten has put in. The median of the paired differences is the cost; copies are made anew several times,
 and the interval is that between them. *Whole processes*: the same loop by plain Python
 and under ``hasten run --plan``, in pairs of random order; the loop times itself over its second half. That includes
 everything else (reports, the wider heap), but differs from run to run by much more than what is looked for, as its
-interval says. TraceML, where it is installed, is measured in the second way: it cannot be taken out of a process.
+interval says. *In its hooks*: a watch whose plan is replayed and whose first close look is over leaves nothing in torch
+but its two hooks around an optimizer's step; marks before and behind them in torch's own rows of hooks time them at
+every step, as cold as they are then. What they push out of the caches only the other two can see. TraceML, where it is
+installed, is measured in the second way: it cannot be taken out of a process.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +39,7 @@ SIZES = (0.5, 2.0, 5.0, 50.0)  # milliseconds
 TURN_SECONDS = 0.005  # a turn of a copy
 LEAST_FORKS = 10  # pairs of copies: two copies differ by themselves, as their memory lies elsewhere, …
 FORK_SECONDS = 0.75  # … and by more than turns of one pair: many pairs of copies for a short time each
+MARKED_SECONDS = 0.5  # of steps that give one mean of the time in the hooks
 SETTLE_SECONDS = 0.5  # of steps in a copy before its first turn
 WATCHED = Path(__file__).with_name("small_loop.py")
 PEER = ROOT / ".venv-traceml"
@@ -73,6 +78,74 @@ def forked(mode: str, milliseconds: float, seconds: float) -> list[Row]:
         Row(f"hasten {mode}", "forked pair", "wall", step, centre(walls, "s"), walls),
         Row(f"hasten {mode}", "forked pair", "CPU", step, centre(cpus, "s"), cpus),
     ]
+
+
+def in_hooks(milliseconds: float, seconds: float) -> Row:
+    """The time that steps spend in hasten's hooks (in a process of their own)."""
+    command = [sys.executable, __file__, "--inside", str(milliseconds), "--mode", "hooks", "--seconds", str(seconds)]
+    done = subprocess.run(command, env=child_environment(), stdout=subprocess.PIPE, text=True, check=True)
+    rows = [[float(x) for x in line.split()] for line in done.stdout.splitlines()]
+    means = [cost for _, cost in rows]
+    step = statistics.median(length for length, _ in rows)
+    return Row("hasten run", "in its hooks", "wall", step, centre(means, "s"), means)
+
+
+class Marks:
+    """Hooks of torch's that note the time: two before hasten's, and one behind them. What passes between the first two
+    is the marks' own."""
+
+    def __init__(self) -> None:
+        self.stamps: list[int] = []
+        for _ in range(2):
+            self._register()
+
+    def _register(self) -> None:
+        from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
+
+        append, now = self.stamps.append, time.perf_counter_ns
+        register_optimizer_step_pre_hook(lambda *_: append(now()))
+        register_optimizer_step_post_hook(lambda *_: append(now()))
+
+    def close(self) -> None:
+        """hasten's hooks are in."""
+        self._register()
+
+    def take(self) -> float:
+        """Mean seconds a step in the hooks between since the last call."""
+        s = self.stamps
+        rows = [s[i : i + 3] for i in range(0, len(s), 3)]
+        total = sum((behind - before) - (before - first) for first, before, behind in rows)
+        s.clear()
+        return 2 * total / len(rows) / 1e9  # a step is two rows: before it, and after
+
+
+def hooks_inside(milliseconds: float, seconds: float) -> None:
+    """Print seconds a step, and of them in the hooks, for each part of the time."""
+    import torch
+    from inside import take_out, watched
+    from small_loop import fillers_for, training
+
+    from hasten.run.inside import begin
+
+    torch.set_num_threads(1)
+    fillers = fillers_for(milliseconds / 1000)
+    marks = Marks()
+    with tempfile.TemporaryDirectory() as folder:
+        session = watched(Path(folder), {"mode": "run", "plan": encode(empty_plan(__file__))})
+        marks.close()
+        begin(session)
+        steps = training(fillers)
+        while not session.watch.light:
+            next(steps)
+        end = time.perf_counter() + seconds
+        while time.perf_counter() < end:
+            marks.stamps.clear()
+            start, count = time.perf_counter(), 0
+            while time.perf_counter() - start < MARKED_SECONDS:
+                next(steps)
+                count += 1
+            print((time.perf_counter() - start) / count, marks.take())
+        take_out(session)
 
 
 def inside(mode: str, milliseconds: float, seconds: float) -> None:
@@ -199,9 +272,9 @@ def micro(seconds: float) -> str:
 
 def summary(rows: list[Row]) -> str:
     """The steady state, by length of step."""
-    own = [r for r in rows if r.way == "forked pair" and r.clock == "wall"] or rows
+    own = [r for r in rows if r.way != "whole processes" and r.clock == "wall"] or rows
     return "; ".join(
-        f"{r.tracer}, {1e3 * r.step:.1f} ms step: {micro(r.cost.value)} µs "
+        f"{r.tracer}, {r.way}, {1e3 * r.step:.1f} ms step: {micro(r.cost.value)} µs "
         f"({micro(r.cost.low)} to {micro(r.cost.high)})"
         for r in own
     )
@@ -209,6 +282,7 @@ def summary(rows: list[Row]) -> str:
 
 def measured(size: float, seconds: float, pairs: int, peer: Path | None) -> Iterator[Row]:
     """Every way of measuring one length of step."""
+    yield in_hooks(size, seconds)
     for mode in ("run", "explain"):
         yield from forked(mode, size, seconds)
     for tracer in ("hasten", "traceml") if pairs else ():
@@ -223,9 +297,12 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=6, help="pairs of whole processes a size; 0 leaves them out")
     parser.add_argument("--peer", action="store_true", help=f"install TraceML into {PEER.name} if it is not there")
     parser.add_argument("--inside", type=float, help=argparse.SUPPRESS)
-    parser.add_argument("--mode", choices=["run", "explain"], default="run", help=argparse.SUPPRESS)
+    parser.add_argument("--mode", choices=["run", "explain", "hooks"], default="run", help=argparse.SUPPRESS)
     parser.add_argument("--results", type=Path, default=RESULTS)
     args = parser.parse_args()
+    if args.inside and args.mode == "hooks":
+        hooks_inside(args.inside, args.seconds)
+        return
     if args.inside:
         inside(args.mode, args.inside, args.seconds)
         return

@@ -21,6 +21,7 @@ from hasten.data.fingerprint import fingerprint
 from hasten.data.probe import probe
 from hasten.data.store import RowStore
 from hasten.data.structure import alike, flatten
+from hasten.rules.d103_repeated_samples import cache_of
 from tests.data.common import Made, Noted, note, noted, passes
 
 
@@ -383,3 +384,19 @@ def test_what_a_sample_prints_is_printed_every_time(capsys: pytest.CaptureFixtur
 
     passes(hasten.CacheSamples()(DataLoader(Made(10, talk), batch_size=4, shuffle=True)), 4)
     assert capsys.readouterr().out == "seven\n" * 4
+
+
+def test_a_dataset_that_is_another_one_in_every_pass_leaves_nothing_to_serve() -> None:
+    data = Made(10, lambda i: torch.tensor(i))
+    kept = DataLoader(data, batch_size=4)
+    remedy = hasten.CacheSamples()
+    cache = cache_of(data, kept.collate_fn)
+    passes(remedy(kept), 3)
+    assert not cache.why_idle
+
+    def turn(number: int) -> None:
+        data.epoch = number  # type: ignore[attr-defined]
+
+    passes(kept, 3, turn)
+    assert "another one in every pass" in cache.why_idle and remedy.idle()
+    assert not remedy.broken()

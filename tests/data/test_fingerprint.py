@@ -15,6 +15,9 @@ import torch
 
 from hasten.data.effects import Effects
 from hasten.data.fingerprint import draws_by_itself, fingerprint, quick_fingerprint
+from hasten.seams.forward import install
+from hasten.seams.patch import Patches
+from hasten.seams.watch import Watch
 
 MODULE = """
 import numpy as np
@@ -155,3 +158,34 @@ def test_lists_of_tensors_are_compared_by_what_they_are() -> None:
     assert quick_fingerprint(dataset) == before
     dataset.held[50] = torch.zeros(2)
     assert quick_fingerprint(dataset) != before
+
+
+class Scale(torch.nn.Module):  # type: ignore[misc]
+    def forward(self, x: Any) -> Any:
+        return x * 2
+
+
+class Scaled(torch.utils.data.Dataset[Any]):
+    def __init__(self) -> None:
+        self.transform = Scale()
+
+    def __len__(self) -> int:
+        return 10
+
+    def __getitem__(self, i: int) -> Any:
+        return self.transform(torch.tensor([float(i)]))
+
+
+def test_what_watches_a_transform_is_not_the_datasets() -> None:
+    """hasten's wrapper around every module's call counts steps and goes away; a transform may be a module, too."""
+    data, watch, patches = Scaled(), Watch(), Patches()
+    seam = install(watch, patches)
+    seam.discover()
+    try:
+        watched = fingerprint(data)
+        watch.backwards += 1
+        later = fingerprint(data)
+    finally:
+        seam.settle()
+        patches.undo()
+    assert watched == later == fingerprint(data)

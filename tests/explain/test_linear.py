@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from hasten.core.trace import LinearFacts, Trace
+from hasten.explain import linear
 from hasten.explain.linear import _batches, mean_loss, trained_layer
 from hasten.explain.losses import BINARY, SOFTMAX, SQUARED, target_of
 from hasten.rules.w802_linear_by_loop import RULE, solve
@@ -117,6 +120,26 @@ def test_a_layer_that_is_not() -> None:
     assert trained_layer(watch_of(deep)) is None
     assert trained_layer(watch_of(dropped := behind(nn.Dropout()), dropped)) is None
     assert trained_layer(watch_of(quiet := behind(nn.Dropout()).eval(), quiet)) is not None
+
+
+@pytest.mark.parametrize(("steps", "forks"), [(1000, False), (100_000, True), (-1, True)])
+def test_no_pass_is_made_that_takes_as_long_as_the_loop(
+    steps: int, forks: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A pass of 10 s is half of a loop of 20 s; one of 1 s is sooner done by itself."""
+
+    def go(*_: Any, **__: Any) -> Any:
+        raise OSError("asked")
+
+    monkeypatch.setattr(linear, "_pass_seconds", lambda _: 10.0)
+    monkeypatch.setattr(linear, "step_seconds", lambda _: 0.001)
+    monkeypatch.setattr(linear, "exchange_folder", lambda _: str(tmp_path))
+    monkeypatch.setattr(linear.fork, "go", go)
+    model = behind()
+    layer = linear.Linear(watch_of(model, model))
+    with pytest.raises(OSError, match="asked") if forks else contextlib.nullcontext():
+        layer.measure(steps)
+    assert layer.facts is None
 
 
 FACTS = LinearFacts(4, 1, 0, SQUARED, 100, "lstsq", 10.0, 0.1, 0.01, 1.01, 1.0)

@@ -322,3 +322,23 @@ def test_complex_numbers_are_not_advised_to_be_floats(dtypes: tuple[str, ...], t
     model = ModelFacts("Net", MODEL, 1000, 2, dtypes=dtypes)
     made = dataclasses.replace(trace(0.1, forward=0.05, backward=0.03), models=(model,))
     assert bool(found("M309", made)) == told
+
+
+def test_no_factor_is_promised_for_more_of_a_step_than_it_can_speed_up() -> None:
+    """Of a step that waits for its samples nine tenths of the time, the rest can gain no more than a tenth."""
+    waiting = trace(0.01, loader=loader(0), fetch=0.009)
+    (threads,) = found("M306", waiting)
+    assert threads.predicted.high < 1 / 0.9
+    units = dataclasses.replace(waiting.process, bfloat16_units=True)
+    model = ModelFacts("Net", elements=1000, dtypes=("float32",), place=MODEL, trained=True)
+    (precision,) = found("M303", dataclasses.replace(waiting, process=units, models=(model,)))
+    assert precision.predicted.high < 1 / 0.9
+
+
+def test_threads_may_serve_what_is_known_to_work_on_samples() -> None:
+    """Transforms and stacking are operations of torch, too."""
+    at = trace(0.01, loader=loader(0), fetch=0.009)
+    stacking = Phase("collate", Interval.exact(0.008), LOOP)
+    phases = tuple(dataclasses.replace(p, children=(stacking,)) if p.name == "fetch" else p for p in at.phases)
+    (bare,), (finding,) = found("M306", at), found("M306", dataclasses.replace(at, phases=phases))
+    assert bare.predicted.high < 1.2 < finding.predicted.high

@@ -81,6 +81,14 @@ class Remedy(ABC):
         """Environment variables that a process must be started with; only of remedies of the launch."""
         return {}
 
+    def broken(self) -> bool:
+        """Whether it has found, while it was on, that its promise does not hold."""
+        return False
+
+    def idle(self) -> str:
+        """Why it does nothing although it is on; empty where it does."""
+        return ""
+
     def replaces(self, other: Remedy) -> bool:
         """Whether both cannot be on: ``other`` goes when this one comes."""
         return other.name in self.conflicts

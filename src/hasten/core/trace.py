@@ -414,3 +414,7 @@ class Trace:
     def amdahl(self, saved: float) -> float:
         """Speed-up of a step when ``saved`` seconds of it vanish; what is left is not known to be nothing."""
         return self.step_seconds / max(self.step_seconds - saved, LEAST_LEFT * self.step_seconds, 1e-9)
+
+    def faster(self, cost: float, by: tuple[float, float]) -> tuple[float, float]:
+        """Least and greatest speed-up of a step, ``cost`` seconds of which are done ``by`` times as fast."""
+        return self.amdahl(cost * (1 - 1 / by[0])), self.amdahl(cost * (1 - 1 / by[1]))

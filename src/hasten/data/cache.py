@@ -29,6 +29,7 @@ from hasten.measure.digest import random_states, restore, same_states
 OFF, BROKEN, RANDOM, FULL = 0, 1, 2, 3  # bytes of RowStore.signals
 AUDIT_EVERY = 64  # batches served from the cache between two comparisons with a sample made anew
 AUDIT_SHARE, MOST_AUDITED = 1 / 200, 32  # of all samples, compared at a new iterator
+IDLE_PASSES = 2  # whose samples were all forgotten, after which that is told
 MOST_LARGER = 1.5  # slots of varying samples have room for this many times the first batch's largest
 _HEAD = struct.Struct("<II")
 
@@ -66,6 +67,7 @@ class SampleCache:
         self.mark = close_fingerprint(dataset)
         self.effects = Effects()
         self.turns = 0  # new iterators so far
+        self.lost = 0  # passes over the dataset whose samples were forgotten
 
     # -- the door ------------------------------------------------------------------------------------------------
 
@@ -113,6 +115,7 @@ class SampleCache:
         self.mark = mark
         self.effects.forget()
         if self.store is not None:
+            self.lost += bool(self.store.written.any())
             self.store.forget()
         return False
 
@@ -141,6 +144,12 @@ class SampleCache:
             if self.store.signals[FULL]:
                 return "the disk is full"
         return self.off
+
+    @property
+    def why_idle(self) -> str:
+        """Why nothing is served; empty where samples are."""
+        anew = "the dataset is another one in every pass" if self.lost >= IDLE_PASSES else ""
+        return self.why_off or anew
 
     @property
     def broken(self) -> bool:

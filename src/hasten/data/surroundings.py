@@ -12,6 +12,8 @@ from collections.abc import Iterable, Iterator
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
+from hasten.core import OURS
+
 ENTRIES = ("__getitem__", "__getitems__", "__call__", "forward")
 MOST_FUNCTIONS = 256  # followed
 _LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
@@ -57,11 +59,13 @@ class Surroundings:
                 function = getattr(vars(owner).get(name), "__func__", vars(owner).get(name))
                 if isinstance(function, property):
                     function = function.fget
+                function = _unwrapped(function)
                 if isinstance(function, FunctionType) and _own(function):
                     self._classes[owner] = None
                     self._waiting.append((function, kind))
 
     def _follow(self, function: FunctionType, kind: type | None) -> None:
+        function = _unwrapped(function)
         if function.__code__ in self._known or not _own(function):
             return
         self._known.add(function.__code__)
@@ -101,9 +105,19 @@ def _names(code: CodeType) -> Iterator[str]:
             yield from _names(constant)
 
 
+def _unwrapped(function: Any) -> Any:
+    """What a wrapper of hasten's own stands around: it comes and goes while the dataset stays the same."""
+    while isinstance(function, FunctionType) and function.__code__.co_filename.startswith(OURS):
+        original = getattr(function, "__wrapped__", None)
+        if original is None:
+            break
+        function = original
+    return function
+
+
 def _own(function: FunctionType) -> bool:
     return not _in_library(function.__code__.co_filename)
 
 
 def _in_library(filename: str) -> bool:
-    return not filename or filename.startswith(("<frozen", *_LIBRARIES)) or "site-packages" in filename
+    return not filename or filename.startswith(("<frozen", OURS, *_LIBRARIES)) or "site-packages" in filename

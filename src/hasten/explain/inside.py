@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import statistics
 import time
 from typing import Any
 
@@ -12,7 +11,7 @@ from hasten.core.trace import Ceilings, Trace
 from hasten.data.probe import probe
 from hasten.explain.ceilings import aside, measure
 from hasten.explain.growth import GrowthWatch, growth
-from hasten.explain.linear import Linear
+from hasten.explain.linear import Linear, step_seconds
 from hasten.explain.loops import count_repeats, loop_events
 from hasten.seams import fork, schedule
 from hasten.seams.ask import probe_loaders
@@ -88,7 +87,7 @@ class Explainer:
         self.ceilings = measure(self.watch)
         self.repeats = count_repeats(self.watch)
         self.linear = Linear(self.watch)
-        self.linear.measure()
+        self.linear.measure(self.predicted[0])
 
     def _measure_aside(self, reason: str) -> None:
         """Forking is not safe here: the script is begun anew in a process that is gone afterwards."""
@@ -101,8 +100,7 @@ class Explainer:
             )
         else:
             say(f"{reason}: the ceilings are measured in a throw-away process, in which the script begins anew")
-            step_seconds = statistics.median(row[0] for row in self.watch.recent(64)) / 1e9
-            self.ceilings, self.probes = aside(self.watch, command, step_seconds)
+            self.ceilings, self.probes = aside(self.watch, command, step_seconds(self.watch))
 
     def _trace(self, ended: str) -> Trace:
         trace = collect(self.watch, self.window, ended=ended)

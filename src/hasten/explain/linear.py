@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import shutil
 import statistics
@@ -18,13 +19,14 @@ from typing import Any, NamedTuple
 
 from hasten.core.trace import LinearFacts
 from hasten.explain.losses import BINARY, SQUARED, target_of
-from hasten.rules.w802_linear_by_loop import ready, solve
+from hasten.rules.w802_linear_by_loop import LEAST_GAIN, ready, solve
 from hasten.seams import fork
 from hasten.seams.child import exchange_folder
 from hasten.seams.steps import WIDTH
 from hasten.seams.watch import Watch
 
 MOST_SECONDS = 15.0  # for the pass, and for the solution
+READY_SECONDS = 5.0  # to import and compile what solves
 MOST_BYTES = 256 << 20  # of noted rows
 PART = 1 << 14  # rows whose loss is computed at a time
 
@@ -50,10 +52,17 @@ class Linear:
         self.weight: Any = None
         self.bias: Any = None
 
-    def measure(self) -> None:
-        """Fork, if the model is linear in what is trained. The caller has checked that forking is safe."""
+    def measure(self, steps: int) -> None:
+        """Fork, if the model is linear in what is trained. The caller has checked that forking is safe.
+
+        Args:
+            steps: that the whole loop is expected to take, negative where unknown. Pass and solution are given up once
+                they have taken so long that nothing will be said of them.
+        """
         layer = trained_layer(self.watch)
-        if layer is None or _pass_seconds(self.watch) > MOST_SECONDS:
+        job = steps * step_seconds(self.watch) if steps >= 0 else math.inf
+        enough = min(MOST_SECONDS, job / LEAST_GAIN)
+        if layer is None or _pass_seconds(self.watch) > enough:
             return
         self.weight, self.bias = layer.module.weight, layer.module.bias
         self.folder = exchange_folder(self.watch)
@@ -62,7 +71,7 @@ class Linear:
             allowed=(self.folder,), processes=False,
         )  # fmt: skip
         try:
-            child.drain(2 * MOST_SECONDS)
+            child.drain(min(READY_SECONDS + job / LEAST_GAIN, 2 * MOST_SECONDS))
             with open(os.path.join(self.folder, "facts.json"), encoding="utf-8") as file:
                 self.facts = LinearFacts(**json.load(file))
         except (OSError, ValueError, TypeError):
@@ -111,7 +120,12 @@ def _pass_seconds(watch: Watch) -> float:
         steps = len(loader) if loader is not None else 0
     except TypeError:
         return 0.0
-    return steps * statistics.median(row[0] for row in watch.recent(64)) / 1e9
+    return steps * step_seconds(watch)
+
+
+def step_seconds(watch: Watch) -> float:
+    """Of the last steps, their median."""
+    return statistics.median(row[0] for row in watch.recent(64)) / 1e9
 
 
 class Recorder:

@@ -84,6 +84,10 @@ class CacheSamples(Remedy):
         """Whether a cached sample was found to differ from one made anew."""
         return any(cache.broken for cache in _caches.values())
 
+    def idle(self) -> str:
+        """Why a dataset's samples are made as without it, where they are."""
+        return next((cache.why_idle for cache in _caches.values() if cache.why_idle), "")
+
 
 def cache_of(dataset: Any, collate: Callable[[list[Any]], Any]) -> SampleCache:
     """The cache of a dataset, made on first use."""

@@ -104,6 +104,10 @@ class CachePrefix(Remedy):
         """Whether a cached prefix was found to differ from one made anew."""
         return any(cache.broken for *_, cache in _prefixes.values())
 
+    def idle(self) -> str:
+        """Why a dataset's prefixes are made as without it, where they are."""
+        return next((cache.why_idle for *_, cache in _prefixes.values() if cache.why_idle), "")
+
 
 def detect(trace: Trace) -> Iterator[Finding]:
     loader, cost = trace.loader, trace.phase("fetch")

@@ -145,7 +145,7 @@ def detect(trace: Trace) -> Iterator[Finding]:
             yield RULE.finding(
                 f"{model.kind} runs {model.conv2d} convolutions on channels-first memory",
                 model.place,
-                (1.0, trace.amdahl(cost * (1 - 1 / FACTOR[1]))),
+                trace.faster(cost, FACTOR),
                 label="reorders tensors in every convolution",
                 remedies=(ChannelsLast(),) if model.trained else (),
                 advice="" if model.trained else _BY_HAND,

@@ -89,14 +89,14 @@ def detect(trace: Trace) -> Iterator[Finding]:
     if job < WORTH * START_SECONDS:
         return
     cost = trace.trained_forward + trace.phase("backward")
-    best = trace.amdahl(cost * (1 - 1 / FACTOR[1]))
-    if best < LEAST_TOLD:  # nothing that pays for compiling
+    predicted = trace.faster(cost, FACTOR)
+    if predicted[1] < LEAST_TOLD:  # nothing that pays for compiling
         return
     many = f"{model.modules} modules" if model.modules > 1 else "its operations"
     yield RULE.finding(
         f"{model.kind} runs {many} eagerly",
         model.place,
-        (1.0, best),
+        predicted,
         label="starts every operation from Python",
         remedies=(Compile(),),
         notes=(f"compiling takes about {COMPILE_SECONDS:.0f} s once, before it gains anything",),

@@ -30,7 +30,7 @@ from hasten.core.remedy import Fidelity, Remedy, Seam, Undo, undo_all
 from hasten.core.trace import Trace
 from hasten.seams.patch import Patches
 
-FACTOR = (0.6, 3.0)
+FACTOR = (0.6, 3.0)  # of the forward and the backward pass
 
 
 @dataclass(frozen=True)
@@ -109,11 +109,12 @@ def detect(trace: Trace) -> Iterator[Finding]:
     model = next((m for m in trace.models if m.elements and "float32" in m.dtypes), None)
     if model is None:
         return
+    cost = trace.step_seconds if process.device == "cuda" else trace.phase("forward") + trace.phase("backward")
     dtype = "bfloat16" if process.bfloat16_units else "float16"
     yield RULE.finding(
         f"{model.kind} computes in float32 on a processor with {dtype} units",
         model.place,
-        FACTOR,
+        trace.faster(cost, FACTOR),
         label="float32 throughout",
         remedies=(Autocast(dtype),),
     )

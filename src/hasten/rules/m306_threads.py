@@ -73,11 +73,22 @@ def detect(trace: Trace) -> Iterator[Finding]:
         yield RULE.finding(
             f"{process.threads} threads {busy} a step of {1000 * trace.step_seconds:.1f} ms",
             trace.place("forward") or trace.place("backward"),
-            FACTOR_BUSY if others > BUSY else FACTOR,
+            FACTOR_BUSY if others > BUSY else trace.faster(_threaded(trace), FACTOR),
             label="starts and ends a team of threads in every operation",
             remedies=(Threads(1),),
             notes=(f"others keep {others:.1f} cores busy: it holds for a machine as busy",) if others > BUSY else (),
         )
+
+
+def _threaded(trace: Trace) -> float:
+    """Seconds of a step that may be spent in operations of torch: of making samples in this process only what is known
+    to transform or to stack them."""
+    if trace.loader is None or trace.loader.num_workers:
+        return trace.step_seconds
+    fetch = next((p for p in trace.phases if p.name == "fetch"), None)
+    parts = fetch.children if fetch is not None else ()
+    known = sum(p.seconds.value for p in parts if p.name in ("transform", "collate"))
+    return trace.step_seconds - trace.phase("fetch") + known
 
 
 RULE = Rule("M306", "threads", detect, __doc__, (Threads,))

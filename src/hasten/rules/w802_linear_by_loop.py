@@ -20,7 +20,8 @@ When it does not help
     seconds of that pass and of the solution, and the mean loss of the solution and of the loop's last weights on just
     these rows. With random augmentation they are one draw of many. Nothing is said of layers behind dropout, of
     weighted losses and added penalties, where two layers are trained or several optimizers step, where a pass takes
-    more than 15 s or 256 MB, or where the solution's loss is not as small as the loop's.
+    more than 15 s or 256 MB, where pass and solution take more than half of what the loop is expected to take, or where
+    the solution's loss is not as small as the loop's.
 
 References
     https://hastie.su.domains/ElemStatLearn/

@@ -15,7 +15,7 @@ from hasten.core.codec import decode, encode
 from hasten.core.errors import Unsuited
 from hasten.core.interval import Interval
 from hasten.core.plan import Plan, Step
-from hasten.core.remedy import Fidelity, Seam
+from hasten.core.remedy import Fidelity, Remedy, Seam
 from hasten.core.report import Outcome
 from hasten.core.trace import Probe, Trace
 from hasten.data.probe import probe
@@ -51,8 +51,10 @@ class Runner:
         self.config = session.config
         self.outcome = Outcome()
         self.trace: Trace | None = None
+        self._written: Trace | None = None
         self.applied_at = 0
-        self.applied: list[Any] = []
+        self.applied: list[Remedy] = []
+        self._idle: set[str] = set()
         session.finish = self._finish
         session.forward.keeps_calls = not self.config.get("plan")
         self.window = Window(self.watch, session.forward, self._after, sample=not self.config.get("plan"))
@@ -255,7 +257,9 @@ class Runner:
             trace = dataclasses.replace(trace, ended=ended)
         self._audit()
         outcome = dataclasses.replace(self.outcome, after=self._speed_after())
-        self.session.write("trace", trace)
+        if trace is not self._written:
+            self.session.write("trace", trace)
+            self._written = trace
         self.session.write("outcome", {"steps": self.watch.steps, **encode(outcome)})
 
     def _audit(self) -> None:
@@ -263,12 +267,17 @@ class Runner:
         broken = [
             f"{r}: a value made anew differed from the kept one; it was switched off"
             for r in self.applied
-            if getattr(r, "broken", lambda: False)()
+            if r.broken()
         ]
         known = self.outcome.broken
         new = tuple(b for b in broken if b not in known)
         for line in new:
             say(f"broken promise: {line}")
+        for remedy in self.applied:
+            why = remedy.idle()
+            if why and not remedy.broken() and str(remedy) not in self._idle:
+                self._idle.add(str(remedy))
+                say(f"{remedy} does nothing any more: {why}")
         if new:
             self.outcome = dataclasses.replace(self.outcome, broken=(*known, *new))
 

@@ -13,10 +13,8 @@ import sysconfig
 from types import CellType, CodeType, FrameType
 from typing import Any
 
+from hasten.core import OURS
 from hasten.core.trace import Place
-
-OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
-
 
 # Libraries lie in such folders, also where they are found by PYTHONPATH, as on clusters.
 _LIBRARY_FOLDERS = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")

@@ -12,9 +12,10 @@ import sys
 import threading
 from types import CodeType, FrameType
 
+from hasten.core import OURS
 from hasten.core.trace import Place
 from hasten.measure.clock import CHECKPOINT, EVALUATION, INDEX, PhaseClock
-from hasten.seams.locate import OURS, is_users, line_of, place_of_line
+from hasten.seams.locate import is_users, line_of, place_of_line
 
 LEAST_FAULTS = 2000  # page faults that must be seen before a line is blamed for most of them
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from types import FrameType, TracebackType
 from typing import Any
 
-from hasten.seams.locate import OURS
+from hasten.core import OURS
 from hasten.seams.patch import Patches
 
 
