@@ -132,6 +132,34 @@ def test_words_and_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert open.__module__ in ("io", "_io") and "write" not in vars(effects)
 
 
+ROWS = (0, 17, 4321, 19_999)
+
+
+@pytest.mark.parametrize("row", ROWS)
+@pytest.mark.parametrize("kind", ["list", "names", "dict", "array"])
+def test_one_row_that_changes_within_a_pass_is_seen(kind: str, row: int) -> None:
+    """Before every batch: labels of a script that relabels while it trains."""
+    held: Any = {
+        "list": list(range(1000, 21_000)),
+        "names": [(f"{i}.png", i) for i in range(20_000)],
+        "dict": {i: 1000 + i for i in range(20_000)},
+        "array": np.arange(20_000),
+    }[kind]
+    dataset = types.SimpleNamespace(held=held)
+    before = quick_fingerprint(dataset)
+    assert quick_fingerprint(dataset) == before
+    held[row] = ("other.png", 3) if kind == "names" else -1
+    assert quick_fingerprint(dataset) != before
+
+
+def test_lists_of_tensors_are_compared_by_what_they_are() -> None:
+    dataset = types.SimpleNamespace(held=[torch.zeros(2) for _ in range(100)])
+    before = quick_fingerprint(dataset)
+    assert quick_fingerprint(dataset) == before
+    dataset.held[50] = torch.zeros(2)
+    assert quick_fingerprint(dataset) != before
+
+
 class Scale(torch.nn.Module):  # type: ignore[misc]
     def forward(self, x: Any) -> Any:
         return x * 2
@@ -161,31 +189,3 @@ def test_what_watches_a_transform_is_not_the_datasets() -> None:
         seam.settle()
         patches.undo()
     assert watched == later == fingerprint(data)
-
-
-ROWS = (0, 17, 4321, 19_999)
-
-
-@pytest.mark.parametrize("row", ROWS)
-@pytest.mark.parametrize("kind", ["list", "names", "dict", "array"])
-def test_one_row_that_changes_within_a_pass_is_seen(kind: str, row: int) -> None:
-    """Before every batch: labels of a script that relabels while it trains."""
-    held: Any = {
-        "list": list(range(1000, 21_000)),
-        "names": [(f"{i}.png", i) for i in range(20_000)],
-        "dict": {i: 1000 + i for i in range(20_000)},
-        "array": np.arange(20_000),
-    }[kind]
-    dataset = types.SimpleNamespace(held=held)
-    before = quick_fingerprint(dataset)
-    assert quick_fingerprint(dataset) == before
-    held[row] = ("other.png", 3) if kind == "names" else -1
-    assert quick_fingerprint(dataset) != before
-
-
-def test_lists_of_tensors_are_compared_by_what_they_are() -> None:
-    dataset = types.SimpleNamespace(held=[torch.zeros(2) for _ in range(100)])
-    before = quick_fingerprint(dataset)
-    assert quick_fingerprint(dataset) == before
-    dataset.held[50] = torch.zeros(2)
-    assert quick_fingerprint(dataset) != before

@@ -78,6 +78,17 @@ def test_workers_gain_no_more_than_the_cores_have_left() -> None:
     assert finding.predicted.high < 1.34
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_who_waits_for_a_core_does_not_sleep(workers: int) -> None:
+    """Others keep 1.8 of two cores busy: more than two workers would wait for them, too."""
+    usage = used(0.04, 0.1, 0.05 * workers, 1.8 + 0.05 * workers)
+    (finding,) = found("D101", trace(0.04, usage=usage, loader=loader(workers), fetch=0.036))
+    assert max(counts(finding)) == 2
+    quiet = dataclasses.replace(usage, other_load=0.2)
+    (finding,) = found("D101", trace(0.04, usage=quiet, loader=loader(workers), fetch=0.036))
+    assert max(counts(finding)) > 2
+
+
 # -- samples -----------------------------------------------------------------------------------------------------------
 
 

@@ -164,7 +164,7 @@ def _in_process(trace: Trace, loader: LoaderFacts) -> float:
 def _without_workers(trace: Trace, loader: LoaderFacts) -> Iterator[Finding]:
     step, fetch, cores = trace.step_seconds, trace.phase("fetch"), trace.process.cores
     model, used = step - fetch, trace.usage.cores
-    asleep = used < ASLEEP and fetch > MOSTLY * step
+    asleep = _asleep(trace, used) and fetch > MOSTLY * step
     counts = (min(2 * cores, MOST_WORKERS), cores) if asleep else tuple(n for n in (cores - 1, cores) if n)
     if not counts or (cores < 2 and not asleep):
         return
@@ -177,6 +177,11 @@ def _without_workers(trace: Trace, loader: LoaderFacts) -> Iterator[Finding]:
         label="num_workers is 0",
         **_cure(trace, loader, *counts),
     )
+
+
+def _asleep(trace: Trace, share: float) -> bool:
+    """Whether who is on a core for such a share of the time waits for something else than a core."""
+    return share < ASLEEP and not trace.usage.strangers > FREE
 
 
 def _work(trace: Trace) -> float:
@@ -235,7 +240,7 @@ def _too_few(trace: Trace, loader: LoaderFacts) -> Iterator[Finding]:
 def _more(trace: Trace, workers: int, each: float) -> tuple[int, ...]:
     """Larger numbers of workers that there is room for, best guess first; ``each`` is a worker's share of a core."""
     step, fetch, cores, own = trace.step_seconds, trace.phase("fetch"), trace.process.cores, trace.usage.cores
-    if each < ASLEEP and fetch >= MOSTLY * step:  # they need no cores
+    if _asleep(trace, each) and fetch >= MOSTLY * step:  # they need no cores
         wanted = math.ceil(workers * step / max(step - fetch, IPC_SECONDS))
         most = min(max(min(wanted, 4 * cores), 2 * workers), MOST_WORKERS)
     else:
