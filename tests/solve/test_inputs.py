@@ -159,6 +159,7 @@ def test_targets_and_weights_beside_batches() -> None:
         lambda: (pl.from_pandas(WHOLE).lazy(), "y"),
         lambda: (sparse.csr_array(X), Y),
         lambda: (sparse.coo_matrix(X), Y),
+        lambda: (sparse.dok_array(X), Y),
         lambda: (X, np.ma.masked_array(Y, mask=False)),
     ],
 )
