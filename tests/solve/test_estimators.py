@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -287,3 +288,21 @@ def test_a_selection_takes_tensors() -> None:
     rows = torch.tensor(X, dtype=torch.float64, requires_grad=True)
     assert np.array_equal(model.transform(rows), model.transform(X))
     assert list(model.set_output(transform="pandas").transform(rows).columns) == list(model.get_feature_names_out())
+
+
+def test_groups_predict_without_a_model_for_each_row() -> None:
+    """Coefficients were copied for each row."""
+    X, y = table(20_000, 40)
+    groups = np.arange(20_000) % 7
+    model = GroupRidge().fit(X, np.column_stack([y, -y, y]), groups)
+    tracemalloc.start()
+    found = model.predict(X, np.where(groups == 3, 99, groups))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 3 * X.nbytes
+    for i in (0, 3, 11):
+        at = np.where(groups == 3, -1, groups)[i]
+        coef, constant = (
+            (model.coef_, model.intercept_) if at < 0 else (model.group_coef_[at], model.group_intercept_[at])
+        )
+        assert apart(found[i], coef @ X[i] + constant) < 1e-12

@@ -27,7 +27,6 @@ from hasten.solve import (
     MissingExtra,
     StreamingLogistic,
     choose,
-    features,
     forecaster,
     head,
     heads,
@@ -482,22 +481,3 @@ def test_scores_of_an_elimination_begin_with_the_least_number_of_columns() -> No
     assert ours.n_features_ == theirs.n_features_ and (ours.ranking_ == theirs.ranking_).all()
     for name, values in ours.cv_results_.items():
         assert values == pytest.approx(theirs.cv_results_[name], rel=1e-9)
-
-
-def test_knots_lie_in_all_of_sorted_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They lay in the first rows only."""
-    monkeypatch.setattr(features, "QUANTILE_ROWS", 100)
-    found = features.Hinges(knots=3).fit(np.linspace(0, 1, 1000)[:, None]).knots_[:, 0]
-    assert np.abs(found - [0.25, 0.5, 0.75]).max() < 0.01
-
-
-@pytest.mark.parametrize("family", ["logistic", "poisson"])
-def test_rows_without_weight_cost_newton_no_digits(family: str) -> None:
-    """Their level was taken out of all columns."""
-    X, y = table(300, 3)
-    y = np.clip(np.round(y), 0, 1 if family == "logistic" else 20)
-    weight = (np.arange(300) >= 30).astype(float)
-    far = X + 1e13 * (1 - weight)[:, None]
-    found = newton(far, y, family=family, sample_weight=weight)
-    wanted = newton(X[30:], y[30:], family=family)
-    assert found.converged and apart(found.coef, wanted.coef) < 1e-9

@@ -92,8 +92,9 @@ class Moments:
             shard: a name for these rows.
 
         Raises:
-            BadData: shapes or columns do not fit, a value is NaN or infinite, the shard was added before. The moments
-                are as they were, except for batches of a stream that were added before the bad one.
+            BadData: shapes or columns do not fit, earlier rows had labels of folds or groups and these have none, a
+                value is NaN, infinite or too large to be squared, the shard was added before. The moments are as they
+                were, except for batches of a stream that were added before the bad one.
         """
         source = open_source(X, y, sample_weight, target=target, known=self.kinds if self._started else None)
         if shard is not None and shard in self.shards:

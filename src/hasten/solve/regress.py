@@ -9,7 +9,7 @@ from sklearn.base import RegressorMixin
 
 from hasten.solve import path
 from hasten.solve.accuracy import climb, host
-from hasten.solve.dealing import as_array, label_array
+from hasten.solve.dealing import as_array, label_array, parts_of
 from hasten.solve.estimator import Streaming, is_stream
 from hasten.solve.grouped import solve_groups
 from hasten.solve.kernel import FAR, Array, Floats
@@ -268,6 +268,9 @@ class GroupRidge(Linear):
             raise BadData(f"{len(labels)} groups for {len(x)} rows", "labels of other rows", "one label a row")
         place = {label: i for i, label in enumerate(self.groups_.tolist())}
         at = np.array([place.get(label, -1) for label in labels.tolist()])
-        found = np.einsum("np,nqp->nq", x, self.group_coef_[at]) + self.group_intercept_[at]
-        found = found[:, 0] if common.ndim == 1 else found
-        return np.where((at >= 0) if common.ndim == 1 else (at >= 0)[:, None], found, common)
+        found, parts = common.reshape(len(x), -1), parts_of([at])
+        i: Any
+        for i, rows in parts:
+            if i != -1:
+                found[rows] = x[rows] @ self.group_coef_[i].T + self.group_intercept_[i]
+        return found.reshape(common.shape)

@@ -313,7 +313,7 @@ def _names_of_targets(target: Any, y: Any) -> tuple[list[str], Any]:
 
 def holds_rows(X: Any) -> bool:
     """Raises: BadData: X holds no rows."""
-    if isinstance(X, Mapping):
+    if isinstance(X, Mapping) and not is_sparse(X):  # SciPy's dok is both
         raise BadData("rows cannot be read from a dictionary", "a table kept as one", "pandas.DataFrame(X)")
     if hasattr(X, "encoder") and hasattr(X, "scatter"):
         raise BadData(

@@ -113,7 +113,8 @@ class Discriminant:
 
 
 def discriminant(m: Moments, shrinkage: float = 0.0, priors: Any = None) -> Discriminant:
-    """Fisher's discriminant with one shared covariance, from moments with one group a class.
+    """Fisher's discriminant with one shared covariance, from moments with one group a class: that within the classes,
+    of all rows over their weight, whatever the priors.
 
     Source: Hastie, Tibshirani & Friedman, The Elements of Statistical Learning, 2nd ed. 2009, p. 106-112; shrinkage
     toward the mean variance (p. 112, and scikit-learn's ``shrinkage``).
