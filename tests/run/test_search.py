@@ -15,7 +15,7 @@ from hasten.core.remedy import Fidelity, Remedy
 from hasten.core.trace import LoaderFacts, ModelFacts, OptimizerFacts, Phase, Place, Process, Trace, Usage
 from hasten.measure.interleave import Pairs
 from hasten.run.fidelity import Finding
-from hasten.run.search import ALMOST, LONG_STEPS, NEXT_START, UNCLEAR, Kept, Search, postponed
+from hasten.run.search import ALMOST, LONG_STEPS, NEXT_START, TOO_DEAR, UNCLEAR, Kept, Search, postponed
 from hasten.run.trial import TIME_UP, TOO_NOISY, Measured
 
 PLACE = Place("train.py", 12, "main", "loss = model(x).mean()", 0, 4)
@@ -269,6 +269,13 @@ def test_a_budget_for_one_long_trial_goes_to_the_one_that_promises_most(monkeypa
     assert names(found.kept) == ["BatchedFetch"]
     assert {tuple(with_) for _, with_ in room.tried} == {("BatchedFetch",)}
     assert LONG_STEPS in {t.why for t in found.trials}
+
+
+def test_where_the_budget_holds_no_trial_nothing_is_said_to_promise_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    room = Slow({}, {}, 100.0, monkeypatch)
+    found = search(room, dataclasses.replace(trace(fetch=0.9), predicted_steps=10**6), only=("BatchedFetch",))
+    assert not room.tried
+    assert {t.why for t in found.trials if t.name == "BatchedFetch"} == {TOO_DEAR}
 
 
 def with_compiler() -> Trace:

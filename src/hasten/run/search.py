@@ -31,6 +31,7 @@ UNCLEAR = "faster, but not clearly enough for a claim"
 SLACK = 1.3  # times the shortest trial, where steps are long
 ALMOST = "faster so far, but a claim takes more pairs: a larger --budget may make it"
 LONG_STEPS = "the budget holds only trials of what promises more"
+TOO_DEAR = "dearer to try than the budget allows"
 LEAST_TRIAL = 2.0  # seconds; a trial that would get less is not begun
 GENEROUS = 1.5  # times an equal part of what is left: what a trial leaves, later ones have
 CLEARLY_SLOWER = 0.9  # measured speed-up of one setting below which others of the same direction are not tried
@@ -103,7 +104,8 @@ class Search:
             trial = _trial(finding, remedy)
             why = self._why_not(finding, remedy, left)
             if not why and str(remedy) not in affordable:
-                why = "dearer to try than the budget allows" if remedy.one_off_seconds else LONG_STEPS
+                alone = self._least(remedy) > self.budget
+                why = TOO_DEAR if remedy.one_off_seconds or alone else LONG_STEPS
             if why:
                 self.trials.append(replace(trial, why=why))
             else:
@@ -207,7 +209,7 @@ class Search:
         if finding.predicted.high < LEAST_GAIN and not self.only:
             return "predicted to gain nothing"
         if left < LEAST_TRIAL + remedy.one_off_seconds:
-            return "the budget was used up" if not remedy.one_off_seconds else "dearer to try than the budget allows"
+            return "the budget was used up" if not remedy.one_off_seconds else TOO_DEAR
         return ""
 
     def _try(self, finding: Finding, remedy: Remedy, trial: Trial, seconds: float, awaited: bool) -> Trial:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 from hasten.core.errors import Unsuited
@@ -23,6 +24,7 @@ class Switchboard:
         self.forward = forward
         self.active: list[Remedy] = []
         self._undos: dict[int, list[Undo]] = {}
+        self._taken: set[int] = set()  # remedies that something has taken, by id
         watch.new_target = self._new
 
     def on(self, remedy: Remedy, *, required: bool = True) -> Undo:
@@ -35,7 +37,7 @@ class Switchboard:
         reason = "nothing here that it could be applied to"
         for target in self.targets(remedy.seam):
             try:
-                undos.append(self._apply(remedy, target))
+                self._switch(remedy, target, undos)
             except Unsuited as error:
                 reason = str(error)
         if required and not undos:
@@ -52,7 +54,15 @@ class Switchboard:
 
     def unused(self, remedy: Remedy) -> bool:
         """Whether nothing has taken it so far. What worker processes do is not known here: for fetchers never."""
-        return remedy.seam is not Seam.FETCHER and not self._undos.get(id(remedy))
+        return remedy.seam is not Seam.FETCHER and id(remedy) not in self._taken
+
+    def _switch(self, remedy: Remedy, target: Any, undos: list[Undo]) -> None:
+        """On for one object, with a way back as long as that lives: a way back may hold a dataset, and all it holds."""
+        undo = self._apply(remedy, target)
+        undos.append(undo)
+        self._taken.add(id(remedy))
+        if target is not None:
+            weakref.finalize(target, _drop, undos, undo).atexit = False
 
     def _apply(self, remedy: Remedy, target: Any) -> Undo:
         inside = getattr(remedy, "on_seam", None)
@@ -98,7 +108,7 @@ class Switchboard:
                     self._failed(remedy, error)
             if remedy.seam.value == kind:
                 try:
-                    self._undos.setdefault(id(remedy), []).append(self._apply(remedy, target))
+                    self._switch(remedy, target, self._undos.setdefault(id(remedy), []))
                 except Unsuited:
                     continue
                 except Exception as error:
@@ -107,3 +117,8 @@ class Switchboard:
     def _failed(self, remedy: Remedy, error: Exception) -> None:
         """The script asked for something of its own and must get it, with the remedy or without."""
         say(f"{remedy} could not be applied ({type(error).__name__}: {error}); the script goes on without it")
+
+
+def _drop(undos: list[Undo], undo: Undo) -> None:
+    if undo in undos:
+        undos.remove(undo)
