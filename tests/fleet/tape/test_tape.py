@@ -137,7 +137,9 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
     "norms": lambda: Own(normed, **NORMS()),
     "pieces": lambda: Own(written, a=nn.Linear(WIDTH, 8), last=nn.Linear(11, 3)),
     "heads": lambda: Own(heads, heads=nn.MultiheadAttention(4, 2, batch_first=True), last=nn.Linear(20, 3)),
-    "encoder": lambda: Own(encoded, layer=nn.TransformerEncoderLayer(4, 2, 7, 0.0, batch_first=True), last=nn.Linear(20, 3)),
+    "encoder": lambda: Own(
+        encoded, layer=nn.TransformerEncoderLayer(4, 2, 7, 0.0, batch_first=True), last=nn.Linear(20, 3)
+    ),
     "group norm": lambda: Own(grouped, a=nn.Conv1d(2, 6, 3), norm=nn.GroupNorm(3, 6), last=nn.Linear(6, 3)),
     "gru": lambda: Own(recurrent, cell=nn.GRU(2, 5, batch_first=True), last=nn.Linear(5, 3)),
     "lstm": lambda: Own(recurrent, cell=nn.LSTM(2, 5, 2, batch_first=True), last=nn.Linear(5, 3)),

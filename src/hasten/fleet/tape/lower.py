@@ -168,8 +168,8 @@ class Lowering:
     def _strided(self, _: str, node: Any, given: Value, size: Any, stride: Any, offset: int | None = None) -> View:
         """``as_strided`` where it only gives what lies in a row another shape."""
         whole = node.args[0].meta["val"]
-        as_before = whole.is_contiguous() and whole.storage_offset() == (offset or 0) and whole.numel() == math.prod(size)
-        if not as_before or tuple(stride) != row_major(size):
+        as_before = whole.is_contiguous() and whole.storage_offset() == (offset or 0)
+        if not as_before or whole.numel() != math.prod(size) or tuple(stride) != row_major(size):
             raise NotATape("it computes as_strided")
         x = self.plain(given)
         return View(x.buffer, x.offset, tuple(size), tuple(stride))

@@ -87,4 +87,3 @@ def traced(module: nn.Module, loss: Loss, params: Tensors, buffers: Tensors, bat
 
 def _writes(node: Any) -> bool:
     return node.op == "call_function" and bool(getattr(getattr(node.target, "_schema", None), "is_mutable", False))
-
