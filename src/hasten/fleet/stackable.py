@@ -107,7 +107,7 @@ class Unrolled(nn.Module):  # type: ignore[misc]
         super().__init__()
         if old.proj_size or (old.dropout and old.num_layers > 1):
             raise CannotStack(f"a {type(old).__name__} with projections or dropout between layers")
-        self.way = unrolled
+        self.way: Callable[..., Any] = unrolled
         for name in old.__constants__:  # modules ask their layers for sizes
             setattr(self, name, getattr(old, name))
         for name, parameter in old.named_parameters():
@@ -129,7 +129,9 @@ class Unrolled(nn.Module):  # type: ignore[misc]
             both = []
             for turned in (False, True)[: 1 + self.bidirectional]:
                 first = [given[len(ends)] for given in starts]
-                out, *end = self.way(self.mode, turned, x, *self._weights(layer, turned), *first, *[None] * (2 - len(first)))
+                out, *end = self.way(
+                    self.mode, turned, x, *self._weights(layer, turned), *first, *[None] * (2 - len(first))
+                )
                 both.append(out)
                 ends.append(end)
             x = torch.cat(both, -1) if self.bidirectional else both[0]

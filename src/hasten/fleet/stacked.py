@@ -365,7 +365,9 @@ def _rows_are_independent(stack: Stack) -> None:
         counts = stack.rows.sum(1).int().tolist()
         stack.rows[:, n:] = 0
         before = stack.losses().clone()
-        for X, count in zip(stack.X, counts, strict=True):  # by another row that is there: its numbers may name something
+        for X, count in zip(
+            stack.X, counts, strict=True
+        ):  # by another row that is there: its numbers may name something
             X[n:] = X[count - 1 if count < len(X) else 0] + (count == 1)
         after = stack.losses()
     if not torch.allclose(before, after, rtol=1e-5, atol=1e-7, equal_nan=True):

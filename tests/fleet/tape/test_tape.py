@@ -83,6 +83,19 @@ def attention(m: Any, x: torch.Tensor) -> torch.Tensor:
     return m.last(m.norm(h).flatten(1))
 
 
+def heads(m: Any, x: torch.Tensor) -> torch.Tensor:
+    h = x.reshape(-1, 5, 4)
+    return m.last(m.heads(h, h, h, need_weights=False)[0].flatten(1))
+
+
+def encoded(m: Any, x: torch.Tensor) -> torch.Tensor:
+    return m.last(m.layer(x.reshape(-1, 5, 4)).flatten(1))
+
+
+def grouped(m: Any, x: torch.Tensor) -> torch.Tensor:
+    return m.last(torch.relu(m.norm(m.a(x.reshape(len(x), 2, -1)))).amax(2))
+
+
 def gated(m: Any, x: torch.Tensor) -> torch.Tensor:
     a, b = m.a(x).chunk(2, 1)
     return m.last(torch.cat([a * torch.sigmoid(b), functional.silu(a[:, 1:])], 1))
@@ -123,6 +136,11 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
     "gates": lambda: Own(gated, a=nn.Linear(WIDTH, 16), last=nn.Linear(15, 3)),
     "norms": lambda: Own(normed, **NORMS()),
     "pieces": lambda: Own(written, a=nn.Linear(WIDTH, 8), last=nn.Linear(11, 3)),
+    "heads": lambda: Own(heads, heads=nn.MultiheadAttention(4, 2, batch_first=True), last=nn.Linear(20, 3)),
+    "encoder": lambda: Own(
+        encoded, layer=nn.TransformerEncoderLayer(4, 2, 7, 0.0, batch_first=True), last=nn.Linear(20, 3)
+    ),
+    "group norm": lambda: Own(grouped, a=nn.Conv1d(2, 6, 3), norm=nn.GroupNorm(3, 6), last=nn.Linear(6, 3)),
     "gru": lambda: Own(recurrent, cell=nn.GRU(2, 5, batch_first=True), last=nn.Linear(5, 3)),
     "lstm": lambda: Own(recurrent, cell=nn.LSTM(2, 5, 2, batch_first=True), last=nn.Linear(5, 3)),
 }

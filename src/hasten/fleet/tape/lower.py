@@ -23,6 +23,7 @@ from hasten.fleet.tape.program import (
     Point,
     View,
     fresh,
+    row_major,
 )  # fmt: skip
 from hasten.fleet.tape.trace import NotATape
 
@@ -163,6 +164,15 @@ class Lowering:
         """A value whose numbers lie in a row."""
         view = self.view(value)
         return view if view.plain else self.point("copy", view.shape, view)
+
+    def _strided(self, _: str, node: Any, given: Value, size: Any, stride: Any, offset: int | None = None) -> View:
+        """``as_strided`` where it only gives what lies in a row another shape."""
+        whole = node.args[0].meta["val"]
+        as_before = whole.is_contiguous() and whole.storage_offset() == (offset or 0)
+        if not as_before or whole.numel() != math.prod(size) or tuple(stride) != row_major(size):
+            raise NotATape("it computes as_strided")
+        x = self.plain(given)
+        return View(x.buffer, x.offset, tuple(size), tuple(stride))
 
     # -- element by element --------------------------------------------------------------------------------------------
 
@@ -369,6 +379,7 @@ METHODS: Mapping[str, Callable[..., Value]] = {
     "native_layer_norm_backward": Lowering._norm_back,
     "convolution": Lowering._convolution,
     "convolution_backward": Lowering._convolution_back,
+    "as_strided": Lowering._strided,
     "cat": Lowering._cat,
     **dict.fromkeys(("slice_scatter", "select_scatter"), Lowering._placed),
     "constant_pad_nd": Lowering._padded,

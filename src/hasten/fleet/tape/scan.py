@@ -14,9 +14,6 @@ from hasten.fleet.tape.program import SCAN, SCAN_BACK, Operation, View, fresh
 
 CELLS = ("", "RNN_TANH", "RNN_RELU", "GRU", "LSTM")  # as the kernel counts them
 
-Tensor = torch.Tensor
-Maybe = torch.Tensor | None
-
 _LAYER = "Tensor x, Tensor w_ih, Tensor w_hh, Tensor? b_ih, Tensor? b_hh, Tensor? h, Tensor? c"
 _WAY = "str mode, bool turned"
 _OPS = torch.library.Library("hasten", "FRAGMENT")
@@ -24,12 +21,15 @@ _OPS.define(f"scan({_LAYER}, {_WAY}) -> (Tensor, Tensor, Tensor)")
 _OPS.define(f"scan_back({_LAYER}, Tensor kept, Tensor? g, Tensor? g_cell, {_WAY}, bool[] wanted) -> Tensor[]")
 
 
-def _shapes(x: Tensor, w_ih: Tensor, w_hh: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
-    steps, rows, units = *x.shape[:2], w_hh.shape[1]
+Three = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+
+
+def _shapes(x: torch.Tensor, w_ih: torch.Tensor, w_hh: torch.Tensor, *_: Any) -> Three:
+    (steps, rows), units = x.shape[:2], w_hh.shape[1]
     return x.new_zeros(steps, rows, units), x.new_zeros(rows, units), x.new_zeros(0)
 
 
-def _shapes_back(*given: Any) -> list[Tensor]:
+def _shapes_back(*given: Any) -> list[torch.Tensor]:
     return [torch.zeros(() if of is None else of.shape) for of in given[:7]]
 
 
@@ -39,7 +39,7 @@ _OPS.impl("scan_back", _shapes_back, "CompositeExplicitAutograd")
 
 class _Scan(torch.autograd.Function):  # type: ignore[misc]
     @staticmethod
-    def forward(ctx: Any, mode: str, turned: bool, *layer: Maybe) -> Any:
+    def forward(ctx: Any, mode: str, turned: bool, *layer: torch.Tensor | None) -> Any:
         states, cell, kept = torch.ops.hasten.scan(*layer, mode, turned)
         ctx.save_for_backward(*layer, kept)
         ctx.way = mode, turned
@@ -48,13 +48,13 @@ class _Scan(torch.autograd.Function):  # type: ignore[misc]
         return states, cell, kept
 
     @staticmethod
-    def backward(ctx: Any, g: Maybe, g_cell: Maybe, _: Maybe) -> Any:
+    def backward(ctx: Any, g: torch.Tensor | None, g_cell: torch.Tensor | None, _: torch.Tensor | None) -> Any:
         wanted = list(ctx.needs_input_grad[2:])
         made = torch.ops.hasten.scan_back(*ctx.saved_tensors, g, g_cell, *ctx.way, wanted)
         return None, None, *(d if of else None for d, of in zip(made, wanted, strict=True))
 
 
-def scan(mode: str, turned: bool, x: Tensor, *given: Maybe) -> tuple[Tensor, Tensor, Tensor]:
+def scan(mode: str, turned: bool, x: torch.Tensor, *given: torch.Tensor | None) -> Three:
     """What ``stackable.unrolled`` does, which it stands for in a trace."""
     states, cell, _ = _Scan.apply(mode, turned, x, *given)
     return states, states[0 if turned else -1], cell
@@ -67,7 +67,7 @@ def forward(low: Any, _: str, __: Any, x: Any, *given: Any) -> list[View | None]
     """The views of all states, of the last cell, and what the gates were."""
     *weights, h, c, mode, turned = given
     layer = _layer(low, x, weights)
-    steps, rows, units = *layer[0].shape[:2], layer[2].shape[1]
+    (steps, rows), units = layer[0].shape[:2], layer[2].shape[1]
     wide = -(-units // low.lanes) * low.lanes
     lstm, gated = mode == "LSTM", mode in ("GRU", "LSTM")
     states, cells = fresh((steps + 1, rows, wide)), fresh((steps + 1 if lstm else 0, rows, wide))

@@ -193,8 +193,8 @@ def _in_rows(array: Any) -> bool:
 
 
 def _taped(module: nn.Module) -> nn.Module:
-    """A copy whose linear layers take their inputs as they come, since the kernel needs no alignment, and whose recurrent
-    layers are one operation each."""
+    """A copy whose linear layers take their inputs as they come, since the kernel needs no alignment, and whose
+    recurrent layers are one operation each."""
     made = copy.deepcopy(module)
     for part in made.modules():
         if isinstance(part, StackLinear):

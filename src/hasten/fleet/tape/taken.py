@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -161,7 +162,7 @@ def _hit(low: Any, shape: Any, dim: int, index: Any) -> View:
     return found
 
 
-METHODS = {
+METHODS: dict[str, Callable[..., Any]] = {
     "max_pool2d_with_indices": largest,
     "max_pool2d_with_indices_backward": largest_back,
     "adaptive_max_pool2d": adaptive_largest,

@@ -57,6 +57,7 @@ def traced(module: nn.Module, loss: Loss, params: Tensors, buffers: Tensors, bat
     """
     from torch._decomp import core_aten_decompositions, get_decompositions
     from torch.fx.experimental.proxy_tensor import make_fx
+    from torch.nn.attention import SDPBackend, sdpa_kernel
 
     aten = torch.ops.aten
     table = {**core_aten_decompositions(), **get_decompositions([getattr(aten, name) for name in _MORE])}
@@ -72,7 +73,7 @@ def traced(module: nn.Module, loss: Loss, params: Tensors, buffers: Tensors, bat
         return make_fx(call, decomposition_table=table)(params, buffers, *batch)
 
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), sdpa_kernel(SDPBackend.MATH):
             warnings.simplefilter("ignore")
             made = made_of(step)
             if any(_writes(node) for node in made.graph.nodes):
@@ -86,4 +87,3 @@ def traced(module: nn.Module, loss: Loss, params: Tensors, buffers: Tensors, bat
 
 def _writes(node: Any) -> bool:
     return node.op == "call_function" and bool(getattr(getattr(node.target, "_schema", None), "is_mutable", False))
-
