@@ -138,3 +138,13 @@ def test_an_error_without_words_is_named_by_its_type() -> None:
     found = fleet.fit(Bare, ragged(2), epochs=1)
     assert found.failed == {"s0": "AssertionError", "s1": "AssertionError"}
     assert "inf" not in next(iter(found.summary().engines.values()))
+
+
+@pytest.mark.parametrize("batch", [8, 16, 64])
+@pytest.mark.parametrize("seen", [lambda x: x.mean(0), lambda x: x[-1:], lambda x: x.amax(0)])
+def test_rows_that_see_each_other_are_left_to_the_loop(seen: Any, batch: int) -> None:
+    def make() -> nn.Module:
+        return Own(lambda m, x: m.last(m.first(x - seen(x))))
+
+    found = fleet.fit(make, ragged(3), **{**OPTIONS, "epochs": 1, "batch_size": batch})
+    assert "rows of a batch depend on each other" in next(iter(found.summary().engines.values()))
