@@ -154,7 +154,7 @@ class Bench:
             arm.document = None
         return arm
 
-    def _run(self, way: str, script: Script, command: list[str], more: float = 0.0, **witness: str) -> Arm:
+    def _run(self, way: str, script: Script, command: list[str], more: float = 0.0, /, **witness: str) -> Arm:
         with tempfile.TemporaryDirectory(dir=self.folder) as seen:
             paths = [str(WITNESS), str(ROOT / "src"), script.env.get("PYTHONPATH") or os.environ.get("PYTHONPATH", "")]
             env = {
