@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import resource
 import shutil
 import sys
 from importlib import metadata
@@ -67,8 +68,6 @@ def available_bytes() -> int:
 
 def _own_limit() -> int:
     """Bytes up to the limit of ``ulimit -d`` or ``ulimit -v``; a great many without one."""
-    import resource
-
     left = 1 << 62
     limits = {"VmData:": resource.RLIMIT_DATA, "VmSize:": resource.RLIMIT_AS}
     bounds = {name: resource.getrlimit(kind)[0] for name, kind in limits.items()}
