@@ -16,7 +16,7 @@ Fidelity
 When it does not help
     Models that depend on each other (boosting, meta-learning, rounds of federated averaging, one starting from the
     last one's weights; the last two are seen, and nothing is said), and large ones, whose steps are arithmetic. The
-    range is measured on several kinds of CPU: 68 to 91 times for small perceptrons against a DataLoader loop, 24 to 35
+    range is measured on several kinds of CPU: 60 to 91 times for small perceptrons against a DataLoader loop, 24 to 35
     times against ``MLPRegressor``; 11 to 33 times for a small convolution, 10 to 24 where it has to be stacked (one
     CPU), and 1.3 to 2.4 for a recurrent network that has to. Nothing is said where the script uses a GPU.
     Less than twelve models are taken for folds or seeds. Loops through skorch pass the same points of torch and are
@@ -42,7 +42,7 @@ LEAST_MODELS = 12  # more than the ten folds of a cross-validation
 LEAST_STEPS = 20  # a model, on average; the inner loops of meta-learning take fewer
 MOST_SECONDS = 0.005  # a step; longer ones are arithmetic, which fleet does not make less
 MOST_ELEMENTS = 100_000  # in a model; weights, gradients and moments then take 1.6 MB, about a core's cache
-PREDICTED = (1.4, 40.0)  # bench/fleet_gru.py: 1.4 stacked; bench/fleet_module.py: 33; bench/fleet_1660.py: 68 to 91
+PREDICTED = (1.4, 40.0)  # bench/results: 1.4 where torch.func alone stacks, modules 8 to 33, perceptrons 61 to 91
 PREDICTED_FITS = (2.0, 40.0)  # bench/fleet_sklearn.py: 24 for small batches; large ones are arithmetic there, too
 MOST_CALLS = 3  # functions between the loop and the line that makes the optimizer
 
