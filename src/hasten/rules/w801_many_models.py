@@ -17,8 +17,9 @@ When it does not help
     Models that depend on each other (boosting, meta-learning, rounds of federated averaging, one starting from the
     last one's weights; the last two are seen, and nothing is said), and large ones, whose steps are arithmetic. The
     range is measured on several kinds of CPU: 60 to 91 times for small perceptrons against a DataLoader loop, 24 to 35
-    times against ``MLPRegressor``; 11 to 33 times for a small convolution, 10 to 24 where it has to be stacked (one
-    CPU), and 1.3 to 2.4 for a recurrent network that has to. Nothing is said where the script uses a GPU.
+    times against ``MLPRegressor``; 11 to 33 times for a small convolution, 10 to 24 where it has to be stacked, 8 to 17
+    for a recurrent network that has to (one CPU). What the stacked engine cannot trace gains less, 1.4 times in the
+    least case seen. Nothing is said where the script uses a GPU.
     Less than twelve models are taken for folds or seeds. Loops through skorch pass the same points of torch and are
     seen. Scikit-learn's ``MLPRegressor`` and ``MLPClassifier`` do not use torch: their fits are counted, by the
     line that asks for them; fits of a search over settings or folds are not, nor those by ``lbfgs``, which fleet
