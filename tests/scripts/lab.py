@@ -208,8 +208,9 @@ def processes(lab: Lab) -> list[str]:
     found = []
     for entry in Path("/proc").iterdir():
         try:
-            if entry.name.isdigit() and os.readlink(entry / "cwd").startswith(str(lab.folder)):
-                found.append(f"{entry.name} {(entry / 'cmdline').read_bytes()!r}")
+            inside = entry.name.isdigit() and os.readlink(entry / "cwd").startswith(str(lab.folder))
+            if inside and (line := (entry / "cmdline").read_bytes()):  # one that has given its memory back is ending
+                found.append(f"{entry.name} {line!r}")
         except OSError:
             continue
     return found
