@@ -20,12 +20,12 @@ SCHEMAS = (
 
 def _declare(extension):
     if not extension._has_ops():
-        from torch.library import Library
+        from torch import library
 
-        library = Library("torchvision", "FRAGMENT")
+        declared = library.Library("torchvision", "FRAGMENT")
         for schema in SCHEMAS:
-            library.define(schema)
-        extension._declared_here = library  # dropped, it would take its schemas along
+            declared.define(schema)
+        extension._declared_here = declared  # dropped, it would take its schemas along
 
 
 def _accept(cifar):

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import library
 
 from hasten.fleet.tape.program import SCAN, SCAN_BACK, Operation, View, fresh
 
@@ -16,7 +17,7 @@ CELLS = ("", "RNN_TANH", "RNN_RELU", "GRU", "LSTM")  # as the kernel counts them
 
 _LAYER = "Tensor x, Tensor w_ih, Tensor w_hh, Tensor? b_ih, Tensor? b_hh, Tensor? h, Tensor? c"
 _WAY = "str mode, bool turned"
-_OPS = torch.library.Library("hasten", "FRAGMENT")
+_OPS = library.Library("hasten", "FRAGMENT")
 _OPS.define(f"scan({_LAYER}, {_WAY}) -> (Tensor, Tensor, Tensor)")
 _OPS.define(f"scan_back({_LAYER}, Tensor kept, Tensor? g, Tensor? g_cell, {_WAY}, bool[] wanted) -> Tensor[]")
 
