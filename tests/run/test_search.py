@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import time
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -38,13 +40,13 @@ class Room:
         self.asked: list[list[str]] = []
         self.allowed: list[float] = []
 
-    def least_seconds(self, remedy: Remedy) -> float:
+    def least_seconds(self, remedy: Remedy, base: Sequence[Remedy] = ()) -> float:
         return self.least + remedy.one_off_seconds
 
     def unsuited(self, remedy: Remedy, base: list[Remedy]) -> str:
         return ""
 
-    def again(self, trace: Trace, remedies: list[Remedy]) -> Trace | None:
+    def again(self, trace: Trace, remedies: list[Remedy], seconds: float) -> Trace | None:
         self.asked.append([r.name for r in remedies])
         if self.counted is None:
             return None
@@ -75,10 +77,10 @@ class Judge:
     def __init__(self, broken: tuple[str, ...] = ()) -> None:
         self.broken = broken
 
-    def least_seconds(self, remedy: Remedy) -> float:
+    def least_seconds(self, remedy: Remedy, base: Sequence[Remedy] = ()) -> float:
         return 0.0
 
-    def judge(self, remedies: list[Remedy]) -> Finding:
+    def judge(self, remedies: list[Remedy], until: float = math.inf) -> Finding:
         return Finding(not any(r.name in self.broken for r in remedies), "by hand", 0.0)
 
 
@@ -153,7 +155,7 @@ def test_whole_batches_go_with_a_loader_without_workers() -> None:
     with_workers = dataclasses.replace(seen, loaders=(dataclasses.replace(seen.loaders[0], num_workers=2),))
 
     class AsSeen(Room):
-        def again(self, trace: Trace, remedies: list[Remedy]) -> Trace | None:
+        def again(self, trace: Trace, remedies: list[Remedy], seconds: float) -> Trace | None:
             return seen
 
     room = AsSeen(gains)
@@ -254,7 +256,7 @@ class Slow(Room):
         self.now = 0.0
         patch.setattr("hasten.run.search.time", SimpleNamespace(monotonic=lambda: self.now))
 
-    def least_seconds(self, remedy: Remedy) -> float:
+    def least_seconds(self, remedy: Remedy, base: Sequence[Remedy] = ()) -> float:
         return self.costs.get(remedy.name, self.least)
 
     def compare(self, without: list[Remedy], with_: list[Remedy], seconds: float, hoped: float = math.inf) -> Measured:
@@ -324,6 +326,41 @@ def test_only_trials_that_others_wait_for_are_given_up_early() -> None:
 
     search(Asked({}), trace(faults=4000.0, optimizer=0.02))
     assert len(hopes) == 4 and max(hopes[:-1]) < 2.0 and hopes[-1] == math.inf
+
+
+class Upset(Room):
+    """Threads(1) gain as said, but cost when compiled code is on."""
+
+    def _seconds(self, remedies: list[Remedy]) -> float:
+        named = {r.name for r in remedies}
+        return super()._seconds(remedies) * (1.2 * self.gains["Threads"] if named >= {"Threads", "Compile"} else 1.0)
+
+
+def test_what_a_later_remedy_has_turned_into_a_loss_is_taken_back() -> None:
+    seen = dataclasses.replace(with_compiler(), usage=Usage(cpu_seconds=0.02, wall_seconds=0.11))
+    found = search(Upset({"Threads": 1.3, "Compile": 2.0}), seen, budget=200.0)
+    assert names(found.kept) == ["Compile"]
+    threads = next(t for t in found.trials if t.name == "Threads")
+    assert (threads.verdict, threads.why) == ("dropped", "slower with Compile() on")
+    assert threads.ratio is not None and threads.ratio.high < 1
+    assert found.prove() == "by hand"
+    still = search(Room({"Threads": 1.3, "Compile": 2.0}), seen, budget=200.0)
+    assert names(still.kept) == ["Threads", "Compile"]
+    assert next(t for t in still.trials if t.name == "Threads").verdict == "kept"
+
+
+def test_weights_are_compared_within_the_budget_and_what_is_reserved() -> None:
+    ends: list[float] = []
+
+    class Late(Judge):
+        def judge(self, remedies: list[Remedy], until: float = math.inf) -> Finding:
+            ends.append(until)
+            return Finding(None, "too long")
+
+    begun = time.monotonic()
+    found = search(Room({"ChannelsLast": 1.5}), trace(), 60.0, Late(), reserve=10.0)
+    assert not found.kept and [t.why for t in found.trials if t.name == "ChannelsLast"] == ["too long"]
+    assert ends and begun + 70 <= min(ends) == max(ends) <= time.monotonic() + 70
 
 
 def with_jemalloc(faults: float = 20_000.0) -> Trace:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,11 @@ class Interval:
     def __post_init__(self) -> None:
         if not (self.low <= self.value <= self.high or math.isnan(self.value)):
             raise ValueError(f"an interval needs low <= value <= high, got {self.low}, {self.value}, {self.high}")
+
+    @property
+    def inverse(self) -> Interval:
+        """Of the reciprocal; all values must be positive."""
+        return replace(self, value=1 / self.value, low=1 / self.high, high=1 / self.low)
 
     @classmethod
     def exact(cls, value: float, unit: str = "s") -> Interval:

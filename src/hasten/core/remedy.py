@@ -59,6 +59,7 @@ class Remedy(ABC):
     grain: ClassVar[Grain] = Grain.STEP
     settle: ClassVar[int] = 0  # steps after a switch that a trial does not time
     conflicts: ClassVar[tuple[str, ...]] = ()
+    upset_by: ClassVar[tuple[str, ...]] = ()  # remedies that may make a loss of its gain: then it is tried once more
     parallel: ClassVar[bool] = False  # may trade CPU time for wall time
     later_passes: ClassVar[bool] = False  # gains only from the second pass over the data on
     one_off_seconds: ClassVar[float] = 0.0  # set-up cost of the first time, which a trial pays

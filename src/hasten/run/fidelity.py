@@ -12,6 +12,7 @@ import json
 import math
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,6 +34,7 @@ MARKS = (1, 4)  # steps after which weights are compared besides the last: chaos
 SHARP = 1e-3  # a tolerance below this tells a wrong gradient from rounding; the longest such comparison is quoted
 BLUNT = 0.05  # a tensor whose tolerance is larger than this is not judged
 BUFFERS = 0.01  # tolerance of buffers: means over a batch lose more digits than weights do, a second forward gains 90 %
+TOO_LONG = "the budget was used up before the weights were compared"
 STILL = 1e-6  # relative; a tensor that moved by less when perturbed by one unit in the last place stands still
 LEAST_JUDGED = 0.5  # share of the moving weights that must be judged, else nothing is proved and nothing kept
 SEEDS = 3  # other seeds, whose losses an approximate remedy's are compared with
@@ -66,19 +68,32 @@ class Judge:
     folder: str
     step_seconds: float
     part_seconds: float = 5.0
+    _until: float = math.inf
     _known: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @property
     def steps(self) -> int:
         return int(max(LEAST_STEPS, min(MOST_STEPS, self.part_seconds / max(self.step_seconds, 1e-6))))
 
-    def least_seconds(self, remedy: Remedy) -> float:
-        """What comparing weights takes where steps are so long that only the fewest are compared."""
+    def least_seconds(self, remedy: Remedy, base: Sequence[Remedy] = ()) -> float:
+        """What comparing weights takes, on top of ``base``, where steps are so long that only the fewest are
+        compared."""
         children = 2 if remedy.fidelity is Fidelity.IDENTICAL else 4
-        return children * LEAST_STEPS * self.step_seconds
+        starts = sum(r.start_seconds for r in (remedy, *base))
+        return children * LEAST_STEPS * self.step_seconds + starts
 
-    def judge(self, remedies: list[Remedy]) -> Finding:
-        """Compare the script with ``remedies`` on to the script as it is."""
+    def judge(self, remedies: list[Remedy], until: float = math.inf) -> Finding:
+        """Compare the script with ``remedies`` on to the script as it is.
+
+        Args:
+            until: no child goes on beyond this (``time.monotonic``).
+        """
+        self._until = until
+        found = self._compared(remedies)
+        late = found.kept is None and time.monotonic() >= until
+        return Finding(None, TOO_LONG) if late else found
+
+    def _compared(self, remedies: list[Remedy]) -> Finding:
         promise = max((r.fidelity for r in remedies), key=lambda f: f.rank, default=Fidelity.IDENTICAL)
         fresh = any(r.seam is Seam.LOADER for r in remedies) or (
             promise is Fidelity.APPROXIMATE and self.room.renewable  # another seed is felt in a new pass only
@@ -163,7 +178,7 @@ class Judge:
         one_off = max((r.one_off_seconds for r in remedies), default=0.0)
         silent = self.part_seconds + 6 * self.steps * self.step_seconds + 2 * one_off
         heard = time.monotonic()
-        end = heard + BUSY * silent
+        end = min(heard + BUSY * silent, self._until)
         try:
             while not child.ended and time.monotonic() < min(end, heard + silent):
                 rows = child.rows(0.5)

@@ -163,8 +163,9 @@ class Runner:
             room,
             judge,
             self.trace,
-            budget * (1 - OVERALL_SHARE),
+            start + budget * (1 - OVERALL_SHARE) - time.monotonic(),
             Fidelity(self.config.get("allow", "equivalent")),
+            budget * OVERALL_SHARE,
             tuple(self.config.get("only") or ()),
             tuple(self.config.get("skip") or ()),
             say,
@@ -189,7 +190,7 @@ class Runner:
 
     def _conclude(self, search: Search, start: float, budget: float) -> None:
         assert self.trace is not None
-        overall = search.overall(max(2.0, budget * OVERALL_SHARE))
+        overall = search.overall()
         proof = search.prove()
         cost = time.monotonic() - start
         ratio = overall.ratio if overall is not None and search.kept else None

@@ -14,6 +14,7 @@ import math
 import os
 import statistics
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -22,7 +23,7 @@ from hasten.core.remedy import Fidelity, Grain, Remedy, Seam
 from hasten.core.trace import Trace
 from hasten.measure.interleave import LOOKS, REPORT_LEVEL, Outcome, Pairs, coin_flips
 from hasten.run import stepwise
-from hasten.run.fidelity import LEAST_JUDGED, SEEDS, Finding, compare, curves, weights
+from hasten.run.fidelity import LEAST_JUDGED, SEEDS, TOO_LONG, Finding, compare, curves, weights
 from hasten.run.stepwise import SILENT_SECONDS, TIME_UP
 from hasten.run.trial import Measured
 from hasten.seams.child import warm_steps
@@ -95,28 +96,30 @@ class ProcessRoom:
         compiles = remedy.seam is Seam.LAUNCH and any(r.one_off_seconds for r in base)
         return "every process would compile anew" if compiles else ""
 
-    def _stepwise(self, remedy: Remedy) -> bool:
-        return remedy.grain is Grain.STEP and not (self.workers and remedy.seam is Seam.FETCHER)
+    def _stepwise(self, changed: list[Remedy], common: Sequence[Remedy]) -> bool:
+        settled = any(r.grain is Grain.CALL or (self.workers and r.seam is Seam.FETCHER) for r in changed)
+        return stepwise.switchable(changed, common) and not settled
 
-    def least_seconds(self, remedy: Remedy) -> float:
-        """What the shortest trial that can end in a claim takes."""
-        if self._stepwise(remedy):
+    def least_seconds(self, remedy: Remedy, base: Sequence[Remedy] = ()) -> float:
+        """What the shortest trial that can end in a claim takes, on top of ``base``."""
+        starts = sum(r.start_seconds for r in base)
+        if self._stepwise([remedy], base):
             settle = stepwise.settle_of([remedy], self.step_seconds)
             steps = WARM_STEPS + warm_steps(self.step_seconds) + 2 * LOOKS[0] * (1 + settle)
-            return self.command.start_seconds + steps * self.step_seconds
+            return self.command.start_seconds + steps * self.step_seconds + starts
         once = self.command.start_seconds + (WARM_STEPS + TIMED_STEPS) * self.step_seconds + remedy.one_off_seconds
-        return 2 * LEAST_PAIRS * once
+        return 2 * LEAST_PAIRS * (once + starts)
 
     def compare(self, without: list[Remedy], with_: list[Remedy], seconds: float, hoped: float = math.inf) -> Measured:
-        """Steps with ``with_`` against steps with ``without``, for about ``seconds``.
+        """Steps with ``with_`` against steps with ``without``, for at most ``seconds``.
 
         Args:
             hoped: the largest speed-up that is expected; a trial step by step that cannot tell so much ends early.
         """
         start = time.monotonic()
-        _, off, on = stepwise.split(without, with_)
+        common, off, on = stepwise.split(without, with_)
         pairs: Pairs
-        if all(map(self._stepwise, (*off, *on))):
+        if self._stepwise([*off, *on], common):
             pairs = Pairs(hoped=hoped)
             why = self._by_turns(without, with_, pairs, seconds)
             return Measured(pairs, STEPWISE, time.monotonic() - start, why)
@@ -144,17 +147,16 @@ class ProcessRoom:
 
     def _in_pairs(self, without: list[Remedy], with_: list[Remedy], pairs: Pairs, seconds: float) -> str:
         """Processes with and without, in coin-flip order; so few that none is spared, whatever gain is hoped for."""
-        start = time.monotonic()
+        end = time.monotonic() + seconds
         for heads in coin_flips():
-            spent = time.monotonic() - start
-            if spent > (seconds if len(pairs.wall) >= LEAST_PAIRS else 3 * seconds):
+            if time.monotonic() > end:
                 break
             times: dict[bool, dict[str, Any] | None] = {}
             for on in (False, True) if heads else (True, False):
-                times[on] = self.once(with_ if on else without, WARM_STEPS, TIMED_STEPS)
+                times[on] = self.once(with_ if on else without, WARM_STEPS, TIMED_STEPS, until=end)
             a, b = times[False], times[True]
             if a is None or b is None:
-                return ENDED
+                return TIME_UP if time.monotonic() >= end else ENDED
             if b["unsuited"]:
                 return str(b["unsuited"])
             pairs.add(a["wall"], b["wall"], a["cpu"], b["cpu"])
@@ -163,11 +165,17 @@ class ProcessRoom:
                 return ""
         return TIME_UP
 
-    def again(self, trace: Trace, remedies: list[Remedy]) -> None:
+    def again(self, trace: Trace, remedies: list[Remedy], seconds: float) -> None:
         """Nothing is looked at again here: a process more is too dear for that."""
 
     def once(
-        self, remedies: list[Remedy], warm: int, steps: int, perturb: bool = False, seed: int | None = None
+        self,
+        remedies: list[Remedy],
+        warm: int,
+        steps: int,
+        perturb: bool = False,
+        seed: int | None = None,
+        until: float = math.inf,
     ) -> dict[str, Any] | None:
         """One throw-away process: median step times, losses, digest, weights; None if it ended early.
 
@@ -176,6 +184,7 @@ class ProcessRoom:
             perturb: move every weight by one unit in the last place after the first step.
             seed: draw other random numbers than the other processes, from the first step on, too, where the script sets
                 a seed itself.
+            until: it is ended then (``time.monotonic``).
         """
         order = {
             "remedies": _named(remedies),
@@ -186,7 +195,7 @@ class ProcessRoom:
         }
         limit = self.command.limit((warm + steps) * self.step_seconds)
         with self.command.begun(order, _environment(remedies)) as (child, folder):
-            await_end(child, limit)
+            await_end(child, min(limit, until - time.monotonic()))
             result = _result(folder)
             if "wall" not in result:
                 return None
@@ -219,16 +228,31 @@ class ProcessJudge:
     steps: int = 20
     _base: dict[str, Any] | None = None
     _again: dict[str, Any] | None = None
+    _until: float = math.inf
 
-    def least_seconds(self, remedy: Remedy) -> float:
+    def least_seconds(self, remedy: Remedy, base: Sequence[Remedy] = ()) -> float:
         """What comparing weights takes."""
         children = 2 if remedy.fidelity is Fidelity.IDENTICAL else 4
         return children * (self.room.command.start_seconds + self.steps * self.room.step_seconds)
 
-    def judge(self, remedies: list[Remedy]) -> Finding:
-        self._base = self._base or self.room.once([], 0, self.steps)
-        self._again = self._again or self.room.once([], 0, self.steps)
-        other = self.room.once(remedies, 0, self.steps)
+    def judge(self, remedies: list[Remedy], until: float = math.inf) -> Finding:
+        """Compare the script with ``remedies`` to the script as it is.
+
+        Args:
+            until: no process goes on beyond this (``time.monotonic``).
+        """
+        self._until = until
+        found = self._compared(remedies)
+        late = found.kept is None and time.monotonic() >= until
+        return Finding(None, TOO_LONG) if late else found
+
+    def _once(self, remedies: list[Remedy], steps: int, **how: Any) -> dict[str, Any] | None:
+        return self.room.once(remedies, 0, steps, until=self._until, **how)
+
+    def _compared(self, remedies: list[Remedy]) -> Finding:
+        self._base = self._base or self._once([], self.steps)
+        self._again = self._again or self._once([], self.steps)
+        other = self._once(remedies, self.steps)
         base, again = self._base, self._again
         if base is None or again is None or other is None:
             return Finding(None, "a process ended before the comparison")
@@ -241,12 +265,12 @@ class ProcessJudge:
         if promise is Fidelity.IDENTICAL:
             return Finding(False, f"promised the same bits, but after {self.steps} steps the state differs")
         if promise is Fidelity.APPROXIMATE:
-            seeded = [self.room.once([], 0, self.steps, seed=SEED + k) for k in range(1, SEEDS + 1)]
+            seeded = [self._once([], self.steps, seed=SEED + k) for k in range(1, SEEDS + 1)]
             return curves(base["losses"], other["losses"], [s["losses"] if s else [] for s in seeded])
         return self._distance(base, other)
 
     def _distance(self, base: dict[str, Any], other: dict[str, Any]) -> Finding:
-        start, moved = self.room.once([], 0, 1), self.room.once([], 0, self.steps, perturb=True)
+        start, moved = self._once([], 1), self._once([], self.steps, perturb=True)
         if start is None or moved is None:
             return Finding(None, "a process ended before the comparison")
         first, a, b, c = (x["weights_array"] for x in (start, base, other, moved))

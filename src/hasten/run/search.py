@@ -60,7 +60,9 @@ class Search:
     Args:
         room, judge: where trials and comparisons run.
         trace: what was measured before.
-        budget: seconds for everything.
+        budget: seconds for the trials.
+        reserve: seconds after them for timing all that is kept together; a comparison of weights may use them up, so
+            that what a trial has found is not lost.
         allow: the most that a remedy may change.
         say: progress, one line each.
         launches: where remedies are tried and compared that a process must be started with, if not in ``room``.
@@ -75,6 +77,7 @@ class Search:
     trace: Trace
     budget: float
     allow: Fidelity = Fidelity.EQUIVALENT
+    reserve: float = 0.0
     only: tuple[str, ...] = ()
     skip: tuple[str, ...] = ()
     say: Callable[[str], None] = lambda text: None
@@ -84,6 +87,7 @@ class Search:
     trials: list[Trial] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
     _begun: int = 0
+    _end: float = math.inf
     _unsuited: set[str] = field(default_factory=set)
     _slower: set[tuple[str, str]] = field(default_factory=set)
     _seen_with: list[Remedy] = field(default_factory=list)
@@ -91,7 +95,7 @@ class Search:
 
     def run(self) -> None:
         """Try everything that the budget allows."""
-        start = time.monotonic()
+        self._end = time.monotonic() + self.budget
         candidates = self.candidates(self.trace)
         later = [c for c in candidates if self._waits(c[1])]
         candidates = [c for c in candidates if not self._waits(c[1])]
@@ -100,7 +104,7 @@ class Search:
         while number < len(candidates):
             finding, remedy = candidates[number]
             number += 1
-            left = self.budget - (time.monotonic() - start)
+            left = self.left
             trial = _trial(finding, remedy)
             why = self._why_not(finding, remedy, left)
             if not why and str(remedy) not in affordable:
@@ -111,15 +115,21 @@ class Search:
             else:
                 rest = [r for f, r in candidates[number:] if str(r) in affordable and not self._why_not(f, r, left)]
                 self.trials.append(self._try(finding, remedy, trial, self._seconds(remedy, rest, left), bool(rest)))
-                if self.trials[-1].verdict == "kept" and remedy.seam is Seam.LOADER:
-                    candidates.extend(self._reopened(candidates))
+                if self.trials[-1].verdict == "kept":
+                    candidates.extend(self._reopened(candidates) if remedy.seam is Seam.LOADER else ())
+                    self._reconsider(remedy)
             if number == len(candidates):
-                left = self.budget - (time.monotonic() - start)
+                left = self.left
                 more = self._revealed(left) or self._afforded(candidates, affordable, left)
                 candidates.extend(more)
                 affordable |= self._affordable(more, left)
         for finding, remedy in later:
-            self.trials.append(self._launch(finding, remedy, self.budget - (time.monotonic() - start)))
+            self.trials.append(self._launch(finding, remedy, self.left))
+
+    @property
+    def left(self) -> float:
+        """Seconds of the budget that are not used up."""
+        return self._end - time.monotonic()
 
     def candidates(self, trace: Trace) -> list[tuple[Finding, Remedy]]:
         """Remedies of all findings in the rules' order, each once."""
@@ -131,12 +141,18 @@ class Search:
 
     def _least(self, remedy: Remedy) -> float:
         """Seconds that its shortest trial takes, and its proof."""
-        return self.room.least_seconds(remedy) + self.judge.least_seconds(remedy)
+        return self.room.least_seconds(remedy, self._on) + self.judge.least_seconds(remedy, self._on)
+
+    @property
+    def _on(self) -> list[Remedy]:
+        return [k.remedy for k in self.kept]
 
     def _seconds(self, remedy: Remedy, rest: list[Remedy], left: float) -> float:
-        """What a trial may take: a generous part of what is left, but not of the shortest trials of the rest."""
-        least = self.room.least_seconds(remedy)
+        """What a trial may take: a generous part of what is left, but not of its proof or of the shortest trials of the
+        rest."""
+        least = self.room.least_seconds(remedy, self._on)
         part = max(SLACK * least, GENEROUS * left / (1 + len(rest)))
+        left -= self.judge.least_seconds(remedy, self._on)
         free = left - sum(map(self._least, rest))
         return min(left, max(LEAST_TRIAL + 2 * remedy.one_off_seconds, least, min(part, free)))
 
@@ -147,11 +163,11 @@ class Search:
     def _revealed(self, left: float) -> list[tuple[Finding, Remedy]]:
         """Remedies that come into question now: what is kept has other costs left, or has brought some about (another
         memory layout has other page faults)."""
-        kept = [k.remedy for k in self.kept]
+        kept = self._on
         if not kept or kept == self._seen_with or left < LEAST_TRIAL:
             return []
         self._seen_with = kept
-        trace = self.room.again(self.trace, kept)
+        trace = self.room.again(self.trace, kept, left)
         if trace is None:
             return []
         tried = {t.remedy for t in self.trials if t.pairs} | self._unsuited
@@ -215,7 +231,7 @@ class Search:
     def _try(self, finding: Finding, remedy: Remedy, trial: Trial, seconds: float, awaited: bool) -> Trial:
         """One trial, ended before its time where it can tell nothing and others wait for it."""
         start = time.monotonic()
-        base = [k.remedy for k in self.kept]
+        base = self._on
         with_ = [*(r for r in base if not remedy.replaces(r)), remedy]
         unsuited = self.room.unsuited(remedy, [r for r in with_ if r is not remedy])
         if unsuited:
@@ -225,12 +241,45 @@ class Search:
         self.say(f"trial {self._begun}: {remedy}")
         measured = self.room.compare(base, with_, seconds, finding.predicted.high if awaited else math.inf)
         trial = self._judged(trial, measured, remedy, with_, self.judge)
-        if trial.fidelity_found and remedy.grain is not Grain.CALL:
-            self._proved = ({str(r) for r in with_}, trial.fidelity_found)
+        self._note_proof(trial, remedy, with_)
         if trial.verdict == "kept":
             self.kept = [k for k in self.kept if not remedy.replaces(k.remedy)]
             self.kept.append(Kept(remedy, finding.code, measured, trial.fidelity_found))
         return replace(trial, seconds=time.monotonic() - start)
+
+    def _note_proof(self, trial: Trial, remedy: Remedy, with_: list[Remedy]) -> None:
+        if trial.fidelity_found and remedy.grain is not Grain.CALL:
+            self._proved = ({str(r) for r in with_}, trial.fidelity_found)
+
+    def _reconsider(self, new: Remedy) -> None:
+        """Try without what was kept before and may cost something now that ``new`` is on; what does goes."""
+        for old in [k.remedy for k in self.kept if new.name in k.remedy.upset_by]:
+            on = self._on
+            rest = [r for r in on if r is not old]
+            seconds = self.left - self.judge.least_seconds(new, rest)
+            if seconds < self.room.least_seconds(old, rest):
+                continue
+            start = time.monotonic()
+            self.say(f"{old} once more, now that {new} is on")
+            measured = self.room.compare(on, rest, seconds)
+            if measured.outcome is not Outcome.FASTER or measured.ratio is None:
+                continue
+            before = next(t for t in self.trials if t.remedy == str(old))
+            without = self._judged(before, measured, old, rest, self.judge)
+            if without.verdict != "kept":
+                continue
+            self._note_proof(without, new, rest)
+            self.kept = [k for k in self.kept if k.remedy is not old]
+            taken = replace(
+                without,
+                ratio=measured.ratio.inverse,
+                cpu_ratio=measured.cpu_ratio and measured.cpu_ratio.inverse,
+                seconds=before.seconds + time.monotonic() - start,
+                verdict="dropped",
+                why=f"slower with {new} on",
+                fidelity_found="",
+            )
+            self.trials = [taken if t is before else t for t in self.trials]
 
     def _judged(
         self, trial: Trial, measured: Measured, remedy: Remedy, with_: list[Remedy], judge: Judge | ProcessJudge
@@ -243,7 +292,7 @@ class Search:
         if verdict == "kept" and remedy.grain is Grain.CALL:
             proof = SAME_OUTPUTS  # asked before the trial, see TrialRoom.unsuited
         elif verdict == "kept":
-            found = judge.judge(with_)
+            found = judge.judge(with_, self._end + self.reserve)
             proof = found.words
             if found.kept is None:
                 verdict, why = "dropped", found.words
@@ -267,10 +316,10 @@ class Search:
         room, judge = self.launches
         start = time.monotonic()
         trial = _trial(finding, remedy)
-        base = [k.remedy for k in self.kept]
-        proving = judge.least_seconds(remedy)
+        base = self._on
+        proving = judge.least_seconds(remedy, base)
         why = self._why_not(finding, remedy, left) or room.unsuited(remedy, base)
-        if not why and room.least_seconds(remedy) + proving > left:
+        if not why and room.least_seconds(remedy, base) + proving > left:
             why = "starting the script so often is dearer than the budget allows"
         if why:
             return replace(trial, why=why)
@@ -288,20 +337,23 @@ class Search:
             return ""
         if self._proved[0] == {str(k.remedy) for k in self.kept}:
             return self._proved[1]
-        found = self.judge.judge([k.remedy for k in self.kept])
+        found = self.judge.judge(self._on)
         if found.kept is False:
             self.broken.append(f"all together: {found.words}")
         if not found.kept:
             self.kept.clear()
         return found.words
 
-    def overall(self, seconds: float) -> Measured | None:
-        """All kept remedies together against the script as it is."""
+    def overall(self) -> Measured | None:
+        """All kept remedies together against the script as it is, in the time that is reserved for it, or in what is
+        left where that is too short."""
         if not self.kept:
             return None
         if len(self.kept) == 1:
             return self.kept[0].measured
-        return self.room.compare([], [k.remedy for k in self.kept], seconds)
+        least = SLACK * max(self.room.least_seconds(r, self._on) for r in self._on)
+        seconds = min(self.left + self.reserve, max(self.reserve, least))
+        return self.room.compare([], self._on, max(LEAST_TRIAL, seconds))
 
 
 def _trial(finding: Finding, remedy: Remedy) -> Trial:

@@ -4,8 +4,9 @@ process."""
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
-from hasten.core.remedy import Remedy, Undo, undo_all
+from hasten.core.remedy import Grain, Remedy, Undo, undo_all
 from hasten.measure.interleave import Pairs
 from hasten.seams import fork
 from hasten.seams.apply import Switchboard
@@ -31,6 +32,12 @@ def settle_of(remedies: list[Remedy], step_seconds: float) -> int:
     """Steps after a switch that are not timed; one is enough where steps are long."""
     most = 1 if step_seconds >= LONG_STEP else 1 << 30
     return max((r.settle if r.one_off_seconds else min(r.settle, most) for r in remedies), default=0)
+
+
+def switchable(changed: Sequence[Remedy], common: Sequence[Remedy]) -> bool:
+    """Whether ``changed`` can be switched between two steps of one process in which ``common`` are on."""
+    upset = any(r.name in c.upset_by for c in changed for r in common)
+    return all(r.grain in (Grain.STEP, Grain.CALL) for r in changed) and not upset
 
 
 def split(without: list[Remedy], with_: list[Remedy]) -> tuple[list[Remedy], list[Remedy], list[Remedy]]:

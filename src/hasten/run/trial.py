@@ -8,7 +8,7 @@ import os
 import random
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -97,16 +97,16 @@ class TrialRoom:
         self.compiled = compiled
         self.recorded: deque[Any] | None = record_batches(watch)
 
-    def least_seconds(self, remedy: Remedy) -> float:
-        """What the shortest trial that can end in a claim takes."""
+    def least_seconds(self, remedy: Remedy, base: Sequence[Remedy] = ()) -> float:
+        """What the shortest trial that can end in a claim takes, on top of ``base``."""
         warm, settle = warm_steps(self.step_seconds), self._settle([remedy])
+        starts = sum(r.start_seconds for r in base)
         if remedy.grain is Grain.CALL:
             return 2 * LOOKS[0] * max(calls.UNIT_SECONDS, self.step_seconds)
-        if remedy.grain is Grain.STEP:
-            steps = warm + 2 * LOOKS[0] * (1 + settle)
-        else:
-            steps = 2 * 2 * (max(warm, settle) + self._turn_looks[0])
-        return steps * self.step_seconds + remedy.one_off_seconds
+        if stepwise.switchable([remedy], base):
+            return (warm + 2 * LOOKS[0] * (1 + settle)) * self.step_seconds + starts
+        steps = 2 * 2 * (max(warm, settle) + self._turn_looks[0])
+        return steps * self.step_seconds + remedy.one_off_seconds + remedy.start_seconds + 4 * starts
 
     @property
     def _turn_looks(self) -> tuple[int, ...]:
@@ -127,13 +127,13 @@ class TrialRoom:
         changed = [r for r in (*without, *with_) if (r in without) != (r in with_)]
         if all(r.grain is Grain.CALL for r in changed):
             return self._by_calls([r for r in without if r in with_], seconds)
-        stepwise = all(r.grain in (Grain.STEP, Grain.CALL) for r in changed)
-        pairs = Pairs(hoped=hoped) if stepwise else TurnPairs(hoped=hoped, looks=self._turn_looks)
-        if stepwise:
+        one = stepwise.switchable(changed, [r for r in without if r in with_])
+        pairs = Pairs(hoped=hoped) if one else TurnPairs(hoped=hoped, looks=self._turn_looks)
+        if one:
             why = self._stepwise(without, with_, pairs, seconds)
         else:
             why = self._in_turns(without, with_, pairs, seconds)
-        method = FORKED_STEPWISE if stepwise else FORKED_IN_TURNS
+        method = FORKED_STEPWISE if one else FORKED_IN_TURNS
         return Measured(pairs, method, time.monotonic() - start, why)
 
     def _by_calls(self, common: list[Remedy], seconds: float) -> Measured:
@@ -196,7 +196,7 @@ class TrialRoom:
         changed = [r for r in (*without, *with_) if (r in without) != (r in with_)]
         fresh = any(r.seam is Seam.LOADER for r in changed)
         unit = max(1, min(16, round(UNIT_SECONDS / max(self.step_seconds, 1e-6))))
-        warm = max(warm_steps(self.step_seconds), self._settle(changed))
+        warm = max(warm_steps(self.step_seconds), self._settle([*without, *with_]))
         if fresh:
             unit, warm = max(unit, WORKER_UNIT), warm + 4
         children: dict[int, fork.Child] = {}
@@ -293,9 +293,9 @@ class TrialRoom:
         except OSError:
             return "switching it on failed"
 
-    def again(self, trace: Trace, remedies: list[Remedy]) -> Trace | None:
+    def again(self, trace: Trace, remedies: list[Remedy], seconds: float) -> Trace | None:
         """What would be seen with ``remedies`` on; from then on steps are taken to be as long as they are with them.
-        None if nothing could be seen."""
+        None if nothing could be seen in so many seconds."""
         path = os.path.join(self.folder, "again.json")
         warm = max(warm_steps(self.step_seconds), self._settle(remedies))
 
@@ -304,7 +304,7 @@ class TrialRoom:
             return Looking(sender, self.watch, path, warm, self.step_seconds, Ahead(self.watch, batches, remedies))
 
         child = fork.go(self.watch, driver, allowed=self.allowed, processes=False)
-        child.drain(SILENT_SECONDS + 40 * self.step_seconds)
+        child.drain(min(seconds, SILENT_SECONDS + 40 * self.step_seconds))
         seen = seen_again(trace, path, self.recorded is None or any(r.seam is Seam.LOADER for r in remedies))
         if seen is not None:
             self.step_seconds = seen.step_seconds
