@@ -32,6 +32,7 @@ SLACK = 1.3  # times the shortest trial, where steps are long
 ALMOST = "faster so far, but a claim takes more pairs: a larger --budget may make it"
 LONG_STEPS = "the budget holds only trials of what promises more"
 TOO_DEAR = "dearer to try than the budget allows"
+USED_UP = "the budget was used up"
 LEAST_TRIAL = 2.0  # seconds; a trial that would get less is not begun
 GENEROUS = 1.5  # times an equal part of what is left: what a trial leaves, later ones have
 CLEARLY_SLOWER = 0.9  # measured speed-up of one setting below which others of the same direction are not tried
@@ -106,10 +107,7 @@ class Search:
             number += 1
             left = self.left
             trial = _trial(finding, remedy)
-            why = self._why_not(finding, remedy, left)
-            if not why and str(remedy) not in affordable:
-                alone = self._least(remedy) > self.budget
-                why = TOO_DEAR if remedy.one_off_seconds or alone else LONG_STEPS
+            why = self._why_not(finding, remedy, left) or self._too_dear(remedy, affordable, left)
             if why:
                 self.trials.append(replace(trial, why=why))
             else:
@@ -119,10 +117,9 @@ class Search:
                     candidates.extend(self._reopened(candidates) if remedy.seam is Seam.LOADER else ())
                     self._reconsider(remedy)
             if number == len(candidates):
-                left = self.left
-                more = self._revealed(left) or self._afforded(candidates, affordable, left)
+                more = self._revealed(self.left) or self._afforded(candidates, affordable, self.left)
                 candidates.extend(more)
-                affordable |= self._affordable(more, left)
+                affordable |= self._affordable(more, self.left)
         for finding, remedy in later:
             self.trials.append(self._launch(finding, remedy, self.left))
 
@@ -130,6 +127,11 @@ class Search:
     def left(self) -> float:
         """Seconds of the budget that are not used up."""
         return self._end - time.monotonic()
+
+    def _too_dear(self, remedy: Remedy, affordable: set[str], left: float) -> str:
+        if str(remedy) not in affordable:
+            return TOO_DEAR if remedy.one_off_seconds or self._least(remedy) > self.budget else LONG_STEPS
+        return USED_UP if self._least(remedy) > left else ""
 
     def candidates(self, trace: Trace) -> list[tuple[Finding, Remedy]]:
         """Remedies of all findings in the rules' order, each once."""
@@ -225,7 +227,7 @@ class Search:
         if finding.predicted.high < LEAST_GAIN and not self.only:
             return "predicted to gain nothing"
         if left < LEAST_TRIAL + remedy.one_off_seconds:
-            return "the budget was used up" if not remedy.one_off_seconds else TOO_DEAR
+            return USED_UP if not remedy.one_off_seconds else TOO_DEAR
         return ""
 
     def _try(self, finding: Finding, remedy: Remedy, trial: Trial, seconds: float, awaited: bool) -> Trial:
