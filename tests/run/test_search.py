@@ -344,6 +344,8 @@ def test_what_a_later_remedy_has_turned_into_a_loss_is_taken_back() -> None:
     assert (threads.verdict, threads.why) == ("dropped", "slower with Compile() on")
     assert threads.ratio is not None and threads.ratio.high < 1
     assert found.prove() == "by hand"
+    together = found.overall()
+    assert together is not None and together.ratio is not None and 1.9 < together.ratio.value < 2.1
     still = search(Room({"Threads": 1.3, "Compile": 2.0}), seen, budget=200.0)
     assert names(still.kept) == ["Threads", "Compile"]
     assert next(t for t in still.trials if t.name == "Threads").verdict == "kept"

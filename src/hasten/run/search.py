@@ -42,12 +42,17 @@ LEAST_GAIN = 1.005  # predicted best case below which a remedy is not tried
 
 @dataclass
 class Kept:
-    """A remedy that won, with its evidence."""
+    """A remedy that won, with its evidence.
+
+    Attributes:
+        alone: whether nothing else was on when it was measured.
+    """
 
     remedy: Remedy
     rule: str
     measured: Measured
     proof: str
+    alone: bool = False
 
     def step(self) -> Step:
         r = self.remedy
@@ -246,7 +251,7 @@ class Search:
         self._note_proof(trial, remedy, with_)
         if trial.verdict == "kept":
             self.kept = [k for k in self.kept if not remedy.replaces(k.remedy)]
-            self.kept.append(Kept(remedy, finding.code, measured, trial.fidelity_found))
+            self.kept.append(Kept(remedy, finding.code, measured, trial.fidelity_found, alone=not base))
         return replace(trial, seconds=time.monotonic() - start)
 
     def _note_proof(self, trial: Trial, remedy: Remedy, with_: list[Remedy]) -> None:
@@ -271,7 +276,8 @@ class Search:
             if without.verdict != "kept":
                 continue
             self._note_proof(without, new, rest)
-            self.kept = [k for k in self.kept if k.remedy is not old]
+            proof = without.fidelity_found
+            self.kept = [replace(k, proof=proof) if k.remedy is new else k for k in self.kept if k.remedy is not old]
             taken = replace(
                 without,
                 ratio=measured.ratio.inverse,
@@ -351,7 +357,7 @@ class Search:
         left where that is too short."""
         if not self.kept:
             return None
-        if len(self.kept) == 1:
+        if len(self.kept) == 1 and self.kept[0].alone:
             return self.kept[0].measured
         least = SLACK * max(self.room.least_seconds(r, self._on) for r in self._on)
         seconds = min(self.left + self.reserve, max(self.reserve, least))
