@@ -341,7 +341,7 @@ def test_what_a_later_remedy_has_turned_into_a_loss_is_taken_back() -> None:
     found = search(Upset({"Threads": 1.3, "Compile": 2.0}), seen, budget=200.0)
     assert names(found.kept) == ["Compile"]
     threads = next(t for t in found.trials if t.name == "Threads")
-    assert (threads.verdict, threads.why) == ("dropped", "slower with Compile() on")
+    assert (threads.verdict, threads.why) == ("replaced", "slower with Compile() on")
     assert threads.ratio is not None and threads.ratio.high < 1
     assert found.prove() == "by hand"
     together = found.overall()
@@ -349,6 +349,20 @@ def test_what_a_later_remedy_has_turned_into_a_loss_is_taken_back() -> None:
     still = search(Room({"Threads": 1.3, "Compile": 2.0}), seen, budget=200.0)
     assert names(still.kept) == ["Threads", "Compile"]
     assert next(t for t in still.trials if t.name == "Threads").verdict == "kept"
+
+
+def test_what_is_kept_no_longer_is_not_said_to_be() -> None:
+    seen = dataclasses.replace(with_compiler(), usage=Usage(cpu_seconds=0.2, wall_seconds=0.11))
+    found = search(Room({"ChannelsLast": 1.5, "Compile": 2.0}), seen, budget=200.0)
+    assert names(found.kept) == ["Compile"]
+    said = {t.name: (t.verdict, t.why) for t in found.trials}
+    assert said["ChannelsLast"] == ("replaced", "Compile() takes its place") and said["Compile"] == ("kept", "")
+    together = found.overall()  # against the script as it is, not against what it replaced
+    assert together is not None and together.ratio is not None and 1.9 < together.ratio.value < 2.1
+
+    found.judge, found._proved = Judge(("Compile",)), (set(), "")
+    found.prove()
+    assert not found.kept and all(t.verdict != "kept" for t in found.trials)
 
 
 def test_weights_are_compared_within_the_budget_and_what_is_reserved() -> None:

@@ -24,7 +24,8 @@ class Trial:
         ratio: measured speed-up of a step (without / with), None when it was not tried.
         cpu_ratio: the same in CPU time of the process, the second witness.
         pairs: how many pairs stand behind it.
-        verdict: "kept", "dropped", "cannot tell", "broken promise", "not tried".
+        verdict: "kept", "replaced" (kept until another took its place or made it cost), "dropped", "cannot tell",
+            "broken promise", "not tried".
         why: one line.
         method: "fork, step by step", "fork, child by child", "processes", …
         fidelity_found: what the comparison of weights showed.

@@ -29,7 +29,14 @@ from hasten.report.markup import Markup, el, joined, whole
 
 DIGIT_SPACE, POINT_SPACE = "\u2007", "\u2008"
 LINE = 400  # characters of a source line before it is cut
-KINDS = {"kept": "good", "dropped": "quiet", "cannot tell": "open", "broken promise": "bad", "not tried": "quiet"}
+KINDS = {
+    "kept": "good",
+    "replaced": "quiet",
+    "dropped": "quiet",
+    "cannot tell": "open",
+    "broken promise": "bad",
+    "not tried": "quiet",
+}
 COLOURS = ("fetch", "copy", "forward", "backward", "optimizer", "zero_grad", "wait", "log", "evaluation", "checkpoint")
 
 

@@ -49,7 +49,14 @@ STYLES = {
     "open": "yellow",
     "next": "bold",
 }
-VERDICTS = {"kept": "good", "dropped": "dim", "cannot tell": "open", "broken promise": "bad", "not tried": "dim"}
+VERDICTS = {
+    "kept": "good",
+    "replaced": "dim",
+    "dropped": "dim",
+    "cannot tell": "open",
+    "broken promise": "bad",
+    "not tried": "dim",
+}
 ASCII = str.maketrans(
     {"├": "|", "└": "`", "│": "|", "─": "-", "█": "#", "–": "-", "×": "x", "±": "~", "…": ".", "µ": "u", "·": "|"}
     | dict.fromkeys("▏▎▍▌", " ")

@@ -236,7 +236,7 @@ def methods(result: Result) -> str:
             seen.setdefault(trial.method, []).append(trial.pairs)
     said = [f"{how} ({_range(pairs)} pairs)" for how, pairs in seen.items()]
     measured = [t for t in result.trials if t.pairs]
-    if any(t.verdict == "kept" for t in measured[:-1]):
+    if any(t.verdict in ("kept", "replaced") for t in measured[:-1]):
         said.append("each on top of those kept before it, predicted for the script as it was")
     return "; ".join(said)
 

@@ -250,13 +250,22 @@ class Search:
         trial = self._judged(trial, measured, remedy, with_, self.judge)
         self._note_proof(trial, remedy, with_)
         if trial.verdict == "kept":
-            self.kept = [k for k in self.kept if not remedy.replaces(k.remedy)]
+            for old in [k.remedy for k in self.kept if remedy.replaces(k.remedy)]:
+                self._give_up(old, "replaced", f"{remedy} takes its place")
             self.kept.append(Kept(remedy, finding.code, measured, trial.fidelity_found, alone=not base))
         return replace(trial, seconds=time.monotonic() - start)
 
     def _note_proof(self, trial: Trial, remedy: Remedy, with_: list[Remedy]) -> None:
         if trial.fidelity_found and remedy.grain is not Grain.CALL:
             self._proved = ({str(r) for r in with_}, trial.fidelity_found)
+
+    def _give_up(self, remedy: Remedy, verdict: str, why: str, **found: Any) -> None:
+        """Keep ``remedy`` no longer, and say so where it was said to be kept."""
+        self.kept = [k for k in self.kept if k.remedy is not remedy]
+        self.trials[:] = [
+            replace(t, verdict=verdict, why=why, **found) if (t.remedy, t.verdict) == (str(remedy), "kept") else t
+            for t in self.trials
+        ]
 
     def _reconsider(self, new: Remedy) -> None:
         """Try without what was kept before and may cost something now that ``new`` is on; what does goes."""
@@ -276,18 +285,15 @@ class Search:
             if without.verdict != "kept":
                 continue
             self._note_proof(without, new, rest)
-            proof = without.fidelity_found
-            self.kept = [replace(k, proof=proof) if k.remedy is new else k for k in self.kept if k.remedy is not old]
-            taken = replace(
-                without,
-                ratio=measured.ratio.inverse,
-                cpu_ratio=measured.cpu_ratio and measured.cpu_ratio.inverse,
-                seconds=before.seconds + time.monotonic() - start,
-                verdict="dropped",
-                why=f"slower with {new} on",
-                fidelity_found="",
-            )
-            self.trials = [taken if t is before else t for t in self.trials]
+            self.kept = [replace(k, proof=without.fidelity_found) if k.remedy is new else k for k in self.kept]
+            found = {
+                "ratio": measured.ratio.inverse,
+                "cpu_ratio": measured.cpu_ratio and measured.cpu_ratio.inverse,
+                "pairs": without.pairs,
+                "method": without.method,
+                "seconds": before.seconds + time.monotonic() - start,
+            }
+            self._give_up(old, "replaced", f"slower with {new} on", **found)
 
     def _judged(
         self, trial: Trial, measured: Measured, remedy: Remedy, with_: list[Remedy], judge: Judge | ProcessJudge
@@ -348,8 +354,8 @@ class Search:
         found = self.judge.judge(self._on)
         if found.kept is False:
             self.broken.append(f"all together: {found.words}")
-        if not found.kept:
-            self.kept.clear()
+        for remedy in [] if found.kept else self._on:
+            self._give_up(remedy, "dropped", found.words)
         return found.words
 
     def overall(self) -> Measured | None:
