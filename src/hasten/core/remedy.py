@@ -58,6 +58,7 @@ class Remedy(ABC):
     seam: ClassVar[Seam]
     grain: ClassVar[Grain] = Grain.STEP
     settle: ClassVar[int] = 0  # steps after a switch that a trial does not time
+    at_once: ClassVar[bool] = False  # a switch takes some milliseconds: where steps are long, none has to settle
     conflicts: ClassVar[tuple[str, ...]] = ()
     upset_by: ClassVar[tuple[str, ...]] = ()  # remedies that may make a loss of its gain: then it is tried once more
     parallel: ClassVar[bool] = False  # may trade CPU time for wall time

@@ -44,6 +44,7 @@ class ChannelsLast(Remedy):
     fidelity: ClassVar[Fidelity] = Fidelity.EQUIVALENT
     seam: ClassVar[Seam] = Seam.MODEL
     settle: ClassVar[int] = 1
+    at_once: ClassVar[bool] = True
 
     def on(self, target: Any = None) -> Undo:
         import torch

@@ -42,6 +42,7 @@ class Threads(Remedy):
     fidelity: ClassVar[Fidelity] = Fidelity.EQUIVALENT
     seam: ClassVar[Seam] = Seam.PROCESS
     settle: ClassVar[int] = 1
+    at_once: ClassVar[bool] = True
     upset_by: ClassVar[tuple[str, ...]] = ("Compile",)  # few large operations share out what many small ones cannot
     parallel: ClassVar[bool] = True
 

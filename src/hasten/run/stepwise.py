@@ -29,9 +29,10 @@ def unit_of(step_seconds: float) -> int:
 
 
 def settle_of(remedies: list[Remedy], step_seconds: float) -> int:
-    """Steps after a switch that are not timed; one is enough where steps are long."""
-    most = 1 if step_seconds >= LONG_STEP else 1 << 30
-    return max((r.settle if r.one_off_seconds else min(r.settle, most) for r in remedies), default=0)
+    """Steps after a switch that are not timed; one is enough where steps are long, or none."""
+    if step_seconds < LONG_STEP:
+        return max((r.settle for r in remedies), default=0)
+    return max((r.settle if r.one_off_seconds else min(r.settle, not r.at_once) for r in remedies), default=0)
 
 
 def switchable(changed: Sequence[Remedy], common: Sequence[Remedy]) -> bool:
