@@ -34,6 +34,7 @@ def explain(
     module: bool = False,
     steps: int = 0,
     ceilings: bool = True,
+    quiet: bool = False,
     stdout: Any = None,
 ) -> Report:
     """Run an unmodified training script and explain where its time goes.
@@ -44,6 +45,7 @@ def explain(
         module: run as ``python -m``.
         steps: stop the script after so many optimizer steps; 0 lets it run to its end.
         ceilings: whether to measure ceilings in forked children.
+        quiet: tell no progress on stderr; what goes wrong is told all the same.
         stdout: where the script's stdout goes (as for :class:`subprocess.Popen`).
 
     Returns:
@@ -52,7 +54,7 @@ def explain(
     Raises:
         UsageError: there is no such script.
     """
-    config = {"mode": "explain", "steps": steps, "ceilings": ceilings}
+    config = {"mode": "explain", "steps": steps, "ceilings": ceilings, "quiet": quiet}
     argv = launch.command(os.fspath(script), args, module)
     with launch.session_folder(config) as folder:
         code = launch.run(argv, folder, stdout)
@@ -73,12 +75,13 @@ def run(
     save_plan: Pathish | None = None,
     only: Sequence[str] = (),
     skip: Sequence[str] = (),
+    quiet: bool = False,
     stdout: Any = None,
 ) -> Result:
     """Run an unmodified training script, make it faster while it runs, and prove it.
 
     Args:
-        script, args, module, stdout: as for :func:`explain`.
+        script, args, module, quiet, stdout: as for :func:`explain`.
         budget: seconds that trials may take; by default the smaller of 120 and 5 % of the predicted job.
         allow: ``"identical"``, ``"equivalent"`` or ``"approximate"``: the most a remedy may change.
         plan: replay this plan without trials.
@@ -94,6 +97,7 @@ def run(
     identity = sha256_of_file(script) if not module and os.path.isfile(script) else ""
     config: dict[str, Any] = {
         "mode": "run",
+        "quiet": quiet,
         "budget": budget,
         "allow": _allowed(allow),
         "only": _remedies(only),

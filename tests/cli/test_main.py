@@ -363,7 +363,7 @@ def test_options_of_run_arrive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     _, asked = run_with(monkeypatch, tmp_path, "--quiet", *words)
     assert asked == {
         "script": "pkg.train", "args": ("--plan",), "module": True, "budget": 9.5, "allow": "identical", "plan": None,
-        "only": ("A", "B"), "skip": ("C",),
+        "only": ("A", "B"), "skip": ("C",), "quiet": True,
     }  # fmt: skip
 
 

@@ -198,7 +198,7 @@ def _runs_a_script(commands: argparse._SubParsersAction[Parser], name: str, text
 
 def _common(parser: Parser) -> list[argparse.Action]:
     parser.add_argument("--all", dest="every", action="store_true", help="every finding and line, not only the first")
-    parser.add_argument("--quiet", action="store_true", help="no report on stderr")
+    parser.add_argument("--quiet", action="store_true", help="no progress and no report on stderr")
     return [
         parser.add_argument("--json", metavar="FILE", help="every figure as JSON; - is stdout, after the script's own"),
         parser.add_argument("--html", metavar="FILE", help="the report as one page; - is stdout"),

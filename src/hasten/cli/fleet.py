@@ -54,7 +54,9 @@ def run(options: argparse.Namespace) -> int:
         text = json.dumps(document, indent=1) + "\n"
         written = output.attempt(options.json, lambda: output.write(options.json, text)) and written
     if options.html:
-        page = report.page(document, forecasts(trained))
+        from hasten.report.fleet_page import page as draw
+
+        page = draw(document, forecasts(trained))
         written = output.attempt(options.html, lambda: output.write(options.html, page)) and written
     if not options.quiet and output.STDOUT not in (options.json, options.html):
         print(report.text(document))
