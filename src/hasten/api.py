@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import json
 import math
 import os
@@ -166,7 +167,9 @@ def _remedies(names: Sequence[str]) -> list[str]:
 
     for name in names:
         if name not in remedy_types():
-            raise UsageError(f"there is no remedy {name!r}", "a typing error", f"one of {', '.join(remedy_types())}")
+            near = difflib.get_close_matches(name, remedy_types(), 1)
+            change = near[0] if near else f"one of {', '.join(remedy_types())}"
+            raise UsageError(f"there is no remedy {name!r}", "a typing error", change)
     return list(names)
 
 

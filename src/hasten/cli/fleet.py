@@ -90,8 +90,6 @@ def train(options: argparse.Namespace) -> Any:
             "rows need the column of their keys and the column to learn", "--by or --target is missing",
             "hasten fleet sales.parquet --by store --target sales --window 96 --horizon 24",
         )  # fmt: skip
-    if options.prove < 0:
-        raise UsageError(f"--prove {options.prove}", "it counts keys", "--prove 8")
     frame = read(Path(options.file), options.by)
     notes = {
         "model": options.model or MODELS[0],
@@ -199,6 +197,8 @@ def read(path: Path, by: str) -> Any:
     from hasten.fleet.extras import need
 
     need("pyarrow", "reading a file of rows")
+    if not path.exists():
+        raise UsageError(f"there is no file {path}", "a typing error", "a .parquet, .csv or .csv.gz file")
     try:
         if path.suffix.lower() == ".parquet":
             return need("pyarrow.parquet", "reading a file of rows").read_table(path)

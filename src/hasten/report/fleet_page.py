@@ -34,7 +34,7 @@ def _tiles(d: Document) -> Iterator[Markup]:
     yield tile("took", duration(d["seconds"]), f"on {fleet.workers(d)}")
     if d["loop_seconds"]:
         times = d["loop_seconds"] / max(d["seconds"], 1e-9)
-        yield tile("faster than one at a time", f"{times:.0f}×", f"expected {duration(d['loop_seconds'])}", "good")
+        yield tile("against one at a time", f"{times:.0f}×", f"expected {duration(d['loop_seconds'])}", "good")
     what, known = fleet.losses(d)
     if known:
         middle = statistics.median(row[what] for row in known)

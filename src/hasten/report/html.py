@@ -94,7 +94,8 @@ def _tiles(trace: Trace, found: Sequence[Finding], result: Result | None) -> Ite
         yield tile("made faster", times(result.overall), f"{y.span} at {level_of([result.overall])}", "good")
     if trace.step is not None and trace.step.known:
         unit = time_unit(trace.step.value)
-        x = figure(trace.step, unit.per_second)
+        digits = tree.digits(trace.step, unit.per_second)
+        x = figure(trace.step, unit.per_second, digits.most, digits.least)  # as in the table below
         half = f"{x.plus_minus} at {level_of([trace.step])}" if x.half != UNKNOWN else ""
         yield tile("a step", f"{x.value} {unit.name}", half)
         rows = [r for r in tree.tree(trace) if len(r.lasts) == 1]
@@ -186,7 +187,7 @@ def _findings(found: Sequence[Finding]) -> Iterator[Markup]:
 
 
 def _finding(finding: Finding) -> Markup:
-    said = []
+    said: list[tuple[str, str]] = []
     for i, remedy in enumerate(finding.remedies):
         fidelity = el("span", remedy.fidelity.value, class_=f"tag {remedy.fidelity.value}")
         said.append(("or" if i else "remedy", joined([el("code", str(remedy)), " ", fidelity])))

@@ -119,7 +119,8 @@ def located(place: Place | None) -> str:
         return ""
     whole = f"{place.file}:{place.line}"
     short = shortened(whole, PLACE)
-    return el("code", short, title=whole if short != whole else None)
+    kind = "short" if len(short) <= PLACE else None
+    return el("code", short, class_=kind, title=whole if short != whole else None)
 
 
 def quoted(place: Place | None, label: str) -> Markup | None:
