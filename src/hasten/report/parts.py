@@ -114,13 +114,15 @@ def key(kind: str, name: str) -> Markup:
 
 
 def located(place: Place | None) -> str:
-    """A place in a table: without its first folders where they would widen it; all of it where the pointer rests."""
+    """A place in a table: without its first folders where they would widen it, broken behind a folder or a word
+    rather than within; all of it where the pointer rests."""
     if place is None:
         return ""
     whole = f"{place.file}:{place.line}"
     short = shortened(whole, PLACE)
     kind = "short" if len(short) <= PLACE else None
-    return el("code", short, class_=kind, title=whole if short != whole else None)
+    parts = (Markup(f"{joined([part])}<wbr/>") if part in "/_" else part for part in re.split("([/_])", short) if part)
+    return el("code", *parts, class_=kind, title=whole if short != whole else None)
 
 
 def quoted(place: Place | None, label: str) -> Markup | None:
