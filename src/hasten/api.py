@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import json
 import math
 import os
@@ -34,6 +35,7 @@ def explain(
     module: bool = False,
     steps: int = 0,
     ceilings: bool = True,
+    quiet: bool = False,
     stdout: Any = None,
 ) -> Report:
     """Run an unmodified training script and explain where its time goes.
@@ -44,6 +46,7 @@ def explain(
         module: run as ``python -m``.
         steps: stop the script after so many optimizer steps; 0 lets it run to its end.
         ceilings: whether to measure ceilings in forked children.
+        quiet: tell no progress on stderr; what goes wrong is told all the same.
         stdout: where the script's stdout goes (as for :class:`subprocess.Popen`).
 
     Returns:
@@ -52,7 +55,7 @@ def explain(
     Raises:
         UsageError: there is no such script.
     """
-    config = {"mode": "explain", "steps": steps, "ceilings": ceilings}
+    config = {"mode": "explain", "steps": steps, "ceilings": ceilings, "quiet": quiet}
     argv = launch.command(os.fspath(script), args, module)
     with launch.session_folder(config) as folder:
         code = launch.run(argv, folder, stdout)
@@ -73,12 +76,13 @@ def run(
     save_plan: Pathish | None = None,
     only: Sequence[str] = (),
     skip: Sequence[str] = (),
+    quiet: bool = False,
     stdout: Any = None,
 ) -> Result:
     """Run an unmodified training script, make it faster while it runs, and prove it.
 
     Args:
-        script, args, module, stdout: as for :func:`explain`.
+        script, args, module, quiet, stdout: as for :func:`explain`.
         budget: seconds that trials may take; by default the smaller of 120 and 5 % of the predicted job.
         allow: ``"identical"``, ``"equivalent"`` or ``"approximate"``: the most a remedy may change.
         plan: replay this plan without trials.
@@ -94,6 +98,7 @@ def run(
     identity = sha256_of_file(script) if not module and os.path.isfile(script) else ""
     config: dict[str, Any] = {
         "mode": "run",
+        "quiet": quiet,
         "budget": budget,
         "allow": _allowed(allow),
         "only": _remedies(only),
@@ -162,7 +167,9 @@ def _remedies(names: Sequence[str]) -> list[str]:
 
     for name in names:
         if name not in remedy_types():
-            raise UsageError(f"there is no remedy {name!r}", "a typing error", f"one of {', '.join(remedy_types())}")
+            near = difflib.get_close_matches(name, remedy_types(), 1)
+            change = near[0] if near else f"one of {', '.join(remedy_types())}"
+            raise UsageError(f"there is no remedy {name!r}", "a typing error", change)
     return list(names)
 
 

@@ -19,7 +19,6 @@ import hasten
 from hasten.cli import main as cli
 from hasten.cli.arguments import Asked, parse
 from hasten.core.codec import encode
-from hasten.core.errors import UsageError
 from tests import samples
 
 SOURCE = str(Path(hasten.__file__).parent.parent)
@@ -258,74 +257,18 @@ def test_the_files_asked_for_are_written(trained: tuple[Path, Done]) -> None:
     assert sorted(os.listdir(folder)) == ["r.html", "r.json", "t.py"]
 
 
+def test_quiet_tells_no_progress(tmp_path: Path) -> None:
+    name = script(tmp_path, TRAINING.replace("range(40)", "range(400)"))
+    words = ["--budget", "1", "--allow", "identical", "--only", "ZeroGradToNone", "--no-save-plan", name]
+    told, quiet = (ours("run", *more, *words, cwd=tmp_path) for more in ((), ("--quiet",)))
+    assert "hasten: trials took" in told.stderr
+    assert (quiet.returncode, quiet.stdout, quiet.stderr) == (7, told.stdout, "")
+
+
 def test_json_on_stdout_follows_the_scripts_own(tmp_path: Path) -> None:
     done = ours("explain", "--quiet", "--json", "-", script(tmp_path, "print('hello')"), cwd=tmp_path)
     first, rest = done.stdout.split("\n", 1)
     assert first == "hello" and json.loads(rest)["trace"] is None and done.stderr == ""
-
-
-# -- wrong usage: nothing is run ------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        (["explain"], "`explain` needs the script to run"),
-        (["explain", "-m"], "no module is named after -m"),
-        (["explain", "none.py"], "there is no file 'none.py'"),
-        (["explain", "--jsno", "x", "t.py"], "unrecognized arguments: --jsno"),
-        (["explain", "--steps", "0", "t.py"], "is no number of steps"),
-        (["explain", "--json", "no/folder/x.json", "t.py"], "there is no folder"),
-        (["explain", "--html", ".", "t.py"], "it is a folder"),
-        (["run", "--save-plan", "no/p.json", "t.py"], "there is no folder"),
-        (["run", "--save-plan", "/dev/null", "t.py"], "it is no plain file"),
-        (["run", "--allow", "anything", "t.py"], "invalid choice"),
-        (["run", "--budget", "-1", "t.py"], "is no number of seconds"),
-        (["run", "--only", "Magic", "t.py"], "there is no remedy 'Magic'"),
-        (["run", "--plan", "torn.json", "t.py"], "cannot read the plan torn.json"),
-        (["run", "--plan", "other.json", "t.py"], "the plan no longer applies: the script changed"),
-        (["run", "--plan", "p.json", "--save-plan", "q.json", "t.py"], "--save-plan is for trials"),
-        (["run", "--plan", "p.json", "--allow", "identical", "t.py"], "--allow is for trials"),
-        (["run", "--budget", "0", "--plan", "p.json", "t.py"], "--budget is for trials"),
-        (["explain", "--json", "-", "--html", "-", "t.py"], "go to -"),
-        (["run", "--json", "x", "--save-plan", "x", "t.py"], "go to x"),
-        (["exlpain", "t.py"], "invalid choice: 'exlpain'"),
-        (["rule", "D999"], "there is no rule 'D999'"),
-    ],
-)
-def test_wrong_usage_is_said_before_anything_runs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: list[str], said: str
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    script(tmp_path, "open('ran', 'w')")
-    (tmp_path / "torn.json").write_text('{"schema": 1, "script"')
-    samples.plan().save(tmp_path / "other.json")
-    assert cli.main(words) == 2
-    error = capsys.readouterr().err
-    assert error.startswith("hasten: ") and said in error and "\n  try: " in error
-    assert not (tmp_path / "ran").exists()
-
-
-def test_an_unwritable_folder_is_found_before_the_script_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(**_: object) -> None:
-        raise OSError(30, "Read-only file system")
-
-    monkeypatch.setattr("hasten.cli.output.tempfile.TemporaryFile", full)
-    with pytest.raises(UsageError, match="Read-only file system"):
-        cli.output.check(str(tmp_path / "r.json"))
-
-
-def test_a_device_is_written_and_not_replaced() -> None:
-    cli.output.check("/dev/null")
-    cli.output.write("/dev/null", "x")
-    assert not Path("/dev/null").is_file()
-
-
-def test_a_link_is_followed_and_not_replaced(tmp_path: Path) -> None:
-    (tmp_path / "real.json").write_text("old")
-    (tmp_path / "link.json").symlink_to("real.json")
-    cli.output.write(str(tmp_path / "link.json"), "new")
-    assert (tmp_path / "link.json").is_symlink() and (tmp_path / "real.json").read_text() == "new"
 
 
 # -- run ------------------------------------------------------------------------------------------------------------
@@ -363,7 +306,7 @@ def test_options_of_run_arrive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     _, asked = run_with(monkeypatch, tmp_path, "--quiet", *words)
     assert asked == {
         "script": "pkg.train", "args": ("--plan",), "module": True, "budget": 9.5, "allow": "identical", "plan": None,
-        "only": ("A", "B"), "skip": ("C",),
+        "only": ("A", "B"), "skip": ("C",), "quiet": True,
     }  # fmt: skip
 
 

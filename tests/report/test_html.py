@@ -10,11 +10,12 @@ import pytest
 
 from hasten.core.report import Report
 from hasten.core.trace import Place
-from hasten.report import fleet
+from hasten.report import fleet_page
 from hasten.report.html import page
+from hasten.report.parts import located, prose
 from tests import samples
 
-VOID = {"meta", "br", "link", "img", "input", "hr"}
+VOID = {"wbr", "meta", "br", "link", "img", "input", "hr"}
 EVIL = """<script>alert("x")</script>'&"""
 
 
@@ -101,16 +102,90 @@ def test_figures_of_the_report_are_on_the_page() -> None:
         assert title in text
 
 
-@pytest.mark.parametrize(("kind", "bar"), [("tree", 5), ("ceilings", 6)])
-def test_in_a_narrow_window_bars_go_and_figures_stay(kind: str, bar: int) -> None:
-    narrow = PAGES["explain"].partition("@media (max-width: 640px)")[2].partition("@media print")[0]
-    hidden = [rule for rule in re.findall(r"([^{}]+)\{ display: none; \}", narrow) if f".{kind} " in rule]
-    assert hidden and set(re.findall(rf"\.{kind} td[^,{{ ]*", hidden[0])) == {f".{kind} td:nth-child({bar})"}
-    body = (
-        PAGES["explain"].partition(f'<table class="{kind}">')[2].partition("</tr></table>")[0].partition("<tbody>")[2]
+def narrow() -> str:
+    return PAGES["explain"].partition("@media (max-width: 640px)")[2].partition("@media print")[0]
+
+
+def test_in_a_narrow_window_no_figure_goes() -> None:
+    hidden = " ".join(re.findall(r"([^{}]+)\{ display: none; \}", narrow()))
+    cells = set(re.findall(r"\.(\w+) td:nth-child\((\d)\)", hidden))
+    assert cells == {("ceilings", "6")}
+    body = PAGES["explain"].partition('<table class="ceilings">')[2].partition("<tbody>")[2].partition("</tr>")[0]
+    assert ['class="bar"' in cell for cell in re.findall(r"<td[ >].*?</td>", body)].index(True) == 5
+
+
+def test_every_colour_of_a_bar_has_its_name() -> None:
+    drawn = re.search(r'<div class="stack".*?</div>', PAGES["explain"])
+    assert drawn is not None
+    named = set(re.findall(r'<i class="key (\w+)"></i>', PAGES["explain"]))
+    assert set(re.findall(r'<i class="(\w+)"', drawn[0])) <= named
+    heads, rows = (
+        PAGES["explain"].partition('<table class="epochs">')[2].partition(end) for end in ("<tbody>", "</table>")
     )
-    cells = re.findall(r"<td[ >].*?</td>", body.partition("</tr>")[0])
-    assert 'class="bar"' in cells[bar - 1] and sum("bar" in c for c in cells) == 1
+    assert set(re.findall(r'<i class="(\w+)" style', rows[0])) == set(re.findall(r'"key (\w+)"', heads[0]))
+
+
+def luminance(colour: str) -> float:
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [x / 12.92 if x <= 0.03928 else ((x + 0.055) / 1.055) ** 2.4 for x in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])
+def test_words_can_be_read_on_every_ground(scheme: int) -> None:
+    block = re.findall(r":root \{(.*?)\}", PAGES["explain"], re.DOTALL)[scheme]
+    colours = dict(re.findall(r"--(\w+): (#\w{6})", block))
+    for words in ("ink", "soft", "good", "bad", "open", "accent"):
+        for ground in ("ground", "card", "track"):
+            light, dark = sorted((luminance(colours[words]), luminance(colours[ground])), reverse=True)
+            assert (light + 0.05) / (dark + 0.05) >= 4.5, (words, ground)
+
+
+def test_a_step_is_the_same_figure_wherever_it_stands() -> None:
+    step = samples.ms(760, 300)
+    trace = samples.trace(step=step, phases=(dataclasses.replace(samples.trace().phases[0], seconds=step),))
+    text = Reader(page(samples.report(trace=trace))).text
+    assert "760 ms" in text and "800" not in text
+
+
+def test_a_replayed_plan_shows_its_proof_and_what_was_broken() -> None:
+    text = Reader(page(samples.result(trials=(), overall=None, broken=("CacheSamples(): a value differed",)))).text
+    for words in ("What the plan applied", "CacheSamples(): a value differed", "before", "after"):
+        assert words in text
+
+
+def test_a_reason_is_given_once() -> None:
+    trial = dataclasses.replace(
+        samples.TRIALS[0], verdict="broken promise", why="weights differ", fidelity_found="weights differ"
+    )
+    assert Reader(page(samples.result(trials=(trial,)))).text.count("weights differ") == 1
+
+
+def test_what_stands_in_backticks_is_code_and_options_are_not_broken() -> None:
+    assert (
+        "<code>if step % 50 == 0: print(loss.item())</code>" in PAGES["explain"]
+        and "`" not in Reader(PAGES["run"]).text
+    )
+    assert '<span class="word">--allow</span> approximate' in PAGES["run"]
+    assert prose("a `b and <c>") == "a `b and &lt;c&gt;"
+
+
+def test_a_long_place_loses_folders_and_keeps_them_as_its_title() -> None:
+    path = "/home/someone/a/very/long/way/down/to/the/script/train.py"
+    assert (
+        located(Place(path, 7)).replace("<wbr/>", "")
+        == f'<code class="short" title="{path}:7">…/down/to/the/script/train.py:7</code>'
+    )
+    assert located(Place("a_b/c.py", 7)) == '<code class="short">a_<wbr/>b/<wbr/>c.py:7</code>'
+    assert located(Place("train.py", 7)) == '<code class="short">train.py:7</code>'
+    report = samples.report(command=("python", path, "--lr", "1"))
+    assert "<title>train.py --lr 1 · hasten</title>" in page(report) and path in page(report)
+
+
+def test_points_beyond_the_picture_are_told() -> None:
+    curve = (0.1,) * 98 + (0.11, 7.0)
+    assert "1 of 100 points lie higher, the highest at 7.0 s" in page(samples.report(trace=samples.trace(curve=curve)))
+    assert "lie higher" not in PAGES["explain"]
 
 
 def test_trials_are_drawn_on_one_logarithmic_scale() -> None:
@@ -140,6 +215,6 @@ def test_messages_stand_in_one_order() -> None:
 
 def test_drawings_say_what_they_show_or_are_hidden() -> None:
     forecast = {"key": "a", "group": "best", "held": 0.5, "seen": [1.0, 2.0], "came": [3.0], "predicted": [2.5]}
-    found = [fleet._multiple(forecast), *PAGES.values()]
+    found = [fleet_page._multiple(forecast), *PAGES.values()]
     drawings = [tag for text in found for tag in re.findall(r'<svg[^>]*>|<div class="stack"[^>]*>', text)]
     assert len(drawings) > 5 and all("aria-label=" in tag or "aria-hidden=" in tag for tag in drawings)

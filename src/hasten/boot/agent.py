@@ -20,7 +20,7 @@ from hasten.core.remedy import Seam
 from hasten.seams import autocast, backward, checkpoint, copy, forward, loader, log, optimizer, tracebacks, wait
 from hasten.seams.apply import Switchboard
 from hasten.seams.forward import ForwardSeam
-from hasten.seams.guard import guarded, remember_stderr
+from hasten.seams.guard import guarded, mute, remember_stderr
 from hasten.seams.launch import WAITING
 from hasten.seams.locate import is_users, show_from
 from hasten.seams.patch import Patches, StandIn
@@ -154,6 +154,7 @@ def start(torch_started: int, at_fork: Any = None) -> None:
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     (folder / WAITING).unlink(missing_ok=True)
     remember_stderr(config["stderr"])
+    mute(config["quiet"])
     show_from(config["cwd"])
     session = Session(folder, config, torch_started)
     session.install()

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import math
+import difflib
+import os
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
 import hasten
-from hasten.cli import fleet_arguments, solve_arguments
+from hasten.cli import fleet_arguments, kinds, solve_arguments
 from hasten.core.errors import UsageError
 
 DESCRIPTION = "Find out why PyTorch training is slow, make it fast, and prove it."
@@ -31,6 +33,7 @@ exit codes: the script's own; 1 a report could not be written; 2 wrong usage; 3 
 """
 
 BUDGET = "what trials may take; unless given, 5 %% of the predicted job and at most 120"
+COMMANDS = ("explain", "run", "rule", "fleet", "solve")
 _OF_TRIALS = ("save_plan", "budget", "allow", "only", "skip")
 
 
@@ -98,25 +101,52 @@ def parse(words: Sequence[str]) -> Asked:
         SystemExit: help or version was printed.
     """
     parser, takes_value = _parser()
+    if words and words[0] not in COMMANDS and not words[0].startswith("-"):
+        raise _no_command(words)
     if not words or words[0] not in ("explain", "run"):
         try:
             options = parser.parse_args(list(words))
         except UsageError as error:
-            raise UsageError(error.what, "a typing error", error.change) from None
+            raise _behind(words, error) from None
         if options.command == "fleet":
             return Asked(options.command, options=options)
         if options.command == "solve":
             return solve_arguments.asked(options)
         return Asked(options.command or "", code=getattr(options, "code", None) or "")
     ours, script, args, module = split(words[1:], takes_value)
-    options = parser.parse_args([words[0], *ours])
+    try:
+        options = parser.parse_args([words[0], *ours])
+    except UsageError as error:
+        raise UsageError(error.what, error.cause, f"hasten {words[0]} --help") from None
     if not script:
         raise UsageError(
             "no module is named after -m" if module else f"`{words[0]}` needs the script to run",
-            "the script's name is missing, or stands before an option's value",
-            f"hasten {words[0]} train.py",
+            "its name is missing" if module else "the script's name is missing, or stands before an option's value",
+            f"hasten {words[0]} -m package.train" if module else f"hasten {words[0]} train.py",
         )
     return _asked(options, script, tuple(args), module)
+
+
+def _no_command(words: Sequence[str]) -> UsageError:
+    """For a first word that is no command: a typing error, or the script itself."""
+    if os.path.isfile(words[0]):
+        return UsageError(
+            f"there is no command {words[0]!r}",
+            "the command before the script is missing",
+            f"hasten explain {words[0]}",
+        )
+    near = difflib.get_close_matches(words[0], COMMANDS, 1)
+    change = f"hasten {near[0]}" if near else f"one of {', '.join(COMMANDS)}; hasten --help says what they do"
+    return UsageError(f"there is no command {words[0]!r}", "a typing error", change)
+
+
+def _behind(words: Sequence[str], error: UsageError) -> UsageError:
+    """The same error with its cause: options that stand before the command, or a typing error."""
+    at = next((i for i, word in enumerate(words) if word in COMMANDS), -1)
+    if at > 0:
+        moved = shlex.join(["hasten", words[at], *words[:at], *words[at + 1 :]])
+        return UsageError(error.what, "an option stands before the command", moved)
+    return UsageError(error.what, "a typing error", error.change if at < 0 else f"hasten {words[at]} --help")
 
 
 def split(words: Sequence[str], takes_value: frozenset[str]) -> tuple[list[str], str, list[str], bool]:
@@ -168,12 +198,12 @@ def _parser() -> tuple[Parser, frozenset[str]]:
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"hasten {hasten.__version__}")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
+    commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", parser_class=Parser)
     explain = _runs_a_script(commands, "explain", "run a script and explain where its time goes")
     run = _runs_a_script(commands, "run", "run a script, make it faster while it runs, and prove it")
     valued = [*_common(explain), *_explain(explain), *_common(run), *_run(run)]
-    solve_arguments.add(commands, Parser, _seconds)
-    rule = commands.add_parser("rule", help="what is behind a finding; without a code, all rules", allow_abbrev=False)
+    text = "what is behind a finding; without a code, all rules"
+    rule = commands.add_parser("rule", help=text, description=f"{text[0].upper()}{text[1:]}.", allow_abbrev=False)
     rule.add_argument("code", nargs="?", help="code or name of a rule, as D101 or single-process-loader")
     fleet = commands.add_parser(
         "fleet",
@@ -183,6 +213,7 @@ def _parser() -> tuple[Parser, frozenset[str]]:
         allow_abbrev=False,
     )
     fleet_arguments.add(fleet)
+    solve_arguments.add(commands, Parser)
     return parser, frozenset(name for action in valued for name in action.option_strings)
 
 
@@ -198,16 +229,18 @@ def _runs_a_script(commands: argparse._SubParsersAction[Parser], name: str, text
 
 def _common(parser: Parser) -> list[argparse.Action]:
     parser.add_argument("--all", dest="every", action="store_true", help="every finding and line, not only the first")
-    parser.add_argument("--quiet", action="store_true", help="no report on stderr")
+    parser.add_argument("--quiet", action="store_true", help="no progress and no report on stderr")
     return [
-        parser.add_argument("--json", metavar="FILE", help="every figure as JSON; - is stdout, after the script's own"),
-        parser.add_argument("--html", metavar="FILE", help="the report as one page; - is stdout"),
+        parser.add_argument(
+            "--json", metavar="FILE", type=kinds.path, help="every figure as JSON; - is stdout, after the script's own"
+        ),
+        parser.add_argument("--html", metavar="FILE", type=kinds.path, help="the report as one page; - is stdout"),
     ]
 
 
 def _explain(parser: Parser) -> list[argparse.Action]:
     parser.add_argument("--no-ceilings", dest="ceilings", action="store_false", help="do not measure ceilings")
-    return [parser.add_argument("--steps", metavar="N", type=_count, help="stop the script after N steps")]
+    return [parser.add_argument("--steps", metavar="N", type=kinds.steps, help="stop the script after N steps")]
 
 
 def _run(parser: Parser) -> list[argparse.Action]:
@@ -216,26 +249,15 @@ def _run(parser: Parser) -> list[argparse.Action]:
     add = parser.add_argument
     fidelities = ("identical", "equivalent", "approximate")
     return [
-        add("--budget", metavar="SECONDS", type=_seconds, help=BUDGET),
+        add("--budget", metavar="SECONDS", type=kinds.seconds, help=BUDGET),
         add("--allow", choices=fidelities, help="the most a remedy may change; equivalent unless given"),
-        add("--plan", metavar="FILE", help="replay a plan without trials"),
-        add("--save-plan", metavar="FILE", help="where the plan is written; SCRIPT.hasten.json unless given"),
-        add("--only", metavar="NAME", action="append", help="try only this remedy; may be repeated"),
+        add("--plan", metavar="FILE", type=kinds.path, help="replay a plan without trials"),
+        add(
+            "--save-plan",
+            metavar="FILE",
+            type=kinds.path,
+            help="where the plan is written; SCRIPT.hasten.json unless given",
+        ),
+        add("--only", metavar="NAME", action="append", help="try only this remedy, as LoaderWorkers; may be repeated"),
         add("--skip", metavar="NAME", action="append", help="leave out this remedy; may be repeated"),
     ]
-
-
-def _count(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of steps: 1, 2, …")
-    return int(text)
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
-    if not (math.isfinite(seconds) and seconds >= 0):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds: 0, 60, 0.5 …")
-    return seconds

@@ -54,7 +54,9 @@ def run(options: argparse.Namespace) -> int:
         text = json.dumps(document, indent=1) + "\n"
         written = output.attempt(options.json, lambda: output.write(options.json, text)) and written
     if options.html:
-        page = report.page(document, forecasts(trained))
+        from hasten.report.fleet_page import page as draw
+
+        page = draw(document, forecasts(trained))
         written = output.attempt(options.html, lambda: output.write(options.html, page)) and written
     if not options.quiet and output.STDOUT not in (options.json, options.html):
         print(report.text(document))
@@ -88,8 +90,6 @@ def train(options: argparse.Namespace) -> Any:
             "rows need the column of their keys and the column to learn", "--by or --target is missing",
             "hasten fleet sales.parquet --by store --target sales --window 96 --horizon 24",
         )  # fmt: skip
-    if options.prove < 0:
-        raise UsageError(f"--prove {options.prove}", "it counts keys", "--prove 8")
     frame = read(Path(options.file), options.by)
     notes = {
         "model": options.model or MODELS[0],
@@ -197,6 +197,8 @@ def read(path: Path, by: str) -> Any:
     from hasten.fleet.extras import need
 
     need("pyarrow", "reading a file of rows")
+    if not path.exists():
+        raise UsageError(f"there is no file {path}", "a typing error", "a .parquet, .csv or .csv.gz file")
     try:
         if path.suffix.lower() == ".parquet":
             return need("pyarrow.parquet", "reading a file of rows").read_table(path)

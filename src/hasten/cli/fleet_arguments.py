@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from hasten.cli import kinds
+
 MODELS = ("mlp", "conv", "gru")
 _OF_A_FLEET = ("--update", "--model", "--prove", "--out", "--json", "--html", "--quiet")  # that is trained already
 
@@ -15,7 +17,13 @@ def add(parser: argparse.ArgumentParser) -> None:
     for title, options in _GROUPS.items():
         group = parser.add_argument_group(title)
         for name, given in options.items():
-            group.add_argument(name, **given)
+            group.add_argument(name, **{**given, "help": given["help"] + _unless_given(given)})
+
+
+def _unless_given(given: dict[str, Any]) -> str:
+    """What holds where the option is left out; empty where nothing does, or its help says so."""
+    default = given.get("default")
+    return f"; {default} unless given" if default and "unless given" not in given["help"] else ""
 
 
 def of_training(options: argparse.Namespace) -> list[str]:
@@ -39,48 +47,90 @@ _GROUPS: dict[str, dict[str, dict[str, Any]]] = {
         "--target": {"metavar": "COLUMN", "help": "the column to learn"},
         "--features": {"type": names, "default": [], "metavar": "A,B", "help": "columns to learn from"},
         "--time": {"default": "", "metavar": "COLUMN", "help": "the column that orders a key's rows"},
-        "--window": {"type": int, "default": 0, "metavar": "N", "help": "rows of a series that are seen"},
-        "--horizon": {"type": int, "default": 0, "metavar": "N", "help": "rows of a series that are predicted"},
+        "--window": {"type": kinds.count(0), "default": 0, "metavar": "N", "help": "rows of a series that are seen"},
+        "--horizon": {
+            "type": kinds.count(0),
+            "default": 0,
+            "metavar": "N",
+            "help": "rows of a series that are predicted",
+        },
         "--gaps": {
             "default": "skip",
             "choices": ("skip", "join"),
             "help": "windows over missing times: left out, or learned",
         },
         "--update": {"metavar": "NEWROWS", "help": "a file of new rows, learned at a cost that does not grow"},
-        "--season": {"type": int, "default": 0, "metavar": "N", "help": "rows of one season, for the naive forecast"},
+        "--season": {
+            "type": kinds.count(0),
+            "default": 0,
+            "metavar": "N",
+            "help": "rows of one season, for the naive forecast",
+        },
     },
     "training": {
         "--model": {"help": "mlp (unless given), conv, gru, or module:factory (called with inputs and outputs)"},
         "--loss": {"default": "mse", "help": "mse, mae, huber, quantile:0.9, cross_entropy or bce"},
-        "--optimizer": {"default": "adam", "choices": ("sgd", "adam", "adamw"), "help": "as in torch"},
-        "--lr": {"type": float, "default": 1e-3, "help": "learning rate"},
-        "--epochs": {"type": int, "default": 20, "metavar": "N", "help": "at most"},
-        "--batch-size": {"type": int, "default": 64, "metavar": "N", "help": "rows of one step"},
-        "--patience": {"type": int, "default": 5, "metavar": "N", "help": "epochs without a better held-out loss"},
-        "--hold-out": {"type": float, "default": 0.2, "metavar": "SHARE", "help": "of a key's last rows; 0 for none"},
+        "--optimizer": {"default": "adam", "choices": ("sgd", "adam", "adamw"), "help": "as in torch.optim"},
+        "--lr": {"type": kinds.positive, "default": 1e-3, "help": "learning rate"},
+        "--epochs": {
+            "type": kinds.count(1),
+            "default": 20,
+            "metavar": "N",
+            "help": "passes over a key's rows, at most",
+        },
+        "--batch-size": {"type": kinds.count(1), "default": 64, "metavar": "N", "help": "rows of one step"},
+        "--patience": {
+            "type": kinds.count(1),
+            "default": 5,
+            "metavar": "N",
+            "help": "epochs without a better held-out loss",
+        },
+        "--hold-out": {
+            "type": kinds.share,
+            "default": 0.2,
+            "metavar": "SHARE",
+            "help": "of a key's last rows; 0 for none",
+        },
         "--seed": {"type": int, "default": 0, "help": "of all random numbers"},
-        "--engine": {"default": "auto", "choices": ("auto", "native", "stacked", "loop"), "help": "auto tries them"},
-        "--workers": {"type": int, "default": 0, "metavar": "N", "help": "models side by side; all cores unless given"},
+        "--engine": {
+            "default": "auto",
+            "choices": ("auto", "native", "stacked", "loop"),
+            "help": "what trains; auto tries those that can",
+        },
+        "--workers": {
+            "type": kinds.count(0),
+            "default": 0,
+            "metavar": "N",
+            "help": "models side by side; all cores unless given",
+        },
         "--shortest-first": {"action": "store_true", "help": "many keys done early, the end a little later"},
     },
     "checking": {
         "--prove": {
-            "type": int,
+            "type": kinds.count(0),
             "default": 0,
             "metavar": "N",
-            "help": "also train N keys by the plain loop",
+            "help": "also train N keys by the plain loop, and compare",
         },
         "--baseline": {
             "default": "report",
             "choices": ("none", "report", "keep"),
-            "help": "naive, and one global net",
+            "help": "beside the naive forecast and one network of all keys; keep: the best of them predicts",
         },
     },
     "results": {
         "--journal": {"metavar": "FOLDER", "help": "go on there after a kill, to the same bits"},
-        "--out": {"metavar": "FILE", "help": "weights as safetensors, with a table of keys beside them"},
-        "--json": {"metavar": "FILE", "help": "every figure as JSON; - is stdout"},
-        "--html": {"metavar": "FILE", "help": "the report as one page, with forecasts of some keys"},
+        "--out": {
+            "metavar": "FILE",
+            "type": kinds.path,
+            "help": "weights as safetensors, with a table of keys beside them",
+        },
+        "--json": {"metavar": "FILE", "type": kinds.path, "help": "every figure as JSON; - is stdout"},
+        "--html": {
+            "metavar": "FILE",
+            "type": kinds.path,
+            "help": "the report as one page, with forecasts of some keys",
+        },
         "--quiet": {"action": "store_true", "help": "no progress and no report"},
     },
 }

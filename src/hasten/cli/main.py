@@ -83,8 +83,13 @@ def explain(asked: Asked) -> int:
     from hasten import api
 
     report = api.explain(
-        asked.script, asked.args, module=asked.module, steps=asked.steps, ceilings=asked.ceilings
-    )  # fmt: skip
+        asked.script,
+        asked.args,
+        module=asked.module,
+        steps=asked.steps,
+        ceilings=asked.ceilings,
+        quiet=asked.quiet,
+    )
     written = publish(report, asked)
     return leave(report.exit_code or (0 if written else NOT_WRITTEN))
 
@@ -103,6 +108,7 @@ def run(asked: Asked) -> int:
         plan=asked.plan or None,
         only=asked.only,
         skip=asked.skip,
+        quiet=asked.quiet,
     )
     result, saved = _save_plan(result, asked)
     written = publish(result, asked) and saved

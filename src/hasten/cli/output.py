@@ -45,7 +45,7 @@ def check(path: str, device: bool = True) -> None:
         raise UsageError(
             f"cannot write {path}: {error.strerror or error}",
             "this user may not write the folder, or the disk is full or read-only",
-            "a path in another folder, or --no-save-plan if it is the plan's",
+            "a path in another folder" if device else "a path in another folder, or --no-save-plan",
         ) from None
 
 

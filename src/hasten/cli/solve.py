@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from hasten.cli import output
 from hasten.cli.arguments import Asked
-from hasten.core.errors import HastenError, UsageError
+from hasten.core.errors import HastenError
 
 if TYPE_CHECKING:
     from hasten.core.solution import Solution
@@ -29,7 +29,7 @@ def run(asked: Asked) -> int:
     output.apart(json=asked.json, save=asked.save, checkpoint=asked.checkpoint)
     for path in (asked.json, asked.save, asked.checkpoint, asked.update):
         if path and path != output.STDOUT:
-            _check(path)
+            output.check(path)
     from hasten.core.codec import encode
 
     try:
@@ -84,11 +84,3 @@ def _solved(asked: Asked) -> tuple[Solution, HastenError | None]:
         checkpoint=asked.checkpoint,
         progress=not asked.quiet and sys.stderr.isatty(),
     )
-
-
-def _check(path: str) -> None:
-    try:
-        output.check(path)
-    except UsageError as error:
-        change = error.change if "plan" not in error.change else "a path in another folder"
-        raise UsageError(error.what, error.cause, change) from None

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import csv
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from hasten.cli import kinds
 from hasten.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 ENDINGS = tuple(kind + packed for kind in (".parquet", ".pq", ".csv", ".tsv", ".npy") for packed in ("", ".gz", ".zst"))
 
 
-def add(commands: argparse._SubParsersAction[Parser], kind: type[Parser], seconds: Callable[[str], float]) -> None:
+def add(commands: argparse._SubParsersAction[Parser], kind: type[Parser]) -> None:
     """Add the command to the others."""
     parser = commands.add_parser(
         "solve",
@@ -35,11 +35,11 @@ def add(commands: argparse._SubParsersAction[Parser], kind: type[Parser], second
         help="columns to predict from, also a,b,c; one with a comma as in a CSV: '\"a, b\"'; all others unless given",
     )
     add("--task", choices=("regression", "classification"), help="texts are classes, numbers are not, unless given")
-    add("--budget", metavar="SECONDS", type=seconds, help="give up reading after so many seconds")
-    add("--save", metavar="FILE", help="write the moments, so that rows can be added later")
-    add("--update", metavar="FILE", help="add these rows to moments saved before, and solve again")
-    add("--checkpoint", metavar="FILE", help="go on from here after an interruption")
-    add("--json", metavar="FILE", help="every figure as JSON; - is stdout")
+    add("--budget", metavar="SECONDS", type=kinds.seconds, help="give up reading after so many seconds")
+    add("--save", metavar="FILE", type=kinds.path, help="write the moments, so that rows can be added later")
+    add("--update", metavar="FILE", type=kinds.path, help="add these rows to moments saved before, and solve again")
+    add("--checkpoint", metavar="FILE", type=kinds.path, help="go on from here after an interruption")
+    add("--json", metavar="FILE", type=kinds.path, help="every figure as JSON; - is stdout")
     add("--quiet", action="store_true", help="no report and no progress on stderr")
 
 

@@ -87,27 +87,41 @@ class Plan:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Plan:
-        """Raises UsageError when the file is missing, torn, or not a plan."""
+        """Raises UsageError when the file is missing, torn, or not a plan; PlanRefused for another version's."""
         try:
             data = json.loads(Path(path).read_text(encoding="utf-8"))
-            if isinstance(data, dict) and data.get("schema") != PLAN_SCHEMA:
-                raise PlanRefused(
-                    f"{path} has plan schema {data.get('schema')}, this version reads {PLAN_SCHEMA}",
-                    "it was written by another version of hasten",
-                    "make a new plan with `hasten run`",
-                )
+        except OSError as error:
+            raise _unread(path, error.strerror or str(error)) from None
+        except ValueError:  # neither UTF-8 nor JSON
+            raise _unread(path, "it is no JSON, or cut short") from None
+        if not isinstance(data, dict) or "schema" not in data:
+            raise _unread(path, "it is no plan")
+        if data["schema"] != PLAN_SCHEMA:
+            raise PlanRefused(
+                f"{path} has plan schema {data['schema']}, this version reads {PLAN_SCHEMA}",
+                "it was written by another version of hasten",
+                "make a new plan with `hasten run`",
+            )
+        missing = [name for name in ("script", "script_sha256", "versions", "machine") if name not in data]
+        if missing:
+            raise _unread(path, f"it is no plan, or was edited: {missing[0]} is missing")
+        try:
             plan = decode(cls, data)
-            words = [plan.script, plan.script_sha256, *plan.sources.values()]
-            words += [word for step in plan.steps for word in (step.remedy, step.fidelity)]
-            if not all(isinstance(word, str) for word in words):
-                raise ValueError("a name or a digest is no text")
-            return plan
-        except (OSError, ValueError) as error:
-            raise UsageError(
-                f"cannot read the plan {path}: {error}",
-                "the file is missing, cut short, or was not written by `hasten run`",
-                "make a new plan with `hasten run SCRIPT`",
-            ) from None
+        except ValueError as error:
+            raise _unread(path, str(error)) from None
+        words = [plan.script, plan.script_sha256, *plan.sources.values()]
+        words += [word for step in plan.steps for word in (step.remedy, step.fidelity)]
+        if not all(isinstance(word, str) for word in words):
+            raise _unread(path, "a name or a digest is no text")
+        return plan
+
+
+def _unread(path: str | os.PathLike[str], why: str) -> UsageError:
+    return UsageError(
+        f"cannot read the plan {os.fspath(path)}: {why}",
+        "a typing error, or the file was not written by `hasten run`",
+        "make a new plan with `hasten run SCRIPT`",
+    )
 
 
 def sha256_of_file(path: str | os.PathLike[str]) -> str:

@@ -16,7 +16,7 @@ from hasten.explain.loops import count_repeats, loop_events
 from hasten.seams import fork, schedule
 from hasten.seams.ask import probe_loaders
 from hasten.seams.collect import collect
-from hasten.seams.guard import guarded, say
+from hasten.seams.guard import guarded, tell
 from hasten.seams.thrown import Command
 from hasten.seams.window import Window, rest
 
@@ -60,7 +60,7 @@ class Explainer:
             self._measure()
             self.held_up = time.monotonic() - start
             if not self.limit:
-                say(f"enough was seen after {self.watch.steps} steps: Ctrl-C for the report, or let the script finish")
+                tell(f"enough was seen after {self.watch.steps} steps: Ctrl-C for the report, or let the script finish")
         else:
             self.growth.look()
         undecided = self.growth.keepers.undecided
@@ -99,7 +99,7 @@ class Explainer:
                 why_not=f"{reason}, and to begin the script anew takes {command.start_seconds:.0f} s"
             )
         else:
-            say(f"{reason}: the ceilings are measured in a throw-away process, in which the script begins anew")
+            tell(f"{reason}: the ceilings are measured in a throw-away process, in which the script begins anew")
             self.ceilings, self.probes = aside(self.watch, command, step_seconds(self.watch))
 
     def _trace(self, ended: str) -> Trace:

@@ -71,8 +71,17 @@ def above(x: float) -> float:
     return next(r * scale for r in (1, 1.5, 2, 3, 4, 5, 6, 8, 10) if r * scale >= x * (1 - 1e-9))
 
 
-def curve(values: Sequence[float], top: float) -> Markup:
-    """Values (0 to ``top``) from left to right, stretched to whatever box they are put in."""
+def reach(values: Sequence[float]) -> float:
+    """Where an axis for ascending ``values`` may end: one in fifty may leave the picture."""
+    return above(max(values[math.ceil(len(values) * 0.98) - 1] * 1.1, 1e-9))
+
+
+def curve(values: Sequence[float], top: float, said: str) -> Markup:
+    """Values (0 to ``top``) from left to right, stretched to whatever box they are put in.
+
+    Args:
+        said: what they are, for those who cannot see it.
+    """
     width = max(len(values) - 1, 1)
     points = " ".join(f"{i / width * 1000:.1f},{100 - v / top * 100:.2f}" for i, v in enumerate(values) if v == v)
     area = f"0,100 {points} 1000,100"
@@ -83,7 +92,7 @@ def curve(values: Sequence[float], top: float) -> Markup:
         viewBox="0 0 1000 100",
         preserveAspectRatio="none",
         role="img",
-        aria_label="seconds per step over the run",
+        aria_label=said,
     )
 
 

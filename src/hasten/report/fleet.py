@@ -1,19 +1,21 @@
-"""The report of a fleet: from the plain values of its summary to text and one page."""
+"""The report of a fleet as text, from the plain values of its summary."""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from hasten.report.figures import UNKNOWN, duration
 from hasten.report.layout import Line, bar, clean, columns, plain, wrapped
-from hasten.report.markup import Markup, el, joined, whole
 
 WIDTH = 96
 WORST = 5  # keys shown of those that did worst
 FAILED = 10  # keys shown of those that failed
-WIDE, HIGH = 220, 80  # of one small multiple
+
+HEADS = ("key", "rows", "epochs", "loss", "held out", "s")
+LOSSES = {"held": "held-out loss", "loss": "training loss"}
+PROOF = ("key", "loss", "the plain loop's", "weights", "gradients", "torch's", "steps", "holds")
 
 Document = Mapping[str, Any]
 
@@ -43,42 +45,52 @@ def text(document: Document) -> str:
 
 def _blocks(document: Document) -> dict[str, list[Line]]:
     return {
-        "Updated": _updated(document),
-        "Training": _facts(document),
-        "Losses": _losses(document),
-        "Remarks": _remarks(document),
-        "Proof": _proof(document),
-        "Failed": _failed(document),
+        "updated": _updated(document),
+        "training": _facts(document),
+        "losses": _losses(document),
+        "remarks": [line for remark in document["remarks"] for line in wrapped([], remark, WIDTH)],
+        "proof": _proof(document),
+        "failed": [
+            line for key, cause in failed(document) for line in wrapped([(f"{clean(key)}: ", "bad")], cause, WIDTH)
+        ],
     }
 
 
 def _updated(d: Document) -> list[Line]:
+    first, *rest = updated(d) or [""]
+    head, _, tail = first.partition(" in ")
+    lines: list[Line] = [[(head, "head"), (f" in {tail}", "")]] if tail else []
+    return lines + [line for text in rest for line in wrapped([], text, WIDTH)]
+
+
+def updated(d: Document) -> list[str]:
+    """Sentences on the last update; none where there was none."""
     if not d["updates"]:
         return []
     last = d["updates"][-1]
-    lines: list[Line] = [[(f"update {len(d['updates'])}: {last['rows']} new rows learned", "head")]]
-    lines[0].append((f" in {last['seconds']:.2f} s, {last['visits']} visits a key and share", ""))
+    said = [
+        f"update {len(d['updates'])}: {last['rows']} new rows learned in {last['seconds']:.2f} s, "
+        f"{last['visits']} visits a key and share"
+    ]
     if last["error"] is not None:
-        lines.append([(f"mean loss of the new rows before they were learned: {last['error']:.4g}", "")])
+        said.append(f"mean loss of the new rows before they were learned: {last['error']:.4g}")
     shares = ", ".join(f"{count} by {float(share):.0%}" for share, count in last["shares"].items() if count)
     if shares:
-        lines += wrapped([], f"keys predicted for, by the newest rows' share of the visits: {shares}", WIDTH)
+        said.append(f"keys predicted for, by the newest rows' share of the visits: {shares}")
     if last["predicted"]:
         costs = ", ".join(f"the next {n} {float(s):.3g} s" for n, s in last["predicted"].items())
-        lines += wrapped([], f"training anew on everything, with as many new rows each time, takes: {costs}", WIDTH)
-    for remark in last.get("remarks", ()):
-        lines += wrapped([], remark, WIDTH)
-    for key, cause in list(last["failed"].items())[:FAILED]:
-        lines += wrapped([(f"not learned, {clean(str(key))}: ", "bad")], cause, WIDTH)
+        said.append(f"training anew on everything, with as many new rows each time, takes: {costs}")
+    said += last.get("remarks", ())
+    said += [f"not learned, {key}: {cause}" for key, cause in list(last["failed"].items())[:FAILED]]
     if len(last["failed"]) > FAILED:
-        lines.append([(f"not learned: {len(last['failed']) - FAILED} more; --json names them all", "")])
-    return lines
+        said.append(f"not learned: {len(last['failed']) - FAILED} more; --json names them all")
+    return said
 
 
 def _facts(d: Document) -> list[Line]:
     lines: list[Line] = [[(f"{d['trained']} of {d['models']} models trained", "head")]]
     lines[0].append((f", {d['stopped_early']} stopped early, {d['failed']} failed", ""))
-    lines.append([(f"{d['seconds']:.2f} s on {d['workers']} workers", ""), (_against_bound(d), "")])
+    lines.append([(f"{d['seconds']:.2f} s on {workers(d)}", ""), (against_bound(d), "")])
     if d["before"]:
         lines.append([(f"{d['before']} of them were trained by a run before this one; times do not count them", "")])
     if d["loop_seconds"]:
@@ -93,7 +105,13 @@ def _facts(d: Document) -> list[Line]:
     return lines
 
 
-def _against_bound(d: Document) -> str:
+def workers(d: Document) -> str:
+    """How many trained at a time."""
+    return f"{d['workers']} worker{'' if d['workers'] == 1 else 's'}"
+
+
+def against_bound(d: Document) -> str:
+    """The least time that the same work can take; empty where unknown."""
     if not d["bound"]:
         return ""
     return f"; the same work cannot take less than {d['bound']:.2f} s in any order ({_over(d)} more than that)"
@@ -104,118 +122,57 @@ def _over(d: Document) -> str:
 
 
 def _losses(d: Document) -> list[Line]:
-    trained = [row for row in d["rows"] if not row["cause"]]
-    if not trained:
+    known = losses(d)[1]
+    if not known:
         return []
-    held = any(row["held"] is not None for row in trained)
-    measure = "held" if held else "loss"
-    known = sorted((r for r in trained if r[measure] is not None), key=lambda r: -r[measure])
-    rows = [[(h, "dim") for h in ("key", "rows", "epochs", "loss", "held out", "s")]]
-    rows += [_cells(row) for row in known[:WORST]]
-    lines = columns(rows, "lrr...")
-    values = [row[measure] for row in known]
-    what = "held-out loss" if held else "training loss"
-    lines.insert(0, [(f"{what}: median {statistics.median(values):.4g} of {len(values)} keys; the worst:", "")])
-    return lines
+    rows = [[(h, "dim") for h in HEADS], *([(clean(cell), "") for cell in cells(row)] for row in known[:WORST])]
+    return [[(f"{median(d)}; the worst:", "")], *columns(rows, "lrr...")]
 
 
-def _cells(row: Document) -> list[tuple[str, str]]:
-    return [
-        (clean(str(row["key"])), ""),
-        (str(row["rows"]), ""),
-        (f"{row['epochs']}", ""),
-        (_number(row["loss"]), ""),
-        (_number(row["held"]), ""),
-        (f"{row['seconds']:.3f}", ""),
-    ]
+def losses(d: Document) -> tuple[str, list[Document]]:
+    """``held`` or ``loss``, and the rows of keys that have it, worst first."""
+    trained = [row for row in d["rows"] if not row["cause"]]
+    what = "held" if any(row["held"] is not None for row in trained) else "loss"
+    return what, sorted((r for r in trained if r[what] is not None), key=lambda r: -r[what])
+
+
+def median(d: Document) -> str:
+    """A sentence on the losses; there must be one."""
+    what, known = losses(d)
+    return f"{LOSSES[what]}: median {statistics.median(r[what] for r in known):.4g} of {len(known)} keys"
+
+
+def cells(row: Document) -> list[str]:
+    """One key's figures, under ``HEADS``."""
+    losses = (_number(row["loss"]), _number(row["held"]))
+    return [str(row["key"]), str(row["rows"]), str(row["epochs"]), *losses, f"{row['seconds']:.3f}"]
 
 
 def _number(value: float | None) -> str:
     return UNKNOWN if value is None else f"{value:.4f}"
 
 
-def _remarks(d: Document) -> list[Line]:
-    lines: list[Line] = []
-    for remark in d["remarks"]:
-        lines += wrapped([], remark, WIDTH)
-    return lines
-
-
 def _proof(d: Document) -> list[Line]:
     if not d["proof"]:
         return []
-    heads = ("proof: key", "loss", "the plain loop's", "weights", "gradients", "torch's", "steps", "holds")
-    rows = [[(h, "dim") for h in heads]]
+    rows = [[(h, "dim") for h in ("proof: key", *PROOF[1:])]]
     for found in d["proof"]:
-        if "cause" in found:
-            rows.append([(clean(found["key"]), ""), *[(UNKNOWN, "")] * 6, (f"no: {found['cause']}", "bad")])
-            continue
-        weights = "identical" if found["identical"] else f"within {found['weights_differ_by']:.0e}"
-        rows.append(
-            [(clean(found["key"]), ""), (f"{found['loss']:.6f}", ""), (f"{found['loop_loss']:.6f}", ""), (weights, ""),
-             (f"{found['gradient_error']:.0e}", ""), (f"{found['torch_gradient_error']:.0e}", ""),
-             (f"{found['step_error']:.0e}", ""), ("yes" if found["holds"] else "NO", "" if found["holds"] else "bad")]
-        )  # fmt: skip
+        rows.append([(clean(cell), "" if i < 7 or found["holds"] else "bad") for i, cell in enumerate(proved(found))])
     return columns(rows, "l..lllll")
 
 
-def _failed(d: Document) -> list[Line]:
-    failed = [(row["key"], row["cause"]) for row in d["rows"] if row["cause"]]
-    lines: list[Line] = []
-    for key, cause in failed[:FAILED]:
-        lines += wrapped([(f"failed {clean(str(key))}: ", "bad")], cause, WIDTH)
-    if len(failed) > FAILED:
-        lines.append([(f"failed: {len(failed) - FAILED} more; --json names them all", "")])
-    return lines
+def proved(found: Document) -> list[str]:
+    """What comparing one key with the plain loop has found, under ``PROOF``."""
+    if "cause" in found:
+        return [found["key"], *[UNKNOWN] * 6, f"no: {found['cause']}"]
+    weights = "identical" if found["identical"] else f"within {found['weights_differ_by']:.0e}"
+    errors = (found["gradient_error"], found["torch_gradient_error"], found["step_error"])
+    lost = (f"{found['loss']:.6f}", f"{found['loop_loss']:.6f}")
+    return [found["key"], *lost, weights, *(f"{e:.0e}" for e in errors), "yes" if found["holds"] else "NO"]
 
 
-# -- the page ----------------------------------------------------------------------------------------------------------
-
-
-def page(document: Document, forecasts: Sequence[Document]) -> str:
-    """One self-contained page.
-
-    Args:
-        forecasts: of some keys: ``key``, ``group``, ``held`` or ``loss``, ``seen``, ``came``, ``predicted``.
-    """
-    title = f"{document['trained']} of {document['models']} models trained"
-    body = joined(
-        [el("p", "hasten fleet", class_="eyebrow"), el("h1", title), *_sections(document), *_multiples(forecasts)]
-    )
-    return whole(title, body)
-
-
-def _sections(document: Document) -> Iterator[Markup]:
-    for title, lines in _blocks(document).items():
-        if lines:
-            yield el("section", el("h2", title), el("div", el("pre", plain(lines)), class_="scroll"))
-
-
-def _multiples(forecasts: Sequence[Document]) -> Iterator[Markup]:
-    for group in dict.fromkeys(f["group"] for f in forecasts):
-        mine = [f for f in forecasts if f["group"] == group]
-        yield el("section", el("h2", f"Forecasts: {group} keys"), el("div", *map(_multiple, mine), class_="tiles"))
-
-
-def _multiple(f: Document) -> Markup:
-    values = [*f["seen"], *f["came"], *f["predicted"]]
-    low, high = min(values), max(values)
-    count = len(f["seen"]) + len(f["came"])
-
-    def points(series: Sequence[float], start: int) -> str:
-        return " ".join(
-            f"{WIDE * (start + i) / max(count - 1, 1):.1f},{HIGH * (1 - (v - low) / ((high - low) or 1.0)):.1f}"
-            for i, v in enumerate(series)
-        )
-
-    last = len(f["seen"])
-    lines = [
-        el("polyline", points=points(f["seen"], 0), fill="none", stroke="var(--whole)"),
-        el("polyline", points=points(f["came"], last), fill="none", stroke="var(--ink)"),
-        el("polyline", points=points(f["predicted"], last), fill="none", stroke="var(--p0)", stroke_width="2"),
-    ]
-    loss = f"held-out loss {f['held']:.3g}" if "held" in f else f"training loss {f['loss']:.3g}"
-    said = f"forecast for {f['key']} beside what came"
-    drawing = el("svg", *lines, viewBox=f"-2 -2 {WIDE + 4} {HIGH + 4}", role="img", aria_label=said, width="100%")
-    name, below = el("span", str(f["key"]), class_="name"), el("span", f"{loss}; blue: forecast", class_="below")
-    return el("div", name, drawing, below, class_="tile")
+def failed(d: Document) -> list[tuple[str, str]]:
+    """Keys that failed, with their causes; the last entry counts those left out."""
+    found = [(f"failed {row['key']}", row["cause"]) for row in d["rows"] if row["cause"]]
+    left_out = len(found) - FAILED
+    return found[:FAILED] + ([("failed", f"{left_out} more; --json names them all")] if left_out > 0 else [])

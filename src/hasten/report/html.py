@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from hasten.core.finding import Finding
 from hasten.core.plan import Step
 from hasten.core.report import Report, Result, Trial
-from hasten.core.trace import Epoch, Place, Trace
+from hasten.core.trace import Epoch, Trace
 from hasten.report import drawing, tree, view
 from hasten.report.figures import (
     UNKNOWN,
-    aligned,
     duration,
     figure,
     fixed,
@@ -24,11 +24,9 @@ from hasten.report.figures import (
     time_unit,
     times,
 )
-from hasten.report.layout import excerpt
 from hasten.report.markup import Markup, el, joined, whole
+from hasten.report.parts import bar, chart, colour, key, located, pairs, prose, quoted, section, table, tile
 
-DIGIT_SPACE, POINT_SPACE = "\u2007", "\u2008"
-LINE = 400  # characters of a source line before it is cut
 KINDS = {
     "kept": "good",
     "replaced": "quiet",
@@ -37,14 +35,16 @@ KINDS = {
     "broken promise": "bad",
     "not tried": "quiet",
 }
-COLOURS = ("fetch", "copy", "forward", "backward", "optimizer", "zero_grad", "wait", "log", "evaluation", "checkpoint")
+DRAWN = "drawn: the band as predicted, the dot with its interval as measured; the dotted line is no change"
+NAMED = 0.12  # share of the step from which a part's name fits below it
 
 
 def page(outcome: Report | Result) -> str:
     """The whole document."""
     result = outcome if isinstance(outcome, Result) else None
     report = outcome.report if isinstance(outcome, Result) else outcome
-    title = view.shell(view.command_words(report)) or "hasten"
+    words = view.command_words(report)
+    title = view.shell((Path(words[0]).name, *words[1:])) if words else "hasten"
     body = joined([*_head(report, result), *_sections(report, result), *_foot(outcome, report)])
     return whole(title, body)
 
@@ -65,37 +65,6 @@ def _sections(report: Report, result: Result | None) -> Iterator[Markup]:
     yield from _growth(trace)
     yield from _curve(trace)
     yield from _epochs(trace)
-
-
-def section(title: str, *inside: Markup) -> Markup:
-    return el("section", el("h2", title), *inside)
-
-
-def table(heads: Sequence[str], rows: Iterable[Sequence[str]], numbers: Sequence[int] = (), kind: str = "") -> Markup:
-    """A table that scrolls in its own box where the window is narrow.
-
-    Args:
-        numbers: columns set flush right with their decimal points in one line.
-    """
-    columns = list(zip(*rows, strict=True))
-    levelled = [_levelled(c) if i in numbers else c for i, c in enumerate(columns)]
-    lines = [_line("td", cells, numbers) for cells in zip(*levelled, strict=True)]
-    inside = el("table", el("thead", _line("th", heads, numbers)), el("tbody", *lines), class_=kind or None)
-    return el("div", inside, class_="scroll")
-
-
-def _line(name: str, cells: Sequence[str], numbers: Sequence[int]) -> Markup:
-    return el("tr", *(el(name, c, class_="number" if i in numbers else None) for i, c in enumerate(cells)))
-
-
-def _levelled(cells: Sequence[str]) -> list[str]:
-    """Cells padded with spaces as wide as a digit or a point."""
-    return [c if isinstance(c, Markup) else _figure_spaces(a, c) for a, c in zip(aligned(cells), cells, strict=True)]
-
-
-def _figure_spaces(padded: str, cell: str) -> str:
-    count = len(padded) - len(cell)
-    return cell + (POINT_SPACE + DIGIT_SPACE * (count - 1) if count and "." not in cell else DIGIT_SPACE * count)
 
 
 # -- head and foot --------------------------------------------------------------------------------------------------
@@ -121,41 +90,35 @@ def _head(report: Report, result: Result | None) -> Iterator[Markup]:
     said = (report.message, result.message if result is not None else "")
     for message in dict.fromkeys(filter(None, said)):
         yield el("p", message, class_="notice")
-    tiles = list(_tiles(trace, result)) if trace is not None else []
+    tiles = list(_tiles(trace, report.findings, result)) if trace is not None else []
     if tiles:
         yield el("div", *tiles, class_="tiles")
 
 
-def _tiles(trace: Trace, result: Result | None) -> Iterator[Markup]:
-    if trace.step is not None and trace.step.known:
-        unit = time_unit(trace.step.value)
-        x = figure(trace.step, unit.per_second)
-        yield _tile("a step", f"{x.value} {unit.name}", f"{x.plus_minus} at {level_of([trace.step])}")
-        rows = [r for r in tree.tree(trace) if len(r.lasts) == 1]
-        most = max(rows, key=lambda r: r.share)
-        yield _tile("most of it", percent(most.share, 0), most.name)
+def _tiles(trace: Trace, found: Sequence[Finding], result: Result | None) -> Iterator[Markup]:
     if result is not None and result.overall is not None:
         y = speedup(result.overall)
-        yield _tile("made faster", times(result.overall), f"{y.span} at {level_of([result.overall])}", "good")
-        if result.cost_seconds:
-            back = result.payback_seconds
-            repaid = f"repaid after {duration(back)}" if math.isfinite(back) else "not repaid"
-            yield _tile("trials took", duration(result.cost_seconds), repaid)
+        yield tile("made faster", times(result.overall), f"{y.span} at {level_of([result.overall])}", "good")
+    if trace.step is not None and trace.step.known:
+        unit = time_unit(trace.step.value)
+        digits = tree.digits(trace.step, unit.per_second)
+        x = figure(trace.step, unit.per_second, digits.most, digits.least)  # as in the table below
+        half = f"{x.plus_minus} at {level_of([trace.step])}" if x.half != UNKNOWN else ""
+        yield tile("a step", f"{x.value} {unit.name}", half)
+        rows = [r for r in tree.tree(trace) if len(r.lasts) == 1]
+        most = max(rows, key=lambda r: r.share)
+        yield tile("most of it", percent(most.share, 0), most.name)
+    if result is None and found and found[0].predicted.known:
+        yield tile("first to change", span_times(found[0].predicted), f"predicted for {found[0].code} {found[0].name}")
+    if result is not None and result.overall is not None and result.cost_seconds:
+        back = result.payback_seconds
+        repaid = f"repaid after {duration(back)}" if math.isfinite(back) else "not repaid"
+        yield tile("trials took", duration(result.cost_seconds), repaid)
     if math.isfinite(trace.startup_seconds):
         torch = f"{duration(trace.import_seconds)} of it imports torch" if math.isfinite(trace.import_seconds) else ""
-        yield _tile(f"until {view.first(trace)}", duration(trace.startup_seconds), torch)
+        yield tile(f"until {view.first(trace)}", duration(trace.startup_seconds), torch)
     if math.isfinite(trace.usage.resident_bytes) and result is None:
-        yield _tile("memory", size(trace.usage.resident_bytes), "resident in this process")
-
-
-def _tile(name: str, value: str, below: str, kind: str = "") -> Markup:
-    return el(
-        "div",
-        el("span", name, class_="name"),
-        el("span", value, class_="value"),
-        el("span", below, class_="below"),
-        class_=f"tile {kind}".strip(),
-    )
+        yield tile("memory", size(trace.usage.resident_bytes), "resident in this process")
 
 
 def _foot(outcome: Report | Result, report: Report) -> Iterator[Markup]:
@@ -163,12 +126,7 @@ def _foot(outcome: Report | Result, report: Report) -> Iterator[Markup]:
     if report.trace is not None and report.trace.step is not None:
         said.append(("method", view.explained_by(report.trace)))
     next_ = el("p", el("span", "next", class_="label"), el("code", view.next_command(outcome)), class_="next")
-    yield el("footer", next_, _pairs(said), el("p", f"hasten {report.version}", class_="version"))
-
-
-def _pairs(said: Iterable[tuple[str, str]]) -> Markup | None:
-    items = [joined([el("dt", name), el("dd", text)]) for name, text in said]
-    return el("dl", *items) if items else None
+    yield el("footer", next_, pairs(said), el("p", f"hasten {report.version}", class_="version"))
 
 
 # -- where the time goes --------------------------------------------------------------------------------------------
@@ -188,35 +146,21 @@ def _tree(rows: Sequence[tree.Row], title: str) -> Iterator[Markup]:
 def _tree_cells(row: tree.Row, factor: float, digits: tree.Digits) -> list[str]:
     x = figure(row.seconds, factor, digits.most, digits.least)
     half = "" if x.half == UNKNOWN else x.plus_minus
-    name = el("span", row.name, class_=f"depth{len(row.lasts)}")
-    return [name, x.value, half, percent(row.share, digits.share), _bar(row.share, row.phase), _code(row.place)]
+    depth = len(row.lasts)
+    kind = colour(row.phase) if depth else "all"
+    name = el("span", key(kind, row.name) if depth == 1 else row.name, class_=f"depth{depth}")
+    return [name, x.value, half, percent(row.share, digits.share), bar(row.share, kind), located(row.place)]
 
 
 def _stack(rows: Sequence[tree.Row]) -> Markup:
-    """The step as one bar."""
+    """The step as one bar, with the names of its large parts."""
     pieces = [r for r in rows if len(r.lasts) == 1 and r.share > 0.002]
-    return el(
-        "div",
-        *(
-            el("i", class_=_colour(r.phase), style=f"flex-grow:{r.share:.4f}", title=f"{r.name} {percent(r.share, 1)}")
-            for r in pieces
-        ),
-        class_="stack",
-        aria_hidden="true",  # the table below says the same
-    )
-
-
-def _bar(share: float, phase: str, kind: str = "") -> Markup:
-    width = f"width:{min(max(share, 0.0), 1.0) * 100:.2f}%" if math.isfinite(share) else "width:0"
-    return el("div", el("i", class_=kind or _colour(phase), style=width), class_="bar")
-
-
-def _colour(phase: str) -> str:
-    return f"p{COLOURS.index(phase)}" if phase in COLOURS else "rest" if phase == "unaccounted" else "whole"
-
-
-def _code(place: Place | None) -> str:
-    return el("code", f"{place.file}:{place.line}") if place is not None else ""
+    widths = [f"flex-grow:{r.share:.4f}" for r in pieces]
+    said = [f"{r.name} {percent(r.share, 0)}" for r in pieces]
+    bars = (el("i", class_=colour(r.phase), style=w, title=s) for r, w, s in zip(pieces, widths, said, strict=True))
+    names = (el("span", s if r.share > NAMED else "", style=w) for r, w, s in zip(pieces, widths, said, strict=True))
+    # the table below says the same
+    return joined(el("div", *i, class_=c, aria_hidden="true") for i, c in ((bars, "stack"), (names, "names")))
 
 
 def _ceilings(trace: Trace) -> Iterator[Markup]:
@@ -237,8 +181,8 @@ def _ceiling_cells(row: view.Ceiling, factor: float, longest: float, trace: Trac
     x = figure(row.seconds, factor)
     share = row.seconds.value / longest if row.seconds is not None else math.nan
     meaning = row.meaning if row.seconds is not None else view.why_no_ceilings(trace.ceilings)
-    colour = {"data free": "p2", "model free": "p0"}.get(row.name, "whole")
-    return [row.name, x.value, x.plus_minus, *row.shown, _bar(share, "", colour), meaning]
+    kind = {"data free": "p2", "model free": "p0"}.get(row.name, "all")
+    return [row.name, x.value, x.plus_minus, *row.shown, bar(share, kind), meaning]
 
 
 # -- findings -------------------------------------------------------------------------------------------------------
@@ -250,48 +194,37 @@ def _findings(found: Sequence[Finding]) -> Iterator[Markup]:
 
 
 def _finding(finding: Finding) -> Markup:
-    said = [("predicted", span_times(finding.predicted))]
-    evidence = [joined([el("dt", name), el("dd", text)]) for name, text in said]
+    said: list[tuple[str, str]] = []
     for i, remedy in enumerate(finding.remedies):
         fidelity = el("span", remedy.fidelity.value, class_=f"tag {remedy.fidelity.value}")
-        evidence.append(joined([el("dt", "or" if i else "remedy"), el("dd", el("code", str(remedy)), " ", fidelity)]))
+        said.append(("or" if i else "remedy", joined([el("code", str(remedy)), " ", fidelity])))
     for name, texts in (("advice", (finding.advice,)), ("note", finding.notes)):
-        evidence += [joined([el("dt", name), el("dd", text)]) for text in texts if text]
+        said += [(name, text) for text in texts if text]
+    gain = el("span", "predicted ", el("b", span_times(finding.predicted)), class_="gain")
     return el(
         "article",
-        el("h3", el("code", finding.code, class_="rule"), " ", finding.name),
-        el("p", finding.message),
+        el("h3", el("span", el("code", finding.code, class_="rule"), " ", finding.name), gain),
+        el("p", prose(finding.message)),
         quoted(finding.place, finding.label),
-        el("dl", *evidence),
+        pairs(said),
     )
-
-
-def quoted(place: Place | None, label: str) -> Markup | None:
-    """The source line with the place marked in it."""
-    if place is None:
-        return None
-    part = excerpt(place, LINE)
-    where = el("figcaption", el("code", str(place)), el("span", label, class_="label") if label else None)
-    if part is None:
-        return el("figure", where)
-    if part.start < 0:
-        line = joined([part.text])
-    else:
-        end = part.start + part.length
-        line = joined([part.text[: part.start], el("mark", part.text[part.start : end]), part.text[end:]])
-    number = el("span", str(place.line), class_="line")
-    return el("figure", where, el("pre", number, el("code", line)))
 
 
 # -- trials ---------------------------------------------------------------------------------------------------------
 
 
 def _trials(result: Result) -> Iterator[Markup]:
+    proof = pairs(view.proof(result))
     steps = view.replayed(result)
     if steps:
-        yield _replayed(steps)
-    if not result.trials:
-        return
+        yield section("What the plan applied", _replayed(steps), proof)
+    elif result.trials:
+        yield section("What was tried", _tried(result), el("p", DRAWN, class_="legend"), proof)
+    elif proof:
+        yield section("What was tried", proof)
+
+
+def _tried(result: Result) -> Markup:
     ratios = [t.ratio for t in result.trials] + [t.predicted for t in result.trials] + [result.overall]
     scale = drawing.LogScale([r for r in ratios if r is not None])
     level = level_of([*(t.ratio for t in result.trials), result.overall])
@@ -301,22 +234,21 @@ def _trials(result: Result) -> Iterator[Markup]:
         span = speedup(result.overall).span
         rows.append([el("strong", "all kept together"), "", "", times(result.overall), span, plot, ""])
     rows.append(["", "", "", "", "", drawing.axis(scale), ""])
-    heads = ("remedy", "fidelity", "predicted", "measured", level, "band predicted, dot measured", "verdict")
-    proof = _pairs(view.proof(result))
-    yield section("What was tried", table(heads, rows, (2, 3, 4), "trials"), *([proof] if proof else []))
+    heads = ("remedy", "fidelity", "predicted", "measured", level, "", "verdict")
+    return table(heads, rows, (2, 3, 4), "trials")
 
 
 def _replayed(steps: Sequence[Step]) -> Markup:
     cells = [(el("code", str(s)), s.fidelity, times(s.ratio), speedup(s.ratio).span) for s in steps]
     heads = ("remedy", "fidelity", "when planned", level_of(s.ratio for s in steps))
-    return section("What the plan applied", table(heads, cells, (2, 3), "narrow"))
+    return table(heads, cells, (2, 3), "narrow")
 
 
 def _trial_cells(trial: Trial, scale: drawing.LogScale) -> list[str]:
     kind = KINDS.get(trial.verdict, "")
     fidelity = el("span", trial.fidelity, class_=f"tag {trial.fidelity}")
-    why = "; ".join(filter(None, (trial.why, trial.fidelity_found)))
-    reason = el("span", why, class_="why") if why else None
+    why = "; ".join(dict.fromkeys(filter(None, (trial.why, trial.fidelity_found))))
+    reason = el("span", prose(why), class_="why") if why else None
     verdict = joined([el("span", trial.verdict, class_=f"verdict {kind}"), reason])
     plot = drawing.whisker(scale, trial.ratio, trial.predicted, kind)
     return [
@@ -344,29 +276,25 @@ def _growth(trace: Trace) -> Iterator[Markup]:
     heads = ("", "per 1000 steps", level_of(r.per_thousand for r in rows))
     places = [quoted(place, label) for place, label in view.growth_places(trace.growth)]
     sentence = view.growth_sentence(trace.growth)
-    inside = [el("p", sentence)] if sentence else []
-    yield section("What grows", table(heads, cells, (1, 2), "narrow"), *inside, *filter(None, places))
+    inside = el("p", sentence) if sentence else None
+    yield section("What grows", table(heads, cells, (1, 2), "narrow"), inside, *places)
 
 
 def _curve(trace: Trace) -> Iterator[Markup]:
-    values = [v for v in trace.curve if math.isfinite(v)]
-    if len(values) < 3:
+    known = sorted(v for v in trace.curve if math.isfinite(v))
+    if len(known) < 3:
         return
-    usual = sorted(values)[math.ceil(len(values) * 0.98) - 1]  # one slow step in fifty may leave the picture
-    unit = time_unit(usual)
-    top = drawing.above(max(usual * 1.1 * unit.per_second, 1e-9)) / unit.per_second
-    labels = [el("span", f"{top * unit.per_second * part:.4g} {unit.name}") for part in (1.0, 0.5, 0.0)]
-    shown = [min(v, top) for v in values]
-    steps = len(values) * trace.curve_stride
+    unit = time_unit(known[math.ceil(len(known) * 0.98) - 1])
+    top = drawing.reach([v * unit.per_second for v in known]) / unit.per_second
+    labels = [f"{top * unit.per_second * part:.4g} {unit.name}" for part in (1.0, 0.5, 0.0)]
+    drawn = drawing.curve([min(v, top) for v in trace.curve], top, "seconds per step over the run")
+    higher = sum(v > top for v in known)
+    slow = f"{higher} of {len(known)} points lie higher, the highest at {duration(known[-1])}" if higher else ""
+    steps = len(trace.curve) * trace.curve_stride
     yield section(
         "Step time over the run",
-        el(
-            "div",
-            el("div", *labels, class_="scale"),
-            el("div", drawing.curve(shown, top), class_="plot"),
-            el("div", el("span", "first step counted"), el("span", f"{steps} steps later"), class_="steps"),
-            class_="chart",
-        ),
+        chart(labels, drawn, "first step counted", f"{steps} steps later"),
+        el("p", slow, class_="legend") if slow else None,
     )
 
 
@@ -376,7 +304,8 @@ def _epochs(trace: Trace) -> Iterator[Markup]:
         return
     longest = max(e.seconds for e in trace.epochs)
     evaluates = any(e.evaluation_seconds for e in trace.epochs)
-    heads = ["epoch", "steps", "s", "fetch, s", *(["evaluation, s"] if evaluates else []), ""]
+    parts = [key("p0", "fetch, s"), *([key("p8", "evaluation, s")] if evaluates else []), key("whole", "all else")]
+    heads = ["epoch", "steps", "s", *parts]
     rows = [_epoch_cells(entry, longest, len(heads)) for entry in entries]
     yield section("Epochs", table(heads, rows, range(len(heads) - 1), "epochs"))
 
@@ -392,5 +321,5 @@ def _epoch_cells(entry: tuple[int, Epoch] | None, longest: float, count: int) ->
 
 def _epoch_bar(e: Epoch, longest: float) -> Markup:
     rest = max(0.0, e.seconds - e.fetch_seconds - e.evaluation_seconds)
-    parts = ((e.fetch_seconds, "p0"), (rest, "p2"), (e.evaluation_seconds, "p8"))
+    parts = ((e.fetch_seconds, "p0"), (e.evaluation_seconds, "p8"), (rest, "whole"))
     return el("div", *(el("i", class_=c, style=f"width:{s / longest * 100:.2f}%") for s, c in parts if s), class_="bar")

@@ -30,7 +30,7 @@ from hasten.seams import fork, schedule, sources
 from hasten.seams.ask import probe_loaders
 from hasten.seams.child import exchange_folder
 from hasten.seams.collect import collect
-from hasten.seams.guard import guarded, say
+from hasten.seams.guard import guarded, say, tell
 from hasten.seams.look import look
 from hasten.seams.thrown import Command
 from hasten.seams.window import Window, rest
@@ -143,7 +143,7 @@ class Runner:
     def _search_in_processes(self, reason: str, start: float, budget: float) -> None:
         """Forking is not safe here: the same command again, in throw-away processes."""
         assert self.trace is not None
-        say(f"{reason}: trials run the script again in throw-away processes")
+        tell(f"{reason}: trials run the script again in throw-away processes")
         room, judge = self._processes()
         if room.command.start_seconds < LOOK_SHARE * budget:
             self._with(look(self.watch, room.command, room.step_seconds).probes)
@@ -168,7 +168,7 @@ class Runner:
             budget * OVERALL_SHARE,
             tuple(self.config.get("only") or ()),
             tuple(self.config.get("skip") or ()),
-            say,
+            tell,
             launches,
         )
         search.run()
@@ -217,7 +217,7 @@ class Runner:
         kept = ", ".join(str(k.remedy) for k in now) or "nothing"
         ends = "".join(f"; {k.remedy} takes hold with the plan, this run ends too soon" for k in late)
         next_time = "".join(f"; {k.remedy} takes hold with the plan" for k in search.launched)
-        say(f"trials took {cost:.0f} s; kept: {kept}{ends}{next_time}")
+        tell(f"trials took {cost:.0f} s; kept: {kept}{ends}{next_time}")
 
     def _left(self, step_seconds: float) -> float:
         """Seconds that the rest of the job takes; infinite where its length is unknown."""

@@ -20,6 +20,7 @@ from hasten.seams.watch import Departed, Watch
 _PATIENT = frozenset({signal.SIGCHLD, signal.SIGALRM, signal.SIGWINCH, signal.SIGURG, signal.SIGCONT})
 _LEAST_DESCRIPTOR = 200  # so that the script's own files get the numbers they always get
 _stderr = 2
+muted = False  # whether progress is kept to itself
 
 
 class Interrupted(BaseException):
@@ -139,6 +140,18 @@ def remember_stderr(ours: Sequence[int] | None) -> None:
         _stderr = -1 if error.errno == errno.EBADF else 2
     if _stderr >= 0 and leads_to(_stderr) != ours:
         _stderr = -1
+
+
+def mute(quiet: bool) -> None:
+    """Keep progress to itself, or tell it; failures are said in any case."""
+    global muted
+    muted = quiet
+
+
+def tell(text: str) -> None:
+    """One line of progress on stderr."""
+    if not muted:
+        say(text)
 
 
 def say(text: str) -> None:

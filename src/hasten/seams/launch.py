@@ -105,7 +105,7 @@ def command(script: str, args: Sequence[str], module: bool) -> list[str]:
     """The command line of the script itself.
 
     Raises:
-        UsageError: there is no such script, or its arguments are one text.
+        UsageError: there is no such script, it is a folder that does not run, or its arguments are one text.
     """
     if isinstance(args, str):
         raise UsageError(f"args={args!r} is one text", "a shell would take it apart", f"args={args.split()}")
@@ -116,6 +116,12 @@ def command(script: str, args: Sequence[str], module: bool) -> list[str]:
             f"there is no file {script!r}",
             "a typing error, or the command was meant for another folder",
             "give the path of the training script as for `python SCRIPT`; for a module use -m MODULE",
+        )
+    if os.path.isdir(script) and not any(Path(script).glob("__main__.py*")):
+        raise UsageError(
+            f"{script} is a folder without a __main__.py",
+            "the script's name is missing",
+            f"the script in it: {os.path.join(script, 'train.py')}",
         )
     dashes = ["--"] if script.startswith("-") else []
     return [sys.executable, *dashes, script, *args]
