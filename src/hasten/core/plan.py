@@ -90,7 +90,9 @@ class Plan:
         """Raises UsageError when the file is missing, torn, or not a plan."""
         try:
             data = json.loads(Path(path).read_text(encoding="utf-8"))
-            if isinstance(data, dict) and data.get("schema") != PLAN_SCHEMA:
+            if not isinstance(data, dict) or type(data.get("schema")) is not int or "script_sha256" not in data:
+                raise ValueError("its JSON is of something else")
+            if data["schema"] != PLAN_SCHEMA:
                 raise PlanRefused(
                     f"{path} has plan schema {data.get('schema')}, this version reads {PLAN_SCHEMA}",
                     "it was written by another version of hasten",
