@@ -77,11 +77,29 @@ def test_files_that_spreadsheets_write(tmp_path: Path, encoding: str, packed: bo
         (FRAME.to_csv(index=False).encode("utf-16-le"), "zero bytes between its letters"),
         (FRAME.to_csv(index=False).encode("utf-32"), "zero bytes between its letters"),
         (FRAME.to_csv(index=False).encode("utf-16")[:-1], "cannot be read"),
+        (
+            FRAME.rename(columns={"a": "Größe"}).to_csv(index=False).encode("latin-1"),
+            r"first line .* not UTF-8\n.*\n.*iconv",
+        ),
     ],
 )
 def test_other_encodings_are_told(tmp_path: Path, content: bytes, says: str) -> None:
     (tmp_path / "d.csv").write_bytes(content)
     with pytest.raises(BadData, match=says):
+        Moments(tmp_path / "d.csv", "y")
+
+
+@pytest.mark.parametrize("decimal", [".", ","])
+def test_semicolons_are_told_whatever_the_numbers_hold(tmp_path: Path, decimal: str) -> None:
+    """With decimal commas a parser's count of fields was told."""
+    (FRAME * 1.25).to_csv(tmp_path / "d.csv", sep=";", decimal=decimal, index=False)
+    with pytest.raises(BadData, match=r"one column.*\n.*semicolons between fields\n.*sep=';'.*decimal"):
+        Moments(tmp_path / "d.csv", "y")
+
+
+def test_a_target_with_decimal_commas_holds_no_classes(tmp_path: Path) -> None:
+    (FRAME * 1.25).to_csv(tmp_path / "d.csv", decimal=",", index=False)
+    with pytest.raises(BadData, match="numbers with commas"):
         Moments(tmp_path / "d.csv", "y")
 
 
