@@ -546,3 +546,24 @@ def test_a_column_of_which_nothing_is_left_is_constant() -> None:
         warnings.simplefilter("error")
         left = Moments(towns, y) - Moments(towns[100:], y[100:])
     assert apart(ridge(left).coef[0], wanted[0]) < 1e-9
+
+
+@pytest.mark.parametrize("weight", [1e6, 1e12, 1e15])
+@pytest.mark.parametrize("columns", [2, 3, 40])
+def test_a_row_that_outweighs_all_others_costs_no_digits(weight: float, columns: int) -> None:
+    """Its own values are the mean then, however near they are to the others' by these others' spread."""
+    X, y = table(300, columns)
+    w = np.append(np.ones(299), weight)
+    m = Moments(X, y, sample_weight=w)
+    assert_moments(m, np.column_stack([X, y]), w, 1e-14)
+    scatter = moments_of(np.column_stack([X, y]), w)[1].astype(float)
+    assert apart(ridge(m).coef, np.linalg.solve(scatter[:-1, :-1], scatter[:-1, -1:])) < 1e-12
+
+
+def test_nothing_forgets_nothing() -> None:
+    """A loop that forgets and adds may begin with no rows."""
+    X, y = table(60, 2)
+    m = Moments()
+    for i in range(0, 60, 20):
+        m.decay(0.5).update(X[i : i + 20], y[i : i + 20])
+    assert apart(m.scatter, moments_of(np.column_stack([X, y]), 0.5 ** (2 - np.arange(60) // 20))[1]) < 1e-13

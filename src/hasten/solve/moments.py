@@ -247,6 +247,8 @@ class Moments:
         """Multiply all weights so far by ``factor`` (0 to 1), in place: exponential forgetting."""
         if not 0 <= factor <= 1:
             raise BadData(f"decay({factor})", "forgetting needs a factor between 0 and 1", "decay(0.99)")
+        if not self._started:  # nothing to forget, no columns to be those of later rows
+            return self
         base = self._merged()
         if factor == 0:
             base = Stats.zeros(*base.mean.shape)
