@@ -66,7 +66,7 @@ def score_folds(estimator: Any, X: Array, y: Array, folds: Any, deadline: float)
 
 
 def r2(y: Floats, predictions: Floats) -> float:
-    """As scikit-learn's ``r2_score``: of targets that do not vary 1 where they are predicted, else 0; up to rounding."""
+    """As scikit-learn's ``r2_score``: of targets that do not vary 1 where they are predicted, else 0, bar rounding."""
     rest, total = (float(np.sum((y - others) ** 2)) for others in (predictions, y.mean()))
     rounding = len(y) * (ROUNDED * float(np.abs(y).max())) ** 2
     return 1 - rest / total if total > rounding else float(rest <= rounding)
