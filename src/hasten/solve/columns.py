@@ -53,9 +53,12 @@ def _no_column_of(name: str, frame: Any, nw: Any) -> BadData:
         return not_utf8(f"column {name!r} holds texts", "data.csv", "; or leave the column out")
     if kind == nw.Unknown and frame[name].null_count() == len(frame):
         return BadData(f"column {name!r} holds no value at all", "it was never filled", "leave it out")
+    if kind == nw.Unknown:  # to narwhals
+        native = frame[name].to_native()
+        kind = getattr(native, "dtype", getattr(native, "type", kind))
     return BadData(
-        f"column {name!r} is of the kind {kind}, which is neither number nor text", "nested data, or periods",
-        "leave it out, or make numbers of it",
+        f"column {name!r} is of the kind {kind}, which is neither number nor text",
+        "nested data, periods, or a kind of its library's own", "leave it out, or make numbers of it",
     )  # fmt: skip
 
 
@@ -73,6 +76,8 @@ def dense(frame: Any, names: Sequence[str]) -> Array:
     for j, name in enumerate(names):
         values = frame[name]
         kind = values.dtype
+        if "Int128" in str(kind):  # which NumPy has not
+            values = values.cast(need("narwhals", "reading a table").Float64)
         array = values.to_numpy()
         if kind.is_temporal() and array.dtype != object:
             out[:, j] = seconds_of(array)

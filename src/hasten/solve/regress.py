@@ -241,7 +241,8 @@ class GroupRidge(Linear):
 
     Attributes:
         groups_: labels. group_coef_: (groups, targets, features); group_intercept_: (groups, targets).
-        coef_, intercept_: the common model, used for groups that were not seen and where none are given.
+        coef_, intercept_: the common model, used for groups that were not seen and where none are given, as by
+            ``score``.
     """
 
     def __init__(self, alpha: float = 1.0, *, toward: float = 0.0, fit_intercept: bool = True) -> None:
