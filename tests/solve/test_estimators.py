@@ -6,6 +6,7 @@ import tracemalloc
 from pathlib import Path
 from typing import Any
 
+import narwhals
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -319,7 +320,7 @@ def test_groups_are_never_taken_for_weights() -> None:
     assert apart(found.coef_, Ridge().fit(X, y, weight).coef_) < 1e-10
 
 
-@pytest.mark.parametrize("kind", ["pandas", "polars", "arrow"])
+@pytest.mark.parametrize("kind", ["pandas", "polars", "arrow", "batch", "narwhals"])
 @pytest.mark.parametrize("zone", [None, "Europe/Berlin"])
 def test_times_in_tables_are_seconds_as_everywhere(kind: str, zone: str | None) -> None:
     x, y = table(80, 1)
@@ -331,6 +332,8 @@ def test_times_in_tables_are_seconds_as_everywhere(kind: str, zone: str | None) 
         "pandas": lambda: frame,
         "polars": lambda: pl.from_pandas(frame),
         "arrow": lambda: pa.Table.from_pandas(frame, preserve_index=False),
+        "batch": lambda: pa.RecordBatch.from_pandas(frame, preserve_index=False),
+        "narwhals": lambda: narwhals.from_native(frame),
     }[kind]()
     for model in (StreamingRidge(1.0, scale=True), GroupRidge(), Prototypes(0.5)):
         target = y > 3 if isinstance(model, Prototypes) else y

@@ -10,7 +10,7 @@ from hasten.solve.arrays import filled, given_names, in_host, is_frame, seconds_
 from hasten.solve.columns import dense, with_texts_as_names
 from hasten.solve.kernel import Floats
 from hasten.solve.problems import BadData, need
-from hasten.solve.source import ArraySource, Source, holds_rows, open_source
+from hasten.solve.source import ArraySource, Source, holds_rows, open_source, whole_table
 from hasten.solve.streams import is_batches
 
 need("sklearn", "an estimator")
@@ -47,6 +47,7 @@ def in_seconds(X: Any) -> Any:
     if not is_frame(X):
         return X
     nw = need("narwhals", "reading a table")
+    X = whole_table(nw.to_native(X, pass_through=True))
     frame = nw.from_native(with_texts_as_names(X), eager_only=True)
     times = [name for name, kind in frame.schema.items() if kind.is_temporal()]
     if not times:
@@ -66,7 +67,7 @@ def refuse_texts(X: Any) -> None:
     """Raises: BadData: naming the first column of a table that holds no numbers, if there is one."""
     if not is_frame(X):
         return
-    frame = need("narwhals", "reading a table").from_native(with_texts_as_names(X), eager_only=True)
+    frame = need("narwhals", "reading a table").from_native(with_texts_as_names(whole_table(X)), eager_only=True)
     for name in frame.columns:
         try:
             dense(frame, [name])

@@ -292,10 +292,8 @@ def open_source(
         return open_file(X, named, features, y, weight, known=known)
     if type(X).__name__ == "LazyFrame":
         X = X.collect()
-    if type(X).__name__ == "RecordBatch":
-        X = need("pyarrow", "reading a table").Table.from_batches([X])
     if is_table(X):
-        return TableSource(X, y, weight, named, features, known=known)
+        return TableSource(whole_table(X), y, weight, named, features, known=known)
     if holds_rows(X) and is_batches(X):
         return beside(BatchSource(X, named, features, known), y, weight)
     if named or features:
@@ -306,6 +304,11 @@ def open_source(
     if isinstance(X, Source):
         return beside(X, y, weight)
     return SparseSource(X, y, weight) if is_sparse(X) else ArraySource(X, y, weight)
+
+
+def whole_table(X: Any) -> Any:
+    """A batch of Arrow's as a table; another table as it is."""
+    return need("pyarrow", "reading a table").Table.from_batches([X]) if type(X).__name__ == "RecordBatch" else X
 
 
 def _names_of_targets(target: Any, y: Any) -> tuple[list[str], Any]:
