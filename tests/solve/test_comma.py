@@ -117,6 +117,20 @@ def test_whole_numbers_that_no_integer_holds_are_told(tmp_path: Path) -> None:
         Moments(np.array([[2**64 + 1], [3]], dtype=object))
 
 
+@pytest.mark.parametrize("first", [True, False])
+def test_texts_of_several_lines_may_lie_anywhere(tmp_path: Path, first: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks end with a row, not with a line inside of a text: files of more than one were told to be torn."""
+    monkeypatch.setattr(comma, "CSV_BYTES", 1 << 12)
+    rows = 2000
+    towns = np.where(np.arange(rows) % 2, 'by the "sea",\nfar away', "k\n")
+    towns[: 0 if first else rows // 2] = ""
+    frame = pd.DataFrame({"x": np.arange(rows) * 0.5, "town": towns, "y": np.arange(rows) ** 2.0})
+    frame.to_csv(tmp_path / "d.csv", index=False)
+    m = Moments(tmp_path / "d.csv", "y")
+    wanted = Moments(frame.assign(town=frame.town.replace("", None)), "y")
+    assert m.n == rows and m.names == wanted.names and apart(m.scatter, wanted.scatter) < 1e-12
+
+
 def test_a_name_twice_is_told_before_anything_is_read(tmp_path: Path) -> None:
     (tmp_path / "d.csv").write_text("a,a,y\n,,1\n1,2,3\n")
     with pytest.raises(BadData, match="2 columns are called 'a'"):

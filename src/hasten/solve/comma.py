@@ -73,7 +73,7 @@ class CsvSource(Source):
         return self.csv.open_csv(
             self._stream(),
             read_options=self.csv.ReadOptions(block_size=CSV_BYTES, encoding=self.encoding),
-            parse_options=self.csv.ParseOptions(delimiter=self.separator),
+            parse_options=self.csv.ParseOptions(delimiter=self.separator, newlines_in_values=True),
             convert_options=self.csv.ConvertOptions(
                 strings_can_be_null=True, column_types=kinds, include_columns=list(only)
             ),
@@ -133,7 +133,9 @@ class CsvSource(Source):
         """What Arrow takes a column's texts for; whole numbers are float64."""
         page = self.arrow.BufferOutputStream()
         self.csv.write_csv(self.arrow.table({name: texts}), page)
-        batch = self.csv.read_csv(self.arrow.BufferReader(page.getvalue())).combine_chunks().to_batches()[0]
+        lines = self.csv.ParseOptions(newlines_in_values=True)
+        found = self.csv.read_csv(self.arrow.BufferReader(page.getvalue()), parse_options=lines)
+        batch = found.combine_chunks().to_batches()[0]
         _look_at_texts(batch, [name])
         return _whole_as_floats(batch, [name]).get(name, batch.schema.types[0])
 
