@@ -24,7 +24,7 @@ from tests.cli.test_main import script
         (["run", "--only", "LoaderWorker", "t.py"], "try: LoaderWorkers\n"),
         (["run", "--plan", "none.json", "t.py"], "the plan none.json: No such file or directory"),
         (["run", "--plan", "folder", "t.py"], "the plan folder: Is a directory"),
-        (["run", "--plan", "foreign.json", "t.py"], "the plan foreign.json: it is no plan"),
+        (["run", "--plan", "foreign.json", "t.py"], "the plan foreign.json: its JSON is of something else"),
         (["run", "--plan", "part.json", "t.py"], "the plan part.json: it is no plan, or was edited: script is missing"),
         (["t.py", "--epochs", "2"], "try: hasten explain t.py"),
         (["--quiet", "explain", "t.py"], "try: hasten explain --quiet t.py"),

@@ -70,6 +70,14 @@ def test_json_that_is_no_plan_is_refused(tmp_path: Path, text: str) -> None:
         Plan.load(tmp_path / "p.json")
 
 
+@pytest.mark.parametrize("text", ["{}", '{"name": "app"}', '{"schema": 5, "rows": []}', '{"schema": "v2"}', "[]"])
+def test_json_of_something_else_is_not_said_to_be_of_another_version(tmp_path: Path, text: str) -> None:
+    (tmp_path / "p.json").write_text(text)
+    with pytest.raises(UsageError, match=r"of something else.*\n.*not written by `hasten run`") as caught:
+        Plan.load(tmp_path / "p.json")
+    assert "None" not in str(caught.value) and not isinstance(caught.value, PlanRefused)
+
+
 def test_a_plan_of_another_schema_is_refused(tmp_path: Path) -> None:
     dataclasses.replace(samples.plan(), schema=99).save(tmp_path / "p.json")
     with pytest.raises(PlanRefused, match="schema 99"):

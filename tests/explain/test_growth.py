@@ -178,6 +178,7 @@ def test_the_thread_that_trains_has_its_processor_time_read() -> None:
     for _ in range(16):
         watch.boundary()
     assert [step for step, _, _ in watch.processor] == [8, 16]
+    assert [waited for _, _, waited in watch.processor] == sorted(waited for _, _, waited in watch.processor)
     assert watch.processor[1][1] >= watch.processor[0][1] > 0
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
+import json
 import math
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from hasten.core.trace import Process, Trace
+from hasten.core.trace import LoaderFacts, Process, Trace, Usage
 from hasten.rules.w801_many_models import RULE
 from hasten.seams.collect import _successions
 from hasten.seams.watch import Watch
@@ -177,6 +180,30 @@ def test_long_steps_and_other_devices_are_left_alone() -> None:
     assert not list(RULE.detect(watched(body, median=0.1)))
     assert not list(RULE.detect(watched(body, median=math.nan)))
     assert not list(RULE.detect(watched(body, device="cuda")))
+
+
+def test_a_busy_machine_makes_no_step_long() -> None:
+    """What a step waits for a core is no arithmetic; what it waits for otherwise is not known to be none."""
+    trace = watched(CASES["many"][0], median=0.012)
+    for wall, waited, speaks in ((0.013, 0.011, True), (0.013, 0.001, False), (0.013, math.nan, False)):
+        seen = dataclasses.replace(trace, usage=Usage(wall_seconds=wall, waited_seconds=waited))
+        found = list(RULE.detect(seen))
+        assert bool(found) == speaks
+        assert all("12.00 ms a step, 11.00 ms of it waiting for a core" in finding.message for finding in found)
+
+
+def test_what_was_measured_lies_in_the_range() -> None:
+    """bench/results/*fleet-1660*: 61 to 91 times a loop with a DataLoader, 30 to 50 without one."""
+    trace = watched(CASES["many"][0])
+    plain = next(iter(RULE.detect(trace)))
+    loaded = next(iter(RULE.detect(dataclasses.replace(trace, loaders=(LoaderFacts("training", "TensorDataset"),)))))
+    times: dict[str, list[float]] = {"DataLoader": [], "index batches": []}
+    for path in Path(__file__).parents[2].glob("bench/results/*-fleet-1660*.json"):
+        for name, job in json.loads(path.read_text())["figures"]["jobs"].items():
+            for kind in times:
+                times[kind] += [job["times"]] if kind in name else []
+    assert max(times["DataLoader"]) <= loaded.predicted.high and max(times["index batches"]) <= plain.predicted.high
+    assert min(times["DataLoader"]) > plain.predicted.high, "the range without a loader is the narrower one"
 
 
 def test_a_clock_that_is_gone_is_replaced_at_once() -> None:

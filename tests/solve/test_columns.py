@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -197,3 +198,21 @@ def test_a_csv_column_may_begin_with_whole_numbers(tmp_path: Path, monkeypatch: 
     path.write_text("i,y\n" + "".join(f"{v},1\n" for v in LARGE))
     with pytest.warns(RoundedIntegers, match="column 'i' holds whole numbers beyond"):
         Moments(path, "y")
+
+
+@pytest.mark.parametrize(
+    ("column", "says"),
+    [
+        (lambda: pd.arrays.SparseArray([0.0, 1.0] * 150), "Sparse"),
+        (lambda: pd.interval_range(0, 300), "interval"),
+        (lambda: pd.period_range("2024-01", periods=300, freq="D"), "period"),
+    ],
+)
+def test_a_kind_that_is_not_known_is_called_by_its_own_name(column: Callable[[], Any], says: str) -> None:
+    with pytest.raises(BadData, match=f"column 'c' is of the kind {says}"):
+        Moments(pd.DataFrame({"c": column()}), np.arange(300.0))
+
+
+def test_whole_numbers_that_numpy_has_not_are_numbers() -> None:
+    frame = pl.DataFrame({"c": pl.Series(np.arange(300) - 7).cast(pl.Int128)})
+    assert Moments(frame, np.arange(300.0)).mean[0] == np.mean(np.arange(300) - 7)

@@ -77,11 +77,29 @@ def test_files_that_spreadsheets_write(tmp_path: Path, encoding: str, packed: bo
         (FRAME.to_csv(index=False).encode("utf-16-le"), "zero bytes between its letters"),
         (FRAME.to_csv(index=False).encode("utf-32"), "zero bytes between its letters"),
         (FRAME.to_csv(index=False).encode("utf-16")[:-1], "cannot be read"),
+        (
+            FRAME.rename(columns={"a": "Größe"}).to_csv(index=False).encode("latin-1"),
+            r"first line .* not UTF-8\n.*\n.*iconv",
+        ),
     ],
 )
 def test_other_encodings_are_told(tmp_path: Path, content: bytes, says: str) -> None:
     (tmp_path / "d.csv").write_bytes(content)
     with pytest.raises(BadData, match=says):
+        Moments(tmp_path / "d.csv", "y")
+
+
+@pytest.mark.parametrize("decimal", [".", ","])
+def test_semicolons_are_told_whatever_the_numbers_hold(tmp_path: Path, decimal: str) -> None:
+    """With decimal commas a parser's count of fields was told."""
+    (FRAME * 1.25).to_csv(tmp_path / "d.csv", sep=";", decimal=decimal, index=False)
+    with pytest.raises(BadData, match=r"one column.*\n.*semicolons between fields\n.*sep=';'.*decimal"):
+        Moments(tmp_path / "d.csv", "y")
+
+
+def test_a_target_with_decimal_commas_holds_no_classes(tmp_path: Path) -> None:
+    (FRAME * 1.25).to_csv(tmp_path / "d.csv", decimal=",", index=False)
+    with pytest.raises(BadData, match="numbers with commas"):
         Moments(tmp_path / "d.csv", "y")
 
 
@@ -97,6 +115,20 @@ def test_whole_numbers_that_no_integer_holds_are_told(tmp_path: Path) -> None:
         Moments(path, "y")
     with pytest.warns(RoundedIntegers, match="column 0 of X"):
         Moments(np.array([[2**64 + 1], [3]], dtype=object))
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_texts_of_several_lines_may_lie_anywhere(tmp_path: Path, first: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks end with a row, not with a line inside of a text: files of more than one were told to be torn."""
+    monkeypatch.setattr(comma, "CSV_BYTES", 1 << 12)
+    rows = 2000
+    towns = np.where(np.arange(rows) % 2, 'by the "sea",\nfar away', "k\n")
+    towns[: 0 if first else rows // 2] = ""
+    frame = pd.DataFrame({"x": np.arange(rows) * 0.5, "town": towns, "y": np.arange(rows) ** 2.0})
+    frame.to_csv(tmp_path / "d.csv", index=False)
+    m = Moments(tmp_path / "d.csv", "y")
+    wanted = Moments(frame.assign(town=frame.town.replace("", None)), "y")
+    assert m.n == rows and m.names == wanted.names and apart(m.scatter, wanted.scatter) < 1e-12
 
 
 def test_a_name_twice_is_told_before_anything_is_read(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from hasten.report.solution import render
 from hasten.solve import BadData, Moments, choice, command
 from hasten.solve.digest import READ_BYTES, Digest
 from hasten.solve.files import ParquetSource
@@ -115,7 +116,9 @@ def test_two_updates_at_once_lose_no_rows(tmp_path: Path, monkeypatch: pytest.Mo
         return real(*words, **options)
 
     monkeypatch.setattr(command, "scan_source", meanwhile)
-    assert command.solve(more, "", update=model)[0].rows == 600 and said
+    found = command.solve(more, "", update=model)[0]
+    assert found.rows == 600 and found.earlier == 300 and said
+    assert render(found).startswith(f"{more}: 300 rows with 300 earlier ones, ")
     assert command.solve(other, "", update=model)[0].rows == 900
     with pytest.raises(BadData, match="cannot read moments"):
         command.solve(other, "", update=str(tmp_path / "none"))

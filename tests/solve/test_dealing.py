@@ -35,7 +35,7 @@ def test_labels_of_several_kinds_are_no_classes(mixed: Any) -> None:
             StreamingLogistic().fit(X, ["a", None] * 150)
     m = Moments(X, Y, groups=mixed)  # to keep apart is all that groups do
     assert len(m.labels) == 2 and m.parts.rows.tolist() == [150, 150]
-    model = GroupRidge().fit(X, Y, mixed)
+    model = GroupRidge().fit(X, Y, groups=mixed)
     assert apart(model.predict(X[:2], [1, "1"])[0], model.predict(X[:1], [1])) == 0
 
 

@@ -6,8 +6,11 @@ import tracemalloc
 from pathlib import Path
 from typing import Any
 
+import narwhals
 import numpy as np
 import pandas as pd
+import polars as pl
+import pyarrow as pa
 import pytest
 import torch
 from sklearn.base import clone
@@ -294,7 +297,7 @@ def test_groups_predict_without_a_model_for_each_row() -> None:
     """Coefficients were copied for each row."""
     X, y = table(20_000, 40)
     groups = np.arange(20_000) % 7
-    model = GroupRidge().fit(X, np.column_stack([y, -y, y]), groups)
+    model = GroupRidge().fit(X, np.column_stack([y, -y, y]), groups=groups)
     tracemalloc.start()
     found = model.predict(X, np.where(groups == 3, 99, groups))
     peak = tracemalloc.get_traced_memory()[1]
@@ -306,3 +309,74 @@ def test_groups_predict_without_a_model_for_each_row() -> None:
             (model.coef_, model.intercept_) if at < 0 else (model.group_coef_[at], model.group_intercept_[at])
         )
         assert apart(found[i], coef @ X[i] + constant) < 1e-12
+
+
+def test_groups_are_never_taken_for_weights() -> None:
+    X, y = table(60, 3)
+    weight = np.arange(60) % 3 + 0.5
+    with pytest.raises(TypeError, match="positional"):
+        GroupRidge().fit(X, y, weight)  # type: ignore[misc]
+    found = GroupRidge().fit(X, y, sample_weight=weight)
+    assert apart(found.coef_, Ridge().fit(X, y, weight).coef_) < 1e-10
+
+
+@pytest.mark.parametrize("kind", ["pandas", "polars", "arrow", "batch", "narwhals"])
+@pytest.mark.parametrize("zone", [None, "Europe/Berlin"])
+def test_times_in_tables_are_seconds_as_everywhere(kind: str, zone: str | None) -> None:
+    x, y = table(80, 1)
+    when = pd.date_range("2024-03-30", periods=80, freq="53min", tz=zone)
+    frame: Any = pd.DataFrame({"x": x[:, 0], "when": when, "since": when - when[0]}, index=np.arange(80)[::-1])
+    seconds = (when - pd.Timestamp("1970-01-01", tz=zone and "UTC")).total_seconds()
+    numbers = np.column_stack([x, seconds, seconds - seconds[0]])
+    given = {
+        "pandas": lambda: frame,
+        "polars": lambda: pl.from_pandas(frame),
+        "arrow": lambda: pa.Table.from_pandas(frame, preserve_index=False),
+        "batch": lambda: pa.RecordBatch.from_pandas(frame, preserve_index=False),
+        "narwhals": lambda: narwhals.from_native(frame),
+    }[kind]()
+    for model in (StreamingRidge(1.0, scale=True), GroupRidge(), Prototypes(0.5)):
+        target = y > 3 if isinstance(model, Prototypes) else y
+        found = clone(model).fit(given, target)
+        wanted = clone(model).fit(numbers, target)
+        assert apart(found.coef_, wanted.coef_) < 1e-6
+        assert apart(found.predict(given), found.predict(pd.DataFrame(numbers, columns=["x", "when", "since"]))) < 1e-9
+    assert frame["when"].dtype.kind == "M", "the table given is as it was"
+    stamps = when.tz_localize(None).to_numpy()[:, None]
+    assert apart(StreamingRidge(1.0).fit(stamps, y).moments_.mean[0], Moments(stamps, y).mean[0]) < 1e-12
+
+
+@pytest.mark.parametrize("model", [StreamingRidge(), SlidingRidge(20), StreamingLogistic(), Prototypes()])
+def test_a_column_of_texts_is_named(model: Any) -> None:
+    x, y = table(40, 2)
+    frame = pd.DataFrame(x, columns=["a", "b"]).assign(town=["here", "there"] * 20)
+    with pytest.raises(BadData, match=r"column 'town' holds no numbers.*\n.*\n.*OneHotEncoder"):
+        model.fit(frame, y > 3)
+    model.fit(frame[["a", "b"]], y > 3)
+    with pytest.raises(ValueError, match="column 'b' holds no numbers"):
+        model.predict(frame[["a"]].assign(b="?"))
+
+
+@pytest.mark.parametrize("model", [StreamingRidge(), GroupRidge(), ExactRFECV(), StreamingPCA(), SlidingRidge(20)])
+def test_texts_in_a_file_are_refused_by_what_could_not_predict_from_them(model: Any, tmp_path: Path) -> None:
+    x, y = table(40, 2)
+    pd.DataFrame(x, columns=["a", "b"]).assign(town=["here", "there"] * 20).to_parquet(tmp_path / "rows.parquet")
+    with pytest.raises(BadData, match="'town' holds texts"):
+        model.fit(tmp_path / "rows.parquet", y)
+
+
+@pytest.mark.parametrize("kind", [lambda y: y, pl.from_pandas, pa.Table.from_pandas])
+def test_targets_in_a_table_keep_their_names(kind: Any) -> None:
+    x, y = table(60, 2)
+    both = pd.DataFrame({"price": y, "rent": -y})
+    assert Moments(x, kind(both)).targets == ["price", "rent"]
+    assert Moments([(x, kind(both))] * 2).targets == ["price", "rent"]
+    m = StreamingRidge(1.0).fit(x, kind(both)).partial_fit(x, both.to_numpy()).moments_
+    assert m.targets == ["price", "rent"] and m.n == 120
+    nameless = Moments(x, both.to_numpy())
+    assert nameless.targets == ["y0", "y1"]
+    assert (nameless + m).targets == (m + nameless).targets == ["price", "rent"]
+    with pytest.raises(BadData, match="earlier ones had"):
+        m.update(x, kind(both[["rent", "price"]]))
+    with pytest.raises(BadData, match="row 3, column 'rent'"):
+        Moments(x, kind(both.assign(rent=both.rent.where(both.index != 3))))

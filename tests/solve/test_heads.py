@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -59,3 +62,27 @@ def test_a_layer_may_be_called_by_name() -> None:
     X, y = table(100, 4)
     rows = TensorDataset(torch.from_numpy(X).float(), torch.from_numpy((y > 3).astype(int)))
     assert head(Named(), DataLoader(rows, batch_size=50)).score > 0.7
+
+
+@pytest.mark.parametrize("shape", [(-1,), (-1, 1)])
+def test_binary_labels_may_be_a_column(shape: tuple[int, ...]) -> None:
+    X, y = table(100, 4)
+    labels = torch.from_numpy((y > 3).astype(int)).reshape(shape)
+    model = nn.Sequential(nn.Linear(4, 1))
+    found = head(model, DataLoader(TensorDataset(torch.from_numpy(X).float(), labels), batch_size=30))
+    right = (model(torch.from_numpy(X).float())[:, 0] > 0) == (labels.reshape(-1) > 0)
+    assert found.score > 0.8 and float(right.float().mean()) > 0.8
+
+
+@pytest.mark.parametrize(
+    ("labels", "says"),
+    [
+        (lambda y: np.stack([y > 3, y <= 3], axis=1).astype(int), r"shape \(100, 2\)\n.*\n.*argmax"),
+        (lambda y: np.where(y > 3, 1, -100), r"from -100 to 1 for 2 outputs\n.*leaves out"),
+    ],
+)
+def test_labels_that_are_none_say_what_they_may_be(labels: Callable[[Any], Any], says: str) -> None:
+    X, y = table(100, 4)
+    rows = TensorDataset(torch.from_numpy(X).float(), torch.from_numpy(labels(y)))
+    with pytest.raises(BadData, match=says):
+        head(nn.Linear(4, 2), DataLoader(rows, batch_size=30))

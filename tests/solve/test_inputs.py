@@ -426,7 +426,7 @@ def test_a_missing_category_is_no_other_one(tmp_path: Path, kind: str) -> None:
 
 
 def test_columns_of_other_kinds_are_told(tmp_path: Path) -> None:
-    with pytest.raises(BadData, match="'a' is of the kind Unknown"):
+    with pytest.raises(BadData, match="'a' is of the kind period"):
         Moments(pd.DataFrame({"a": pd.period_range("2024", periods=3, freq="M")}))
     with pytest.raises(BadData, match="'a' is of the kind Struct"):
         Moments(pa.table({"a": [{"u": 1}] * 3}))

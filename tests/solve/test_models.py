@@ -17,6 +17,7 @@ import pytest
 import torch
 from sklearn.feature_selection import RFECV
 from sklearn.linear_model import Lasso, LinearRegression, LogisticRegression, PoissonRegressor, Ridge
+from sklearn.metrics import r2_score
 from sklearn.model_selection import KFold
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
@@ -330,6 +331,17 @@ def test_a_rung_whose_last_fit_fails_leaves_the_model_of_the_one_below() -> None
 def test_a_ladder_without_time_or_folds_is_refused(options: dict[str, Any]) -> None:
     with pytest.raises(BadData, match="budget="):
         ladder(*table(60, 2), **options)
+
+
+def test_targets_that_do_not_vary_are_scored_as_scikit_learn_does() -> None:
+    """But for rounding: a mean of 0.1s is not 0.1, and a linear model seemed to gain by that."""
+    y = np.full(600, 0.1)
+    assert rung_process.r2(y, np.full(600, y.mean())) == 1.0 == rung_process.r2(y, y + 1e-17)
+    assert rung_process.r2(y, y + 1e-3) == 0.0
+    X, y = table(100, 2)
+    assert rung_process.r2(y, 0.9 * y) == pytest.approx(r2_score(y, 0.9 * y), rel=1e-12)
+    found = ladder(X, np.full(100, 0.1), budget=120)
+    assert found.best == "constant" and found.rungs[1].status == "no gain"
 
 
 def test_the_ladder_refuses_holes() -> None:

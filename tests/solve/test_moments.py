@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader, TensorDataset
 
 from hasten.core.errors import HastenError
-from hasten.solve import BadData, Moments, device, discriminant, kfold, solve_groups
+from hasten.solve import BadData, Moments, device, discriminant, kfold, ridge, solve_groups
 from hasten.solve.elimination import kept_scores
 from hasten.solve.kernel import Sums
 from hasten.solve.source import open_source
@@ -388,23 +388,6 @@ def test_rows_without_labels_join_no_group() -> None:
     assert np.array_equal(m.parts.weight, before)
 
 
-def test_what_was_never_there_is_not_removed() -> None:
-    X, y = table(200, 3)
-    m = Moments(X, y, groups=["a"] * 200)
-    for other in (
-        Moments(X[:50], y[:50], groups=["b"] * 50),
-        Moments(X[:50] * 100, y[:50], groups=["a"] * 50),
-    ):
-        with pytest.raises(BadData, match="never added"):
-            _ = m - other
-    folds = Moments(X, y, folds=2)
-    with pytest.raises(BadData, match="neither folds nor groups"):
-        _ = folds - Moments(X[:150], y[:150])
-    with pytest.raises(BadData, match="other folds"):
-        _ = folds - Moments(X[:150], y[:150], folds=np.zeros(150, int))
-    assert apart((m - Moments(X[:50], y[:50], groups=["a"] * 50)).scatter, Moments(X[50:], y[50:]).scatter) < 1e-11
-
-
 def test_forgetting_changes_nothing_that_was_given_away() -> None:
     X, y = table(100, 2)
     m = Moments(X, y).decay(0.9)
@@ -491,3 +474,24 @@ def test_sums_of_both_precisions_have_the_lower_one() -> None:
     X, y = table(100, 2)
     for one, other in (("float32", "float64"), ("float64", "float32")):
         assert (Moments(X, y, precision=one) + Moments(X, y, precision=other)).precision == "float32"
+
+
+@pytest.mark.parametrize("weight", [1e6, 1e12, 1e15])
+@pytest.mark.parametrize("columns", [2, 3, 40])
+def test_a_row_that_outweighs_all_others_costs_no_digits(weight: float, columns: int) -> None:
+    """Its own values are the mean then, however near they are to the others' by these others' spread."""
+    X, y = table(300, columns)
+    w = np.append(np.ones(299), weight)
+    m = Moments(X, y, sample_weight=w)
+    assert_moments(m, np.column_stack([X, y]), w, 1e-14)
+    scatter = moments_of(np.column_stack([X, y]), w)[1].astype(float)
+    assert apart(ridge(m).coef, np.linalg.solve(scatter[:-1, :-1], scatter[:-1, -1:])) < 1e-12
+
+
+def test_nothing_forgets_nothing() -> None:
+    """A loop that forgets and adds may begin with no rows."""
+    X, y = table(60, 2)
+    m = Moments()
+    for i in range(0, 60, 20):
+        m.decay(0.5).update(X[i : i + 20], y[i : i + 20])
+    assert apart(m.scatter, moments_of(np.column_stack([X, y]), 0.5 ** (2 - np.arange(60) // 20))[1]) < 1e-13

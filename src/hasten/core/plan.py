@@ -15,6 +15,7 @@ from hasten.core.errors import PlanRefused, UsageError
 from hasten.core.interval import Interval
 
 PLAN_SCHEMA = 1
+KEYS = frozenset({"script", "script_sha256", "versions", "machine", "steps"})  # one of which every plan has
 
 
 @dataclass(frozen=True)
@@ -94,8 +95,8 @@ class Plan:
             raise _unread(path, error.strerror or str(error)) from None
         except ValueError:  # neither UTF-8 nor JSON
             raise _unread(path, "it is no JSON, or cut short") from None
-        if not isinstance(data, dict) or "schema" not in data:
-            raise _unread(path, "it is no plan")
+        if not isinstance(data, dict) or type(data.get("schema")) is not int or not data.keys() & KEYS:
+            raise _unread(path, "its JSON is of something else")
         if data["schema"] != PLAN_SCHEMA:
             raise PlanRefused(
                 f"{path} has plan schema {data['schema']}, this version reads {PLAN_SCHEMA}",

@@ -47,7 +47,8 @@ class Solution:
     """What was fitted.
 
     Attributes:
-        path, target, task: as asked for. rows, features: of the data. method: who solved it.
+        path, target, task: as asked for. rows, features: of the data. earlier: how many of the rows are those of the
+            moments that were updated. method: who solved it.
         methods: all ways, the chosen one first; empty where another library was called.
         alphas: penalties tried. score: exact leave-one-out or k-fold score of the chosen one, called ``metric``.
         validation: "leave-one-out", "5-fold" …  condition, error: of the solution.
@@ -74,3 +75,4 @@ class Solution:
     coefficients: tuple[Coefficient, ...]
     saved: str = ""
     outcome: str = ""
+    earlier: int = 0

@@ -273,6 +273,7 @@ class Usage:
     worker_cpu_seconds: float = math.nan
     model_faults: float = math.nan
     faults_place: Place | None = None
+    waited_seconds: float = math.nan
 
     @property
     def cores(self) -> float:

@@ -105,6 +105,7 @@ FIELDS: dict[str, dict[str, str]] = {
         "worker_cpu_seconds": "processor time of its child processes per step, a loader's workers mostly",
         "model_faults": "share of the page faults that came in forward and backward",
         "faults_place": "the line elsewhere during which most page faults came",
+        "waited_seconds": "seconds per step for which the training thread could have run and waited for a core",
     },
     "Process": {
         "threads": "torch's threads in an operation",

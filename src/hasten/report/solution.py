@@ -16,7 +16,8 @@ MANY = 10**6  # passes, whose digits nobody counts
 def render(solution: Solution) -> str:
     """The report of ``hasten solve``."""
     s = solution
-    head = f"{s.path}: {s.rows:,} rows, {s.features} features, {s.task} of {s.target}"
+    earlier = f" with {s.earlier:,} earlier ones" if s.earlier else ""
+    head = f"{s.path}: {s.rows - s.earlier:,} rows{earlier}, {s.features} features, {s.task} of {s.target}"
     parts = [head]
     if s.methods:
         parts.append(plain(columns(_methods(s), "lrr..rl")))

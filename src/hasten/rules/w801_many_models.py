@@ -16,10 +16,12 @@ Fidelity
 When it does not help
     Models that depend on each other (boosting, meta-learning, rounds of federated averaging, one starting from the
     last one's weights; the last two are seen, and nothing is said), and large ones, whose steps are arithmetic. The
-    range is measured on several kinds of CPU: 60 to 91 times for small perceptrons against a DataLoader loop, 24 to 35
-    times against ``MLPRegressor``; 11 to 33 times for a small convolution, 10 to 24 where it has to be stacked, 8 to 17
-    for a recurrent network that has to (one CPU). What the stacked engine cannot trace gains less, 1.4 times in the
-    least case seen. Nothing is said where the script uses a GPU.
+    range is measured on two cores of several kinds of CPU, against one process of the loop: 61 to 91 times for small
+    perceptrons where a DataLoader makes the batches, 30 to 50 times where they are picked by index; 24 to 35 times
+    against ``MLPRegressor``; 11 to 33 times for a small convolution, 10 to 24 where it has to be stacked, 8 to 17 for a
+    recurrent network that has to (one CPU). What the stacked engine cannot trace gains less, 1.4 times in the least
+    case seen. More cores gain more. Nothing is said where the script uses a GPU, nor where a step takes more than 5 ms,
+    less what it waits for a core on a busy machine.
     Less than twelve models are taken for folds or seeds. Loops through skorch pass the same points of torch and are
     seen. Scikit-learn's ``MLPRegressor`` and ``MLPClassifier`` do not use torch: their fits are counted, by the
     line that asks for them; fits of a search over settings or folds are not, nor those by ``lbfgs``, which fleet
@@ -43,15 +45,20 @@ LEAST_MODELS = 12  # more than the ten folds of a cross-validation
 LEAST_STEPS = 20  # a model, on average; the inner loops of meta-learning take fewer
 MOST_SECONDS = 0.005  # a step; longer ones are arithmetic, which fleet does not make less
 MOST_ELEMENTS = 100_000  # in a model; weights, gradients and moments then take 1.6 MB, about a core's cache
-PREDICTED = (1.4, 40.0)  # bench/results: 1.4 where torch.func alone stacks, modules 8 to 33, perceptrons 61 to 91
+PREDICTED = (1.4, 51.0)  # bench/results: 1.4 where torch.func alone stacks, modules 8 to 33, perceptrons 30 to 50 …
+PREDICTED_LOADERS = (1.4, 91.0)  # … and 61 to 91 where every batch costs the calls of a DataLoader, too
 PREDICTED_FITS = (2.0, 40.0)  # bench/fleet_sklearn.py: 24 for small batches; large ones are arithmetic there, too
+NOTED = 0.1  # of a step spent waiting for a core, from which on it is said
 MOST_CALLS = 3  # functions between the loop and the line that makes the optimizer
 
 
 def detect(trace: Trace) -> Iterator[Finding]:
-    short = trace.step_median <= MOST_SECONDS
+    waited = trace.usage.waited_seconds
+    short = trace.step_median <= MOST_SECONDS or trace.usage.wall_seconds - waited <= MOST_SECONDS
     if not short or trace.process.device != "cpu":
         return
+    busy = f", {1000 * waited:.2f} ms of it waiting for a core" if waited > NOTED * trace.step_median else ""
+    loaders = any(loader.role == "training" for loader in trace.loaders)
     for facts in trace.successions:
         if facts.models < LEAST_MODELS or facts.interleaved or facts.elements > MOST_ELEMENTS:
             continue
@@ -60,9 +67,9 @@ def detect(trace: Trace) -> Iterator[Finding]:
         each = facts.steps / facts.models
         yield RULE.finding(
             f"{facts.models} models of one shape so far, one after the other: {each:,.0f} steps each,"
-            f" {1000 * trace.step_median:.2f} ms a step",
+            f" {1000 * trace.step_median:.2f} ms a step{busy}",
             _loop(trace.place("optimizer"), facts.optimizer),
-            PREDICTED,
+            PREDICTED_LOADERS if loaders else PREDICTED,
             label="trains many models of one shape",
             advice="train them all together: hasten.fleet.fit(make_model, tasks, ..., prove=8)",
             notes=(f"each is a {facts.model} of {facts.elements:,} parameters, trained by {facts.optimizer}",),

@@ -29,6 +29,11 @@ def _second(path: str) -> int | None:
         return None
 
 
+def waited_ns() -> int | None:
+    """Nanoseconds for which this thread could have run and waited for a core; None where the kernel does not say."""
+    return _second("/proc/thread-self/schedstat")
+
+
 @dataclass
 class Steps:
     """Records of steps.
@@ -85,7 +90,7 @@ class Steps:
         """Note resident memory and processor time, now and then."""
         if self.steps % (MEMORY_EVERY if self.steps < 1000 else MEMORY_RARELY):
             return
-        self.processor.append((self.steps, time.thread_time_ns(), _second("/proc/thread-self/schedstat") or 0))
+        self.processor.append((self.steps, time.thread_time_ns(), waited_ns() or 0))
         pages = _second("/proc/self/statm")
         if pages is not None:
             self.memory.append((self.steps, pages * PAGE))

@@ -19,6 +19,7 @@ from hasten.seams.locate import framework_around, user_frame
 from hasten.seams.opens import Opens
 from hasten.seams.record import may_wait
 from hasten.seams.samples import SampleKey
+from hasten.seams.steps import waited_ns
 from hasten.seams.watch import Watch
 
 WARM = 3  # steps before the window: imports, first allocations, discovery of modules
@@ -37,10 +38,14 @@ class _Mark:
     usage: resource.struct_rusage
     machine_busy: float
     children: float
+    waited: float
 
     @classmethod
     def now(cls) -> _Mark:
-        return cls(time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF), machine_busy(), children_cpu())
+        usage, waited = resource.getrusage(resource.RUSAGE_SELF), waited_ns()
+        return cls(
+            time.perf_counter(), usage, machine_busy(), children_cpu(), math.nan if waited is None else waited / 1e9
+        )  # fmt: skip
 
 
 def children_cpu() -> float:
@@ -225,6 +230,7 @@ def _usage(a: _Mark, b: _Mark, steps: int, faulting: tuple[float, Place | None])
         worker_cpu_seconds=max(0.0, b.children - a.children) / steps,
         model_faults=faulting[0],
         faults_place=faulting[1],
+        waited_seconds=(b.waited - a.waited) / steps,
     )
 
 

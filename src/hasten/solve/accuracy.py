@@ -14,7 +14,7 @@ Nothing is truncated silently: ``rank_`` and ``condition_`` are told, and depend
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -112,6 +112,7 @@ def lstsq(
     if not source.again:
         precision = "float64"
     m = Moments(precision=precision).update(source)
+    refuse_categories(m.encoder.categorical)
     return climb(source, m, alpha, fit_intercept, method)
 
 
@@ -263,13 +264,17 @@ def centred(source: Source, x_mean: Floats, y_mean: Floats) -> Iterator[tuple[Fl
 
 def host(block: Block) -> Block:
     """The block in the host's memory, as numbers only."""
-    if block.categories:
-        raise BadData(
-            f"the column {block.category_names[0]!r} holds texts",
-            "a table with categories; several passes need numbers",
-            "solve.ridge(solve.Moments(table, y), alpha), which encodes them, or pandas.get_dummies(table) before",
-        )
+    refuse_categories(block.category_names)
     return replace(block, x=in_host(block.x), y=in_host(block.y), weight=in_host(block.weight))
+
+
+def refuse_categories(names: Sequence[str]) -> None:
+    """Raises: BadData: there are columns of texts where numbers only are of use. Args: names: of these columns."""
+    if names:
+        raise BadData(
+            f"the column {names[0]!r} holds texts", "a table with categories; models that predict need numbers",
+            "solve.ridge(solve.Moments(table, y), alpha), which encodes them, or pandas.get_dummies(table) before",
+        )  # fmt: skip
 
 
 def penalties(p: int, alpha: Any) -> Floats:

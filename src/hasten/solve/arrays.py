@@ -44,6 +44,11 @@ def is_table(x: Any) -> bool:
     return type(x).__module__.split(".")[0] in ("pandas", "polars", "pyarrow", "narwhals", "modin", "cudf")
 
 
+def is_frame(x: Any) -> bool:
+    """Whether ``x`` is a table of columns, and no series."""
+    return is_table(x) and getattr(x, "ndim", 2) == 2 and hasattr(x, "columns")
+
+
 def is_tensor(x: Any) -> bool:
     return hasattr(x, "detach")
 
@@ -89,10 +94,22 @@ def seconds_of(times: Array) -> Array:
     return np.where(np.isnat(stamps), np.nan, stamps.astype(np.int64) / 1e6)
 
 
-def target_names(y: Any) -> list[str]:
-    """Names of the columns of y (rows, targets) that has none."""
+def target_names(y: Any, given: Any = None) -> list[str]:
+    """Names of the columns of y (rows, targets), of which several have those of the table that was ``given`` as y."""
     q = 0 if y is None else y.shape[1]
+    return given_names(given) or nameless(q)
+
+
+def nameless(q: int) -> list[str]:
+    """Names of q targets that have none."""
     return ["y"] if q == 1 else [f"y{j}" for j in range(q)]
+
+
+def given_names(y: Any) -> list[str] | None:
+    """What the columns of a table are called; None of anything else, of one column, and of names that are no texts."""
+    found = getattr(y, "column_names", getattr(y, "columns", None)) if is_table(y) else None  # Arrow's are arrays
+    names = [] if found is None else list(found)
+    return names if len(names) > 1 and all(isinstance(name, str) for name in names) else None
 
 
 def matrix(x: Any, what: str) -> Any:

@@ -10,7 +10,7 @@ from sklearn.base import ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import _check_sample_weight, validate_data
+from sklearn.utils.validation import _check_sample_weight
 
 from hasten.solve.dealing import check_classes
 from hasten.solve.estimator import Streaming, as_numpy, is_stream
@@ -88,7 +88,7 @@ class StreamingLogistic(Scored):
             self._seen(source, True)
             return self._newton(source, None, None)
         check_classes(y)
-        X, y = validate_data(self, as_numpy(X), as_numpy(y), dtype=[np.float64, np.float32])
+        X, y = self._checked(X, y)
         check_classification_targets(y)
         self.classes_, codes = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
@@ -158,7 +158,7 @@ class Prototypes(Scored):
 
     def _add(self, X: Any, y: Any, sample_weight: Any, first: bool) -> Self:
         check_classes(y)
-        X, y = validate_data(self, as_numpy(X), as_numpy(y), dtype=[np.float64, np.float32], reset=first)
+        X, y = self._checked(X, y, reset=first)
         check_classification_targets(y)
         if sample_weight is not None:
             sample_weight = _check_sample_weight(as_numpy(sample_weight), X, dtype=np.float64, ensure_non_negative=True)

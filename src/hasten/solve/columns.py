@@ -1,4 +1,4 @@
-"""Columns of tables as arrays: numbers, times, texts, and texts of classes."""
+"""Columns of tables: their names, and what they hold as arrays: numbers, times, texts, and texts of classes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from hasten.solve.arrays import absent, seconds_of, tell_rounded
+from hasten.solve.arrays import absent, seconds_of, tell_rounded, wrong_shape
 from hasten.solve.kernel import Array
 from hasten.solve.problems import BadData, need
 
@@ -50,15 +50,23 @@ def _no_column_of(name: str, frame: Any, nw: Any) -> BadData:
     """The error for a column that is neither number nor text."""
     kind = frame.schema[name]
     if kind == nw.Binary:
-        return BadData(
-            f"column {name!r} holds texts that are not UTF-8", "a file in Latin-1 or another encoding, or binary data",
-            "iconv -f latin1 -t utf-8 data.csv > utf8.csv; or leave the column out",
-        )  # fmt: skip
+        return not_utf8(f"column {name!r} holds texts", "data.csv", "; or leave the column out")
     if kind == nw.Unknown and frame[name].null_count() == len(frame):
         return BadData(f"column {name!r} holds no value at all", "it was never filled", "leave it out")
+    if kind == nw.Unknown:  # to narwhals
+        native = frame[name].to_native()
+        kind = getattr(native, "dtype", getattr(native, "type", kind))
     return BadData(
-        f"column {name!r} is of the kind {kind}, which is neither number nor text", "nested data, or periods",
-        "leave it out, or make numbers of it",
+        f"column {name!r} is of the kind {kind}, which is neither number nor text",
+        "nested data, periods, or a kind of its library's own", "leave it out, or make numbers of it",
+    )  # fmt: skip
+
+
+def not_utf8(what: str, file: str, otherwise: str = "") -> BadData:
+    """The error for texts of another encoding."""
+    return BadData(
+        f"{what} that are not UTF-8", "a file in Latin-1 or another encoding, or binary data",
+        f"iconv -f latin1 -t utf-8 {file} > utf8.csv{otherwise}",
     )  # fmt: skip
 
 
@@ -68,6 +76,8 @@ def dense(frame: Any, names: Sequence[str]) -> Array:
     for j, name in enumerate(names):
         values = frame[name]
         kind = values.dtype
+        if "Int128" in str(kind):  # which NumPy has not
+            values = values.cast(need("narwhals", "reading a table").Float64)
         array = values.to_numpy()
         if kind.is_temporal() and array.dtype != object:
             out[:, j] = seconds_of(array)
@@ -113,3 +123,54 @@ def _label(value: Any) -> str:
     if isinstance(value, float) and abs(value) >= 2**53:
         raise BadData(f"a class is the number {value:.0f}", "identifiers, which float64 cannot tell apart", "texts")
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def with_texts_as_names(frame: Any) -> Any:
+    """The table with texts for the names of its columns, as narwhals wants them.
+
+    Raises:
+        BadData: it is no table, or a name occurs twice.
+    """
+    found = getattr(frame, "column_names", None)
+    found = getattr(frame, "columns", None) if found is None else found
+    if found is None:
+        raise wrong_shape("X", tuple(getattr(frame, "shape", (len(frame),))))
+    names = [str(name) for name in found]
+    twice = [name for name in dict.fromkeys(names) if names.count(name) > 1] if len(set(names)) < len(names) else []
+    if twice:
+        raise BadData(
+            f"{names.count(twice[0])} columns are called {twice[0]!r}", "a join, or a header written twice",
+            "another name for one of them",
+        )  # fmt: skip
+    if all(isinstance(name, str) for name in found):
+        return frame
+    frame = frame.copy(deep=False)
+    frame.columns = names
+    return frame
+
+
+def check_names(columns: Sequence[str], target: Sequence[str], features: Sequence[str]) -> None:
+    """Raises: BadData: a column is not there, or is to be predicted from itself."""
+    missing = [c for c in [*target, *features] if c not in columns]
+    if missing:
+        raise no_column(missing[0], columns)
+    twice = next((c for c in features if list(features).count(c) > 1), None)
+    if twice is not None:
+        raise BadData(f"{twice!r} is named twice among the features", "a typing error", "each column once")
+    both = [c for c in target if c in features]
+    if both:
+        raise BadData(
+            f"{both[0]!r} is to be predicted, and is among the features", "a list of all columns", "leave it out there"
+        )
+
+
+def no_column(name: str, columns: Sequence[str]) -> BadData:
+    """The error for a column that is not there."""
+    import difflib
+
+    near = difflib.get_close_matches(name, columns, 1)
+    return BadData(
+        f"there is no column {name!r}; there are {', '.join(columns[:12])}{', …' if len(columns) > 12 else ''}",
+        "a typing error",
+        repr(near[0]) if near else "one of these names",
+    )

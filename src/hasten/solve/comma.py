@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import csv
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from hasten.solve.arrays import tell_rounded
-from hasten.solve.columns import Kinds
+from hasten.solve.columns import Kinds, not_utf8, with_texts_as_names
 from hasten.solve.files import ahead, check_columns, fingerprint, readable, tables
 from hasten.solve.problems import BadData, need, no_rows
-from hasten.solve.source import Block, Source, with_texts_as_names
+from hasten.solve.source import Block, Source
 
 CSV_BYTES = 4 << 20
 DIFFERENT = 10  # numbers, of which fewer may well be codes
@@ -45,11 +46,11 @@ class CsvSource(Source):
             raise no_rows()
         with readable(path):
             self.encoding = self._encoding()
+            _one_separator(path, self._header(), separator)
             with self._open(self.kinds) as reader:
                 schema, batch = reader.schema, next(iter(reader), None)
         if not batch and all(kind == self.arrow.null() for kind in schema.types):
             raise no_rows()
-        _one_separator(path, schema.names, separator)
         with_texts_as_names(schema.empty_table())  # each once
         used = [name for name in schema.names if not features or name in (*features, *self.target)]
         empty = [name for name in used if schema.field(name).type == self.arrow.null()]
@@ -58,9 +59,10 @@ class CsvSource(Source):
         with readable(path):
             self.kinds |= self._later([name for name in empty if name not in held])
         schema = self.arrow.schema([(field.name, self.kinds.get(field.name, field.type)) for field in schema])
-        self.named = check_columns(schema, self.target, features, classes, known).named
         if batch:
             _look_at_texts(batch, used)
+        self.named = check_columns(schema, self.target, features, classes, known).named
+        if batch:
             self._tell_long(batch, used)
             self.kinds |= _whole_as_floats(batch, used)
 
@@ -71,7 +73,7 @@ class CsvSource(Source):
         return self.csv.open_csv(
             self._stream(),
             read_options=self.csv.ReadOptions(block_size=CSV_BYTES, encoding=self.encoding),
-            parse_options=self.csv.ParseOptions(delimiter=self.separator),
+            parse_options=self.csv.ParseOptions(delimiter=self.separator, newlines_in_values=True),
             convert_options=self.csv.ConvertOptions(
                 strings_can_be_null=True, column_types=kinds, include_columns=list(only)
             ),
@@ -94,6 +96,24 @@ class CsvSource(Source):
             )  # fmt: skip
         return "utf8"
 
+    def _header(self) -> list[str]:
+        """Names in the first line.
+
+        Raises:
+            BadData: it is of another encoding.
+        """
+        with self._stream() as stream:
+            head = stream.read(CSV_BYTES)
+        try:
+            text = (
+                head.splitlines()[0].decode("utf-8-sig")
+                if self.encoding == "utf8"
+                else head.decode("utf-16", "replace")
+            )
+        except UnicodeDecodeError:
+            raise not_utf8(f"the first line of {self.path.name} holds letters", self.path.name) from None
+        return next(csv.reader(text.splitlines()[:1], delimiter=self.separator), [""])
+
     def _later(self, names: list[str]) -> dict[str, Any]:
         """Kinds of columns without a value in the first megabytes, by the first ones with one."""
         found: dict[str, Any] = {}
@@ -113,7 +133,9 @@ class CsvSource(Source):
         """What Arrow takes a column's texts for; whole numbers are float64."""
         page = self.arrow.BufferOutputStream()
         self.csv.write_csv(self.arrow.table({name: texts}), page)
-        batch = self.csv.read_csv(self.arrow.BufferReader(page.getvalue())).combine_chunks().to_batches()[0]
+        lines = self.csv.ParseOptions(newlines_in_values=True)
+        found = self.csv.read_csv(self.arrow.BufferReader(page.getvalue()), parse_options=lines)
+        batch = found.combine_chunks().to_batches()[0]
         _look_at_texts(batch, [name])
         return _whole_as_floats(batch, [name]).get(name, batch.schema.types[0])
 
@@ -145,7 +167,8 @@ def _one_separator(path: Path, names: Sequence[str], separator: str) -> None:
         cause = {";": "semicolons between fields", "\t": "tabs between fields", "|": "bars between fields"}
         raise BadData(
             f"{path.name} holds one column, {names[0]!r}", cause.get(other, "commas between fields"),
-            f'pandas.read_csv("{path.name}", sep={other!r}).to_parquet("{path.name.split(".")[0]}.parquet")',
+            f'pandas.read_csv("{path.name}", sep={other!r}).to_parquet("{path.name.split(".")[0]}.parquet")'
+            + ("; with decimal=\",\" where numbers have commas" if other == ";" else ""),
         )  # fmt: skip
 
 

@@ -226,7 +226,7 @@ def _described(
         tuple(Alpha(float(a), float(e), float(a) == found.alpha) for a, e in zip(found.alphas, errors, strict=True)),
         score[0], score[1], validation, answer.condition_, answer.error_bound_, *seconds[1:],
         tuple(Coefficient(m.names[j], float(effect[j])) for j in order[:20]), saved,
-        m.targets[shown] if task == "classification" else target,
+        m.targets[shown] if task == "classification" else target, int(m.n) - int(new),
     )  # fmt: skip
 
 

@@ -6,10 +6,11 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from hasten.solve.arrays import filled, in_host
+from hasten.solve.arrays import filled, given_names, in_host, is_frame, seconds_of
+from hasten.solve.columns import dense, with_texts_as_names
 from hasten.solve.kernel import Floats
 from hasten.solve.problems import BadData, need
-from hasten.solve.source import ArraySource, Source, holds_rows, open_source
+from hasten.solve.source import ArraySource, Source, holds_rows, open_source, whole_table
 from hasten.solve.streams import is_batches
 
 need("sklearn", "an estimator")
@@ -39,6 +40,46 @@ def as_numpy(X: T) -> T | Any:
     return filled(in_host(X))
 
 
+def in_seconds(X: Any) -> Any:
+    """Times as seconds (of a day, a span, or since 1970), in an array or in the columns of a table; else X as it is."""
+    if isinstance(X, np.ndarray) and X.dtype.kind in "mM":
+        return seconds_of(X)
+    if not is_frame(X):
+        return X
+    nw = need("narwhals", "reading a table")
+    X = whole_table(nw.to_native(X, pass_through=True))
+    frame = nw.from_native(with_texts_as_names(X), eager_only=True)
+    times = [name for name, kind in frame.schema.items() if kind.is_temporal()]
+    if not times:
+        return X
+    if frame.implementation.is_pandas_like():  # whose columns may be called by numbers, and rows by anything
+        X = X.copy(deep=False)
+        for name in times:
+            X.isetitem(frame.columns.index(name), dense(frame, [name])[:, 0])
+        return X
+    table = frame.to_arrow()
+    for name in times:
+        table = table.set_column(frame.columns.index(name), name, [dense(frame, [name])[:, 0]])
+    return table
+
+
+def refuse_texts(X: Any) -> None:
+    """Raises: BadData: naming the first column of a table that holds no numbers, if there is one."""
+    if not is_frame(X):
+        return
+    frame = need("narwhals", "reading a table").from_native(with_texts_as_names(whole_table(X)), eager_only=True)
+    for name in frame.columns:
+        try:
+            dense(frame, [name])
+        except (TypeError, ValueError) as error:
+            raise BadData(
+                f"column {name!r} holds no numbers: {error}",
+                "categories, which the estimators do not encode, or dates kept as objects",
+                "sklearn.preprocessing.OneHotEncoder, or pandas.to_datetime; or solve.ridge(solve.Moments(table, y), "
+                "alpha), which encodes categories",
+            ) from None  # fmt: skip
+
+
 class Streaming(BaseEstimator):  # type: ignore[misc]
     """Base of the estimators."""
 
@@ -54,17 +95,30 @@ class Streaming(BaseEstimator):  # type: ignore[misc]
             self._seen(source, reset)
             return source
         holds_rows(X)
-        X, y = as_numpy(X), as_numpy(y)
-        options = {"dtype": [np.float64, np.float32], "accept_sparse": False} | checks
+        names = given_names(y)
+        options = {"accept_sparse": False} | checks
         if y is None and not options.pop("needs_y", False):
-            X = validate_data(self, X, reset=reset, **options)
+            X = self._checked(X, reset=reset, **options)
         else:
             options.pop("needs_y", None)
-            X, y = validate_data(self, X, y, reset=reset, multi_output=True, y_numeric=True, **options)
+            X, y = self._checked(X, y, reset=reset, multi_output=True, y_numeric=True, **options)
         if sample_weight is not None:
             sample_weight = _check_sample_weight(as_numpy(sample_weight), X, dtype=np.float64)
         self._flat = y is None or y.ndim == 1
-        return ArraySource(X, y, sample_weight, getattr(self, "feature_names_in_", None))
+        return ArraySource(X, y, sample_weight, getattr(self, "feature_names_in_", None), names)
+
+    def _checked(self, X: Any, *y: Any, **options: Any) -> Any:
+        """scikit-learn's ``validate_data`` with numbers wanted; times are seconds, as everywhere here.
+
+        Raises:
+            BadData: naming a table's column that holds no numbers.
+        """
+        try:
+            given = [as_numpy(part) for part in y]
+            return validate_data(self, in_seconds(as_numpy(X)), *given, dtype=[np.float64, np.float32], **options)
+        except (TypeError, ValueError):
+            refuse_texts(X)
+            raise
 
     def _seen(self, source: Source, reset: bool) -> None:
         self._flat = True
@@ -75,7 +129,7 @@ class Streaming(BaseEstimator):  # type: ignore[misc]
 
     def _input(self, X: Any) -> Floats:
         check_is_fitted(self)
-        found: Floats = validate_data(self, as_numpy(X), reset=False, dtype=[np.float64, np.float32])
+        found: Floats = self._checked(X, reset=False)
         return found
 
     def _fold_numbers(self, cv: Any, y: Any, source: Source) -> Any:

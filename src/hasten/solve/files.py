@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hasten.solve.columns import Kinds
+from hasten.solve.columns import Kinds, check_names
 from hasten.solve.kernel import UNIT_ROWS
 from hasten.solve.problems import BadData, need
 from hasten.solve.reading import PAGE, Reader, aligned
-from hasten.solve.source import ArraySource, Block, Source, TableSource, check_names
+from hasten.solve.source import ArraySource, Block, Source, TableSource
 
 if TYPE_CHECKING:
     from hasten.solve.comma import CsvSource

@@ -6,16 +6,19 @@ reweighted least squares: McCullagh & Nelder, Generalized Linear Models, 2nd ed.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from hasten.solve.accuracy import centred, check_again, host
+from hasten.solve.arrays import in_host, targets_of
 from hasten.solve.kernel import Array, Floats
 from hasten.solve.linear import Factor, one_alpha
 from hasten.solve.problems import BadData, no_rows, no_target
-from hasten.solve.source import Source, first_block, open_source
+from hasten.solve.source import Block, Source, first_block, open_source
+from hasten.solve.streams import check_order
 
 HALVINGS = 30
 
@@ -62,6 +65,7 @@ def newton(
     family: str = "logistic",
     alpha: float = 1.0,
     sample_weight: Any = None,
+    offset: Any = None,
     fit_intercept: bool = True,
     target: str | None = None,
     tol: float = 1e-8,
@@ -73,27 +77,35 @@ def newton(
         X, y, sample_weight, target: as ``Moments.update``; must be readable more than once. y is 0 or 1, or counts.
         family: "logistic" or "poisson".
         alpha: scikit-learn's ``1 / C``.
+        offset: (rows,) what is known of every row's linear predictor, added to it with the coefficient 1; for counts
+            over times or areas of different size their log, so that rates are modelled (``offset=log(exposure)``; as
+            scikit-learn's ``PoissonRegressor`` with ``y / exposure`` and ``sample_weight=exposure``). In the order of
+            the rows, or for a table or file the name of a column, which is no feature then. A prediction adds that of
+            its own rows: ``exp(X @ coef + intercept + offset)``.
         tol: end after the step whose gain, relative to the loss, is below.
 
     Raises:
-        BadData: another family, targets out of range or all alike, or rows that can be read only once.
+        BadData: another family, targets out of range or all alike, rows that can be read only once, or an offset that
+            holds no number for a row.
     """
     alpha = one_alpha(alpha)
     if family not in FAMILIES:
         raise BadData(f"family={family!r}", "a typing error", "logistic or poisson")
-    source = open_source(X, y, sample_weight, target=target)
+    source = _with_offset(X, y, sample_weight, target, offset)
     if not source.again:
         raise BadData("several passes are needed", "a generator can be read once", "a path, a loader, or a list")
     first = host(first_block(source))
     if first.y is None:
         raise no_target()
-    if first.y.shape[1] != 1:
-        raise BadData("one target is needed", f"{first.y.shape[1]} were given", "y: (rows,)")
+    if (given := first.y.shape[1] - (offset is not None)) != 1:
+        raise BadData("one target is needed", f"{given} were given", "y: (rows,)")
     p = first.x.shape[1]
     held = slice(None) if first.weight is None or not (first.weight > 0).any() else first.weight > 0
     shift = first.x[held].mean(axis=0, dtype=np.float64) if fit_intercept else np.zeros(p)
     point, best, step = np.zeros(p + fit_intercept), np.inf, np.zeros(p + fit_intercept)
-    level = float(first.y[held].mean()) if family == "poisson" and fit_intercept else 0.0
+    level = 0.0
+    if family == "poisson" and fit_intercept:
+        level = float(first.y[held, 0].mean() / (np.exp(first.y[held, 1]).mean() if offset is not None else 1.0))
     if 0 < level < np.inf:
         point[p] = np.log(level)  # a step from 0 is as long as the counts are large, and is halved and halved
     halved, decrement, passes, weight = 0, np.inf, 0, 0.0
@@ -125,6 +137,56 @@ def newton(
     return Glm(coef, intercept, float(best), passes, decrement, done, "hasten, Newton over the stream")
 
 
+def _with_offset(X: Any, y: Any, sample_weight: Any, target: str | None, offset: Any) -> Source:
+    """The rows, with an offset as their second target where one is given."""
+    if offset is None:
+        return open_source(X, y, sample_weight, target=target)
+    if not isinstance(offset, str):
+        return Offset(open_source(X, y, sample_weight, target=target), offset)
+    name = y if isinstance(y, str) and target is None else target
+    if name is None or (y is not None and name is not y):
+        raise BadData(
+            f"offset={offset!r} names a column, and the target is none", "y as an array",
+            'target="column", or the offset as an array, too',
+        )  # fmt: skip
+    return open_source(X, None, sample_weight, target=[name, offset])
+
+
+class Offset(Source):
+    """The rows of a source with what is known of their linear predictor as one more target.
+
+    Args:
+        offset: (rows,) in the order of the rows.
+    """
+
+    def __init__(self, source: Source, offset: Any) -> None:
+        check_order(source)
+        self.source, self.rows, self.again = source, source.rows, source.again
+        self.offset = targets_of(in_host(offset))
+        if self.offset.shape[1] != 1:
+            raise BadData(f"the offset has the shape {self.offset.shape}", "one of several targets", "(rows,)")
+        if not np.isfinite(self.offset).all():
+            row = int(np.argmin(np.isfinite(self.offset[:, 0])))
+            raise BadData(
+                f"the offset of row {row} is {self.offset[row, 0]}", "the log of an exposure of 0, or a missing one",
+                "leave such rows out, or weights of 0 and an offset of 0 for them",
+            )  # fmt: skip
+
+    def blocks(self, first: int = 0) -> Iterator[Block]:
+        done = first
+        for block in self.source.blocks(first):
+            done = block.start + len(block.x)
+            if block.y is None:
+                raise no_target()
+            if done <= len(self.offset):
+                y = np.hstack([in_host(block.y), self.offset[block.start : done]])
+                yield replace(block, y=y, targets=[*block.targets, "offset"])
+        if done != len(self.offset):
+            raise BadData(
+                f"X has {done} rows, the offset has {len(self.offset)}", "rows of other data", "one each a row"
+            )
+
+
 def _refuse(source: Source) -> None:
     """Raises: BadData: naming what is no number in X."""
     for block in source.blocks():
@@ -141,10 +203,12 @@ def _pass(
     total = ones = 0.0
     for c, t, weight in centred(source, shift, np.zeros(1)):
         y = t[:, 0]
-        if not np.isfinite(y).all():
+        if not np.isfinite(t).all():
             _refuse(source)
         _check_targets(y, family)
         eta = c @ point[:p] + (point[p] if intercept else 0.0)
+        if t.shape[1] > 1:
+            eta += t[:, 1]
         losses, mean, variance = FAMILIES[family](eta, y)
         error = mean - y
         if weight is not None:

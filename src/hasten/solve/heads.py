@@ -242,10 +242,19 @@ def _coded(y: Array, classes: int) -> tuple[Array, Array | None]:
     y = y.astype(np.int64) if y.dtype.kind == "b" else y
     if y.dtype.kind == "f":
         return y.reshape(len(y), -1).astype(np.float64), None
-    if classes == 1 and y.ndim == 1 and y.min() >= 0 and y.max() <= 1:
+    y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
+    if y.ndim != 1:
+        raise BadData(
+            f"targets of integers have the shape {y.shape}", "a column of 0 and 1 a class, or several labels a row",
+            "target.argmax(1) for classes, target.float() for a regression a column",
+        )  # fmt: skip
+    if classes == 1 and y.min() >= 0 and y.max() <= 1:
         return 2.0 * y[:, None] - 1.0, y
-    if y.ndim != 1 or y.min() < 0 or y.max() >= classes:
-        raise BadData(f"labels from {y.min()} to {y.max()} for {classes} outputs", "another head", f"0 … {classes - 1}")
+    if y.min() < 0 or y.max() >= classes:
+        raise BadData(
+            f"labels from {y.min()} to {y.max()} for {classes} output{'s' if classes > 1 else ''}",
+            "another head, or rows that a loss leaves out by their label", f"labels 0 … {max(classes - 1, 1)} only",
+        )  # fmt: skip
     return y, y
 
 

@@ -293,10 +293,13 @@ class Sums:
         few = x[first]
         if not len(few):
             return np.zeros(self.dense)
-        shift = shift_of(few, None if y is None else y[first], None if weight is None else weight[first])
+        weights = None if weight is None else weight[first]
+        shift = shift_of(few, None if y is None else y[first], weights)
         here = shift[: self.features]
         with np.errstate(over="ignore", invalid="ignore"):
-            if (np.abs(here) <= np.sqrt(NEAR * few.var(axis=0, dtype=np.float64))).all():
+            squares = (few - here) ** 2
+            variance = squares.mean(axis=0) if weights is None else weights @ squares / weights.sum()  # 0 of one row
+            if (np.abs(here) <= np.sqrt(NEAR * variance)).all():
                 here[:] = 0.0
         return shift
 

@@ -12,7 +12,7 @@ import numpy as np
 from hasten.solve.combine import shortened
 from hasten.solve.kernel import Array, Floats, Stats
 from hasten.solve.moments import Moments
-from hasten.solve.problems import BadData, no_rows, no_target
+from hasten.solve.problems import BadData, FewDigits, no_rows, no_target
 
 EPS = float(np.finfo(np.float64).eps)
 FEW_DIGITS = 1e-4  # relative error of a regression table, from which on it is told
@@ -21,10 +21,6 @@ FAINT = 16 * float(np.finfo(np.float64).tiny)  # variance below which squares lo
 
 class FaintColumns(UserWarning):
     """Columns of X vary by so little that their squares are no numbers of full precision."""
-
-
-class FewDigits(UserWarning):
-    """Moments hold the square of X's condition, and what they tell is known to a few digits or none."""
 
 
 @dataclass(frozen=True)

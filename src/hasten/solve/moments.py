@@ -12,7 +12,7 @@ import numpy as np
 
 from hasten.solve import dealing, device, storage
 from hasten.solve.columns import Kinds
-from hasten.solve.combine import check_part, combined, duplicate, other_columns
+from hasten.solve.combine import check_part, combined, common_names, duplicate, other_columns
 from hasten.solve.encode import Encoder
 from hasten.solve.kernel import Floats, Stats, Sums, merge, piece_rows
 from hasten.solve.problems import BadData
@@ -66,6 +66,7 @@ class Moments:
         self._base: Stats | None = None
         self._sums: Sums | None = None
         self._view: Stats | None = None
+        self._most: Floats | None = None  # (cells, columns) squares of what rows were removed from: rounding is of them
         self._rows_seen = 0
         if X is not None:
             fold = None if isinstance(folds, int | np.integer) else folds
@@ -197,8 +198,10 @@ class Moments:
             return
         here = (block.names, block.category_names, block.targets)
         before = (self.encoder.numeric, self.encoder.categorical, self.target_names)
-        if here != before:
+        named = common_names(block.targets, self.target_names)
+        if here[:2] != before[:2] or named is None:
             raise other_columns(here, before)
+        self.target_names = named
 
     def _cell(self, label: Hashable) -> int:
         return self.cells.setdefault(label, len(self.cells))
@@ -229,7 +232,9 @@ class Moments:
     def __sub__(self, other: Moments) -> Moments:
         """The moments without rows that were added before: a customer, a shard, what has left a window.
 
-        Removing loses digits when nearly everything is removed: about log10 of the ratio of the scatters.
+        Removing loses digits when nearly everything is removed: about log10 of the ratio of the scatters. A
+        ``FewDigits`` warning names the columns of which less than four are left, and bounds their error; one of which
+        none is left counts as constant.
         """
         if not isinstance(other, Moments):
             return NotImplemented
@@ -242,11 +247,14 @@ class Moments:
         """Multiply all weights so far by ``factor`` (0 to 1), in place: exponential forgetting."""
         if not 0 <= factor <= 1:
             raise BadData(f"decay({factor})", "forgetting needs a factor between 0 and 1", "decay(0.99)")
+        if not self._started:  # nothing to forget, no columns to be those of later rows
+            return self
         base = self._merged()
         if factor == 0:
             base = Stats.zeros(*base.mean.shape)
         base = replace(base, weight=base.weight * factor, scatter=base.scatter * factor)
         self._base, self._sums, self._view = base, None, None
+        self._most = None if self._most is None else self._most * factor
         return self
 
     # -- what is known -------------------------------------------------------------------------------------------------

@@ -16,6 +16,10 @@ class MissingExtra(UsageError, ImportError):
     """A package of the extra ``solve`` is not installed."""
 
 
+class FewDigits(UserWarning):
+    """What moments tell is known to a few digits or none: they hold squares, of X's condition too."""
+
+
 class CannotWrite(HastenError, OSError):
     """A file cannot be written; ``errno`` says why.
 

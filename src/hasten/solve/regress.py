@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.base import RegressorMixin
 
 from hasten.solve import path
-from hasten.solve.accuracy import climb, host
+from hasten.solve.accuracy import climb, host, refuse_categories
 from hasten.solve.dealing import as_array, label_array, parts_of
 from hasten.solve.estimator import Streaming, is_stream
 from hasten.solve.grouped import solve_groups
@@ -70,6 +70,7 @@ class StreamingRidge(Linear):
         folds = self._folds(X, y, source) if len(alphas) > 1 else None
         given = folds if isinstance(folds, np.ndarray) else None
         self.moments_ = Moments(folds=folds if given is None else None).update(source, fold=given)
+        refuse_categories(self.moments_.encoder.categorical)
         if given is not None:
             self.moments_.folds = int(given.max()) + 1  # to which later rows are dealt
         return self._choose(source, alphas, folds is not None)
@@ -118,6 +119,7 @@ class StreamingRidge(Linear):
         if m.folds and source.rows is not None:  # rows of streams are dealt like this as they come
             fold = (int(m._rows_seen) + np.arange(source.rows)) % m.folds
         m.update(source, fold=fold)
+        refuse_categories(m.encoder.categorical)
         return self._from_moments(alphas)
 
     def forget(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
@@ -239,7 +241,8 @@ class GroupRidge(Linear):
 
     Attributes:
         groups_: labels. group_coef_: (groups, targets, features); group_intercept_: (groups, targets).
-        coef_, intercept_: the common model, used for groups that were not seen and where none are given.
+        coef_, intercept_: the common model, used for groups that were not seen and where none are given, as by
+            ``score``.
     """
 
     def __init__(self, alpha: float = 1.0, *, toward: float = 0.0, fit_intercept: bool = True) -> None:
@@ -247,10 +250,14 @@ class GroupRidge(Linear):
         self.toward = toward
         self.fit_intercept = fit_intercept
 
-    def fit(self, X: Any, y: Any = None, groups: Any = None, sample_weight: Any = None) -> Self:
-        """Args: groups: (rows,) labels; None for one group. X as ``StreamingRidge.fit``."""
+    def fit(self, X: Any, y: Any = None, *, groups: Any = None, sample_weight: Any = None) -> Self:
+        """Args: groups: (rows,) labels; None for one group. X as ``StreamingRidge.fit``.
+
+        Groups and weights have no place of their own: as a third argument other estimators take weights.
+        """
         source = self._rows(X, y, sample_weight, needs_y=not is_stream(X), ensure_all_finite=False)
         self.moments_ = Moments().update(source, groups=groups)
+        refuse_categories(self.moments_.encoder.categorical)
         found = solve_groups(self.moments_, self.alpha, self.toward, self.fit_intercept)
         self.groups_ = label_array(found.labels)
         self.group_coef_ = np.swapaxes(found.coef, 1, 2)

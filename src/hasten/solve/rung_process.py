@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from hasten.solve.kernel import Array
+from hasten.solve.kernel import Array, Floats
 
 PILOT = 0.1  # of the rows, for predicting a rung's seconds
+ROUNDED = 1e-14  # of a target, by which a model of targets that are all alike may miss them
 FEW = 3  # rows of every class that any part of them has
 
 
@@ -60,9 +61,15 @@ def score_folds(estimator: Any, X: Array, y: Array, folds: Any, deadline: float)
         if y.dtype.kind != "f":
             scores.append(float((predictions == y[test]).mean()))
         else:
-            rest = float(np.sum((y[test] - predictions) ** 2))
-            scores.append(1 - rest / max(float(np.sum((y[test] - y[test].mean()) ** 2)), 1e-300))
+            scores.append(r2(y[test], predictions))
     return {"scores": scores, "predicted": predicted, "seconds": time.monotonic() - start}
+
+
+def r2(y: Floats, predictions: Floats) -> float:
+    """As scikit-learn's ``r2_score``: of targets that do not vary 1 where they are predicted, else 0, bar rounding."""
+    rest, total = (float(np.sum((y - others) ** 2)) for others in (predictions, y.mean()))
+    rounding = len(y) * (ROUNDED * float(np.abs(y).max())) ** 2
+    return 1 - rest / total if total > rounding else float(rest <= rounding)
 
 
 def _fit_seconds(estimator: Any, X: Array, y: Array, rows: Array, clone: Any) -> float:

@@ -9,6 +9,7 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.feature_selection import SelectorMixin
 from sklearn.utils.validation import check_is_fitted
 
+from hasten.solve.accuracy import refuse_categories
 from hasten.solve.elimination import kept_scores
 from hasten.solve.estimator import Streaming, as_numpy, is_stream
 from hasten.solve.files import NpySource
@@ -58,6 +59,7 @@ class ExactRFECV(SelectorMixin, Linear):  # type: ignore[misc]
         if not given and source.rows is not None:
             folds = min(folds, max(source.rows // 2, 1))
         self.moments_ = m = Moments(folds=None if given else folds).update(source, fold=folds if given else None)
+        refuse_categories(m.encoder.categorical)
         scores, found = kept_scores(m, self.alpha, self.fit_intercept)
         p = m.p
         least = min(max(self.min_features_to_select, 1), p)
@@ -135,6 +137,7 @@ class StreamingPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Streaming)
         if before is not None:  # while the rows are not in yet
             check_count(self.n_components, m.p, m.n, 0)
         m.update(rows)
+        refuse_categories(m.encoder.categorical)
         found = components(m, self.n_components, least=least)
         self.moments_ = m
         self.mean_, self.components_ = found.mean, found.components

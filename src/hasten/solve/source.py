@@ -19,9 +19,16 @@ from hasten.solve.arrays import (
     target_names,
     targets_of,
     weights_of,
-    wrong_shape,
 )
-from hasten.solve.columns import Kinds, class_texts, dense, split_columns, texts_of
+from hasten.solve.columns import (
+    Kinds,
+    check_names,
+    class_texts,
+    dense,
+    split_columns,
+    texts_of,
+    with_texts_as_names,
+)
 from hasten.solve.kernel import Array, piece_rows
 from hasten.solve.problems import BadData, need, no_rows
 from hasten.solve.products import Ready
@@ -160,7 +167,7 @@ class ArraySource(Source):
         self.rows = len(self.x)
         check_lengths(self.rows, self.y, self.weight)
         self.names = list(names) if names is not None else [f"x{j}" for j in range(self.x.shape[1])]
-        self.targets = list(targets) if targets is not None else target_names(self.y)
+        self.targets = list(targets) if targets is not None else target_names(self.y, y)
 
     def blocks(self, first: int = 0) -> Iterator[Block]:
         whole = Block(self.x, self.y, self.weight, self.names, self.targets)
@@ -249,7 +256,7 @@ class SparseSource(Source):
         self.x, self.y, self.weight = x.tocsr(), targets_of(y), weights_of(weight)
         self.rows = int(x.shape[0])
         check_lengths(self.rows, self.y, self.weight)
-        self.names, self.targets = [f"x{j}" for j in range(x.shape[1])], target_names(self.y)
+        self.names, self.targets = [f"x{j}" for j in range(x.shape[1])], target_names(self.y, y)
 
     def blocks(self, first: int = 0) -> Iterator[Block]:
         assert self.rows is not None
@@ -285,10 +292,8 @@ def open_source(
         return open_file(X, named, features, y, weight, known=known)
     if type(X).__name__ == "LazyFrame":
         X = X.collect()
-    if type(X).__name__ == "RecordBatch":
-        X = need("pyarrow", "reading a table").Table.from_batches([X])
     if is_table(X):
-        return TableSource(X, y, weight, named, features, known=known)
+        return TableSource(whole_table(X), y, weight, named, features, known=known)
     if holds_rows(X) and is_batches(X):
         return beside(BatchSource(X, named, features, known), y, weight)
     if named or features:
@@ -299,6 +304,11 @@ def open_source(
     if isinstance(X, Source):
         return beside(X, y, weight)
     return SparseSource(X, y, weight) if is_sparse(X) else ArraySource(X, y, weight)
+
+
+def whole_table(X: Any) -> Any:
+    """A batch of Arrow's as a table; another table as it is."""
+    return need("pyarrow", "reading a table").Table.from_batches([X]) if type(X).__name__ == "RecordBatch" else X
 
 
 def _names_of_targets(target: Any, y: Any) -> tuple[list[str], Any]:
@@ -348,57 +358,3 @@ def check_lengths(rows: int, y: Any, weight: Any) -> None:
     for what, other in (("y", y), ("sample_weight", weight)):
         if other is not None and len(other) != rows:
             raise BadData(f"X has {rows} rows, {what} has {len(other)}", "rows of different tables", "one each a row")
-
-
-# -- helpers -----------------------------------------------------------------------------------------------------------
-
-
-def with_texts_as_names(frame: Any) -> Any:
-    """The table with texts for the names of its columns, as narwhals wants them.
-
-    Raises:
-        BadData: it is no table, or a name occurs twice.
-    """
-    found = getattr(frame, "column_names", None)
-    found = getattr(frame, "columns", None) if found is None else found
-    if found is None:
-        raise wrong_shape("X", tuple(getattr(frame, "shape", (len(frame),))))
-    names = [str(name) for name in found]
-    twice = [name for name in dict.fromkeys(names) if names.count(name) > 1] if len(set(names)) < len(names) else []
-    if twice:
-        raise BadData(
-            f"{names.count(twice[0])} columns are called {twice[0]!r}", "a join, or a header written twice",
-            "another name for one of them",
-        )  # fmt: skip
-    if all(isinstance(name, str) for name in found):
-        return frame
-    frame = frame.copy(deep=False)
-    frame.columns = names
-    return frame
-
-
-def check_names(columns: Sequence[str], target: Sequence[str], features: Sequence[str]) -> None:
-    """Raises: BadData: a column is not there, or is to be predicted from itself."""
-    missing = [c for c in [*target, *features] if c not in columns]
-    if missing:
-        raise no_column(missing[0], columns)
-    twice = next((c for c in features if list(features).count(c) > 1), None)
-    if twice is not None:
-        raise BadData(f"{twice!r} is named twice among the features", "a typing error", "each column once")
-    both = [c for c in target if c in features]
-    if both:
-        raise BadData(
-            f"{both[0]!r} is to be predicted, and is among the features", "a list of all columns", "leave it out there"
-        )
-
-
-def no_column(name: str, columns: Sequence[str]) -> BadData:
-    """The error for a column that is not there."""
-    import difflib
-
-    near = difflib.get_close_matches(name, columns, 1)
-    return BadData(
-        f"there is no column {name!r}; there are {', '.join(columns[:12])}{', …' if len(columns) > 12 else ''}",
-        "a typing error",
-        repr(near[0]) if near else "one of these names",
-    )

@@ -34,6 +34,8 @@ def save(moments: Moments, path: str | os.PathLike[str], notes: dict[str, str]) 
     tensors: dict[str, Any] = {"fill": moments.fill}
     if moments._base is not None:
         tensors |= {f"base.{name}": getattr(moments._base, name) for name in (*_STATS, "rest")}
+    if moments._most is not None:
+        tensors["most"] = moments._most
     if moments._sums is not None:
         tensors |= {f"sums.{name}": getattr(moments._sums.sums, name) for name in _STATS}
         tensors["sums.shift"] = moments._sums.shift
@@ -95,6 +97,7 @@ def _rebuilt(kind: type[M], header: dict[str, Any], tensors: dict[str, Any]) -> 
     out.apart = tuple(header["apart_by"]) if "apart_by" in header else _kept_apart(header)
     out.cells = {tuple(label) if out.crossed else label: i for i, label in enumerate(header["cells"])}
     out.shards, out._rows_seen = frozenset(header["shards"]), header["rows_seen"]
+    out._most = tensors.get("most")
     if "base.mean" in tensors:
         out._base = Stats(*(tensors[f"base.{name}"] for name in _STATS))
         out._base.rest = tensors.get("base.rest", out._base.rest)  # older files have none

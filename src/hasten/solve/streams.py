@@ -82,7 +82,7 @@ class Beside(Source):
         self.source, self.rows, self.again, self.file = source, source.rows, source.again, source.file
         self.fingerprint, self.named = source.fingerprint, source.named
         self.y, self.weight = targets_of(y), weights_of(weight)
-        self.targets = target_names(self.y)
+        self.targets = target_names(self.y, y)
         if self.rows is not None:
             check_lengths(self.rows, self.y, self.weight)
 

@@ -1,0 +1,83 @@
+"""Moments that are added and taken away again."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from hasten.solve import BadData, Moments, ridge
+from hasten.solve.problems import FewDigits
+from tests.solve.data import apart, moments_of, table
+
+
+def test_what_was_never_there_is_not_removed() -> None:
+    X, y = table(200, 3)
+    m = Moments(X, y, groups=["a"] * 200)
+    for other in (
+        Moments(X[:50], y[:50], groups=["b"] * 50),
+        Moments(X[:50] * 100, y[:50], groups=["a"] * 50),
+    ):
+        with pytest.raises(BadData, match="never added"):
+            _ = m - other
+    folds = Moments(X, y, folds=2)
+    with pytest.raises(BadData, match="neither folds nor groups"):
+        _ = folds - Moments(X[:150], y[:150])
+    with pytest.raises(BadData, match="other folds"):
+        _ = folds - Moments(X[:150], y[:150], folds=np.zeros(150, int))
+    assert apart((m - Moments(X[:50], y[:50], groups=["a"] * 50)).scatter, Moments(X[50:], y[50:]).scatter) < 1e-11
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e6])
+def test_what_is_left_with_few_digits_is_told_by_a_bound_that_holds(offset: float) -> None:
+    X, y = table(5000, 3, offset=offset)
+    Z = np.column_stack([X, y])
+    for size in (1e-3, 1e-5, 1e-6, 1e-7):
+        few = Z.copy()
+        few[:20] = Z.mean(axis=0) + size * (Z[:20] - Z.mean(axis=0))
+        whole, part = Moments(few[:, :3], few[:, 3]), Moments(few[20:, :3], few[20:, 3])
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            left = whole - part
+        true = np.diagonal(moments_of(few[:20])[1]).astype(float)
+        error = float(np.max(np.abs(np.diagonal(left.scatter) - true) / true))
+        told = [str(each.message) for each in said if each.category is FewDigits]
+        assert bool(told) or error < 1e-4
+        if told and "off by up to" in told[0]:
+            assert error < float(told[0].split("off by up to ")[1].split()[0])
+        assert told or size > 1e-5, "of 1e-14 of the squares two digits are left"
+
+
+@pytest.mark.parametrize("precision", ["float64", "float32"])
+def test_rows_that_leave_piece_by_piece_are_never_said_to_have_been_others(precision: str) -> None:
+    """Rounding is of what there was at first: of what is left at last it is more than everything."""
+    X, y = table(600, 3)
+    X[:2], y[:2] = 40.0, 7.0
+    weight = np.random.default_rng(0).uniform(0.1, 3, 600)
+    m = Moments(X, y, sample_weight=weight, precision=precision)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        for part in np.array_split(np.arange(2, 600), 40):
+            m = m - Moments(X[part], y[part], sample_weight=weight[part], precision=precision)
+    assert said[-1].category is FewDigits
+    assert m.n == 2 and apart(m.mean, [40, 40, 40, 7]) < 1e-3
+    assert not m.scatter.any()
+    with pytest.raises(BadData, match="never added"):
+        _ = Moments(X, y) - Moments(100 * X[:50], y[:50])
+
+
+def test_a_column_of_which_nothing_is_left_is_constant() -> None:
+    """Rounding is no spread: its coefficient was that of noise."""
+    X, y = table(400, 2)
+    X[:, 1] = np.arange(400) >= 100
+    with pytest.warns(FewDigits, match="x1"):
+        left = Moments(X, y) - Moments(X[100:], y[100:])
+    wanted = ridge(Moments(X[:100], y[:100])).coef
+    assert left.scatter[1].tolist() == [0.0, 0.0, 0.0] and apart(ridge(left).coef, wanted) < 1e-9
+    towns = pd.DataFrame({"a": X[:, 0], "town": np.where(X[:, 1] > 0, "p", "q")})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        left = Moments(towns, y) - Moments(towns[100:], y[100:])
+    assert apart(ridge(left).coef[0], wanted[0]) < 1e-9
