@@ -58,7 +58,7 @@ def test_wrong_usage_is_said_before_anything_runs(
     monkeypatch.chdir(tmp_path)
     script(tmp_path, "open('ran', 'w')")
     (tmp_path / "folder").mkdir()
-    (tmp_path / "part.json").write_text('{"schema": 1}')
+    (tmp_path / "part.json").write_text('{"schema": 1, "steps": []}')
     (tmp_path / "foreign.json").write_text('{"a": 1}')
     (tmp_path / "torn.json").write_text('{"schema": 1, "script"')
     samples.plan().save(tmp_path / "other.json")
