@@ -338,9 +338,44 @@ def test_rows_from_the_past_are_not_learned_as_if_they_were_new(tmp_path: Path) 
         found = each.update(pd.concat([past, new.assign(k="b")]))
         assert found.rows == len(new)
         assert found.failed == {"a": "31 of its 31 new rows come before, or are, rows that it has learned already"}
-        assert each.update(pd.concat([new, new.assign(k="b")])).failed == {
-            "b": f"{len(new)} of its {len(new)} new rows come before, or are, rows that it has learned already"
-        }
+        other = new.assign(k="b", y=new["y"] + (new["day"] == "2024-03-05"))
+        assert each.update(pd.concat([new, other])).failed.keys() == {"b"}
+        why = each.update(other).failed["b"]
+        n, at = len(new), 4
+        assert why.startswith(f"{n} of its {n} new rows come before, or are, rows that it has learned already, and are")
+        assert f"row {at} is {other['y'].iloc[at]:.4f}" in why and f"was {new['y'].iloc[at]:.4f}" in why
+
+
+@pytest.mark.parametrize("series", [True, False])
+def test_a_block_that_overlaps_is_learned_from_where_it_is_new(series: bool, tmp_path: Path) -> None:
+    """To the bits of an update with the new rows alone; those that are known are told, and none of them learned."""
+    data = days(slice(90), count=90).assign(x=np.linspace(-1, 1, 90))
+    ways: dict[str, Any] = {**BY_DAY, "batch_size": 16}
+    if not series:
+        ways = {"by": "k", "features": ["x"], "target": "y", "time_column": "day", "epochs": 1, "batch_size": 16}
+    make = series_net if series else lambda: nn.Linear(1, 1)
+    fleet.fit(make, data[:60], **ways).save(tmp_path / "f")
+    plain, overlaps, whole = (fleet.Fleet.load(tmp_path / "f", make) for _ in range(3))
+    plain.update(data[60:75])
+    plain.update(data[75:])
+    for trained, begun in ((overlaps, 40), (whole, 0)):
+        for first, last in ((60, 75), (75, 90)):
+            found = trained.update(data[begun:last])
+            assert found.rows == 15 and not found.failed
+            assert f"{first - begun} rows (a: {first - begun})" in found.remarks[0]
+        assert weights(trained) == weights(plain)
+        again = trained.update(data[begun:])
+        assert again.rows == 0 and not again.failed and weights(trained) == weights(plain)
+    assert "are not the same" in plain.update(data[80:].assign(y=0.0)).failed["a"]
+    assert "come before" in plain.update(data[80:85]).failed["a"]  # without the last one known
+    assert "are not the same" in plain.update(pd.concat([data[80:85], data[86:]])).failed["a"]
+
+
+def test_a_block_of_a_table_may_end_in_more_rows_of_the_last_time() -> None:
+    data = frame(("a",)).assign(t=np.arange(30) // 3)
+    trained, alone = (fleet.fit(mlp, data[:20], **COLUMNS, time_column="t") for _ in range(2))
+    assert trained.update(data[15:25]).rows == alone.update(data[20:25]).rows == 5  # row 20 is of the time of 18 and 19
+    assert weights(trained) == weights(alone)
 
 
 def test_rows_of_a_table_may_be_of_one_time() -> None:
@@ -355,6 +390,24 @@ def test_a_task_is_looked_at_like_a_pair() -> None:
     given = {"a": fleet.Task(X.astype(np.float64), y.tolist()), "b": fleet.Task(X * np.nan, y)}  # type: ignore[arg-type]
     found = fleet.fit(mlp, given, epochs=1)
     assert weights(found) == weights(fleet.fit(mlp, {"a": (X, y)}, epochs=1)) and "NaN" in found.failed["b"]
+
+
+def test_keys_that_read_alike_are_told_apart_or_refused() -> None:
+    data = frame(("a", "b"))
+    mixed = data.assign(k=pd.Series([1 if key == "a" else "1" for key in data["k"]], dtype=object))
+    with pytest.raises(UsageError, match="two keys read '1'"):
+        fleet.fit(mlp, mixed, **COLUMNS)
+    numbers = data.assign(k=pd.Series([1 if key == "a" else "2" for key in data["k"]], dtype=object))
+    trained = fleet.fit(mlp, numbers, **COLUMNS)
+    assert list(trained) == ["1", "2"]
+    X, y = rows(30, 0)
+    for call in (
+        lambda: trained.update({1: (X, y), "1": (X, y)}),
+        lambda: trained.predict(["1"], {1: X, "1": X}),
+        lambda: fleet.fit(mlp, {"1": (X, y)}, epochs=1, settings={1: {"lr": 0.1}, "1": {"lr": 0.2}}),
+    ):
+        with pytest.raises(UsageError, match="two keys read '1'"):
+            call()
 
 
 # -- settings and options ----------------------------------------------------------------------------------------------

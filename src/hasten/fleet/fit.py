@@ -25,7 +25,7 @@ from hasten.fleet.stacked import WIDTH
 from hasten.fleet.state import FAILED, RUNNING, STOPPED, State, plain_settings
 from hasten.fleet.store import Store, alone, peek
 from hasten.fleet.summary import Progress, Row, Summary, proof_lines
-from hasten.fleet.tasks import Job, Task, jobs_of
+from hasten.fleet.tasks import Job, Task, by_name, jobs_of
 from hasten.fleet.times import Times
 from hasten.fleet.workers import Kind, Run
 from hasten.measure import machine
@@ -114,10 +114,10 @@ def fit(
     sizes = {"window": counted("window", window), "horizon": counted("horizon", horizon)}
     workers, prove = counted("workers", workers), counted("prove", prove)
     factory = Factory(make_model)
-    found = tasks_of(tasks, recipe, **columns, **sizes, season=counted("season", season), gaps=gaps)
-    own = {str(key): plain_settings(value) for key, value in (settings or {}).items()}
+    found, read = tasks_of(tasks, recipe, **columns, **sizes, season=counted("season", season), gaps=gaps)
+    own = {key: plain_settings(value) for key, value in by_name(settings or {}).items()}
     session = Session(factory, recipe, found, own, engine, workers or machine.cores(), shortest_first)
-    session.columns, session.gaps = {**columns, "window": sizes["window"]}, gaps
+    session.columns, session.gaps = {**columns, "window": sizes["window"], "read": read}, gaps
     fleet = session.train(Path(journal) if journal is not None else None, progress)
     if prove:
         print("\n".join(proof_lines(fleet.prove(prove))))

@@ -20,7 +20,7 @@ from hasten.fleet.naive import SeasonalNaive
 from hasten.fleet.recipe import Recipe
 from hasten.fleet.state import Floats, Layout
 from hasten.fleet.summary import Summary
-from hasten.fleet.tasks import Array, as_floats, standardised
+from hasten.fleet.tasks import Array, as_floats, by_name, standardised
 from hasten.fleet.workers import Kind
 
 ROWS = 4096  # of one forward pass
@@ -271,7 +271,7 @@ class Fleet(Mapping[str, nn.Module]):
 
 def _by_key(keys: Any, X: Mapping[Any, Any], one: bool) -> Any:
     """The arrays of a mapping in the order of ``keys``."""
-    named = {str(key): value for key, value in X.items()}
+    named = by_name(X)
     keys = [keys] if one else list(keys)
     missing = [key for key in keys if str(key) not in named]
     if missing:

@@ -181,10 +181,10 @@ def update(
             "no shares, or the same",
         )  # fmt: skip
     start = time.perf_counter()
-    fresh_rows, times, failed = arrived.of(growing, new_rows)
-    told = remarks.of_new(growing.lines, times, growing.session.gaps)
+    new = arrived.of(growing, new_rows)
+    told = remarks.of_new(growing.lines, new, growing.session.gaps)
     with arrived.undone_by_errors(growing.lines.values()):
-        error, firsts, strange = _predict_then_append(growing, fresh_rows, times)
+        error, firsts, strange = _predict_then_append(growing, new.parts, new.times)
         rows = sum(len(growing.lines[key].task().learnable(first)) for key, first in firsts.items())
         if refit == "full":
             done = _full(fleet, growing, rows, error, start)
@@ -192,7 +192,7 @@ def update(
             done = _flat(fleet, growing, firsts, rows, error, visits or BATCHES * growing.recipe.batch_size, start)
     fleet._growing = growing
     growing.iteration += 1
-    done = replace(done, failed={**failed, **strange, **done.failed}, remarks=told)
+    done = replace(done, failed={**new.failed, **strange, **done.failed}, remarks=told)
     fleet._summary = replace(fleet._summary, updates=(*fleet._summary.updates, asdict(done)))
     if done.predicted:
         print(predicted_sentence(asdict(done)))

@@ -26,6 +26,7 @@ from hasten.fleet.native.reader import NotAChain, chain_of
 from hasten.fleet.recipe import Recipe
 from hasten.fleet.stackable import stackable
 from hasten.fleet.state import Layout, State, tensors_of
+from hasten.fleet.taken import refusal
 from hasten.fleet.tasks import Job
 from hasten.fleet.workers import Kind
 
@@ -143,7 +144,7 @@ def choose(kind: Kind, jobs: Sequence[Job], factory: Factory, recipe: Recipe, as
     _check_loss(kind, jobs[0], recipe)
     if not isinstance(recipe.optimizer, str):
         _check_optimizer(kind, jobs[0], recipe)
-    jobs = _usual(kind, jobs, recipe)
+    jobs = _taken(kind, _usual(kind, jobs, recipe), recipe)
     longest = max(jobs, key=lambda j: j.steps(recipe.batch_size))
     probes: dict[str, Callable[[], float]] = {
         "native": lambda: _probe_native(kind, longest, factory, recipe),
@@ -183,6 +184,21 @@ def _usual(kind: Kind, jobs: Sequence[Job], recipe: Recipe) -> Sequence[Job]:
             fits(job, outputs, recipe)
             fitting.append(job)
     return fitting or found
+
+
+def _taken(kind: Kind, jobs: Sequence[Job], recipe: Recipe) -> Sequence[Job]:
+    """As many of these jobs as are tried, the longest first, whose rows the module takes; all where it takes none."""
+    try:
+        module = copy.deepcopy(kind.prototype).eval()
+    except Exception:  # each engine will say what is wrong
+        return jobs
+    found = []
+    for job in sorted(jobs, key=lambda j: -j.steps(recipe.batch_size)):
+        if not refusal(module, {}, job.task.X, job.epoch_order(0)[: 2 * recipe.batch_size]):
+            found.append(job)
+        if len(found) == stacked.WIDTH:
+            break
+    return found or jobs
 
 
 def _predicted(kind: Kind, job: Job) -> torch.Size:

@@ -96,6 +96,23 @@ class StackBatchNorm(nn.Module):  # type: ignore[misc]
         return x if self.weight is None else x * self.weight.reshape(each) + self.bias.reshape(each)
 
 
+class StackInstanceNorm(nn.Module):  # type: ignore[misc]
+    """``nn.InstanceNorm1d`` and so on as what they are, group norms with a group a channel: a tape holds those."""
+
+    def __init__(self, old: Any) -> None:
+        super().__init__()
+        if old.track_running_stats:
+            raise CannotStack(f"a {type(old).__name__} keeps running statistics")
+        self.eps, self.weight, self.bias = old.eps, old.weight, old.bias
+        self.dims = old._get_no_batch_dim() + 1
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """x: (rows, channels, …), float32."""
+        if x.dim() != self.dims:
+            raise CannotStack("an instance norm sees a row as one channel of a sample, and no batch of samples")
+        return nn.functional.group_norm(x, x.shape[1], self.weight, self.bias, self.eps)
+
+
 class Unrolled(nn.Module):  # type: ignore[misc]
     """``nn.GRU``, ``nn.LSTM`` and ``nn.RNN`` step by step: ``vmap`` has no rule for the fused ones.
 
@@ -190,6 +207,7 @@ _STEPS: dict[str, Callable[..., State]] = {
 
 _STACKED: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
     **dict.fromkeys((nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d), StackBatchNorm),
+    **dict.fromkeys((nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d), StackInstanceNorm),
     nn.Linear: StackLinear,
     nn.Dropout: lambda old: StackDropout(old.p),
 }
@@ -209,6 +227,7 @@ def stackable(module: nn.Module, together: bool = True) -> nn.Module:
         raise CannotStack(why)
     module = replace(module, {**_STACKED, **(_RECURRENT if together else {})})
     for part in module.modules():
-        if isinstance(part, nn.modules.dropout._DropoutNd | nn.modules.batchnorm._BatchNorm):
+        draws = isinstance(part, nn.modules.dropout._DropoutNd | nn.modules.batchnorm._BatchNorm)
+        if draws or getattr(part, "track_running_stats", False):
             raise CannotStack(f"a {type(part).__name__}, which draws or keeps numbers for a whole stack")
     return module

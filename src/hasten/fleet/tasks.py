@@ -6,7 +6,7 @@ import math
 import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -40,6 +40,7 @@ class Task:
         rounded: a column of X whose values float32 rounds by more than ``ROUGH`` of what they differ by.
         until: the time of the last row as a number, see ``times``; minus infinity where no column says it.
         usual: the longest usual step in time, as a number; NaN unknown.
+        irregular: steps in time have no period, so that none can be told to be longer than usual.
     """
 
     X: Array
@@ -57,6 +58,7 @@ class Task:
     rounded: str = ""
     until: float = -math.inf
     usual: float = math.nan
+    irregular: bool = False
 
     @property
     def rows(self) -> int:
@@ -220,8 +222,29 @@ def once(key: Any, found: Mapping[str, Any]) -> str:
             f"a key is {name}", "rows without a key that were grouped, too", "leave them out, or name them"
         )
     if name in found:
-        raise UsageError(f"two keys read {name!r}", "1 and '1' are one name in a saved fleet", "distinct names")
+        read_alike(name)
     return name
+
+
+def by_name(given: Mapping[Any, Any]) -> dict[str, Any]:
+    """The values of a mapping by their keys' names.
+
+    Raises:
+        UsageError: two keys read the same.
+    """
+    found: dict[str, Any] = {}
+    for key, value in given.items():
+        found[once(key, found)] = value
+    return found
+
+
+def read_alike(name: str) -> NoReturn:
+    """Two keys read the same.
+
+    Raises:
+        UsageError: always.
+    """
+    raise UsageError(f"two keys read {name!r}", "1 and '1' are one name in a saved fleet", "distinct names")
 
 
 def _pair(name: str, value: Any, recipe: Recipe) -> Task:

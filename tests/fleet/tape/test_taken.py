@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from hasten import fleet
+from hasten.fleet import stacked
 from hasten.fleet.native.build import kernel
 from hasten.fleet.tape import step
 from tests.fleet.common import FEATURES, ragged
@@ -94,13 +95,29 @@ class Categories(nn.Module):
         return out
 
 
-def test_a_number_that_there_is_no_row_for_fails_its_own_key() -> None:
-    tasks = {key: (np.concatenate([(X[:, :1] > 0) * 3, X[:, 1:]], 1), y) for key, (X, y) in ragged(3).items()}
-    whole = fleet.fit(Categories, tasks, engine="stacked", epochs=2, batch_size=8)
-    tasks["s1"][0][5, 0] = 4
-    found = fleet.fit(Categories, tasks, engine="stacked", epochs=2, batch_size=8)
-    assert list(found.failed) == ["s1"]
-    assert all(np.array_equal(found.weights_of(key), whole.weights_of(key)) for key in ("s0", "s2"))
+@pytest.mark.parametrize("way", ["tape", "torch.func", "loop", "auto"])
+@pytest.mark.parametrize("held", [False, True])
+def test_a_number_that_there_is_no_row_for_fails_its_own_key(
+    way: str, held: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever row asks for it, one that is learned or one that is held out; it is named, the others are as ever."""
+    if way == "torch.func":
+        monkeypatch.setattr(stacked, "program_of", lambda *_: "not asked for")
+    tasks = {key: (np.concatenate([(X[:, :1] > 0) * 3, X[:, 1:]], 1), y) for key, (X, y) in ragged(4).items()}
+    options: dict[str, Any] = {"engine": way if way in ("loop", "auto") else "stacked", "epochs": 2, "batch_size": 8}
+    options |= {"stop": 3} if held else {}
+    whole = fleet.fit(Categories, tasks, **options)
+    for key, number in (("s0", 4), ("s3", -1)):  # s3 is the longest: engines are tried on it
+        tasks[key][0][-1 if held else 5, 0] = number
+    found = fleet.fit(Categories, tasks, **options)
+    assert found.failed == {
+        key: f"its embedding 'table' has rows 0 to 3, and its data ask for number {number}"
+        for key, number in (("s0", 4), ("s3", -1))
+    }
+    engines = {row.engine for fitted in (whole, found) for row in fitted.summary().rows}
+    assert "loop" not in engines or way in ("loop", "auto")
+    if way != "auto":
+        assert all(np.array_equal(found.weights_of(key), whole.weights_of(key)) for key in ("s1", "s2"))
 
 
 @pytest.mark.parametrize("name", ["gates", "norms", "lstm"])

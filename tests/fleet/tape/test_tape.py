@@ -96,6 +96,10 @@ def grouped(m: Any, x: torch.Tensor) -> torch.Tensor:
     return m.last(torch.relu(m.norm(m.a(x.reshape(len(x), 2, -1)))).amax(2))
 
 
+def plane(m: Any, x: torch.Tensor) -> torch.Tensor:
+    return m.last(torch.tanh(m.norm(m.a(x.reshape(-1, 1, 4, 5)))).flatten(1))
+
+
 def gated(m: Any, x: torch.Tensor) -> torch.Tensor:
     a, b = m.a(x).chunk(2, 1)
     return m.last(torch.cat([a * torch.sigmoid(b), functional.silu(a[:, 1:])], 1))
@@ -141,6 +145,10 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
         encoded, layer=nn.TransformerEncoderLayer(4, 2, 7, 0.0, batch_first=True), last=nn.Linear(20, 3)
     ),
     "group norm": lambda: Own(grouped, a=nn.Conv1d(2, 6, 3), norm=nn.GroupNorm(3, 6), last=nn.Linear(6, 3)),
+    "instance norm": lambda: Own(grouped, a=nn.Conv1d(2, 6, 3), norm=nn.InstanceNorm1d(6), last=nn.Linear(6, 3)),
+    "instance norm of an image": lambda: Own(
+        plane, a=nn.Conv2d(1, 5, 3, padding=1), norm=nn.InstanceNorm2d(5, affine=True, eps=1e-3), last=nn.Linear(100, 3)
+    ),
     "gru": lambda: Own(recurrent, cell=nn.GRU(2, 5, batch_first=True), last=nn.Linear(5, 3)),
     "lstm": lambda: Own(recurrent, cell=nn.LSTM(2, 5, 2, batch_first=True), last=nn.Linear(5, 3)),
 }
