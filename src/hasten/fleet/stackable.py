@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from hasten.fleet.described import own_ways
 from hasten.fleet.modules import replace
@@ -111,6 +113,29 @@ class StackInstanceNorm(nn.Module):  # type: ignore[misc]
         if x.dim() != self.dims:
             raise CannotStack("an instance norm sees a row as one channel of a sample, and no batch of samples")
         return nn.functional.group_norm(x, x.shape[1], self.weight, self.bias, self.eps)
+
+
+class Bounded(TorchFunctionMode):  # type: ignore[misc]
+    """Embeddings give NaN for numbers that a table has no row for, as a tape does: in a stack the tables lie one behind
+    the other, and such a number would name, and teach, another model's row."""
+
+    def __torch_function__(self, call: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        names = _EMBEDDINGS.get(call)
+        if names is None:
+            return call(*args, **(kwargs or {}))
+        given = {**dict(enumerate(args)), **(kwargs or {})}
+        numbers, table = (given.get(name, given.get(at)) for name, at in names)
+        there = (numbers >= 0) & (numbers < table.shape[0])
+        (name, at), safe = names[0], torch.where(there, numbers, 0)
+        given |= {name: safe} if name in given else {at: safe}
+        rows = call(*(given[k] for k in range(len(args))), **{k: v for k, v in given.items() if isinstance(k, str)})
+        return torch.where(there.unsqueeze(-1), rows, math.nan)
+
+
+_EMBEDDINGS: dict[Any, tuple[tuple[str, int], tuple[str, int]]] = {  # where they take numbers, and the table
+    nn.functional.embedding: (("input", 0), ("weight", 1)),
+    torch.embedding: (("indices", 1), ("weight", 0)),
+}
 
 
 class Unrolled(nn.Module):  # type: ignore[misc]

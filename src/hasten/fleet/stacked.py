@@ -23,7 +23,7 @@ from hasten.fleet.loop import EVAL_ROWS, batches, fresh
 from hasten.fleet.modules import Factory, dropout_scale
 from hasten.fleet.native.engine import SINGLE, fits
 from hasten.fleet.recipe import Recipe
-from hasten.fleet.stackable import CannotStack, StackBatchNorm, StackDropout, stackable, up
+from hasten.fleet.stackable import Bounded, CannotStack, StackBatchNorm, StackDropout, stackable, up
 from hasten.fleet.state import FAILED, RUNNING, State
 from hasten.fleet.taken import refusal
 from hasten.fleet.tape.step import Program, Step, program_of
@@ -88,7 +88,9 @@ class Stack:
         self.why_no_tape = ""
 
     def _loss(self, params: Any, buffers: Any, x: torch.Tensor, y: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-        loss: torch.Tensor = self.recipe.loss(torch.func.functional_call(self.module, (params, buffers), (x,)), y, rows)
+        with Bounded():
+            predicted = torch.func.functional_call(self.module, (params, buffers), (x,))
+        loss: torch.Tensor = self.recipe.loss(predicted, y, rows)
         return loss
 
     # -- coming and going ----------------------------------------------------------------------------------------------
@@ -281,7 +283,7 @@ class Stack:
         state.finish()
         self.places[i] = None
         self.flat[:, i] = 0
-        self.rows[i] = 1
+        self.X[i], self.rows[i] = 0, 1  # what is computed here and ignored must be something that can be
 
     def refusal(self, slot: Slot, rows: npt.NDArray[np.int64]) -> str:
         """Why torch's own modules do not take these rows of a model; "" where they do."""

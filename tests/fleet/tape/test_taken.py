@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.nn import functional
 
 from hasten import fleet
 from hasten.fleet import stacked
@@ -90,9 +91,24 @@ class Categories(nn.Module):
         super().__init__()
         self.table, self.last = nn.Embedding(4, 3), nn.Linear(FEATURES + 2, 1)
 
+    def rows(self, numbers: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = self.table(numbers)
+        return found
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        out: torch.Tensor = self.last(torch.cat([self.table(x[:, 0].long()), x[:, 1:]], 1))
+        out: torch.Tensor = self.last(torch.cat([self.rows(x[:, 0].long()), x[:, 1:]], 1))
         return out
+
+
+class Called(Categories):
+    def rows(self, numbers: torch.Tensor) -> torch.Tensor:
+        return functional.embedding(numbers, self.table.weight)
+
+
+class Indexed(Categories):
+    def rows(self, numbers: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = self.table.weight[numbers]
+        return found
 
 
 @pytest.mark.parametrize("way", ["tape", "torch.func", "loop", "auto"])
@@ -118,6 +134,21 @@ def test_a_number_that_there_is_no_row_for_fails_its_own_key(
     assert "loop" not in engines or way in ("loop", "auto")
     if way != "auto":
         assert all(np.array_equal(found.weights_of(key), whole.weights_of(key)) for key in ("s1", "s2"))
+
+
+@pytest.mark.parametrize("way", ["tape", "torch.func"])
+@pytest.mark.parametrize("make", [Called, Indexed])
+def test_a_row_that_is_not_there_is_nobody_elses(make: Any, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However it is asked for; the models of a stack lie side by side."""
+    if way == "torch.func":
+        monkeypatch.setattr(stacked, "program_of", lambda *_: "not asked for")
+    tasks = {key: (np.concatenate([(X[:, :1] > 0) * 3, X[:, 1:]], 1), y) for key, (X, y) in ragged(3).items()}
+    options: dict[str, Any] = {"engine": "stacked", "epochs": 2, "batch_size": 8, "workers": 1}
+    whole = fleet.fit(make, tasks, **options)
+    tasks["s1"][0][5, 0] = 4
+    found = fleet.fit(make, tasks, **options)
+    assert list(found.failed) == ["s1"] and "index" in found.failed["s1"] and "out of" in found.failed["s1"]
+    assert all(np.array_equal(found.weights_of(key), whole.weights_of(key)) for key in ("s0", "s2"))
 
 
 @pytest.mark.parametrize("name", ["gates", "norms", "lstm"])
