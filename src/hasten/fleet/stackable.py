@@ -115,6 +115,22 @@ class StackInstanceNorm(nn.Module):  # type: ignore[misc]
         return nn.functional.group_norm(x, x.shape[1], self.weight, self.bias, self.eps)
 
 
+class StackLocalNorm(nn.Module):  # type: ignore[misc]
+    """``nn.LocalResponseNorm`` (Krizhevsky, Sutskever and Hinton 2012) with a pool over two dimensions, which a tape
+    holds, in place of torch's over three."""
+
+    def __init__(self, old: nn.LocalResponseNorm) -> None:
+        super().__init__()
+        self.size, self.alpha, self.beta, self.k = old.size, old.alpha, old.beta, old.k
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """x: (rows, channels, …), float32."""
+        squares = x.square().reshape(x.shape[0], 1, x.shape[1], -1)
+        padded = nn.functional.pad(squares, (0, 0, self.size // 2, (self.size - 1) // 2))
+        mean = nn.functional.avg_pool2d(padded, (self.size, 1), 1).reshape(x.shape)
+        return x / (mean * self.alpha + self.k) ** self.beta
+
+
 class Bounded(TorchFunctionMode):  # type: ignore[misc]
     """Embeddings give NaN for numbers that a table has no row for, as a tape does: in a stack the tables lie one behind
     the other, and such a number would name, and teach, another model's row."""
@@ -124,7 +140,7 @@ class Bounded(TorchFunctionMode):  # type: ignore[misc]
         if names is None:
             return call(*args, **(kwargs or {}))
         given = {**dict(enumerate(args)), **(kwargs or {})}
-        numbers, table = (given.get(name, given.get(at)) for name, at in names)
+        numbers, table = (given[name if name in given else at] for name, at in names)
         there = (numbers >= 0) & (numbers < table.shape[0])
         (name, at), safe = names[0], torch.where(there, numbers, 0)
         given |= {name: safe} if name in given else {at: safe}
@@ -233,6 +249,7 @@ _STEPS: dict[str, Callable[..., State]] = {
 _STACKED: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
     **dict.fromkeys((nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d), StackBatchNorm),
     **dict.fromkeys((nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d), StackInstanceNorm),
+    nn.LocalResponseNorm: StackLocalNorm,
     nn.Linear: StackLinear,
     nn.Dropout: lambda old: StackDropout(old.p),
 }
