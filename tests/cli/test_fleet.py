@@ -135,6 +135,23 @@ def test_a_full_disk_loses_no_report(
     assert not out.exists()
 
 
+def test_what_a_journal_keeps_is_not_lost(
+    sales: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:  # fmt: skip
+    right = os.replace
+    monkeypatch.setattr(files.os, "replace", lambda *paths: right(*paths) if "fleet.json" in str(paths[1]) else full())
+
+    def full() -> None:
+        raise OSError(28, "No space left on device")
+
+    words = [*WORDS, *SERIES, "--out", str(tmp_path / "f.safetensors"), "--journal", str(tmp_path / "j"), "--quiet"]
+    assert main(["fleet", str(sales), *words]) == 1
+    said = capsys.readouterr().err
+    assert f"what was trained is kept in {tmp_path / 'j'}" in said and "lost" not in said
+    monkeypatch.undo()
+    assert main(["fleet", str(sales), *words]) == 0
+
+
 def test_a_full_disk_under_the_journal_is_told(
     sales: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:  # fmt: skip

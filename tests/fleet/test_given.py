@@ -392,6 +392,21 @@ def test_a_task_is_looked_at_like_a_pair() -> None:
     assert weights(found) == weights(fleet.fit(mlp, {"a": (X, y)}, epochs=1)) and "NaN" in found.failed["b"]
 
 
+def test_what_is_no_number_is_refused_and_what_is_masked_is_missing() -> None:
+    X, y = rows(30, 0)
+    for strange in (X.astype(complex), X.astype("datetime64[s]")):
+        with pytest.raises(UsageError, match=f"holds what is no number: it holds {strange.dtype}".replace("[", r"\[")):
+            fleet.fit(mlp, {"a": (strange, y)}, epochs=1)
+    masked = np.ma.masked_array(X, np.arange(X.size).reshape(X.shape) == 8)
+    assert "1 of 30 rows, first in row 1" in fleet.fit(mlp, {"a": (masked, y)}, epochs=1).failed["a"]
+    half = torch.tensor(X).bfloat16()
+    whole = fleet.fit(mlp, {"a": (half.float().numpy(), y)}, epochs=1)
+    assert weights(fleet.fit(mlp, {"a": (half, y)}, epochs=1)) == weights(whole)
+    assert whole.predict("a", X[:0]).shape == (0, 1)
+    with pytest.raises(UsageError, match=r"settings\['a'\] is a float"):
+        fleet.fit(mlp, {"a": (X, y)}, epochs=1, settings={"a": 0.1})  # type: ignore[dict-item]
+
+
 def test_keys_that_read_alike_are_told_apart_or_refused() -> None:
     data = frame(("a", "b"))
     mixed = data.assign(k=pd.Series([1 if key == "a" else "1" for key in data["k"]], dtype=object))

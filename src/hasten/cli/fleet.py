@@ -52,7 +52,7 @@ def run(options: argparse.Namespace) -> int:
         print(f"hasten: {error}", file=sys.stderr)
         return FAILED_ALL
     learned = learn(trained, Path(options.update)) if options.update else True
-    written = saved(trained, out) if out else True
+    written = saved(trained, out, options.journal) if out else True
     document = plain(trained.summary().document())
     if options.json:
         text = json.dumps(document, indent=1) + "\n"
@@ -67,14 +67,16 @@ def run(options: argparse.Namespace) -> int:
     return 0 if written and learned and len(trained) else FAILED_ALL
 
 
-def saved(trained: Any, path: str) -> bool:
+def saved(trained: Any, path: str, journal: str | None) -> bool:
     """Write the fleet; where that fails, the report is still to come, and hours of training are not lost without it."""
     try:
         trained.save(path)
     except HastenError as error:
         print(f"hasten: {error.what}", file=sys.stderr)
-        print("  the weights are lost with this process; an older file is untouched", file=sys.stderr)
-        print("  try: make room and call it again; --journal FOLDER keeps what was trained", file=sys.stderr)
+        kept = f"what was trained is kept in {journal}" if journal else "the weights are lost with this process"
+        print(f"  {kept}; an older file is untouched", file=sys.stderr)
+        also = "" if journal else "; --journal FOLDER keeps what was trained"
+        print(f"  try: make room and call it again{also}", file=sys.stderr)
         return False
     return True
 

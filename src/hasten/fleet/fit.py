@@ -115,7 +115,7 @@ def fit(
     workers, prove = counted("workers", workers), counted("prove", prove)
     factory = Factory(make_model)
     found, read = tasks_of(tasks, recipe, **columns, **sizes, season=counted("season", season), gaps=gaps)
-    own = {key: plain_settings(value) for key, value in by_name(settings or {}).items()}
+    own = {key: plain_settings(key, value) for key, value in by_name(settings or {}).items()}
     session = Session(factory, recipe, found, own, engine, workers or machine.cores(), shortest_first)
     session.columns, session.gaps = {**columns, "window": sizes["window"], "read": read}, gaps
     fleet = session.train(Path(journal) if journal is not None else None, progress)
@@ -215,8 +215,10 @@ class Session:
         self.kinds = [read[kind.name] for kind in kinds]
         for name, kind in read.items():
             mine = [job for job, held in zip(self.jobs, self.kinds, strict=True) if held.name == name]
-            asked = begun.get(name, self.engine)
-            self.choices[name] = planner.choose(kind, mine, self.factory, self.recipe, asked)
+            going_on = self.engine == "auto" and name in begun
+            asked = begun[name] if going_on else self.engine
+            choice = planner.choose(kind, mine, self.factory, self.recipe, asked)
+            self.choices[name] = replace(choice, asked="as the journal was begun") if going_on else choice
 
     def _store(self, journal: Path | None) -> Store:
         known = identity.of(self) if journal is not None else {}

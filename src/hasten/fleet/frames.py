@@ -18,6 +18,7 @@ from hasten.fleet.tasks import (
     Array,
     Task,
     Windows,
+    as_array,
     as_floats,
     as_target,
     by_name,
@@ -84,7 +85,7 @@ def tasks_of(
         except UsageError as why:
             raise UsageError(f"the series of {name!r}: {why.what}", why.cause, why.change) from None
         found[name] = windows(
-            _array(values), window, horizon, season, recipe, times.get(name), unsorted.get(name, ""), gaps
+            as_array(values), window, horizon, season, recipe, times.get(name), unsorted.get(name, ""), gaps
         )
     return found, read
 
@@ -118,10 +119,6 @@ def _no_columns(**named: Any) -> None:
             )  # fmt: skip
 
 
-def _array(values: Any) -> Array:
-    return np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)
-
-
 def as_series(values: Any) -> Array:
     """One column of numbers. (rows,), float64.
 
@@ -129,7 +126,7 @@ def as_series(values: Any) -> Array:
         UsageError: there are several columns, or what is no number.
     """
     try:
-        found = np.asarray(_array(values), np.float64)
+        found = np.asarray(as_array(values), np.float64)
     except (TypeError, ValueError) as error:
         raise UsageError(f"it holds what is no number: {error}", "text", "numbers") from None
     if max(found.shape[1:], default=1) > 1:

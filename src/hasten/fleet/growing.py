@@ -30,6 +30,7 @@ from hasten.fleet.schedule import Queue
 from hasten.fleet.state import FAILED, Floats, State
 from hasten.fleet.store import Store
 from hasten.fleet.summary import predicted_sentence
+from hasten.fleet.taken import refusal
 from hasten.fleet.tasks import Array, Job, Task
 from hasten.fleet.times import Times, longer
 from hasten.fleet.workers import Kind, Run
@@ -218,6 +219,8 @@ def _predict_then_append(
     for key, given in parts.items():
         line = growing.lines[key]
         before = line.task().rows
+        task = line.task()
+        rows = task.learnable(before)  # none, before there are
         try:
             with arrived.undone_by_errors([line]):
                 line.add(given, times.get(key), growing.session.gaps)
@@ -225,7 +228,9 @@ def _predict_then_append(
                 rows = task.learnable(before)
                 loss = _booked(growing, line, task, rows) if len(rows) else math.nan
         except Exception as error:
-            failed[key] = in_a_line(error)
+            kind = growing.session.kinds[line.job.index]
+            views = kind.layout.views(line.states[0].flat[0])
+            failed[key] = refusal(kind.prototype.eval(), views, task.X, rows) or in_a_line(error)
             continue
         if len(rows):
             firsts[key] = before

@@ -43,18 +43,19 @@ class Choice:
     Attributes:
         seconds_per_step: of one model on one core, by engine, as far as tried.
         why_not: engines that cannot train these models, with the reason.
+        asked: why no other was tried; "" where they were.
     """
 
     engine: str
     seconds_per_step: Mapping[str, float] = field(default_factory=dict)
     why_not: Mapping[str, str] = field(default_factory=dict)
-    asked: bool = False
+    asked: str = ""
 
     def sentence(self) -> str:
         """What was chosen and why."""
         parts = []
         if self.asked:
-            parts.append(f"{self.engine}: asked for")
+            parts.append(f"{self.engine}: {self.asked}")
         else:
             own = self.seconds_per_step.get(self.engine)
             said = f"{self.engine}: {own * 1e6:.0f} µs a step of one model" if own else self.engine
@@ -165,7 +166,7 @@ def choose(kind: Kind, jobs: Sequence[Job], factory: Factory, recipe: Recipe, as
     if asked in why_not:
         raise UsageError(f"the {asked} engine cannot train these models: {why_not[asked]}", "", 'engine="auto"')
     if asked != "auto":
-        return Choice(asked, times, {}, True)
+        return Choice(asked, times, {}, "asked for")
     best = min(times, key=lambda name: times[name], default="loop")  # whose probe has failed, too: as each key will
     return Choice(best, times, why_not)
 

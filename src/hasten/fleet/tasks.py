@@ -273,11 +273,26 @@ def _pair(name: str, value: Any, recipe: Recipe) -> Task:
     return checked(replace(like, X=X, y=y, rounded=f"X[:, {lost[0]}]" if len(lost) else ""), recipe)
 
 
+def as_array(values: Any) -> Array:
+    """Numbers as NumPy has them, those that are masked NaN; without a copy where they are NumPy's.
+
+    Raises:
+        TypeError: they are dates, or complex.
+    """
+    if hasattr(values, "detach"):
+        values = values.detach().cpu()
+        values = (values.float() if values.is_floating_point() and values.element_size() < 4 else values).numpy()
+    if np.ma.isMaskedArray(values) and np.ma.is_masked(values):
+        values = np.ma.filled(values.astype(np.float64), np.nan)
+    found = np.asarray(values)
+    if found.dtype.kind in "cMm":
+        raise TypeError(f"it holds {found.dtype}")
+    return found
+
+
 def as_floats(values: Any, dtype: Any = np.float32) -> Array:
     """float32, without a copy where it already is."""
-    if hasattr(values, "detach"):
-        values = values.detach().cpu().numpy()
-    return np.asarray(values, dtype=dtype)
+    return as_array(values).astype(dtype, copy=False)
 
 
 def rounds(given: Any, found: Array) -> Array:
@@ -297,9 +312,7 @@ def rounds(given: Any, found: Array) -> Array:
 
 def as_target(values: Any, recipe: Recipe) -> Array:
     """float32; whole numbers as int64 where a callable loss may want classes."""
-    if hasattr(values, "detach"):
-        values = values.detach().cpu().numpy()
-    array = np.asarray(values)
+    array = as_array(values)
     if array.dtype.kind in "iub" and not isinstance(recipe.loss, Loss):
         return array.astype(np.int64)
     return array.astype(np.float32, copy=False)

@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn import functional
 
 from hasten import fleet
+from hasten.core.errors import UsageError
 from hasten.fleet import stacked
 from hasten.fleet.native.build import kernel
 from hasten.fleet.tape import step
@@ -98,6 +99,16 @@ class Categories(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         out: torch.Tensor = self.last(torch.cat([self.rows(x[:, 0].long()), x[:, 1:]], 1))
         return out
+
+
+def test_a_number_that_there_is_no_row_for_is_named_afterwards() -> None:
+    X, y = ragged(1)["s0"]
+    trained = fleet.fit(Categories, {"a": (np.abs(X).clip(0, 3), y)}, epochs=1)
+    why = "its embedding 'table' has rows 0 to 3, and its data ask for number 9"
+    strange = np.full((2, FEATURES), 9.0)
+    with pytest.raises(UsageError, match=why):
+        trained.predict("a", strange)
+    assert trained.update({"a": (strange, np.zeros(2))}).failed == {"a": why}
 
 
 class Called(Categories):
