@@ -85,7 +85,8 @@ def fit(
         by, features, target, time_column: columns of a data frame; rows are sorted by ``time_column`` where it is
         given; several targets are predicted together. window, horizon: rows of a series that are seen and predicted;
         windows are views and are never copied out. gaps: ``"skip"`` leaves windows out that go over a step in the
-        ``time_column`` that is longer than usual, ``"join"`` learns them like others. season: rows of one season, for
+        ``time_column`` that is longer than usual (none is where steps have no period), ``"join"`` learns them like
+        others. season: rows of one season, for
         the seasonal-naive baseline.
         settings: a key's own ``lr``, ``weight_decay``, ``seed``; anything else goes to ``make_model``.
         engine: ``"auto"`` tries those that can train these models; or ``"native"``, ``"stacked"``, ``"loop"``.
