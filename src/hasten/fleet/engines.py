@@ -7,13 +7,10 @@ import threading
 import time
 from collections.abc import Callable
 
-import numpy as np
-
 from hasten.fleet.loop import LoopTrainer, Saved, drive, fresh
 from hasten.fleet.native.engine import NativeTrainer
 from hasten.fleet.stack_work import work as stack_work
 from hasten.fleet.state import Floats, State
-from hasten.fleet.taken import refusal
 from hasten.fleet.tasks import Job
 from hasten.fleet.workers import Asker, Run, in_processes, in_threads
 
@@ -93,20 +90,10 @@ def _loop_child(run: Run, asker: Asker) -> None:
                 saver(run, job, slot) if run.resumable else None,
             )  # fmt: skip
         except Exception as error:
-            state, before = run.failed(job, _told(run, job, error)), 0
+            state, before = run.failed(job, error), 0
         state.seconds = time.perf_counter() - begun
         run.store.finish(index, state)
         asker.done(index, before, state.seconds)
-
-
-def _told(run: Run, job: Job, error: Exception) -> Exception | str:
-    """An error, or which number of which table was asked for where torch says only that an index is out of range."""
-    if not isinstance(error, IndexError):
-        return error
-    with contextlib.suppress(Exception):
-        rows = np.concatenate([job.epoch_order(0), job.held])
-        return refusal(run.module(job).eval(), {}, job.task.X, rows) or error
-    return error
 
 
 def start_of(run: Run, job: Job) -> State:

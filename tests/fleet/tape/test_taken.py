@@ -135,7 +135,7 @@ def test_a_number_that_there_is_no_row_for_fails_its_own_key(
     options |= {"stop": 3} if held else {}
     whole = fleet.fit(Categories, tasks, **options)
     for key, number in (("s0", 4), ("s3", -1)):  # s3 is the longest: engines are tried on it
-        tasks[key][0][-1 if held else 5, 0] = number
+        tasks[key][0][-1 if held else 0 if key == "s0" else 5, 0] = number
     found = fleet.fit(Categories, tasks, **options)
     assert found.failed == {
         key: f"its embedding 'table' has rows 0 to 3, and its data ask for number {number}"
