@@ -1,8 +1,8 @@
 """Would torch.compile of the whole stacked step pay? Prints; ARCHITECTURE.md says what came of it.
 
 For each of a few small networks: CPU time of a step of one model by a tape (where it has one), stacked by
-``torch.func``, the same compiled, and by the plain loop, in turns in one thread; seconds that compiling took (what torch
-has kept of an earlier call makes it less); and whether a model's bits in the compiled step depend on its place.
+``torch.func``, the same compiled, and by the plain loop, in turns in one thread; seconds of compiling (less where
+torch has kept an earlier call's); and whether a model's bits in the compiled step depend on its place.
 """
 
 from __future__ import annotations
