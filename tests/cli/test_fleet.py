@@ -95,7 +95,10 @@ def test_new_rows_are_learned_once(sales: Path, tmp_path: Path, capsys: pytest.C
     assert main(["fleet", str(out), "--update", str(new), "--prove", "2"]) == 2
     assert "--prove" in capsys.readouterr().err
     assert main(["fleet", str(out), "--update", str(new), "--shortest-first", "--epochs", "9"]) == 2
-    assert "--epochs is for training" in capsys.readouterr().err
+    assert "--epochs, --shortest-first are for training" in capsys.readouterr().err
+    for words in (["--epochs", "20"], ["--seed", "0"], ["--baseline", "report"], ["--hold-out", "0.2"]):  # the defaults
+        assert main(["fleet", str(out), "--update", str(new), *words]) == 2
+        assert f"{words[0]} is for training" in capsys.readouterr().err
 
 
 def test_keys_of_csv_are_text(sales: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -130,6 +133,40 @@ def test_a_full_disk_loses_no_report(
     assert "2 of 3 models trained" in said.out and json.loads(figures.read_text())["trained"] == 2
     assert "No space left" in said.err and "lost with this process" in said.err and "in memory" not in said.err
     assert not out.exists()
+
+
+def test_what_a_journal_keeps_is_not_lost(
+    sales: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:  # fmt: skip
+    right = os.replace
+    monkeypatch.setattr(files.os, "replace", lambda *paths: right(*paths) if "fleet.json" in str(paths[1]) else full())
+
+    def full() -> None:
+        raise OSError(28, "No space left on device")
+
+    words = [*WORDS, *SERIES, "--out", str(tmp_path / "f.safetensors"), "--journal", str(tmp_path / "j"), "--quiet"]
+    assert main(["fleet", str(sales), *words]) == 1
+    said = capsys.readouterr().err
+    assert f"what was trained is kept in {tmp_path / 'j'}" in said and "lost" not in said
+    monkeypatch.undo()
+    assert main(["fleet", str(sales), *words]) == 0
+
+
+def test_a_full_disk_under_the_journal_is_told(
+    sales: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:  # fmt: skip
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    words = ["fleet", str(sales), *WORDS, *SERIES, "--quiet", "--baseline", "none", "--journal", str(tmp_path / "j")]
+    for name in ("posix_fallocate", "fsync"):  # of the state; of its head
+        monkeypatch.setattr(os, name, full)
+        assert main(words) == 1
+        said = capsys.readouterr().err
+        assert "of training state" in said and "No space left" in said and "nothing was lost" in said
+        assert list((tmp_path / "j").iterdir()) == []
+        monkeypatch.undo()
+    assert main(words) == 0
 
 
 def test_a_proof_beside_json_on_stdout(sales: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -235,7 +272,8 @@ def test_models_that_are_stacked(sales: Path, model: str) -> None:
     ["FILE", *WORDS], ["FILE", *WORDS, "--window", "3"], ["FILE", *WORDS, *SERIES, "--loss", "hinge"],
     ["FILE", *WORDS, *SERIES, "--html", "nowhere/f.html"], ["FILE", "--by", "store"],
     ["FILE", *WORDS, *SERIES, "--features", "price"], ["FILE", *WORDS, *SERIES, "--workers", "-1"],
-    ["FILE", *WORDS, *SERIES, "--prove", "-3"],
+    ["FILE", *WORDS, *SERIES, "--prove", "-3"], ["FILE", *WORDS, *SERIES, "--hold-out", "0", "--patience", "3"],
+    ["FILE", *WORDS, *SERIES, "--hold-out", "0", "--baseline", "keep"],
     ["FILE", *WORDS, *SERIES, "--out", "model.bin"],
 ])  # fmt: skip
 def test_wrong_usage_is_two(words: list[str], sales: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -285,9 +323,15 @@ def test_new_rows_of_which_none_is_learned_are_a_failure(
     out = tmp_path / "f.safetensors"
     words = [*WORDS, *SERIES, "--time", "day", "--out", str(out), "--quiet"]
     assert main(["fleet", str(sales), *words]) == 0
+    frame = pd.read_parquet(sales)
+    other, same = tmp_path / "other.parquet", tmp_path / "same.parquet"
+    frame.assign(sales=frame["sales"] + 1).to_parquet(other)
+    frame[frame["store"] < 3].to_parquet(same)
     for _ in range(2):  # the second time as well: they were not learned
-        assert main(["fleet", str(out), "--update", str(sales)]) == 1
+        assert main(["fleet", str(out), "--update", str(other)]) == 1
         assert "not learned, 1: 120 of its 120 new rows" in " ".join(capsys.readouterr().out.split())
+    assert main(["fleet", str(out), "--update", str(same)]) == 0
+    assert "are not learned again: 240 rows (1: 120)" in " ".join(capsys.readouterr().out.split())
 
 
 def test_a_file_without_rows_is_no_failure_and_leaves_no_mark(sales: Path, tmp_path: Path) -> None:

@@ -317,44 +317,44 @@ def test_features_that_float32_does_not_hold_are_told() -> None:
     assert fleet.fit(net, {"a": (X - X[0], frame["y"].to_numpy())}, **small).summary().remarks == ()
 
 
-def test_a_gap_before_new_rows_is_told(tmp_path: Path) -> None:
-    data = days(slice(90), count=90)
-    old, new = data[data["day"] < "2024-03-01"], data[data["day"] >= "2024-03-11"]
-    trained = fleet.fit(series_net, old, **BY_DAY)
-    trained.save(tmp_path / "f")
-    for each in (trained, fleet.Fleet.load(tmp_path / "f", series_net)):
-        (told,) = each.update(new[:10]).remarks
-        assert "1 key lacks rows in time: 1 steps from the last known row on" in told and told in str(each.summary())
-        assert each.update(new[10:]).remarks == ()
-
-
-def test_rows_from_the_past_are_not_learned_as_if_they_were_new(tmp_path: Path) -> None:
-    data = days(slice(90), count=90)
-    two = pd.concat([data, data.assign(k="b")])
-    trained = fleet.fit(series_net, two[two["day"] < "2024-03-01"], **BY_DAY)
-    trained.save(tmp_path / "f")
-    for each in (trained, fleet.Fleet.load(tmp_path / "f", series_net)):
-        past, new = data[data["day"] < "2024-02-01"], data[data["day"] >= "2024-03-01"]
-        found = each.update(pd.concat([past, new.assign(k="b")]))
-        assert found.rows == len(new)
-        assert found.failed == {"a": "31 of its 31 new rows come before, or are, rows that it has learned already"}
-        assert each.update(pd.concat([new, new.assign(k="b")])).failed == {
-            "b": f"{len(new)} of its {len(new)} new rows come before, or are, rows that it has learned already"
-        }
-
-
-def test_rows_of_a_table_may_be_of_one_time() -> None:
-    data = frame(("a",)).assign(t=np.arange(30) // 2)
-    trained = fleet.fit(mlp, data, **COLUMNS, time_column="t")
-    assert trained.update(data[-1:]).rows == 1
-    assert "come before" in trained.update(data[:2]).failed["a"]
-
-
 def test_a_task_is_looked_at_like_a_pair() -> None:
     X, y = rows(30, 0)
     given = {"a": fleet.Task(X.astype(np.float64), y.tolist()), "b": fleet.Task(X * np.nan, y)}  # type: ignore[arg-type]
     found = fleet.fit(mlp, given, epochs=1)
     assert weights(found) == weights(fleet.fit(mlp, {"a": (X, y)}, epochs=1)) and "NaN" in found.failed["b"]
+
+
+def test_what_is_no_number_is_refused_and_what_is_masked_is_missing() -> None:
+    X, y = rows(30, 0)
+    for strange in (X.astype(complex), X.astype("datetime64[s]")):
+        with pytest.raises(UsageError, match=f"holds what is no number: it holds {strange.dtype}".replace("[", r"\[")):
+            fleet.fit(mlp, {"a": (strange, y)}, epochs=1)
+    masked = np.ma.masked_array(X, np.arange(X.size).reshape(X.shape) == 8)
+    assert "1 of 30 rows, first in row 1" in fleet.fit(mlp, {"a": (masked, y)}, epochs=1).failed["a"]
+    half = torch.tensor(X).bfloat16()
+    whole = fleet.fit(mlp, {"a": (half.float().numpy(), y)}, epochs=1)
+    assert weights(fleet.fit(mlp, {"a": (half, y)}, epochs=1)) == weights(whole)
+    assert whole.predict("a", X[:0]).shape == (0, 1)
+    with pytest.raises(UsageError, match=r"settings\['a'\] is a float"):
+        fleet.fit(mlp, {"a": (X, y)}, epochs=1, settings={"a": 0.1})  # type: ignore[dict-item]
+
+
+def test_keys_that_read_alike_are_told_apart_or_refused() -> None:
+    data = frame(("a", "b"))
+    mixed = data.assign(k=pd.Series([1 if key == "a" else "1" for key in data["k"]], dtype=object))
+    with pytest.raises(UsageError, match="two keys read '1'"):
+        fleet.fit(mlp, mixed, **COLUMNS)
+    numbers = data.assign(k=pd.Series([1 if key == "a" else "2" for key in data["k"]], dtype=object))
+    trained = fleet.fit(mlp, numbers, **COLUMNS)
+    assert list(trained) == ["1", "2"]
+    X, y = rows(30, 0)
+    for call in (
+        lambda: trained.update({1: (X, y), "1": (X, y)}),
+        lambda: trained.predict(["1"], {1: X, "1": X}),
+        lambda: fleet.fit(mlp, {"1": (X, y)}, epochs=1, settings={1: {"lr": 0.1}, "1": {"lr": 0.2}}),
+    ):
+        with pytest.raises(UsageError, match="two keys read '1'"):
+            call()
 
 
 # -- settings and options ----------------------------------------------------------------------------------------------

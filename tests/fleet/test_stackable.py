@@ -6,10 +6,11 @@ import copy
 from typing import Any
 
 import pytest
+import torch
 from torch import nn
 
 from hasten.fleet import modules
-from hasten.fleet.stackable import stackable
+from hasten.fleet.stackable import CannotStack, stackable
 
 
 def test_a_module_is_copied_once_whatever_it_holds(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -27,3 +28,12 @@ def test_a_module_is_copied_once_whatever_it_holds(monkeypatch: pytest.MonkeyPat
     assert made[0] is made[4] and [type(part).__name__ for part in made] == [
         "StackLinear", "StackBatchNorm", "StackDropout", "StackLinear", "StackLinear",
     ]  # fmt: skip
+
+
+def test_an_instance_norm_that_keeps_statistics_is_not_stacked() -> None:
+    """A short last batch is padded, and what pads it must not be counted."""
+    with pytest.raises(CannotStack, match="InstanceNorm1d keeps running statistics"):
+        stackable(nn.Sequential(nn.InstanceNorm1d(3, track_running_stats=True)))
+    flat = stackable(nn.InstanceNorm1d(3))
+    with pytest.raises(CannotStack, match="no batch of samples"):
+        flat(torch.zeros(5, 3))

@@ -287,6 +287,15 @@ def test_what_was_trained_before_counts_as_done_and_in_no_time(tmp_path: Path, m
     assert (nothing.before, nothing.bound, nothing.work, nothing.loop_seconds) == (5, 0, 0, 0)
 
 
+def test_a_journal_says_by_what_it_goes_on(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"epochs": 1, "journal": tmp_path}
+    fleet.fit(mlp, ragged(2), **options, engine="loop")
+    assert fleet.fit(mlp, ragged(2), **options).summary().engines == {"k0": "loop: as the journal was begun"}
+    assert fleet.fit(mlp, ragged(2), **options, engine="loop").summary().engines == {"k0": "loop: asked for"}
+    with pytest.raises(UsageError, match="engines differ"):
+        fleet.fit(mlp, ragged(2), **options, engine="native")
+
+
 def cut_short(folder: Path, monkeypatch: pytest.MonkeyPatch, **options: Any) -> None:
     """A journal in which one model is finished."""
     real = Store.finish

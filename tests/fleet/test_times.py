@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from torch import nn
 
 from hasten import fleet
 from hasten.core.errors import UsageError
@@ -110,6 +111,87 @@ def test_days_and_months_as_numbers_are_no_distances(form: str) -> None:
             found = fleet.fit(series_net, numbers, **BY_DAY)
             assert weights(found) == weights(fleet.fit(series_net, given, **BY_DAY))
             assert len(found.summary().remarks) == bool(count)
+
+
+def weeks(count: int) -> list[int]:
+    """202301, 202302, … over the long year 2026."""
+    return [int(day.strftime("%G%V")) for day in pd.date_range("2025-01-06", periods=count, freq="7D")]
+
+
+def test_weeks_as_numbers_are_no_distances() -> None:
+    """From 202552 to 202601 is one, and in 2026 there is a 202653."""
+    named = weeks(120)
+    assert {202552, 202601, 202653, 202701} <= set(named)
+    dated = days(slice(120), count=120).assign(day=pd.date_range("2025-01-06", periods=120, freq="7D"))
+    for given, lacks in ((dated, False), (dated.drop(index=60), True)):
+        for kind in (int, str, float):
+            numbers = given.assign(day=np.array(named)[given.index].astype(kind)).sample(frac=1.0, random_state=0)
+            found = fleet.fit(series_net, numbers, **BY_DAY)
+            assert weights(found) == weights(fleet.fit(series_net, given, **BY_DAY))
+            assert len(found.summary().remarks) == lacks
+
+
+@pytest.mark.parametrize("first", [52, 11])
+def test_new_rows_are_read_as_those_before(first: int, tmp_path: Path) -> None:
+    """202601 to 202610 by themselves could be months."""
+    whole = days(slice(120), count=120).assign(day=weeks(120))
+    fleet.fit(series_net, whole[:first], **BY_DAY).save(tmp_path / "f")
+    trained = fleet.Fleet.load(tmp_path / "f", series_net)
+    if first == 52:  # with weeks beyond the 12th
+        found = trained.update(whole[52:62])
+        assert found.rows == 10 and found.remarks == () and not found.failed
+    else:
+        with pytest.raises(UsageError, match="was read as months when the fleet was trained, and these rows hold"):
+            trained.update(whole[12:40])
+        assert trained.update(whole[52:60]).remarks  # months still
+
+
+def test_numbers_stay_numbers() -> None:
+    whole = days(slice(60)).assign(day=range(199950, 200010))
+    trained = fleet.fit(series_net, whole, **BY_DAY)
+    assert trained.update(whole[:10].assign(day=range(200010, 200020))).rows == 10
+    assert trained.update(whole[:10].assign(day=range(200101, 200111))).remarks  # a gap of 81, and no months
+    with pytest.raises(UsageError, match="read as numbers"):
+        trained.update(whole[:10].assign(day=pd.date_range("2024-01-01", periods=10)))
+
+
+def events(count: int, draw: str) -> Any:
+    """A series whose steps in time have no period."""
+    random = np.random.default_rng(0)
+    steps = {"exponential": random.exponential(size=count), "uniform": random.random(count),
+             "lognormal": random.lognormal(0, 0.6, count)}[draw]  # fmt: skip
+    hours = pd.to_timedelta(np.cumsum(steps), "h")
+    return days(slice(count), count=count).assign(day=pd.Timestamp("2024-01-01") + hours)
+
+
+@pytest.mark.parametrize("draw", ["exponential", "uniform", "lognormal"])
+def test_events_lose_no_windows(draw: str) -> None:
+    """Where steps have no period none of them is a gap, and that is said."""
+    data = events(400, draw)
+    trained = fleet.fit(lambda: nn.Linear(60, 20), data[:300], **{**BY_DAY, "window": 60, "horizon": 20})
+    assert trained.summary().rows[0].rows == 300 - 80 + 1
+    (told,) = trained.summary().remarks
+    assert "1 key has no usual step in time (a" in told and "all windows are learned" in told
+    assert trained.update(data[300:]).rows == 100
+    joined = fleet.fit(series_net, data, **{**BY_DAY, "gaps": "join"})
+    assert not any("no usual step" in told for told in joined.summary().remarks)
+
+
+@pytest.mark.parametrize("calendar", ["working days", "months", "jitter", "hours of work"])
+def test_a_period_is_one_also_where_steps_differ(calendar: str) -> None:
+    random = np.random.default_rng(0)
+    start = pd.Timestamp("2024-01-01")
+    day = {
+        "working days": pd.bdate_range(start, periods=200),
+        "months": pd.date_range(start, periods=200, freq="MS"),
+        "jitter": start + pd.to_timedelta(np.arange(200) * 60 + 8 * random.normal(size=200), "s"),
+        "hours of work": [d + pd.Timedelta(h, "h") for d in pd.bdate_range(start, periods=20) for h in range(12)][:200],
+    }[calendar]
+    whole = days(slice(200), count=200).assign(day=day)
+    assert fleet.fit(series_net, whole, **BY_DAY).session.tasks["a"].irregular is False
+    lacks = whole.drop(index=range(84, 90))
+    breaks = fleet.fit(series_net, lacks, **BY_DAY).session.tasks["a"].breaks
+    assert 84 in breaks and (calendar == "hours of work" or len(breaks) == 1)
 
 
 def test_other_numbers_are_what_they_are() -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from hasten.cli import output
-from hasten.cli.fleet_arguments import MODELS, of_training
+from hasten.cli.fleet_arguments import MODELS, given, of_training
 from hasten.core.errors import HastenError, UsageError
 
 FAILED_ALL = 1
@@ -31,8 +31,8 @@ def run(options: argparse.Namespace) -> int:
     """Train or load, learn new rows, report, write.
 
     Returns:
-        0; 1 where no model could be trained, none of the new rows learned, or a result not be written; 3 where a proof
-        did not hold.
+        0; 1 where no model could be trained, none of the new rows learned, or a journal or a result not be written; 3
+        where a proof did not hold.
     """
     output.apart(json=options.json, html=options.html, out=options.out)
     for path in (options.json, options.html, options.out):
@@ -43,12 +43,16 @@ def run(options: argparse.Namespace) -> int:
     out = options.out
     if out and Path(out).suffix != SAVED:
         raise UsageError(f"--out {out}", f"a fleet's file is known by its ending, {SAVED}", f"--out fleet{SAVED}")
-    if Path(options.file).suffix == SAVED:
-        trained, out = loaded(options), out or options.file
-    else:
-        trained = train(options)
+    try:
+        saved_before = Path(options.file).suffix == SAVED
+        trained, out = (loaded(options), out or options.file) if saved_before else (train(options), out)
+    except UsageError:
+        raise
+    except HastenError as error:  # nothing wrong was asked: a full disk
+        print(f"hasten: {error}", file=sys.stderr)
+        return FAILED_ALL
     learned = learn(trained, Path(options.update)) if options.update else True
-    written = saved(trained, out) if out else True
+    written = saved(trained, out, options.journal) if out else True
     document = plain(trained.summary().document())
     if options.json:
         text = json.dumps(document, indent=1) + "\n"
@@ -65,14 +69,16 @@ def run(options: argparse.Namespace) -> int:
     return 0 if written and learned and len(trained) else FAILED_ALL
 
 
-def saved(trained: Any, path: str) -> bool:
+def saved(trained: Any, path: str, journal: str | None) -> bool:
     """Write the fleet; where that fails, the report is still to come, and hours of training are not lost without it."""
     try:
         trained.save(path)
     except HastenError as error:
         print(f"hasten: {error.what}", file=sys.stderr)
-        print("  the weights are lost with this process; an older file is untouched", file=sys.stderr)
-        print("  try: make room and call it again; --journal FOLDER keeps what was trained", file=sys.stderr)
+        kept = f"what was trained is kept in {journal}" if journal else "the weights are lost with this process"
+        print(f"  {kept}; an older file is untouched", file=sys.stderr)
+        also = "" if journal else "; --journal FOLDER keeps what was trained"
+        print(f"  try: make room and call it again{also}", file=sys.stderr)
         return False
     return True
 
@@ -90,6 +96,12 @@ def train(options: argparse.Namespace) -> Any:
             "rows need the column of their keys and the column to learn", "--by or --target is missing",
             "hasten fleet sales.parquet --by store --target sales --window 96 --horizon 24",
         )  # fmt: skip
+    unused = () if options.hold_out else given(options, "--patience", "--baseline")
+    if unused and not (unused == ["--baseline"] and options.baseline == "none"):
+        raise UsageError(
+            f"{unused[0]} looks at held-out rows, and none are held out", "--hold-out 0 stands beside it",
+            f"leave {unused[0]} out, or --hold-out 0.2",
+        )  # fmt: skip
     frame = read(Path(options.file), options.by)
     notes = {
         "model": options.model or MODELS[0],
@@ -97,12 +109,12 @@ def train(options: argparse.Namespace) -> Any:
         "season": max(options.season, 1) if options.window else 0,
     }
     stop = fleets.EarlyStop(options.patience, fraction=options.hold_out) if options.hold_out else None
-    given = {name: getattr(options, name) for name in PASSED}
+    passed = {name: getattr(options, name) for name in PASSED}
     with watched(options.quiet) as progress:
         trained = fleets.fit(
             factory(notes),
             frame,
-            **given,
+            **passed,
             stop=stop,
             time_column=options.time,
             baseline=options.baseline if options.baseline != "none" and stop is not None else "",
@@ -139,12 +151,14 @@ def loaded(options: argparse.Namespace) -> Any:
             "--prove stands beside a fleet's file",
             "--prove where the fleet is trained, without it here",
         )
-    other = next(iter(of_training(options)), "")
-    if other:
+    others = of_training(options)
+    if others:
+        are, it = ("is", "it") if len(others) == 1 else ("are", "they")
         raise UsageError(
-            f"{options.file} is trained already, and {other} is for training", "it stands beside a fleet's file",
-            f"leave {other} out, or train anew from rows",
-        )  # fmt: skip
+            f"{options.file} is trained already, and {', '.join(others)} {are} for training",
+            f"{it} stand{'s' * (it == 'it')} beside a fleet's file, which goes on as it was trained",
+            f"leave {', '.join(others)} out, or train anew from rows",
+        )
     notes = files.notes(Path(options.file))
     if options.model:
         notes["model"] = options.model

@@ -11,29 +11,38 @@ MODELS = ("mlp", "conv", "gru")
 _OF_A_FLEET = ("--update", "--model", "--prove", "--out", "--json", "--html", "--quiet")  # that is trained already
 
 
+class _Given(argparse.Action):
+    """Stores a value, or True, and notes in ``given`` that the option was: its default may be given, too."""
+
+    def __call__(self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: Any = None) -> None:
+        setattr(namespace, self.dest, True if self.nargs == 0 else values)
+        namespace.given = [*getattr(namespace, "given", ()), self.option_strings[0]]
+
+
 def add(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument("file", metavar="FILE", help="rows (.parquet, .csv, .csv.gz), or a fleet that --out wrote")
     for title, options in _GROUPS.items():
         group = parser.add_argument_group(title)
-        for name, given in options.items():
-            group.add_argument(name, **{**given, "help": given["help"] + _unless_given(given)})
+        for name, how in options.items():
+            group.add_argument(name, action=_Given, **{**how, "help": how["help"] + _unless_given(how)})
 
 
-def _unless_given(given: dict[str, Any]) -> str:
+def _unless_given(how: dict[str, Any]) -> str:
     """What holds where the option is left out; empty where nothing does, or its help says so."""
-    default = given.get("default")
-    return f"; {default} unless given" if default and "unless given" not in given["help"] else ""
+    default = how.get("default")
+    return f"; {default} unless given" if default and "unless given" not in how["help"] else ""
+
+
+def given(options: argparse.Namespace, *names: str) -> list[str]:
+    """Which of these options were typed, in this order."""
+    typed = getattr(options, "given", ())
+    return [name for name in names if name in typed]
 
 
 def of_training(options: argparse.Namespace) -> list[str]:
-    """Options that were given and say how rows are trained."""
-    found = []
-    for name, how in (pair for group in _GROUPS.values() for pair in group.items()):
-        unless_given = how.get("default", False if "action" in how else None)
-        if name not in _OF_A_FLEET and getattr(options, name[2:].replace("-", "_")) != unless_given:
-            found.append(name)
-    return found
+    """Options that were typed and say how rows are trained."""
+    return given(options, *(name for group in _GROUPS.values() for name in group if name not in _OF_A_FLEET))
 
 
 def names(text: str) -> list[str]:
@@ -41,6 +50,7 @@ def names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
+_FLAG: dict[str, Any] = {"nargs": 0, "default": False}
 _GROUPS: dict[str, dict[str, dict[str, Any]]] = {
     "data": {
         "--by": {"metavar": "COLUMN", "help": "the column of keys: one network each"},
@@ -103,7 +113,7 @@ _GROUPS: dict[str, dict[str, dict[str, Any]]] = {
             "metavar": "N",
             "help": "models side by side; all cores unless given",
         },
-        "--shortest-first": {"action": "store_true", "help": "many keys done early, the end a little later"},
+        "--shortest-first": {**_FLAG, "help": "many keys done early, the end a little later"},
     },
     "checking": {
         "--prove": {
@@ -131,6 +141,6 @@ _GROUPS: dict[str, dict[str, dict[str, Any]]] = {
             "type": kinds.path,
             "help": "the report as one page, with forecasts of some keys",
         },
-        "--quiet": {"action": "store_true", "help": "no progress and no report"},
+        "--quiet": {**_FLAG, "help": "no progress and no report"},
     },
 }

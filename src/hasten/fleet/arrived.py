@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,44 +19,93 @@ if TYPE_CHECKING:
     from hasten.fleet.growing import Growing, Line
     from hasten.fleet.recipe import Recipe
 
+UNKNOWN = "not in the fleet: a new key, or one that failed"
 
-def of(growing: Growing, data: Any) -> tuple[dict[str, list[Array]], dict[str, Times], dict[str, str]]:
-    """New rows by key, standardised where the series were; their times in order, where a column says them; and
-    causes of keys whose rows cannot be learned.
+
+@dataclass(frozen=True)
+class Arrived:
+    """New rows that can be learned.
+
+    Attributes:
+        parts: by key, standardised where the series were.
+        times: (rows,), in order, by key, where a column says them.
+        known: how many rows in front of them each key had already, which are left out.
+        failed: causes of keys whose rows cannot be learned.
+    """
+
+    parts: dict[str, list[Array]] = field(default_factory=dict)
+    times: dict[str, Times] = field(default_factory=dict)
+    known: dict[str, int] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+
+
+def of(growing: Growing, data: Any) -> Arrived:
+    """New rows by key.
 
     Raises:
         UsageError: the data are of no form that ``fit`` takes, or none of their keys is in the fleet.
     """
-    found, times = growing.session.read(data)
-    failed = {key: "not in the fleet: a new key, or one that failed" for key in found if key not in growing.lines}
-    if found and len(failed) == len(found):
+    given, times = growing.session.read(data)
+    made = Arrived(failed={key: UNKNOWN for key in given if key not in growing.lines})
+    if given and len(made.failed) == len(given):
         raise UsageError(
-            f"{next(iter(found))!r} is not in the fleet, and no other key of these rows is",
+            f"{next(iter(given))!r} is not in the fleet, and no other key of these rows is",
             "new keys, or keys that failed, or the wrong column of keys",
             "fit a fleet for new keys",
         )
-    parts: dict[str, list[Array]] = {}
     for key, line in growing.lines.items():
-        if key in found:
+        if key in given:
             try:
-                _follow(line, times.get(key))
-                parts[key] = _checked(line, found[key], growing.recipe)
+                parts = _checked(line, given[key], growing.recipe)
+                known = _known(line, parts, times.get(key))
             except UsageError as why:
-                failed[key] = why.what
-    return parts, {key: times[key] for key in parts if key in times}, failed
+                made.failed[key] = why.what
+                continue
+            if known:
+                made.known[key] = known
+            if not known or known < len(parts[0]):
+                made.parts[key] = [part[known:] for part in parts]
+                if key in times:
+                    made.times[key] = times[key][known:]
+    return made
 
 
-def _follow(line: Line, times: Times | None) -> None:
-    """Check that new rows come behind those that a key has. times: (rows,), in order.
+def _known(line: Line, parts: list[Array], times: Times | None) -> int:
+    """How many of a key's new rows are the last ones that it has, which a block that overlaps brings once more.
+
+    Args:
+        parts: the new rows. times: (rows,), in order. Rows of a table may be of one time.
 
     Raises:
-        UsageError: some do not. Rows of a table may be of one time.
+        UsageError: some come before, or are of series of, the last time that it has, and are not those.
     """
-    if times is None or not len(times):
-        return
-    late = int((times <= line.until).sum() if line.job.task.series else (times < line.until).sum())
-    if late:
-        raise UsageError(f"{late} of its {len(times)} new rows come before, or are, rows that it has learned already")
+    if times is None:
+        return 0
+    before, most = (int(np.searchsorted(times, line.until, side)) for side in ("left", "right"))
+    late = most if line.job.task.series else before
+    if not late:
+        return 0
+    told = f"{late} of its {len(times)} new rows come before, or are, rows that it has learned already"
+    if before == most:  # the last known row is not among them: which ones they would have to be cannot be told
+        raise UsageError(told)
+    for count in range(most, late - 1 if line.job.task.series else before, -1):
+        if all(_ends_with(part.rows, new[:count]) for part, new in zip(line.parts, parts, strict=True)):
+            return count
+    raise UsageError(f"{told}, and are not the same{_first_other(line, parts, most)}")
+
+
+def _ends_with(rows: Array, last: Array) -> bool:
+    return len(last) <= len(rows) and bool((rows[len(rows) - len(last) :] == last).all())
+
+
+def _first_other(line: Line, parts: list[Array], count: int) -> str:
+    """The first value of a series that is another one than it was."""
+    task, known = line.job.task, line.parts[0].rows[-count:]
+    if not task.series or len(known) < count:
+        return ""
+    at = int((known != parts[0][:count]).argmax())
+    then, now = (float(values[at]) * task.scale + task.shift for values in (known, parts[0]))
+    return f": row {at} is {now:.7g} and was {then:.7g}"
 
 
 def _checked(line: Line, given: Any, recipe: Recipe) -> list[Array]:

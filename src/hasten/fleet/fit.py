@@ -25,7 +25,7 @@ from hasten.fleet.stacked import WIDTH
 from hasten.fleet.state import FAILED, RUNNING, STOPPED, State, plain_settings
 from hasten.fleet.store import Store, alone, peek
 from hasten.fleet.summary import Progress, Row, Summary, proof_lines
-from hasten.fleet.tasks import Job, Task, jobs_of
+from hasten.fleet.tasks import Job, Task, by_name, jobs_of
 from hasten.fleet.times import Times
 from hasten.fleet.workers import Kind, Run
 from hasten.measure import machine
@@ -85,7 +85,8 @@ def fit(
         by, features, target, time_column: columns of a data frame; rows are sorted by ``time_column`` where it is
         given; several targets are predicted together. window, horizon: rows of a series that are seen and predicted;
         windows are views and are never copied out. gaps: ``"skip"`` leaves windows out that go over a step in the
-        ``time_column`` that is longer than usual, ``"join"`` learns them like others. season: rows of one season, for
+        ``time_column`` that is longer than usual (none is where steps have no period), ``"join"`` learns them like
+        others. season: rows of one season, for
         the seasonal-naive baseline.
         settings: a key's own ``lr``, ``weight_decay``, ``seed``; anything else goes to ``make_model``.
         engine: ``"auto"`` tries those that can train these models; or ``"native"``, ``"stacked"``, ``"loop"``.
@@ -114,10 +115,10 @@ def fit(
     sizes = {"window": counted("window", window), "horizon": counted("horizon", horizon)}
     workers, prove = counted("workers", workers), counted("prove", prove)
     factory = Factory(make_model)
-    found = tasks_of(tasks, recipe, **columns, **sizes, season=counted("season", season), gaps=gaps)
-    own = {str(key): plain_settings(value) for key, value in (settings or {}).items()}
+    found, read = tasks_of(tasks, recipe, **columns, **sizes, season=counted("season", season), gaps=gaps)
+    own = {key: plain_settings(key, value) for key, value in by_name(settings or {}).items()}
     session = Session(factory, recipe, found, own, engine, workers or machine.cores(), shortest_first)
-    session.columns, session.gaps = {**columns, "window": sizes["window"]}, gaps
+    session.columns, session.gaps = {**columns, "window": sizes["window"], "read": read}, gaps
     fleet = session.train(Path(journal) if journal is not None else None, progress)
     if prove:
         print("\n".join(proof_lines(fleet.prove(prove))))
@@ -215,8 +216,10 @@ class Session:
         self.kinds = [read[kind.name] for kind in kinds]
         for name, kind in read.items():
             mine = [job for job, held in zip(self.jobs, self.kinds, strict=True) if held.name == name]
-            asked = begun.get(name, self.engine)
-            self.choices[name] = planner.choose(kind, mine, self.factory, self.recipe, asked)
+            going_on = self.engine == "auto" and name in begun
+            asked = begun[name] if going_on else self.engine
+            choice = planner.choose(kind, mine, self.factory, self.recipe, asked)
+            self.choices[name] = replace(choice, asked="as the journal was begun") if going_on else choice
 
     def _store(self, journal: Path | None) -> Store:
         known = identity.of(self) if journal is not None else {}

@@ -13,14 +13,15 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from hasten.core.errors import UsageError
+from hasten.core.errors import UsageError, in_a_line
 from hasten.fleet.described import own_ways
 from hasten.fleet.modules import Factory, blank, copied
 from hasten.fleet.naive import SeasonalNaive
 from hasten.fleet.recipe import Recipe
 from hasten.fleet.state import Floats, Layout
 from hasten.fleet.summary import Summary
-from hasten.fleet.tasks import Array, as_floats, standardised
+from hasten.fleet.taken import refusal
+from hasten.fleet.tasks import Array, as_floats, by_name, standardised
 from hasten.fleet.workers import Kind
 
 ROWS = 4096  # of one forward pass
@@ -177,15 +178,17 @@ class Fleet(Mapping[str, nn.Module]):
             X = standardised(X, shift, scale)
         tensors = held.layout.views(self.weights[kind][row])
         module = held.prototype.eval()
+        asked = X if len(X) else np.zeros_like(X, shape=(1, *X.shape[1:]))  # for the width of what comes out
         pieces = []
         with self._predicting, torch.no_grad():
-            for start in range(0, len(X), ROWS):
-                rows = torch.from_numpy(np.array(X[start : start + ROWS], order="C"))  # modules may write to it
+            for start in range(0, len(asked), ROWS):
+                rows = torch.from_numpy(np.array(asked[start : start + ROWS], order="C"))  # modules may write to it
                 try:
                     pieces.append(torch.func.functional_call(module, tensors, (rows,)).numpy())
                 except Exception as error:
-                    raise _not_taken(key, held, X, error) from error
-        out: npt.NDArray[np.float32] = np.concatenate(pieces) if pieces else np.empty((0,), np.float32)
+                    why = refusal(module, tensors, np.asarray(X), np.arange(len(X)))
+                    raise _not_taken(key, held, X, error, why) from error
+        out: npt.NDArray[np.float32] = np.concatenate(pieces)[: len(X)]
         return (out * np.float64(scale) + shift).astype(np.float32) if scaled else out
 
     def __reduce__(self) -> NoReturn:
@@ -271,7 +274,7 @@ class Fleet(Mapping[str, nn.Module]):
 
 def _by_key(keys: Any, X: Mapping[Any, Any], one: bool) -> Any:
     """The arrays of a mapping in the order of ``keys``."""
-    named = {str(key): value for key, value in X.items()}
+    named = by_name(X)
     keys = [keys] if one else list(keys)
     missing = [key for key in keys if str(key) not in named]
     if missing:
@@ -296,7 +299,13 @@ def _rows(key: Any, given: Any, kind: Kind, dtype: Any) -> Array:
     return X
 
 
-def _not_taken(key: Any, kind: Kind, X: Array, error: Exception) -> UsageError:
+def _not_taken(key: Any, kind: Kind, X: Array, error: Exception, why: str) -> UsageError:
+    if X.shape[1:] == kind.row:
+        return UsageError(
+            f"the model of {key!r} does not take these rows: {why or in_a_line(error)}",
+            "they hold something that no row it was trained on has held",
+            "rows as those it was trained on",
+        )
     said = next(iter(str(error).strip().splitlines()), type(error).__name__)
     return UsageError(
         f"the model of {key!r} does not take rows of shape {X.shape[1:]}: {said}",

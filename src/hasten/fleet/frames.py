@@ -18,12 +18,15 @@ from hasten.fleet.tasks import (
     Array,
     Task,
     Windows,
+    as_array,
     as_floats,
     as_target,
+    by_name,
     checked,
     from_mapping,
     held_out,
     once,
+    read_alike,
     rounds,
     standardised,
     unbroken,
@@ -46,17 +49,19 @@ def tasks_of(
     season: int = 0,
     time_column: Any = "",
     gaps: str = SKIP,
-) -> dict[str, Task]:
-    """A task for each key of ``data``. See ``fit`` for the arguments.
+) -> tuple[dict[str, Task], str]:
+    """A task for each key of ``data``, and what its times were read as (see ``times.in_order``). See ``fit`` for the
+    arguments.
 
     Raises:
         UsageError: the arguments do not fit together, or a column is missing.
     """
     _check(window, horizon, season, features, gaps)
+    read = ""
     if isinstance(data, Mapping):
         _no_columns(by=by, features=features, target=target, time_column=time_column)
         if not window:
-            return from_mapping(data, recipe)
+            return from_mapping(data, recipe), read
         series: Mapping[Any, Any] = data
         times: Mapping[str, Times] = {}
         unsorted: Mapping[str, str] = {}
@@ -67,8 +72,9 @@ def tasks_of(
                 "the data frame has no rows", "a filter that matches nothing, or a file that holds a header only",
                 "at least one key with rows",
             )  # fmt: skip
+        read = frame.read
         if not window:
-            return frame.tables(features, target, recipe)
+            return frame.tables(features, target, recipe), read
         series, times = frame.series(target), frame.times
         unsorted = {} if time_column else frame.disorder()
     found: dict[str, Task] = {}
@@ -79,9 +85,9 @@ def tasks_of(
         except UsageError as why:
             raise UsageError(f"the series of {name!r}: {why.what}", why.cause, why.change) from None
         found[name] = windows(
-            _array(values), window, horizon, season, recipe, times.get(name), unsorted.get(name, ""), gaps
+            as_array(values), window, horizon, season, recipe, times.get(name), unsorted.get(name, ""), gaps
         )
-    return found
+    return found, read
 
 
 def _check(window: int, horizon: int, season: int, features: Any, gaps: str) -> None:
@@ -113,10 +119,6 @@ def _no_columns(**named: Any) -> None:
             )  # fmt: skip
 
 
-def _array(values: Any) -> Array:
-    return np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)
-
-
 def as_series(values: Any) -> Array:
     """One column of numbers. (rows,), float64.
 
@@ -124,7 +126,7 @@ def as_series(values: Any) -> Array:
         UsageError: there are several columns, or what is no number.
     """
     try:
-        found = np.asarray(_array(values), np.float64)
+        found = np.asarray(as_array(values), np.float64)
     except (TypeError, ValueError) as error:
         raise UsageError(f"it holds what is no number: {error}", "text", "numbers") from None
     if max(found.shape[1:], default=1) > 1:
@@ -145,15 +147,22 @@ def raw(
     target: str | Sequence[str] = "",
     time_column: str = "",
     window: int = 0,
+    read: str = "",
 ) -> tuple[dict[str, Any], dict[str, Times]]:
     """Key to (X, y), or to its piece of a series where there is a ``window``; nothing is checked or standardised.
 
+    Args:
+        read: what the ``time_column`` was read as before, see ``times.in_order``.
+
     Returns:
         them, and the times of their rows by key where a ``time_column`` says them.
+
+    Raises:
+        UsageError: two keys read the same, or a column is missing or not as it was.
     """
     if isinstance(data, Mapping):
-        return {str(key): value for key, value in data.items()}, {}
-    frame = Columns(data, by, time_column)
+        return by_name(data), {}
+    frame = Columns(data, by, time_column, read)
     if window:
         return dict(frame.series(target)), frame.times
     return {key: (task.X, task.y) for key, task in frame.tables(features, target, recipe).items()}, frame.times
@@ -178,7 +187,8 @@ def windows(
     count = len(values) - window - horizon + 1
     if why := _broken(values, window + horizon):
         return _refused(window, horizon, why)
-    lack = breaks(times) if times is not None else np.empty(0, np.int64)
+    usual = usual_step(times) if times is not None else math.nan
+    lack = breaks(times, usual) if times is not None else np.empty(0, np.int64)
     whole = unbroken(lack, count, window + horizon)
     learned = whole if gaps == SKIP else np.arange(count)
     if not len(learned):
@@ -198,9 +208,10 @@ def windows(
     X, y = windows_of(standardised(values, shift, scale), window, horizon)
     task = Task(X, y, gap, season, shift, scale, series=True, over_gaps=count - len(whole), disorder=unsorted)
     if times is not None:
+        irregular = gaps == SKIP and math.isnan(usual) and bool(times[0] < times[-1])
         task = replace(
             task, breaks=tuple(lack.tolist()) if gaps == SKIP else (), repeated=repeated(times),
-            until=float(times[-1]), usual=usual_step(times),
+            until=float(times[-1]), usual=usual, irregular=irregular,
         )  # fmt: skip
     return Windows(series.reshape(-1), checked(task, recipe))
 
@@ -219,15 +230,29 @@ def _refused(window: int, horizon: int, why: str) -> Task:
     return Task(np.empty((0, window), np.float32), np.empty((0, horizon), np.float32), why_not=why)
 
 
+def _apart(keys: npt.NDArray[Any]) -> None:
+    """Check that no two keys read the same, as 1 and "1" do in a column of objects.
+
+    Raises:
+        UsageError: two do.
+    """
+    if keys.dtype.kind == "O":
+        texts = {key for key in keys if isinstance(key, str)}
+        both = texts.intersection(str(key) for key in keys if not isinstance(key, str)) if texts else texts
+        if both:
+            read_alike(min(both))
+
+
 class Columns:
     """A data frame of any kind that narwhals knows, its rows grouped by key.
 
     Args:
         by: the column of keys.
         time_column: rows of one key are put into its order; "" keeps the frame's.
+        read: what that column was read as before, see ``times.in_order``.
     """
 
-    def __init__(self, frame: Any, by: str, time_column: str = "") -> None:
+    def __init__(self, frame: Any, by: str, time_column: str = "", read: str = "") -> None:
         narwhals = need("narwhals", "a data frame of tasks")
         try:
             self.frame = narwhals.from_native(frame, eager_only=True)
@@ -252,10 +277,12 @@ class Columns:
                 'a column of both, as frame["key"] = frame["store"] + "/" + frame["item"]',
             )  # fmt: skip
         keys = self._whole(by, "key")
+        _apart(keys)
         order = np.arange(len(keys))
         times: Times | None = None
+        self.read = ""
         if time_column:
-            order, times = in_order(self._whole(time_column, "time"), time_column)
+            order, times, self.read = in_order(self._whole(time_column, "time"), time_column, read)
         names, groups = np.unique(keys[order].astype(str), return_inverse=True)
         self.order = order[np.argsort(groups, kind="stable")]
         ends = np.cumsum(np.bincount(groups, minlength=len(names)))

@@ -30,6 +30,7 @@ from hasten.fleet.schedule import Queue
 from hasten.fleet.state import FAILED, Floats, State
 from hasten.fleet.store import Store
 from hasten.fleet.summary import predicted_sentence
+from hasten.fleet.taken import refusal
 from hasten.fleet.tasks import Array, Job, Task
 from hasten.fleet.times import Times, longer
 from hasten.fleet.workers import Kind, Run
@@ -181,10 +182,10 @@ def update(
             "no shares, or the same",
         )  # fmt: skip
     start = time.perf_counter()
-    fresh_rows, times, failed = arrived.of(growing, new_rows)
-    told = remarks.of_new(growing.lines, times, growing.session.gaps)
+    new = arrived.of(growing, new_rows)
+    told = remarks.of_new(growing.lines, new, growing.session.gaps)
     with arrived.undone_by_errors(growing.lines.values()):
-        error, firsts, strange = _predict_then_append(growing, fresh_rows, times)
+        error, firsts, strange = _predict_then_append(growing, new.parts, new.times)
         rows = sum(len(growing.lines[key].task().learnable(first)) for key, first in firsts.items())
         if refit == "full":
             done = _full(fleet, growing, rows, error, start)
@@ -192,7 +193,7 @@ def update(
             done = _flat(fleet, growing, firsts, rows, error, visits or BATCHES * growing.recipe.batch_size, start)
     fleet._growing = growing
     growing.iteration += 1
-    done = replace(done, failed={**failed, **strange, **done.failed}, remarks=told)
+    done = replace(done, failed={**new.failed, **strange, **done.failed}, remarks=told)
     fleet._summary = replace(fleet._summary, updates=(*fleet._summary.updates, asdict(done)))
     if done.predicted:
         print(predicted_sentence(asdict(done)))
@@ -218,6 +219,8 @@ def _predict_then_append(
     for key, given in parts.items():
         line = growing.lines[key]
         before = line.task().rows
+        task = line.task()
+        rows = task.learnable(before)  # none, before there are
         try:
             with arrived.undone_by_errors([line]):
                 line.add(given, times.get(key), growing.session.gaps)
@@ -225,7 +228,9 @@ def _predict_then_append(
                 rows = task.learnable(before)
                 loss = _booked(growing, line, task, rows) if len(rows) else math.nan
         except Exception as error:
-            failed[key] = in_a_line(error)
+            kind = growing.session.kinds[line.job.index]
+            views = kind.layout.views(line.states[0].flat[0])
+            failed[key] = refusal(kind.prototype.eval(), views, task.X, rows) or in_a_line(error)
             continue
         if len(rows):
             firsts[key] = before

@@ -26,6 +26,7 @@ from hasten.fleet.native.reader import NotAChain, chain_of
 from hasten.fleet.recipe import Recipe
 from hasten.fleet.stackable import stackable
 from hasten.fleet.state import Layout, State, tensors_of
+from hasten.fleet.taken import refusal
 from hasten.fleet.tasks import Job
 from hasten.fleet.workers import Kind
 
@@ -42,18 +43,19 @@ class Choice:
     Attributes:
         seconds_per_step: of one model on one core, by engine, as far as tried.
         why_not: engines that cannot train these models, with the reason.
+        asked: why no other was tried; "" where they were.
     """
 
     engine: str
     seconds_per_step: Mapping[str, float] = field(default_factory=dict)
     why_not: Mapping[str, str] = field(default_factory=dict)
-    asked: bool = False
+    asked: str = ""
 
     def sentence(self) -> str:
         """What was chosen and why."""
         parts = []
         if self.asked:
-            parts.append(f"{self.engine}: asked for")
+            parts.append(f"{self.engine}: {self.asked}")
         else:
             own = self.seconds_per_step.get(self.engine)
             said = f"{self.engine}: {own * 1e6:.0f} µs a step of one model" if own else self.engine
@@ -143,7 +145,7 @@ def choose(kind: Kind, jobs: Sequence[Job], factory: Factory, recipe: Recipe, as
     _check_loss(kind, jobs[0], recipe)
     if not isinstance(recipe.optimizer, str):
         _check_optimizer(kind, jobs[0], recipe)
-    jobs = _usual(kind, jobs, recipe)
+    jobs = _taken(kind, _usual(kind, jobs, recipe), recipe)
     longest = max(jobs, key=lambda j: j.steps(recipe.batch_size))
     probes: dict[str, Callable[[], float]] = {
         "native": lambda: _probe_native(kind, longest, factory, recipe),
@@ -164,7 +166,7 @@ def choose(kind: Kind, jobs: Sequence[Job], factory: Factory, recipe: Recipe, as
     if asked in why_not:
         raise UsageError(f"the {asked} engine cannot train these models: {why_not[asked]}", "", 'engine="auto"')
     if asked != "auto":
-        return Choice(asked, times, {}, True)
+        return Choice(asked, times, {}, "asked for")
     best = min(times, key=lambda name: times[name], default="loop")  # whose probe has failed, too: as each key will
     return Choice(best, times, why_not)
 
@@ -183,6 +185,21 @@ def _usual(kind: Kind, jobs: Sequence[Job], recipe: Recipe) -> Sequence[Job]:
             fits(job, outputs, recipe)
             fitting.append(job)
     return fitting or found
+
+
+def _taken(kind: Kind, jobs: Sequence[Job], recipe: Recipe) -> Sequence[Job]:
+    """As many of these jobs as are tried, the longest first, whose rows the module takes; all where it takes none."""
+    try:
+        module = copy.deepcopy(kind.prototype).eval()
+    except Exception:  # each engine will say what is wrong
+        return jobs
+    found = []
+    for job in sorted(jobs, key=lambda j: -j.steps(recipe.batch_size)):
+        if not refusal(module, {}, job.task.X, job.epoch_order(0)[: 2 * recipe.batch_size]):
+            found.append(job)
+        if len(found) == stacked.WIDTH:
+            break
+    return found or jobs
 
 
 def _predicted(kind: Kind, job: Job) -> torch.Size:

@@ -9,28 +9,28 @@ import numpy as np
 
 from hasten.fleet.frames import SKIP
 from hasten.fleet.tasks import Task
-from hasten.fleet.times import Times, longer, repeated
+from hasten.fleet.times import longer, repeated
 
 if TYPE_CHECKING:
+    from hasten.fleet.arrived import Arrived
     from hasten.fleet.growing import Line
 
 
 def of_tasks(tasks: Mapping[str, Task]) -> tuple[str, ...]:
     """About the times of series, and features that float32 does not hold."""
-    return tuple(filter(None, (_gaps(tasks), _repeated(tasks), _disorder(tasks), _rounded(tasks))))
+    return tuple(filter(None, (_gaps(tasks), _irregular(tasks), _repeated(tasks), _disorder(tasks), _rounded(tasks))))
 
 
-def of_new(lines: Mapping[str, Line], times: Mapping[str, Times], gaps: str) -> tuple[str, ...]:
-    """About the times of new rows of series.
+def of_new(lines: Mapping[str, Line], arrived: Arrived, gaps: str) -> tuple[str, ...]:
+    """About new rows that are known already, and about the times of new rows of series.
 
     Args:
         lines: what is known of each key, with the time of the last row before these.
-        times: (rows,) by key, in order.
         gaps: of ``frames.GAPS``.
     """
     late: dict[str, int] = {}
     same: dict[str, int] = {}
-    for key, new in times.items():
+    for key, new in arrived.times.items():
         line = lines[key]
         if not line.job.task.series or not len(new):
             continue
@@ -38,6 +38,12 @@ def of_new(lines: Mapping[str, Line], times: Mapping[str, Times], gaps: str) -> 
         late[key], same[key] = int(longer(since, line.job.task.usual).sum()), repeated(new)
     late, same = ({key: count for key, count in each.items() if count} for each in (late, same))
     found = []
+    if arrived.known:
+        keys = f"{len(arrived.known)} {'key' if len(arrived.known) == 1 else 'keys'}"
+        found.append(
+            f"the new rows of {keys} begin with the last ones known, the same at the same times, which are not learned "
+            f"again: {sum(arrived.known.values())} rows ({_first(arrived.known)})"
+        )
     if late:
         found.append(
             f"{_keys(late)} rows in time: {sum(late.values())} steps from the last known row on are longer than usual "
@@ -58,6 +64,17 @@ def _gaps(tasks: Mapping[str, Task]) -> str:
     return (
         f"{_keys(found)} rows in time: {count} of their {of} windows go over a step that is longer than usual "
         f"({first}: {task.over_gaps} of {task.rows}) and {done}"
+    )
+
+
+def _irregular(tasks: Mapping[str, Task]) -> str:
+    found = [key for key, task in tasks.items() if task.irregular]
+    if not found:
+        return ""
+    have = "key has" if len(found) == 1 else "keys have"
+    return (
+        f"{len(found)} {have} no usual step in time ({found[0]}: its steps are of more than two lengths), so no row "
+        "can be told to be missing: all windows are learned, and they count rows, not time"
     )
 
 

@@ -27,12 +27,28 @@ def work(run: Run, asker: Asker) -> None:
                 _admit(run, asker, stack, more)
             if stack.free == stack.width:
                 break
-            for i, slot in stack.step():
+            for i, slot in _stepped(run, asker, stack, share):
                 if stack.close(i, slot):
                     _leave(run, asker, slot, min(stack.width, share))
                 elif slot.keep >= 0:
                     stack.read(i, slot.state)
                     run.store.save(slot.keep, slot.job.index, slot.state)
+
+
+def _stepped(run: Run, asker: Asker, stack: Stack, share: int) -> list[tuple[int, Slot]]:
+    """One step of all models whose rows can be taken; those whose epoch has ended. The others fail."""
+    while stack.free < stack.width:
+        try:
+            return stack.step()
+        except Exception:
+            refused = stack.refused()
+            if not refused:
+                raise
+            for i, slot, why in refused:
+                slot.state.fail(why)
+                stack.leave(i, slot.state)
+                _leave(run, asker, slot, min(stack.width, share))
+    return []
 
 
 def _admit(run: Run, asker: Asker, stack: Stack, given: Sequence[tuple[int, int]]) -> None:

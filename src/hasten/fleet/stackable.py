@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from hasten.fleet.described import own_ways
 from hasten.fleet.modules import replace
@@ -94,6 +96,62 @@ class StackBatchNorm(nn.Module):  # type: ignore[misc]
                 self.get_buffer("running_var").mul_(1 - a).add_(a * var * n / (n - 1))
         x = (x - mean.reshape(each)) * torch.rsqrt(var.reshape(each) + self.eps)
         return x if self.weight is None else x * self.weight.reshape(each) + self.bias.reshape(each)
+
+
+class StackInstanceNorm(nn.Module):  # type: ignore[misc]
+    """``nn.InstanceNorm1d`` and so on as what they are, group norms with a group a channel: a tape holds those."""
+
+    def __init__(self, old: Any) -> None:
+        super().__init__()
+        if old.track_running_stats:
+            raise CannotStack(f"a {type(old).__name__} keeps running statistics")
+        self.eps, self.weight, self.bias = old.eps, old.weight, old.bias
+        self.dims = old._get_no_batch_dim() + 1
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """x: (rows, channels, …), float32."""
+        if x.dim() != self.dims:
+            raise CannotStack("an instance norm sees a row as one channel of a sample, and no batch of samples")
+        return nn.functional.group_norm(x, x.shape[1], self.weight, self.bias, self.eps)
+
+
+class StackLocalNorm(nn.Module):  # type: ignore[misc]
+    """``nn.LocalResponseNorm`` (Krizhevsky, Sutskever and Hinton 2012) with a pool over two dimensions, which a tape
+    holds, in place of torch's over three."""
+
+    def __init__(self, old: nn.LocalResponseNorm) -> None:
+        super().__init__()
+        self.size, self.alpha, self.beta, self.k = old.size, old.alpha, old.beta, old.k
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """x: (rows, channels, …), float32."""
+        squares = x.square().reshape(x.shape[0], 1, x.shape[1], -1)
+        padded = nn.functional.pad(squares, (0, 0, self.size // 2, (self.size - 1) // 2))
+        mean = nn.functional.avg_pool2d(padded, (self.size, 1), 1).reshape(x.shape)
+        return x / (mean * self.alpha + self.k) ** self.beta
+
+
+class Bounded(TorchFunctionMode):  # type: ignore[misc]
+    """Embeddings give NaN for numbers that a table has no row for, as a tape does: in a stack the tables lie one behind
+    the other, and such a number would name, and teach, another model's row."""
+
+    def __torch_function__(self, call: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        names = _EMBEDDINGS.get(call)
+        if names is None:
+            return call(*args, **(kwargs or {}))
+        given = {**dict(enumerate(args)), **(kwargs or {})}
+        numbers, table = (given[name if name in given else at] for name, at in names)
+        there = (numbers >= 0) & (numbers < table.shape[0])
+        (name, at), safe = names[0], torch.where(there, numbers, 0)
+        given |= {name: safe} if name in given else {at: safe}
+        rows = call(*(given[k] for k in range(len(args))), **{k: v for k, v in given.items() if isinstance(k, str)})
+        return torch.where(there.unsqueeze(-1), rows, math.nan)
+
+
+_EMBEDDINGS: dict[Any, tuple[tuple[str, int], tuple[str, int]]] = {  # where they take numbers, and the table
+    nn.functional.embedding: (("input", 0), ("weight", 1)),
+    torch.embedding: (("indices", 1), ("weight", 0)),
+}
 
 
 class Unrolled(nn.Module):  # type: ignore[misc]
@@ -190,6 +248,8 @@ _STEPS: dict[str, Callable[..., State]] = {
 
 _STACKED: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
     **dict.fromkeys((nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d), StackBatchNorm),
+    **dict.fromkeys((nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d), StackInstanceNorm),
+    nn.LocalResponseNorm: StackLocalNorm,
     nn.Linear: StackLinear,
     nn.Dropout: lambda old: StackDropout(old.p),
 }
@@ -209,6 +269,7 @@ def stackable(module: nn.Module, together: bool = True) -> nn.Module:
         raise CannotStack(why)
     module = replace(module, {**_STACKED, **(_RECURRENT if together else {})})
     for part in module.modules():
-        if isinstance(part, nn.modules.dropout._DropoutNd | nn.modules.batchnorm._BatchNorm):
+        draws = isinstance(part, nn.modules.dropout._DropoutNd | nn.modules.batchnorm._BatchNorm)
+        if draws or getattr(part, "track_running_stats", False):
             raise CannotStack(f"a {type(part).__name__}, which draws or keeps numbers for a whole stack")
     return module

@@ -23,8 +23,9 @@ from hasten.fleet.loop import EVAL_ROWS, batches, fresh
 from hasten.fleet.modules import Factory, dropout_scale
 from hasten.fleet.native.engine import SINGLE, fits
 from hasten.fleet.recipe import Recipe
-from hasten.fleet.stackable import CannotStack, StackBatchNorm, StackDropout, stackable, up
-from hasten.fleet.state import RUNNING, State
+from hasten.fleet.stackable import Bounded, CannotStack, StackBatchNorm, StackDropout, stackable, up
+from hasten.fleet.state import FAILED, RUNNING, State
+from hasten.fleet.taken import refusal
 from hasten.fleet.tape.step import Program, Step, program_of
 from hasten.fleet.tasks import Array, Job
 from hasten.fleet.update_rows import Updater
@@ -87,7 +88,9 @@ class Stack:
         self.why_no_tape = ""
 
     def _loss(self, params: Any, buffers: Any, x: torch.Tensor, y: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-        loss: torch.Tensor = self.recipe.loss(torch.func.functional_call(self.module, (params, buffers), (x,)), y, rows)
+        with Bounded():
+            predicted = torch.func.functional_call(self.module, (params, buffers), (x,))
+        loss: torch.Tensor = self.recipe.loss(predicted, y, rows)
         return loss
 
     # -- coming and going ----------------------------------------------------------------------------------------------
@@ -258,18 +261,45 @@ class Stack:
     def close(self, i: int, slot: Slot) -> bool:
         """Book the epoch of the model in place ``i``; True where it has ended for good (and has left its place)."""
         job, state, recipe = slot.job, slot.state, self.recipe
-        held = self.held_loss(i, job) if recipe.stop is not None else float("nan")
+        held, cause = float("nan"), ""
+        if recipe.stop is not None:
+            try:
+                held = self.held_loss(i, job)
+            except Exception as error:
+                cause = in_a_line(error)
         if state.close_epoch(recipe, job.steps(recipe.batch_size), slot.total / max(len(slot.order), 1), held):
             state.flat[3] = self.flat[0, i].numpy()
         slot.step = 0
+        if state.status == FAILED:
+            state.cause = self.refusal(slot, np.concatenate([slot.order, job.held])) or cause or state.cause
         if state.status != RUNNING:
-            self.read(i, state)
-            state.finish()
-            self.places[i] = None
-            self.flat[:, i] = 0
-            self.rows[i] = 1
+            self.leave(i, state)
             return True
         return False
+
+    def leave(self, i: int, state: State) -> None:
+        """Let the model in place ``i``, which has ended, go."""
+        self.read(i, state)
+        state.finish()
+        self.places[i] = None
+        self.flat[:, i] = 0
+        self.X[i], self.rows[i] = 0, 1  # what is computed here and ignored must be something that can be
+
+    def refusal(self, slot: Slot, rows: npt.NDArray[np.int64]) -> str:
+        """Why torch's own modules do not take these rows of a model; "" where they do."""
+        tensors = self.kind.layout.views(slot.state.flat[0])  # as they came here: finite
+        return refusal(self.idle_eval, tensors, slot.rows[0], rows)
+
+    def refused(self) -> list[tuple[int, Slot, str]]:
+        """Models whose batch has made a step fail, with their places and the causes; the others are as before it."""
+        found = []
+        size = self.recipe.batch_size
+        for i, slot in enumerate(self.places):
+            if slot is not None:
+                self._lay(i, self.flat[:, i].clone())
+                if why := self.refusal(slot, slot.order[slot.step * size : (slot.step + 1) * size]):
+                    found.append((i, slot, why))
+        return found
 
     def read(self, i: int, state: State) -> None:
         """Copy the model in place ``i`` into its state."""

@@ -204,6 +204,15 @@ def settings_json(settings: Mapping[str, Any]) -> dict[str, Any]:
     return dict(settings)
 
 
-def plain_settings(own: Any) -> dict[str, Any]:
-    """A key's settings, NumPy's numbers as Python's own."""
+def plain_settings(key: str, own: Any) -> dict[str, Any]:
+    """A key's settings, NumPy's numbers as Python's own.
+
+    Raises:
+        UsageError: they are no mapping.
+    """
+    if not isinstance(own, Mapping):
+        raise UsageError(
+            f"settings[{key!r}] is a {type(own).__name__}", "a key has several settings, by name",
+            f'settings={{{key!r}: {{"lr": 3e-4}}}}',
+        )  # fmt: skip
     return {str(k): v.item() if isinstance(v, np.generic) else v for k, v in dict(own).items()}

@@ -101,20 +101,21 @@ class Store:
                     f"another folder, or remove {self.folder}",
                 )
             self.resumed = path.exists() and path.stat().st_size == size
-        with open(path, "r+b" if self.resumed else "w+b") as file:
-            try:
+        try:
+            with open(path, "r+b" if self.resumed else "w+b") as file:
                 os.posix_fallocate(file.fileno(), 0, size)
-            except OSError as error:
-                if not self.resumed:
+                mapped = mmap.mmap(file.fileno(), size)
+            if not self.resumed:
+                write_atomically(head, json.dumps(identity, indent=1))
+        except OSError as error:
+            if not self.resumed:
+                with contextlib.suppress(OSError):
                     path.unlink()
-                raise HastenError(
-                    f"cannot keep {size / 1e6:.0f} MB of training state in {self.folder}: {error.strerror}",
-                    "the disk is full; nothing was trained and nothing was lost",
-                    "a folder on another disk, or fit(…, journal=None)",
-                ) from error
-            mapped = mmap.mmap(file.fileno(), size)
-        if not self.resumed:
-            write_atomically(head, json.dumps(identity, indent=1))
+            raise HastenError(
+                f"cannot keep {size / 1e6:.3g} MB of training state in {self.folder}: {error.strerror or error}",
+                "the disk is full, or the folder cannot be written; nothing was trained and nothing was lost",
+                "make room, or a folder on another disk, or no journal",
+            ) from error
         return mapped
 
     # -- finished models -----------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import math
 import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -40,6 +40,7 @@ class Task:
         rounded: a column of X whose values float32 rounds by more than ``ROUGH`` of what they differ by.
         until: the time of the last row as a number, see ``times``; minus infinity where no column says it.
         usual: the longest usual step in time, as a number; NaN unknown.
+        irregular: steps in time have no period, so that none can be told to be longer than usual.
     """
 
     X: Array
@@ -57,6 +58,7 @@ class Task:
     rounded: str = ""
     until: float = -math.inf
     usual: float = math.nan
+    irregular: bool = False
 
     @property
     def rows(self) -> int:
@@ -220,8 +222,29 @@ def once(key: Any, found: Mapping[str, Any]) -> str:
             f"a key is {name}", "rows without a key that were grouped, too", "leave them out, or name them"
         )
     if name in found:
-        raise UsageError(f"two keys read {name!r}", "1 and '1' are one name in a saved fleet", "distinct names")
+        read_alike(name)
     return name
+
+
+def by_name(given: Mapping[Any, Any]) -> dict[str, Any]:
+    """The values of a mapping by their keys' names.
+
+    Raises:
+        UsageError: two keys read the same.
+    """
+    found: dict[str, Any] = {}
+    for key, value in given.items():
+        found[once(key, found)] = value
+    return found
+
+
+def read_alike(name: str) -> NoReturn:
+    """Two keys read the same.
+
+    Raises:
+        UsageError: always.
+    """
+    raise UsageError(f"two keys read {name!r}", "1 and '1' are one name in a saved fleet", "distinct names")
 
 
 def _pair(name: str, value: Any, recipe: Recipe) -> Task:
@@ -250,11 +273,26 @@ def _pair(name: str, value: Any, recipe: Recipe) -> Task:
     return checked(replace(like, X=X, y=y, rounded=f"X[:, {lost[0]}]" if len(lost) else ""), recipe)
 
 
+def as_array(values: Any) -> Array:
+    """Numbers as NumPy has them, those that are masked NaN; without a copy where they are NumPy's.
+
+    Raises:
+        TypeError: they are dates, or complex.
+    """
+    if hasattr(values, "detach"):
+        values = values.detach().cpu()
+        values = (values.float() if values.is_floating_point() and values.element_size() < 4 else values).numpy()
+    if np.ma.isMaskedArray(values) and np.ma.is_masked(values):
+        values = np.ma.filled(values.astype(np.float64), np.nan)
+    found = np.asarray(values)
+    if found.dtype.kind in "cMm":
+        raise TypeError(f"it holds {found.dtype}")
+    return found
+
+
 def as_floats(values: Any, dtype: Any = np.float32) -> Array:
     """float32, without a copy where it already is."""
-    if hasattr(values, "detach"):
-        values = values.detach().cpu().numpy()
-    return np.asarray(values, dtype=dtype)
+    return as_array(values).astype(dtype, copy=False)
 
 
 def rounds(given: Any, found: Array) -> Array:
@@ -274,9 +312,7 @@ def rounds(given: Any, found: Array) -> Array:
 
 def as_target(values: Any, recipe: Recipe) -> Array:
     """float32; whole numbers as int64 where a callable loss may want classes."""
-    if hasattr(values, "detach"):
-        values = values.detach().cpu().numpy()
-    array = np.asarray(values)
+    array = as_array(values)
     if array.dtype.kind in "iub" and not isinstance(recipe.loss, Loss):
         return array.astype(np.int64)
     return array.astype(np.float32, copy=False)

@@ -6,7 +6,7 @@ import contextlib
 import datetime
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,34 +17,48 @@ from hasten.fleet.tasks import Array
 
 USUAL = 0.9  # of a key's steps in time are no longer than what counts as usual: weekends between working days are
 LONGER = 1.5  # times as long as usual is a gap; months differ by less
-YEARS = 1900, 2100  # in which whole numbers are taken for days or months
+YEARS = 1900, 2100  # in which whole numbers are taken for days, months or weeks
+DATES, NUMBERS = "dates", "numbers"  # what a column of times is read as, or one of ``_CALENDAR``
 
 Times = npt.NDArray[np.float64]
 
 
-def in_order(times: Array, name: str) -> tuple[npt.NDArray[np.int64], Times | None]:
-    """The order of a column of times, and the column as numbers.
+def in_order(times: Array, name: str, read: str = "") -> tuple[npt.NDArray[np.int64], Times | None, str]:
+    """The order of a column of times, the column as numbers, and what it was read as.
+
+    Args:
+        read: what this column was read as before: some of its rows may read as something else by themselves.
 
     Returns:
         (rows,), int64; and (rows,), float64, of dates microseconds since 1970 in UTC; None where they are neither dates
-        nor numbers.
+        nor numbers; and ``DATES``, ``NUMBERS``, one of ``_CALENDAR``, or "".
 
     Raises:
-        UsageError: they are of several kinds, or text that is no ISO date.
+        UsageError: they are of several kinds, text that is no ISO date, or not what they were ``read`` as.
     """
     try:
         if times.dtype.kind in "OU" and any(isinstance(time, str) for time in times):
             whole = all(isinstance(time, str) and time.isdecimal() for time in times)  # "20240131" is no year
             times = times.astype(np.int64) if whole else _dated(times)  # "9/1/2024" would come behind "10/1/2024"
-        if times.dtype.kind in "iu":
-            times = _calendar(times)
+        as_ = ""
+        if times.dtype.kind in "iuf" and len(times):
+            times, as_ = _calendar(times, read)
         order: npt.NDArray[np.int64] = np.argsort(times, kind="stable")
     except (TypeError, ValueError, OverflowError) as error:
         raise UsageError(
             f"column {name!r} cannot be sorted: {error}", "times of several kinds, or text that is no ISO date",
             "dates or numbers only; text as 2024-01-31 12:00",
         ) from None  # fmt: skip
-    return order, _numbers(times)
+    found = _numbers(times)
+    if found is not None and len(found) and not as_:
+        as_ = DATES if times.dtype.kind in "Mm" or hasattr(times[0], "year") else NUMBERS
+    if read and as_ and as_ != read and (NUMBERS in (as_, read) or DATES not in (as_, read)):
+        raise UsageError(
+            f"column {name!r} was read as {read} when the fleet was trained, and these rows hold {as_}",
+            "times are written in another way than before: 202401 reads as a month until there is a 202413",
+            "the column as it was, or dates such as 2024-01-31 from the start",
+        )
+    return order, found, as_
 
 
 def _dated(texts: Array) -> Array:
@@ -54,20 +68,57 @@ def _dated(texts: Array) -> Array:
     return found
 
 
-def _calendar(times: Array) -> Array:
-    """Whole numbers that all read as days (20240131), or all as months (202401), as dates; others as they are.
+def _calendar(times: Array, read: str) -> tuple[Array, str]:
+    """Whole numbers that all read as days (20240131), all as months (202401), or all as weeks (202452), as dates;
+    others as they are. With what they were read as.
 
     From the last day of a month to the next one is a day, and not 70.
     """
-    for places in (10_000, 100):
-        year, rest = np.divmod(times.astype(np.int64), places)
-        month, day = np.divmod(rest, 100) if places > 100 else (rest, np.ones_like(rest))
-        found = (year >= YEARS[0]) & (year <= YEARS[1]) & (month >= 1) & (month <= 12) & (day >= 1) & (day <= 31)
-        if len(times) and found.all():
-            months = ((year - 1970) * 12 + month - 1).astype("datetime64[M]")
-            dated: Array = months.astype("datetime64[D]") + (day - 1).astype("timedelta64[D]")
-            return dated
-    return times
+    whole = np.trunc(times) if times.dtype.kind == "f" else times
+    if read != NUMBERS and (whole == times).all() and np.abs(whole).max() < 2**53:
+        for name, dated in _CALENDAR.items():
+            found = dated(whole.astype(np.int64)) if read in ("", DATES, name) else None
+            if found is not None:
+                return found, name
+    return times, NUMBERS
+
+
+def _days(times: npt.NDArray[np.int64]) -> Array | None:
+    year, rest = np.divmod(times, 10_000)
+    return _date(year, *np.divmod(rest, 100))
+
+
+def _months(times: npt.NDArray[np.int64]) -> Array | None:
+    year, month = np.divmod(times, 100)
+    return _date(year, month, np.ones_like(month))
+
+
+def _date(year: Array, month: Array, day: Array) -> Array | None:
+    if not (_in_years(year) and (month >= 1).all() and (month <= 12).all() and (day >= 1).all() and (day <= 31).all()):
+        return None
+    months = ((year - 1970) * 12 + month - 1).astype("datetime64[M]")
+    dated: Array = months.astype("datetime64[D]") + (day - 1).astype("timedelta64[D]")
+    return dated
+
+
+def _weeks(times: npt.NDArray[np.int64]) -> Array | None:
+    """The Mondays of ISO weeks: week 1 is the one with January 4."""
+    year, week = np.divmod(times, 100)
+    if not (_in_years(year) and (week >= 1).all() and (week <= 53).all()):
+        return None
+    fourth = (year - 1970).astype("datetime64[Y]").astype("datetime64[D]").astype(np.int64) + 3
+    monday = fourth - (fourth + 3) % 7  # 1970 began on a Thursday
+    dated: Array = (monday + 7 * (week - 1)).astype("datetime64[D]")
+    return dated
+
+
+def _in_years(year: Array) -> bool:
+    return bool((year >= YEARS[0]).all() and (year <= YEARS[1]).all())
+
+
+_CALENDAR: dict[str, Callable[[npt.NDArray[np.int64]], Array | None]] = {
+    "days": _days, "months": _months, "weeks": _weeks,
+}  # fmt: skip
 
 
 def dates(column: Array) -> Times | None:
@@ -103,14 +154,26 @@ def _plain(time: Any) -> Any:
 
 
 def usual_step(times: Times) -> float:
-    """What nine tenths of a key's steps from one time to the next are no longer than; NaN where there is no step."""
+    """What nine tenths of a key's steps from one time to the next are no longer than; NaN where there is no step, or
+    where they have no period, so that none could be told to be missing.
+
+    They have one where nine tenths of them are of one length, or of two as from one working day to the next and over a
+    weekend; lengths are alike that differ by less than a gap is longer.
+    """
     steps = np.diff(times)
-    steps = steps[steps > 0]
-    return float(np.quantile(steps, USUAL, method="lower")) if len(steps) else math.nan
+    steps = np.sort(steps[steps > 0])
+    if not len(steps):
+        return math.nan
+    ends = np.searchsorted(steps, LONGER * steps, side="right")
+    alike = ends - np.arange(len(steps))  # to each step, of those no shorter
+    second = np.append(np.maximum.accumulate(alike[::-1])[::-1], 0)  # the most that are alike, from each step on
+    if (alike + second[ends]).max() < USUAL * len(steps):
+        return math.nan
+    return float(np.quantile(steps, USUAL, method="lower"))
 
 
 def longer(times: Times, usual: float) -> npt.NDArray[np.bool_]:
-    """Which steps in time are longer than usual. (rows - 1,)."""
+    """Which steps in time are longer than usual; none where ``usual`` is NaN. (rows - 1,)."""
     found: npt.NDArray[np.bool_] = np.diff(times) > LONGER * usual
     return found
 
@@ -130,6 +193,6 @@ def disorder(times: Times, pieces: Mapping[str, npt.NDArray[np.int64]]) -> set[s
     return {key for key, rows in pieces.items() if (np.diff(times[rows]) < 0).any()}
 
 
-def breaks(times: Times) -> npt.NDArray[np.int64]:
+def breaks(times: Times, usual: float) -> npt.NDArray[np.int64]:
     """The rows before which a step in time lies that is longer than usual. times: of one key, in order."""
-    return np.flatnonzero(longer(times, usual_step(times))) + 1
+    return np.flatnonzero(longer(times, usual)) + 1

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
+import numpy as np
 import torch
 
 from hasten.core.errors import HastenError, in_a_line
@@ -24,6 +25,7 @@ from hasten.fleet.recipe import Recipe
 from hasten.fleet.schedule import Queue
 from hasten.fleet.state import Layout, State
 from hasten.fleet.store import Store, failed_state
+from hasten.fleet.taken import refusal
 from hasten.fleet.tasks import Job
 
 
@@ -141,6 +143,10 @@ class Run:
     def failed(self, job: Job, error: BaseException | str) -> State:
         """What a job becomes that raised."""
         cause = error if isinstance(error, str) else in_a_line(error)
+        if isinstance(error, IndexError):  # torch does not say which number, of which table
+            with contextlib.suppress(Exception):
+                rows = np.concatenate([job.epoch_order(0), job.held])
+                cause = refusal(self.module(job).eval(), {}, job.task.X, rows) or cause
         return failed_state(self.recipe.epochs, self.kinds[job.index].layout.total, cause)
 
 

@@ -96,6 +96,21 @@ def grouped(m: Any, x: torch.Tensor) -> torch.Tensor:
     return m.last(torch.relu(m.norm(m.a(x.reshape(len(x), 2, -1)))).amax(2))
 
 
+def plane(m: Any, x: torch.Tensor) -> torch.Tensor:
+    return m.last(torch.tanh(m.norm(m.a(x.reshape(-1, 1, 4, 5)))).flatten(1))
+
+
+def across(m: Any, x: torch.Tensor) -> torch.Tensor:
+    h = torch.relu(m.a(x.reshape(len(x), 4, *((5,) if isinstance(m.a, nn.ConvTranspose1d) else (1, 5)))))
+    return m.last(torch.tanh(m.b(h)).flatten(1))
+
+
+def bent(m: Any, x: torch.Tensor) -> torch.Tensor:
+    h = m.a(x)
+    parts = (torch.atan(3 * h), functional.softshrink(h, 0.3), functional.hardshrink(h, 0.2))
+    return m.last(torch.cat(parts, 1))
+
+
 def gated(m: Any, x: torch.Tensor) -> torch.Tensor:
     a, b = m.a(x).chunk(2, 1)
     return m.last(torch.cat([a * torch.sigmoid(b), functional.silu(a[:, 1:])], 1))
@@ -141,6 +156,29 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
         encoded, layer=nn.TransformerEncoderLayer(4, 2, 7, 0.0, batch_first=True), last=nn.Linear(20, 3)
     ),
     "group norm": lambda: Own(grouped, a=nn.Conv1d(2, 6, 3), norm=nn.GroupNorm(3, 6), last=nn.Linear(6, 3)),
+    "instance norm": lambda: Own(grouped, a=nn.Conv1d(2, 6, 3), norm=nn.InstanceNorm1d(6), last=nn.Linear(6, 3)),
+    "instance norm of an image": lambda: Own(
+        plane, a=nn.Conv2d(1, 5, 3, padding=1), norm=nn.InstanceNorm2d(5, affine=True, eps=1e-3), last=nn.Linear(100, 3)
+    ),
+    "transposed conv": lambda: Own(
+        across, a=nn.ConvTranspose1d(4, 6, 4, stride=2, padding=1), b=nn.Conv1d(6, 2, 3), last=nn.Linear(16, 3)
+    ),
+    "transposed conv in groups": lambda: Own(
+        across,
+        a=nn.ConvTranspose1d(4, 6, 3, stride=3, padding=4, dilation=2, output_padding=1, groups=2, bias=False),
+        b=nn.ConvTranspose1d(6, 17, 1, padding=2),
+        last=nn.Linear(102, 3),
+    ),
+    "transposed conv of an image": lambda: Own(
+        across,
+        a=nn.ConvTranspose2d(4, 3, (2, 3), stride=(2, 1), output_padding=(1, 0)),
+        b=nn.ConvTranspose2d(3, 2, 3, stride=2, padding=1),
+        last=nn.Linear(130, 3),
+    ),
+    "local norm": lambda: Own(
+        plane, a=nn.Conv2d(1, 5, 3, padding=1), norm=nn.LocalResponseNorm(4, 0.5, 0.7, 1.1), last=nn.Linear(100, 3)
+    ),
+    "bends": lambda: Own(bent, a=nn.Linear(WIDTH, 8), last=nn.Linear(24, 3)),
     "gru": lambda: Own(recurrent, cell=nn.GRU(2, 5, batch_first=True), last=nn.Linear(5, 3)),
     "lstm": lambda: Own(recurrent, cell=nn.LSTM(2, 5, 2, batch_first=True), last=nn.Linear(5, 3)),
 }

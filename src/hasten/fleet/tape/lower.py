@@ -38,7 +38,7 @@ DTYPES = (torch.float32, torch.bool, torch.int64)  # whole numbers lie in float3
 SAME = frozenset({"clone", "contiguous", "lift_fresh_copy", "lift_fresh", "detach_copy"})
 ONE = frozenset({
     "neg", "abs", "sqrt", "rsqrt", "exp", "log", "sigmoid", "tanh", "erf", "relu", "sin", "cos", "log1p", "expm1",
-    "sign", "trunc", "floor", "threshold_backward",
+    "sign", "trunc", "floor", "threshold_backward", "atan",
 })  # fmt: skip
 TWO = frozenset({"mul", "maximum", "minimum", "lt", "le", "gt", "ge", "eq", "ne"})
 FILLED = {
@@ -213,6 +213,11 @@ class Lowering:
             return self.point(name, shape, *args)
         raise NotATape(f"it computes {name}")
 
+    def _shrink_back(self, _: str, node: Any, g: Value, x: Value, limit: float) -> View:
+        """Of ``hardshrink`` and ``softshrink``."""
+        shape = node.meta["val"].shape
+        return self.point("where", shape, self.point("le", shape, self.point("abs", shape, x), limit), 0.0, g)
+
     def _power(self, shape: Any, base: Any, exponent: Any) -> View:
         if exponent in (0.5, 1, 2, 3) and not isinstance(exponent, View):
             if exponent == 0.5:
@@ -295,10 +300,10 @@ class Lowering:
         output: Any, groups: int,
     ) -> View:  # fmt: skip
         x, weight = self.plain(x), self.plain(weight)
-        shape, size = _convolved(x, weight, stride, pad, dilation, across, groups)
-        y = fresh((x.shape[0], weight.shape[0], *size))
+        shape, made = _convolved(x, weight, stride, pad, dilation, across, output, groups)
+        y = fresh(made)
         b = weight if bias is None else self.plain(bias)
-        words = [*shape, 0, bias is not None, x, weight, b, y]
+        words = [*shape, across, bias is not None, x, weight, b, y]
         self.steps.append(Operation(CONVOLVE, words, [x, weight, b], [y]))
         return y
 
@@ -307,17 +312,18 @@ class Lowering:
         across: bool, output: Any, groups: int, wanted: Any,
     ) -> Value:  # fmt: skip
         g, x, weight = self.plain(g), self.plain(x), self.plain(weight)
-        shape = _convolved(x, weight, stride, pad, dilation, across, groups)[0]
+        shape = _convolved(x, weight, stride, pad, dilation, across, output, groups)[0]
         found: list[View | None] = [None, None, None]
         if wanted[0]:
             found[0] = dx = fresh(x.shape)
-            words: list[Any] = [*shape, 1, 0, g, weight, weight, dx]
+            words: list[Any] = [*shape, not across, 0, g, weight, weight, dx]
             self.steps.append(Operation(CONVOLVE, words, [g, weight], [dx]))
         if wanted[1]:
-            found[1], found[2] = dw, db = fresh(weight.shape), fresh((g.shape[1],))
-            words = [*shape, bool(wanted[2]), x, g, dw, db]
-            self.steps.append(Operation(CONVOLVE_WEIGHT, words, [x, g], [dw, db]))
-        elif wanted[2]:
+            wide, narrow = (g, x) if across else (x, g)
+            found[1], found[2] = dw, db = fresh(weight.shape), fresh((narrow.shape[1],))
+            words = [*shape, bool(wanted[2]) and not across, wide, narrow, dw, db]
+            self.steps.append(Operation(CONVOLVE_WEIGHT, words, [wide, narrow], [dw, db]))
+        if wanted[2] and (across or not wanted[1]):
             node = _Shaped((g.shape[1],))
             found[2] = self._reduce("sum", node, g, [0, *range(2, len(g.shape))])
         return found
@@ -377,6 +383,7 @@ METHODS: Mapping[str, Callable[..., Value]] = {
     **dict.fromkeys(("mm", "bmm"), Lowering._product),
     "native_layer_norm": Lowering._norm,
     "native_layer_norm_backward": Lowering._norm_back,
+    **dict.fromkeys(("hardshrink_backward", "softshrink_backward"), Lowering._shrink_back),
     "convolution": Lowering._convolution,
     "convolution_backward": Lowering._convolution_back,
     "as_strided": Lowering._strided,
@@ -411,24 +418,30 @@ def _viewed(target: Any, view: View, args: Any, options: Any) -> Value:
 
 
 def _convolved(
-    x: View, weight: View, stride: Any, pad: Any, dilation: Any, across: bool, groups: int
+    x: View, weight: View, stride: Any, pad: Any, dilation: Any, across: bool, more: Any, groups: int
 ) -> tuple[list[int], tuple[int, ...]]:
-    """A convolution as the kernel has it, and the size of what it makes."""
+    """A convolution as the kernel has it, and the shape of what it makes.
+
+    A transposed one is what the gradient with respect to the inputs of a plain one is, whose results are its inputs.
+    """
     dims = len(x.shape) - 2
-    if across or dims not in (1, 2):
-        raise NotATape("it has a transposed or three-dimensional convolution")
+    if dims not in (1, 2):
+        raise NotATape("it has a three-dimensional convolution")
     images, channels, *size = x.shape
-    kernel = weight.shape[2:]
-    each = [list(v) if len(v) == dims else [v[0]] * dims for v in (stride, pad, dilation)]
-    out = [(n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in zip(size, kernel, *each, strict=True)]
-    if dims == 1:
-        size, made, kernel = [1, *size], [1, *out], (1, *kernel)
-        each = [[1, *each[0]], [0, *each[1]], [1, *each[2]]]
+    kernel, out = weight.shape[2:], list(size)
+    each = [list(v) if len(v) == dims else [v[0]] * dims for v in (stride, pad, dilation, more)]
+    if across:
+        size = [(n - 1) * s - 2 * p + d * (k - 1) + m + 1 for n, k, s, p, d, m in zip(out, kernel, *each, strict=True)]
+        channels = weight.shape[1] * groups
     else:
-        made = out
-    (sh, sw), (ph, pw), (dh, dw) = each
-    shape = [images, groups, channels // groups, *size, weight.shape[0] // groups, *made, *kernel]
-    return [*shape, sh, sw, ph, pw, dh, dw], tuple(out)
+        out = [(n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d, _ in zip(size, kernel, *each, strict=True)]
+    made = (images, channels, *size) if across else (images, weight.shape[0], *out)
+    if dims == 1:
+        size, out, kernel = [1, *size], [1, *out], (1, *kernel)
+        each = [[1, *each[0]], [0, *each[1]], [1, *each[2]]]
+    (sh, sw), (ph, pw), (dh, dw) = each[:3]
+    shape = [images, groups, channels // groups, *size, weight.shape[0] // groups, *out, *kernel]
+    return [*shape, sh, sw, ph, pw, dh, dw], made
 
 
 def bound(buffer: Buffer, shape: tuple[int, ...]) -> View:

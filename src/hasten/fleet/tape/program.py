@@ -14,7 +14,7 @@ from typing import Any
 POINT = (
     "copy", "add", "sub", "mul", "div", "neg", "abs", "sqrt", "rsqrt", "exp", "log", "sigmoid", "tanh", "erf", "relu",
     "maximum", "minimum", "lt", "le", "gt", "ge", "eq", "ne", "where", "not", "and", "or", "pow", "sin", "cos",
-    "log1p", "expm1", "sign", "trunc", "floor", "threshold_backward",
+    "log1p", "expm1", "sign", "trunc", "floor", "threshold_backward", "atan",
 )  # fmt: skip
 LONGEST = 48  # functions of a chain, so that its registers stay in the first-level cache
 LINE = 16  # floats of a cache line
