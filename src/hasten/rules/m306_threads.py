@@ -33,6 +33,8 @@ SMALL_STEP = 0.02  # seconds; steps this short are made of small operations
 FACTOR = (1.0, 1.6)  # measured 0.53 to 1.9 on public scripts: only a trial can tell
 FACTOR_BUSY = (1.0, 6.0)  # measured 4 and 6 where others kept both of two cores busy: threads wait for each other
 
+ELSEWHERE = ("plot", "progress bar", "log", "decode", "read", "table")  # kinds of work of which torch does none
+
 
 @dataclass(frozen=True)
 class Threads(Remedy):
@@ -73,7 +75,7 @@ def detect(trace: Trace) -> Iterator[Finding]:
         yield RULE.finding(
             f"{process.threads} threads {busy} a step of {1000 * trace.step_seconds:.1f} ms",
             trace.place("forward") or trace.place("backward"),
-            FACTOR_BUSY if others > BUSY else trace.faster(_threaded(trace), FACTOR),
+            trace.faster(_threaded(trace), FACTOR_BUSY if others > BUSY else FACTOR),
             label="starts and ends a team of threads in every operation",
             remedies=(Threads(1),),
             notes=(f"others keep {others:.1f} cores busy: it holds for a machine as busy",) if others > BUSY else (),
@@ -81,14 +83,16 @@ def detect(trace: Trace) -> Iterator[Finding]:
 
 
 def _threaded(trace: Trace) -> float:
-    """Seconds of a step that may be spent in operations of torch: of making samples in this process only what is known
-    to transform or to stack them."""
+    """Seconds of a step that may be spent in operations of torch: not what is known to be others' work, and of making
+    samples in this process only what is known to transform or to stack them."""
+    others = sum(c.seconds.value for p in trace.phases if p.name != "fetch" for c in p.children if c.name in ELSEWHERE)
+    rest = trace.step_seconds - min(others, trace.step_seconds)
     if trace.loader is None or trace.loader.num_workers:
-        return trace.step_seconds
+        return rest
     fetch = next((p for p in trace.phases if p.name == "fetch"), None)
     parts = fetch.children if fetch is not None else ()
     known = sum(p.seconds.value for p in parts if p.name in ("transform", "collate"))
-    return trace.step_seconds - trace.phase("fetch") + known
+    return max(0.0, rest - trace.phase("fetch")) + known
 
 
 RULE = Rule("M306", "threads", detect, __doc__, (Threads,))
