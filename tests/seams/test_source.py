@@ -110,6 +110,12 @@ for step in range(100):
         plt.cla()  # under an if
         report()
 
+for epoch in range(3):
+    plt.hist(x)  # once an epoch
+    for x in loader:
+        loss_of(x).backward()
+        plt.cla()  # once a batch
+
 def all_in_one():
     trainer.fit(model)  # not in a loop
 """
@@ -122,6 +128,8 @@ def all_in_one():
         ("# often", True),
         ("# in a loop", True),
         ("# under an if", False),
+        ("# once an epoch", False),
+        ("# once a batch", True),
         ("# if verbose", False),
         ("# not in a loop", False),
     ],
