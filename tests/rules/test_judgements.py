@@ -284,6 +284,17 @@ def test_threads_promise_nothing_for_time_that_a_plot_takes(tmp_path: Path) -> N
     assert finding.predicted.high < 1.05
 
 
+def test_no_more_threads_are_advised_than_cores_are_free() -> None:
+    """Two processes that train on two cores (Hogwild, ranks), or somebody else's job: a second thread has no core."""
+
+    def advised(load: float) -> list[str]:
+        usage = Usage(0.1, wall_seconds=0.1, other_load=load)
+        alone = Process(threads=1, cores=2, forkable=True)
+        return [str(f.remedies[0]) for f in found("M306", dataclasses.replace(trace(0.1, usage=usage), process=alone))]
+
+    assert advised(0.0) == ["Threads(2)"] and advised(1.8) == []
+
+
 def test_iterations_of_less_than_a_microsecond_take_some_time() -> None:
     events = (Event("loop", LOOP, 2017.0, 0.0002),)
     (finding,) = found("M310", dataclasses.replace(trace(0.0015, python=0.0004), events=events))

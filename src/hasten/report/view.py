@@ -234,7 +234,7 @@ def methods(result: Result) -> str:
     for trial in result.trials:
         if trial.method:
             seen.setdefault(trial.method, []).append(trial.pairs)
-    said = [f"{how} ({_range(pairs)} pairs)" for how, pairs in seen.items()]
+    said = [f"{how} ({_range(pairs)} pair{'s' if max(pairs) != 1 else ''})" for how, pairs in seen.items()]
     measured = [t for t in result.trials if t.pairs]
     if any(t.verdict == "kept" for t in measured[:-1]):
         said.append("each on top of those kept before it, predicted for the script as it was")

@@ -29,6 +29,7 @@ from hasten.core.remedy import Fidelity, Remedy, Seam, Undo
 from hasten.core.trace import Trace
 
 BUSY = 0.25  # cores' worth of other work beside the training
+FREE = 0.5  # of a core that another thread needs
 SMALL_STEP = 0.02  # seconds; steps this short are made of small operations
 FACTOR = (1.0, 1.6)  # measured 0.53 to 1.9 on public scripts: only a trial can tell
 FACTOR_BUSY = (1.0, 6.0)  # measured 4 and 6 where others kept both of two cores busy: threads wait for each other
@@ -62,7 +63,9 @@ def detect(trace: Trace) -> Iterator[Finding]:
         return
     used = trace.usage.cores
     work = trace.phase("forward") + trace.phase("backward")
-    if process.threads < process.cores and trace.step_seconds >= SMALL_STEP and work > 0.5 * trace.step_seconds:
+    others = trace.usage.strangers if trace.usage.strangers > BUSY else 0.0  # a thread that waits for a core holds up all
+    fewer = process.threads + FREE <= process.cores - others
+    if fewer and trace.step_seconds >= SMALL_STEP and work > 0.5 * trace.step_seconds:
         yield RULE.finding(
             f"torch runs {process.threads} of {process.cores} threads",
             trace.place("forward"),
@@ -71,14 +74,13 @@ def detect(trace: Trace) -> Iterator[Finding]:
         )
     elif process.threads > 1 and (trace.step_seconds < SMALL_STEP or trace.usage.other_load > BUSY or used < 1.3):
         busy = f"keep {used:.1f} cores busy in" if used >= 0 else "take turns in"
-        others = trace.usage.strangers
         yield RULE.finding(
             f"{process.threads} threads {busy} a step of {1000 * trace.step_seconds:.1f} ms",
             trace.place("forward") or trace.place("backward"),
-            trace.faster(_threaded(trace), FACTOR_BUSY if others > BUSY else FACTOR),
+            trace.faster(_threaded(trace), FACTOR_BUSY if others else FACTOR),
             label="starts and ends a team of threads in every operation",
             remedies=(Threads(1),),
-            notes=(f"others keep {others:.1f} cores busy: it holds for a machine as busy",) if others > BUSY else (),
+            notes=(f"others keep {others:.1f} cores busy: it holds for a machine as busy",) if others else (),
         )
 
 
