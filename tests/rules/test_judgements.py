@@ -276,12 +276,15 @@ def test_figures_drawn_in_the_loop_are_told_with_how_often(tmp_path: Path) -> No
     assert some.label == "draws here" and "more rarely" in some.advice
 
 
-def test_threads_promise_nothing_for_time_that_a_plot_takes(tmp_path: Path) -> None:
-    """However busy the machine: torch has no threads in there."""
+def test_threads_promise_little_for_time_that_a_plot_takes(tmp_path: Path) -> None:
+    """Torch has no threads in there; on a busy machine those without work take a core for a while, no more."""
     file = tmp_path / "train.py"
     file.write_text("plt.pause(0.05)\n", encoding="utf-8")
     (finding,) = found("M306", plotted(0.15, 0.147, "plt.pause", file))
-    assert finding.predicted.high < 1.05
+    assert 1.1 < finding.predicted.high < 1.3
+    quiet = dataclasses.replace(plotted(0.015, 0.0147, "plt.pause", file), usage=Usage(0.005, wall_seconds=0.015))
+    (finding,) = found("M306", quiet)
+    assert finding.predicted.high < 1.02
 
 
 def test_no_more_threads_are_advised_than_cores_are_free() -> None:

@@ -143,7 +143,8 @@ def test_what_runs_in_every_round_stands_under_no_condition(tmp_path: Path, text
 
 def test_what_a_round_may_skip_does_not_run_in_every_one(tmp_path: Path) -> None:
     path = tmp_path / "skips.py"
-    path.write_text("for x in y:\n    if x < 0:\n        continue\n    loss.backward()\n    plt.cla()\n", encoding="utf-8")
+    text = "for x in y:\n    if x < 0:\n        continue\n    loss.backward()\n    plt.cla()\n"
+    path.write_text(text, encoding="utf-8")
     assert not source.in_every_round(str(path), 5)
 
 
