@@ -60,7 +60,7 @@ def test_a_child_begins_anew_without_the_workers() -> None:
 
 
 def test_a_child_whose_recorded_batches_are_used_up_is_done() -> None:
-    """It went on through empty passes, with workers started for each, until the script ended or its parent gave it up."""
+    """It went on through empty passes, starting workers for each, until the script ended or its parent gave it up."""
 
     class Gone(BaseException):
         pass
