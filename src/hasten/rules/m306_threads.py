@@ -30,7 +30,6 @@ from hasten.core.remedy import Fidelity, Remedy, Seam, Undo
 from hasten.core.trace import Trace
 
 BUSY = 0.25  # cores' worth of other work beside the training
-FREE = 0.5  # of a core that another thread needs
 SMALL_STEP = 0.02  # seconds; steps this short are made of small operations
 FACTOR = (1.0, 1.6)  # measured 0.53 to 1.9 on public scripts: only a trial can tell
 FACTOR_BUSY = 6.0  # measured 4 and 6 where others kept both of two cores busy: threads wait for each other …
@@ -66,13 +65,13 @@ def detect(trace: Trace) -> Iterator[Finding]:
     used = trace.usage.cores
     work = trace.phase("forward") + trace.phase("backward")
     others = trace.usage.strangers if trace.usage.strangers > BUSY else 0.0
-    fewer = process.threads + FREE <= process.cores - others  # one that waits for a core would hold up the others
-    if fewer and trace.step_seconds >= SMALL_STEP and work > 0.5 * trace.step_seconds:
+    if process.threads < process.cores and trace.step_seconds >= SMALL_STEP and work > 0.5 * trace.step_seconds:
         yield RULE.finding(
             f"torch runs {process.threads} of {process.cores} threads",
             trace.place("forward"),
-            (1.0, trace.amdahl(work * (1 - process.threads / process.cores))),
+            (1.0, trace.amdahl(work * (1 - process.threads / max(process.threads, process.cores - others)))),
             remedies=(Threads(process.cores),),
+            notes=_as_busy(others),
         )
     elif process.threads > 1 and (trace.step_seconds < SMALL_STEP or trace.usage.other_load > BUSY or used < 1.3):
         busy = f"keep {used:.1f} cores busy in" if used >= 0 else "take turns in"
@@ -82,8 +81,12 @@ def detect(trace: Trace) -> Iterator[Finding]:
             _busy(trace) if others else trace.faster(_threaded(trace), FACTOR),
             label="starts and ends a team of threads in every operation",
             remedies=(Threads(1),),
-            notes=(f"others keep {others:.1f} cores busy: it holds for a machine as busy",) if others else (),
+            notes=_as_busy(others),
         )
+
+
+def _as_busy(others: float) -> tuple[str, ...]:
+    return (f"others keep {others:.1f} cores busy: it holds for a machine as busy",) if others else ()
 
 
 def _busy(trace: Trace) -> tuple[float, float]:
