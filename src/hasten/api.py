@@ -258,7 +258,7 @@ def _killed(folder: Path, code: int) -> str:
     known = -code in {s.value for s in signal.Signals}
     name = signal.Signals(-code).name if known else f"signal {-code}"
     if next(folder.glob("trial-*"), None) is not None:  # where children of trials leave what they found
-        return f"{name} ended the script during the trials: what was measured before is lost"
+        return f"{name} ended the script while copies of it were tried: what was measured before is lost"
     return f"{name} ended the script before enough was seen to say where the time goes"
 
 

@@ -201,7 +201,7 @@ def test_a_script_that_a_signal_ends_during_trials_is_not_said_to_have_failed_be
 
     assert "SIGTERM ended the script before enough was seen" in api._nothing(tmp_path, -signal.SIGTERM)
     (tmp_path / "trial-x").mkdir()
-    assert "SIGKILL ended the script during the trials" in api._nothing(tmp_path, -signal.SIGKILL)
+    assert "SIGKILL ended the script while copies of it were tried" in api._nothing(tmp_path, -signal.SIGKILL)
 
 
 @pytest.mark.parametrize("where", ["hasten.rules.d101_single_process_loader.RULE", "hasten.report.text.render"])

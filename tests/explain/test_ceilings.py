@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 import pytest
 import torch
 
 from hasten.core.interval import Interval
+from hasten.core.trace import PHASES
 from hasten.explain import ceilings
 from hasten.explain.ceilings import TOO_FEW, paired
-from hasten.seams.child import PullOnly
+from hasten.seams.child import WITH, WITHOUT, PullOnly
 from hasten.seams.watch import Watch
 
 
@@ -65,6 +68,29 @@ def test_a_step_that_accumulates_gradients_fetches_several_batches(monkeypatch: 
     monkeypatch.setattr(ceilings.fork, "go", lambda *_, **__: Child())
     found = ceilings.measure(watch).model_free
     assert found is not None and found.value == pytest.approx(0.04) and iterator is not None
+
+
+def test_what_is_done_once_a_pass_is_no_gain_of_free_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With workers as it is are the parent's steps, some of which evaluate or draw figures; the child's do not."""
+
+    class Child:
+        def drain(self, _seconds: float) -> list[tuple[float, ...]]:
+            return [(WITHOUT, 0.01), (WITH, 0.01)] * 10
+
+    watch, loader = fed()
+    assert watch.trained_from is not None
+    watch.trained_from.iterator = iterator = iter(loader)
+    for step in range(24):
+        spent = dict.fromkeys(PHASES, 0) | {"forward": 9_000_000, "python": 1_000_000, "fetch": 2_000_000}
+        if step % 8 == 7:
+            spent |= {"evaluation": 500_000_000, "python": 300_000_000, "loader start": 8_000_000}
+        watch.add(sum(spent.values()), list(spent.values()))
+    monkeypatch.setattr(ceilings.fork, "go", lambda *_, **__: Child())
+    monkeypatch.setattr(ceilings, "record_batches", lambda _: deque([1, 2, 3]))
+    found = ceilings.measure(watch)
+    assert found.as_is is not None and found.data_free is not None and iterator is not None
+    assert found.as_is.value == pytest.approx(0.012 + 0.008 * 3 / 21)  # starts of passes are waiting for data, too
+    assert found.data_free.value == pytest.approx(0.01)
 
 
 def test_a_loader_whose_iterator_is_gone_is_asked_anew() -> None:

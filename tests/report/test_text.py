@@ -124,6 +124,16 @@ def test_a_machine_that_others_use_is_told() -> None:
     assert "cores busy meanwhile" not in shown(workers=0.14)
 
 
+def test_steps_that_got_longer_behind_a_gain_are_explained() -> None:
+    """A reader sees "1.19x, kept" above and "155 ms before, 195 ms after" below it."""
+
+    def shown(after: float) -> str:
+        return " ".join(str(text.render_result(samples.result(after=samples.ms(after, 2)))).split())
+
+    assert "steps got longer meanwhile" in shown(140.0)
+    assert "meanwhile" not in shown(100.5) and "meanwhile" not in shown(42.9)
+
+
 def test_at_most_five_findings_then_how_to_see_the_rest() -> None:
     many = samples.report(findings=samples.FINDINGS * 3)
     assert str(text.render(many)).count("= predicted") == 5

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -249,6 +250,54 @@ def test_a_line_that_trains_and_logs_a_little_is_no_log() -> None:
     assert not logging(0.002)
     assert "takes 10.0 ms" in logging(0.01)[0].message
     assert "takes 50.0 ms" in logging(0.03)[0].message
+
+
+def plotted(step: float, seconds: float, text: str, file: Path) -> Trace:
+    """A step that spends ``seconds`` in matplotlib, in a line of a file that reads so."""
+    lines = file.read_text(encoding="utf-8").splitlines()
+    place = Place(str(file), next(i for i, x in enumerate(lines, 1) if text in x), "<module>", text)
+    made = trace(step, python=seconds, usage=Usage(0.05 * step, wall_seconds=step, other_load=1.7))
+    drawn = (Phase("plot", Interval.exact(seconds), place),)
+    phases = tuple(dataclasses.replace(p, children=drawn) if p.name == "python" else p for p in made.phases)
+    return dataclasses.replace(made, phases=phases, hot=(Hot("python", place, seconds, seconds / step, "pause"),))
+
+
+def test_figures_drawn_in_the_loop_are_told_with_how_often(tmp_path: Path) -> None:
+    """A tutorial's ``plt.pause(0.05)`` was 98 % of its steps, and nothing was said of it."""
+    file = tmp_path / "train.py"
+    file.write_text(
+        "for step in range(100):\n    net(x).backward()\n    plt.draw(); plt.pause(0.05)\n"
+        "    if step % 10 == 0:\n        plt.cla(); plt.pause(0.1)\n",
+        encoding="utf-8",
+    )
+    (every,) = found("S501", plotted(0.15, 0.147, "plt.draw()", file))
+    (some,) = found("S501", plotted(0.15, 0.03, "plt.cla()", file))
+    assert "plotting takes 147.0 ms" in every.message and every.label == "draws in every step"
+    assert some.label == "draws here" and "more rarely" in some.advice
+
+
+def test_threads_promise_little_for_time_that_a_plot_takes(tmp_path: Path) -> None:
+    """Torch has no threads in there; on a busy machine those without work take a core for a while, no more."""
+    file = tmp_path / "train.py"
+    file.write_text("plt.pause(0.05)\n", encoding="utf-8")
+    (finding,) = found("M306", plotted(0.15, 0.147, "plt.pause", file))
+    assert 1.1 < finding.predicted.high < 1.3
+    quiet = dataclasses.replace(plotted(0.015, 0.0147, "plt.pause", file), usage=Usage(0.005, wall_seconds=0.015))
+    (finding,) = found("M306", quiet)
+    assert finding.predicted.high < 1.02
+
+
+def test_more_threads_promise_no_more_than_free_cores_give() -> None:
+    """Two processes that train on two cores (Hogwild, ranks), or somebody else's job: a second thread has no core."""
+
+    def promised(load: float) -> float:
+        usage = Usage(0.1, wall_seconds=0.1, other_load=load)
+        alone = Process(threads=1, cores=2, forkable=True)
+        (finding,) = found("M306", dataclasses.replace(trace(0.1, usage=usage), process=alone))
+        assert bool(finding.notes) == (load > 0)
+        return finding.predicted.high
+
+    assert promised(0.0) > 1.9 and 1.4 < promised(0.5) < 1.6 and promised(1.8) == 1.0
 
 
 def test_iterations_of_less_than_a_microsecond_take_some_time() -> None:

@@ -1,9 +1,37 @@
-"""How many steps a trial leaves out after a switch, and what can be switched within one process."""
+"""Steps left out after a switch, what one process can switch, and why there is no claim."""
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import hasten
+from hasten.measure.interleave import Pairs
+from hasten.run import stepwise
 from hasten.run.stepwise import settle_of, switchable
+from hasten.seams import fork
+from hasten.seams.child import WITH, WITHOUT
+
+
+class Ends:
+    """A child that sends so many pairs and is gone, as where the script has ended in it."""
+
+    def __init__(self, pairs: int) -> None:
+        self.left, self.ended = pairs, False
+
+    def rows(self, _timeout: float) -> list[tuple[int, float, float, float, float]]:
+        self.left -= 1
+        self.ended = self.left < 0
+        return [] if self.ended else [(kind, 0.01, 0.01, 0.0, 0.0) for kind in (WITHOUT, WITH)]
+
+    def kill(self) -> None:
+        self.ended = True
+
+
+def test_a_child_that_ends_after_a_pair_is_no_noise() -> None:
+    """A tutorial of 60 steps was over after one pair; "the noise is larger than the difference" was said of it."""
+    for pairs, why in ((0, stepwise.TOO_EARLY), (1, stepwise.OVER), (272, "")):
+        child = cast(fork.Child, cast(Any, Ends(pairs)))
+        assert stepwise.listen(child, Pairs(), 100.0, 20.0) == why
 
 
 def test_steps_that_are_left_out_after_a_switch() -> None:

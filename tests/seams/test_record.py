@@ -57,3 +57,22 @@ def test_a_child_begins_anew_without_the_workers() -> None:
     for batches in (Batches(watch, deque(range(2)), endless=False), Batches(watch, None)):
         batches.take_over()
         assert watch.new_pass(record) is None
+
+
+def test_a_child_whose_recorded_batches_are_used_up_is_done() -> None:
+    """It went on through empty passes, starting workers for each, until the script ended or its parent gave it up."""
+
+    class Gone(BaseException):
+        pass
+
+    class Sender:
+        def leave(self) -> None:
+            raise Gone
+
+    watch = watch_of(None, iterator := object())
+    watch.driver = SimpleNamespace(sender=Sender())
+    watch.iterators[iterator] = watch.trained_from
+    Batches(watch, deque(range(2)), endless=False).take_over()
+    assert [watch.serve(iterator, None) for _ in range(2)] == [0, 1]
+    with pytest.raises(Gone):
+        watch.serve(iterator, None)

@@ -92,6 +92,62 @@ def test_the_training_loop_differentiates(script: str) -> None:
     assert ast.unparse(source.iterated(pairs)) == source.source_of(script, source.iterated(pairs)) == "range(len(a))"
 
 
+ROUNDS = """\
+def draw(step):
+    plt.pause(0.05)  # often
+
+def report():
+    if verbose:
+        plt.pause(0.1)  # if verbose
+
+for step in range(100):
+    loss = loss_of(step)
+    loss.backward()
+    for i in range(3):
+        plt.plot(x, y)  # in a loop
+    draw(step)
+    if step % 10 == 0:
+        plt.cla()  # under an if
+        report()
+
+for epoch in range(3):
+    plt.hist(x)  # once an epoch
+    for x in loader:
+        loss_of(x).backward()
+        plt.cla()  # once a batch
+
+def all_in_one():
+    trainer.fit(model)  # not in a loop
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "every"),
+    [
+        ("loss_of(", True),
+        ("# often", True),
+        ("# in a loop", True),
+        ("# under an if", False),
+        ("# once an epoch", False),
+        ("# once a batch", True),
+        ("# if verbose", False),
+        ("# not in a loop", False),
+    ],
+)
+def test_what_runs_in_every_round_stands_under_no_condition(tmp_path: Path, text: str, every: bool) -> None:
+    path = tmp_path / "plots.py"
+    path.write_text(ROUNDS, encoding="utf-8")
+    line = next(i for i, x in enumerate(ROUNDS.splitlines(), 1) if text in x)
+    assert source.in_every_round(str(path), line) == every
+
+
+def test_what_a_round_may_skip_does_not_run_in_every_one(tmp_path: Path) -> None:
+    path = tmp_path / "skips.py"
+    text = "for x in y:\n    if x < 0:\n        continue\n    loss.backward()\n    plt.cla()\n"
+    path.write_text(text, encoding="utf-8")
+    assert not source.in_every_round(str(path), 5)
+
+
 @pytest.mark.parametrize(
     ("text", "function"),
     [("total = total", "pair_loss"), ("torch.relu", "forward"), ("import", ""), ("return 1", "inner")],

@@ -19,6 +19,7 @@ import numpy as np
 
 from hasten.data.meaning import Unreadable, looks_up_plainly, statements_of
 from hasten.data.picked import Numbers, Picked
+from hasten.measure.digest import raw
 
 
 def read(dataset: Any) -> Callable[[Any], Any]:
@@ -108,16 +109,10 @@ def _same(asked: Any, found: Any, rows: list[int]) -> bool:
     if isinstance(asked, torch.Tensor):
         alike = asked.dtype is found.dtype and asked.stride()[1:] == found.stride()[1:]
         mine = found[rows]
-        return alike and asked.shape == mine.shape and _bytes(asked) == _bytes(mine)
+        return alike and asked.shape == mine.shape and raw(asked) == raw(mine)
     if isinstance(asked, dict):
         return list(asked) == list(found) and all(_same(asked[k], found[k], rows) for k in asked)
     return len(asked) == len(found) and all(_same(a, f, rows) for a, f in zip(asked, found, strict=True))
-
-
-def _bytes(tensor: Any) -> bytes:
-    import torch
-
-    return bytes(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
 
 
 def _together(value: Any, given: set[int]) -> Any:

@@ -56,6 +56,7 @@ class Explainer:
         first = not self._measured
         if first:
             self._measured = True
+            self.session.write("trace", self._trace(""))  # should the script be killed meanwhile
             start = time.monotonic()
             self._measure()
             self.held_up = time.monotonic() - start

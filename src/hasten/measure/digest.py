@@ -10,6 +10,16 @@ from typing import Any
 import numpy as np
 
 
+def raw(tensor: Any) -> bytes:
+    """The bytes of a dense tensor, of any dtype, in the order of its elements."""
+    import torch
+
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    if flat.stride(0) != 1:  # of a single element (a row of ``np.linspace(...)[:, None]``) any stride is contiguous
+        flat = flat.clone(memory_format=torch.contiguous_format)
+    return bytes(flat.view(torch.uint8).numpy().tobytes())
+
+
 def _feed(hasher: Any, value: Any) -> None:
     import torch
 
@@ -17,7 +27,7 @@ def _feed(hasher: Any, value: Any) -> None:
         hasher.update(f"{value.dtype}{tuple(value.shape)}".encode())
         if value.layout is not torch.strided:
             value = value.to_dense()
-        hasher.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        hasher.update(raw(value))
     elif isinstance(value, np.ndarray):
         hasher.update(f"{value.dtype}{value.shape}".encode())
         hasher.update(np.ascontiguousarray(value).tobytes())

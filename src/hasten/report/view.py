@@ -234,7 +234,7 @@ def methods(result: Result) -> str:
     for trial in result.trials:
         if trial.method:
             seen.setdefault(trial.method, []).append(trial.pairs)
-    said = [f"{how} ({_range(pairs)} pairs)" for how, pairs in seen.items()]
+    said = [f"{how} ({_range(pairs)} pair{'s' if max(pairs) != 1 else ''})" for how, pairs in seen.items()]
     measured = [t for t in result.trials if t.pairs]
     if any(t.verdict in ("kept", "replaced") for t in measured[:-1]):
         said.append("each on top of those kept before it, predicted for the script as it was")
@@ -284,7 +284,7 @@ def proof(result: Result) -> Iterator[tuple[str, str]]:
     if result.proof:
         yield "weights", result.proof
     if result.before is not None and result.after is not None and (kept(result) or replayed(result)):
-        yield "step", _before_and_after(result.before, result.after)
+        yield "step", _before_and_after(result.before, result.after) + _meanwhile(result)
     others = shared(result.report.trace) if kept(result) else ""
     for name, said in (
         ("method", methods(result)),
@@ -301,6 +301,15 @@ def _before_and_after(before: Interval, after: Interval) -> str:
     a, b = (figure(x, unit.per_second) for x in (before, after))
     level = level_of([before, after])
     return f"median {a.value} {a.plus_minus} {unit.name} before, {b.value} {b.plus_minus} {unit.name} after ({level})"
+
+
+def _meanwhile(result: Result) -> str:
+    """Where steps take longer behind a gain than before it: what that means."""
+    before, after = result.before, result.after
+    gained = result.overall if result.overall is not None else next((t.ratio for t in kept(result)), None)
+    if before is None or after is None or gained is None or not (gained.low > 1 and after.low > before.high):
+        return ""
+    return "; steps got longer meanwhile, by themselves or by what else runs here: pairs of neighbours tell the gain"
 
 
 def next_command(outcome: Report | Result) -> str:

@@ -2,7 +2,8 @@
 
 Why it is slow
     Every parallel region ends in a barrier. For small tensors the barrier costs more than the work it shares out,
-    and when another process holds a core, every region waits for the thread on that core.
+    and when another process holds a core, every region waits for the thread on that core. Threads without work go
+    on turning round for a while, on a core that the rest of the script may need.
 
 Remedy
     ``Threads(n)`` sets ``torch.set_num_threads(n)``.
@@ -31,7 +32,10 @@ from hasten.core.trace import Trace
 BUSY = 0.25  # cores' worth of other work beside the training
 SMALL_STEP = 0.02  # seconds; steps this short are made of small operations
 FACTOR = (1.0, 1.6)  # measured 0.53 to 1.9 on public scripts: only a trial can tell
-FACTOR_BUSY = (1.0, 6.0)  # measured 4 and 6 where others kept both of two cores busy: threads wait for each other
+FACTOR_BUSY = 6.0  # measured 4 and 6 where others kept both of two cores busy: threads wait for each other …
+FACTOR_SPIN = 1.25  # … and for work, on the core that what is no work of torch's needs (figures: measured 1.13)
+
+ELSEWHERE = ("plot", "progress bar", "log", "decode", "read", "table")  # kinds of work of which torch does none
 
 
 @dataclass(frozen=True)
@@ -62,35 +66,49 @@ def detect(trace: Trace) -> Iterator[Finding]:
         return
     used = trace.usage.cores
     work = trace.phase("forward") + trace.phase("backward")
+    others = trace.usage.strangers if trace.usage.strangers > BUSY else 0.0
     if process.threads < process.cores and trace.step_seconds >= SMALL_STEP and work > 0.5 * trace.step_seconds:
         yield RULE.finding(
             f"torch runs {process.threads} of {process.cores} threads",
             trace.place("forward"),
-            (1.0, trace.amdahl(work * (1 - process.threads / process.cores))),
+            (1.0, trace.amdahl(work * (1 - process.threads / max(process.threads, process.cores - others)))),
             remedies=(Threads(process.cores),),
+            notes=_as_busy(others),
         )
     elif process.threads > 1 and (trace.step_seconds < SMALL_STEP or trace.usage.other_load > BUSY or used < 1.3):
         busy = f"keep {used:.1f} cores busy in" if used >= 0 else "take turns in"
-        others = trace.usage.strangers
         yield RULE.finding(
             f"{process.threads} threads {busy} a step of {1000 * trace.step_seconds:.1f} ms",
             trace.place("forward") or trace.place("backward"),
-            FACTOR_BUSY if others > BUSY else trace.faster(_threaded(trace), FACTOR),
+            _busy(trace) if others else trace.faster(_threaded(trace), FACTOR),
             label="starts and ends a team of threads in every operation",
             remedies=(Threads(1),),
-            notes=(f"others keep {others:.1f} cores busy: it holds for a machine as busy",) if others > BUSY else (),
+            notes=_as_busy(others),
         )
 
 
+def _as_busy(others: float) -> tuple[str, ...]:
+    return (f"others keep {others:.1f} cores busy: it holds for a machine as busy",) if others else ()
+
+
+def _busy(trace: Trace) -> tuple[float, float]:
+    """Speed-ups of a step on a machine that others keep busy."""
+    threaded = _threaded(trace)
+    rest = max(0.0, trace.step_seconds - threaded)
+    return 1.0, trace.amdahl(threaded * (1 - 1 / FACTOR_BUSY) + rest * (1 - 1 / FACTOR_SPIN))
+
+
 def _threaded(trace: Trace) -> float:
-    """Seconds of a step that may be spent in operations of torch: of making samples in this process only what is known
-    to transform or to stack them."""
+    """Seconds of a step that may be spent in operations of torch: not what is known to be others' work, and of making
+    samples in this process only what is known to transform or to stack them."""
+    others = sum(c.seconds.value for p in trace.phases if p.name != "fetch" for c in p.children if c.name in ELSEWHERE)
+    rest = trace.step_seconds - min(others, trace.step_seconds)
     if trace.loader is None or trace.loader.num_workers:
-        return trace.step_seconds
+        return rest
     fetch = next((p for p in trace.phases if p.name == "fetch"), None)
     parts = fetch.children if fetch is not None else ()
     known = sum(p.seconds.value for p in parts if p.name in ("transform", "collate"))
-    return trace.step_seconds - trace.phase("fetch") + known
+    return max(0.0, rest - trace.phase("fetch")) + known
 
 
 RULE = Rule("M306", "threads", detect, __doc__, (Threads,))

@@ -2,11 +2,11 @@
 
 Why it is slow
     Histograms of all weights, figures, JSON lines and progress bars are made by the training thread while nothing
-    trains, and nobody looks at a number for each step.
+    trains, and nobody looks at a number for each step. ``plt.pause`` draws and then waits, as long as it says.
 
 Remedy
-    None from outside: what is recorded is the experiment's business. By hand: log every N steps, keep scalars as
-    detached tensors and write them together, give progress bars a ``mininterval``.
+    None from outside: what is recorded is the experiment's business. By hand: log and plot every N steps, keep scalars
+    as detached tensors and write them together, give progress bars a ``mininterval``.
 
 Fidelity
     identical: reading a weight does not change it.
@@ -26,7 +26,7 @@ from collections.abc import Iterator
 
 from hasten.core.finding import Finding, Rule
 from hasten.core.trace import Hot, Place, Trace
-from hasten.seams.source import logs
+from hasten.seams.source import in_every_round, logs
 
 LEAST_SHARE = 0.03  # of the step
 MOSTLY = 0.5  # of a line's time, from which on it is there to log
@@ -36,7 +36,9 @@ RARELY = 10.0  # … and above which it does so rarely
 LEAST_NOTED = 5e-5  # seconds a step of another line that is told, too
 _EVERY_50 = "log every 50 steps (if step % 50 == 0), and write what has gathered in one go"
 _MORE_RARELY = "log less at a time or more rarely, and write what has gathered in one go"
-_KINDS = ("log", "progress bar")
+_PLOT = "plot"  # what is done in matplotlib
+_KINDS = ("log", "progress bar", _PLOT)
+_DRAW_MORE_RARELY = "draw more rarely, or once at the end; plt.pause waits as long as it says, on top of drawing"
 _CALLEES = frozenset({"histogram", "dump", "dumps", "savefig", "writerow", "print", "print_exc"})
 
 
@@ -50,28 +52,45 @@ def detect(trace: Trace) -> Iterator[Finding]:
     dearest = max(lines, key=lambda x: lines[x], default=None)
     place = dearest[1] if dearest is not None and lines[dearest] >= own else trace.place("log")
     every = _every(trace, place, watched=dearest is None or dearest[0] == "log" or lines[dearest] < own)
-    rarely = every > RARELY
+    plots = _plots(trace, place)
+    advice = _DRAW_MORE_RARELY if plots else _EVERY_50 if every <= RARELY else _MORE_RARELY
     yield RULE.finding(
-        f"logging takes {1000 * cost:.1f} ms of a step of {1000 * trace.step_seconds:.1f} ms",
+        f"{'plotting' if plots else 'logging'} takes {1000 * cost:.1f} ms of a step of"
+        f" {1000 * trace.step_seconds:.1f} ms",
         place,
         (trace.amdahl(SAVED[0] * cost), trace.amdahl(SAVED[1] * cost)),
-        label=_how_often(every),
-        advice=_MORE_RARELY if rarely else _EVERY_50,
+        label=f"{'draws' if plots else 'logs'} {_how_often(every)}",
+        advice=advice,
         notes=tuple(f"{p}  {1000 * s:.1f} ms" for (_, p), s in _others(lines, dearest) if s >= LEAST_NOTED),
     )
 
 
 def _how_often(every: float) -> str:
+    if math.isnan(every):
+        return "here"
     if every > RARELY:
-        return f"logs every {every:.0f} steps" if math.isfinite(every) else "logs now and then"
-    return "logs in every step" if every <= ALWAYS else "logs often"
+        return f"every {every:.0f} steps" if math.isfinite(every) else "now and then"
+    return "in every step" if every <= ALWAYS else "often"
 
 
 def _every(trace: Trace, place: Place | None, watched: bool) -> float:
-    """Steps from one call of a line that logs to the next; infinite where none was seen in the window, and 1 where its
-    calls are not watched."""
+    """Steps from one call of a line that logs to the next; infinite where none was seen in the window. Of a line whose
+    calls are not watched, 1 where it stands in the loop that trains and under no condition, else NaN."""
     calls = max((e.calls for e in trace.events if place is not None and _line(e.place) == _line(place)), default=0.0)
-    return 1 / calls if calls > 0 else math.inf if watched and trace.events else 1.0
+    if calls > 0:
+        return 1 / calls
+    if watched:
+        return math.inf if trace.events else 1.0
+    return 1.0 if place is not None and in_every_round(place.file, place.line) else math.nan
+
+
+def _plots(trace: Trace, place: Place | None) -> bool:
+    """Whether what a line does is mostly done in matplotlib."""
+    if place is None:
+        return False
+    parts = [c for p in trace.phases for c in p.children if c.place is not None and _line(c.place) == _line(place)]
+    drawn = sum(c.seconds.value for c in parts if c.name == _PLOT)
+    return drawn > MOSTLY * sum(c.seconds.value for c in parts)
 
 
 def _others(

@@ -21,6 +21,7 @@ TOO_NOISY = "its time would not tell so small a gain from this noise"
 TIME_UP = "time was up"
 TOO_EARLY = "the child ended before it could be timed"
 SILENT = "the child fell silent"
+OVER = "the child ended before there were pairs enough"
 
 
 def unit_of(step_seconds: float) -> int:
@@ -107,7 +108,7 @@ def listen(child: fork.Child, pairs: Pairs, seconds: float, silent: float, first
         while not pairs.exhausted:
             now = time.monotonic()
             if child.ended:
-                return "" if pairs.wall else TOO_EARLY
+                return OVER if pairs.wall else TOO_EARLY
             if now > end:
                 return TIME_UP
             if now - heard > silent:

@@ -62,6 +62,7 @@ class Batches:
     def _take(self, iterator: Any, original: Callable[[Any], Any], record: Any) -> Any:
         if self.recorded is not None:
             if not self.recorded:
+                self._over()
                 raise StopIteration
             batch = self.recorded.popleft()
             if self.endless:
@@ -75,6 +76,13 @@ class Batches:
             if not self.endless or loader is None:
                 raise
             return original(self.renew(current, loader, record))
+
+    def _over(self) -> None:
+        """What was recorded is used up: a child that counts steps has taken all that it can. It would go on from one
+        empty pass to the next, starting workers for each, until the script ends or the parent has waited too long."""
+        sender = getattr(self.watch.driver, "sender", None)
+        if sender is not None and not self.endless:
+            sender.leave()
 
     def renew(self, iterator: Any, loader: Any, record: Any) -> Any:
         """A new iterator, which stands in for ``iterator`` from now on."""

@@ -154,21 +154,15 @@ def _children(phase: int, seconds: Interval, samples: dict[SampleKey, float]) ->
             break
         name = kind or _short(place.text.strip()) or max(callees, key=lambda c: callees[c]) or place.function
         error = 1.96 * math.sqrt(share * (1 - share) / count)
-        out.append(
-            Phase(
-                name,
-                Interval(
-                    seconds.value * share,
-                    seconds.value * max(0.0, share - error),
-                    seconds.value * min(1.0, share + error),
-                    "s",
-                    0.95,
-                    count,
-                ),
-                place,
-            )
-        )
+        out.append(Phase(name, _part(seconds, share, error, count), place))
     return tuple(out)
+
+
+def _part(whole: Interval, share: float, error: float, count: int) -> Interval:
+    """A share of a time, no better known than the time and the share are."""
+    low, high = (math.hypot(whole.value * error, share * (whole.value - end)) for end in (whole.low, whole.high))
+    value = whole.value * share
+    return Interval(value, max(0.0, value - low), value + high, "s", 0.95, count)
 
 
 def _owned(phase: int, samples: dict[SampleKey, float]) -> float:

@@ -37,6 +37,7 @@ _WORK = (
     (f"multiprocessing{os.sep}", "wait for workers"),
     (f"{os.sep}selectors.py", "wait for workers"),
     (f"{os.sep}tqdm{os.sep}", "progress bar"),
+    (f"{os.sep}matplotlib{os.sep}", "plot"),
     (f"{os.sep}tensorboard", "log"),
     (f"{os.sep}logging{os.sep}", "log"),
     (f"torch{os.sep}optim{os.sep}lr_scheduler", "schedule"),

@@ -103,6 +103,32 @@ def differentiates(loop: Loop) -> bool:
     return bool(names & {"backward", "step"})
 
 
+def in_every_round(file: str, line: int, depth: int = 3) -> bool:
+    """Whether a line runs in every round of the loop that trains: under no condition inside of it, or in a function
+    that is called there, and nowhere else in a loop. A loop over epochs does not train, the loop in it does."""
+    training = next((n for n in loops_around(file, line) if _differentiates_itself(n)), None)
+    scope: ast.AST | None = training or _scope(file, line)
+    if scope is None or any(isinstance(n, ast.Continue) or _decides(n, line) for n in _within(scope)):
+        return False
+    if training is not None:
+        return True
+    function = function_around(file, line)
+    found = callers(file, function) if function and depth else []
+    return len(found) == 1 and in_every_round(file, found[0].line, depth - 1)
+
+
+def _differentiates_itself(loop: Loop) -> bool:
+    """Whether a loop calls ``backward`` in its own rounds, not in those of a loop inside."""
+    inner = {id(n) for other in _within(loop) if isinstance(other, _LOOPS) for n in ast.walk(other)}
+    called = (n.func for n in _within(loop) if isinstance(n, ast.Call) and id(n) not in inner)
+    return any(isinstance(f, ast.Attribute) and f.attr == "backward" for f in called)
+
+
+def _decides(node: ast.AST, line: int) -> bool:
+    """Whether a line stands under a condition."""
+    return isinstance(node, ast.If) and any(_holds(n, line) for n in (*node.body, *node.orelse))
+
+
 def logs(text: str) -> bool:
     """Whether a line writes a log, a histogram or a figure; its comment does not."""
     return _LOGGING.search(text.partition(" #")[0]) is not None
