@@ -32,7 +32,7 @@ from hasten.core.trace import Trace
 BUSY = 0.25  # cores' worth of other work beside the training
 SMALL_STEP = 0.02  # seconds; steps this short are made of small operations
 FACTOR = (1.0, 1.6)  # measured 0.53 to 1.9 on public scripts: only a trial can tell
-FACTOR_BUSY = 6.0  # measured 4 and 6 where others kept both of two cores busy: threads wait for each other …
+FACTOR_BUSY = 10.0  # measured 4, 6 and 9 where others kept both of two cores busy: threads wait for each other …
 FACTOR_SPIN = 1.25  # … and for work, on the core that what is no work of torch's needs (figures: measured 1.13)
 
 ELSEWHERE = ("plot", "progress bar", "log", "decode", "read", "table")  # kinds of work of which torch does none

@@ -299,7 +299,7 @@ class Search:
         self, trial: Trial, measured: Measured, remedy: Remedy, with_: list[Remedy], judge: Judge | ProcessJudge
     ) -> Trial:
         """The trial with its verdict; what is faster must keep its promise, too."""
-        if measured.ratio is not None and measured.ratio.value < CLEARLY_SLOWER:
+        if measured.ratio is not None and measured.ratio.value < CLEARLY_SLOWER and measured.ratio.high < 1:
             self._slower.add((remedy.name, remedy.direction(self.trace)))
         verdict, why = _verdict(measured, remedy)
         proof = ""
