@@ -37,7 +37,7 @@ from hasten.core.trace import LEAST_PASSES, Trace
 from hasten.data.cache import SampleCache
 from hasten.data.fingerprint import draws_by_itself
 from hasten.data.store import SHARE_OF_MEMORY
-from hasten.data.view import asks_anew, original, put, source
+from hasten.data.view import Changes, original, put, source
 
 LEAST_SHARE = 0.03  # of the step spent fetching
 SAVED = (0.75, 0.98)  # part of the fetch that a gather from the cache saves
@@ -62,20 +62,24 @@ class CacheSamples(Remedy):
         if cache.why_off:
             raise Unsuited(cache.why_off)
         cache.new_iterator()
-        if getattr(target, "num_workers", 0):
-            cache.open()
-        ask = asks_anew(target)
+        changes = Changes(target)
 
         def batch(indices: Sequence[Any]) -> Any:
-            if ask():
-                cache.is_same()
+            if changes.before(len(indices)):
+                cache.new_iterator()
             return cache.batch(indices)
 
-        return put(target, batch)
+        def begins() -> None:
+            changes.begin()
+            if target.num_workers:
+                cache.open()
+
+        return put(target, batch, begins)
 
     def before_workers(self, loader: Any) -> None:
         """Open the store before workers are forked, so that they share it."""
-        cache_of(*source(loader)).open()
+        if loader._iterator is None:
+            cache_of(*source(loader)).open()
 
     def ahead(self, target: Any, indices: Sequence[Any]) -> None:
         """In trials: make the samples of a later batch, so that its step is timed as in later epochs."""
@@ -112,6 +116,8 @@ def detect(trace: Trace) -> Iterator[Finding]:
     if loader is None or loader.probe is None or not loader.probe.deterministic or not loader.map_style:
         return
     probe = loader.probe
+    if not loader.default_collate:  # what the script's own function does to them is done every time
+        cost = min(cost, probe.seconds * loader.batch_size * trace.batches) if loader.batch_size > 0 else cost
     if probe.unkept or not cost >= LEAST_SHARE * trace.step_seconds:
         return
     size, room = probe.sample_bytes * max(loader.length, 0), SHARE_OF_MEMORY * trace.process.available_bytes

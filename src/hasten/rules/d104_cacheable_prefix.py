@@ -31,7 +31,7 @@ from hasten.data.cache import SampleCache, weakly
 from hasten.data.chain import Split, find_chain
 from hasten.data.fingerprint import close_fingerprint
 from hasten.data.store import SHARE_OF_MEMORY
-from hasten.data.view import asks_anew, original, put, samples_of, source
+from hasten.data.view import Changes, original, put, samples_of, source
 from hasten.measure.digest import random_states, restore
 
 LEAST_SHARE = 0.03  # of the step spent fetching
@@ -56,16 +56,16 @@ class CachePrefix(Remedy):
         split, cache = self._split(dataset)
         if cache.why_off:
             raise Unsuited(cache.why_off)
-        if getattr(target, "num_workers", 0):
-            cache.open()
-        ask = asks_anew(target)
+        cache.new_iterator()
+        changes = Changes(target)
 
         def batch(indices: Sequence[Any]) -> Any:
             nonlocal split, cache
             states = random_states()
             try:
-                if ask():
+                if changes.before(len(indices)):
                     split, cache = self._split(dataset)
+                    cache.new_iterator()
                 items = [] if cache.why_off else cache.batch(indices)
             except Unsuited:
                 return collate(samples_of(dataset, indices))
@@ -74,7 +74,12 @@ class CachePrefix(Remedy):
                 return collate(samples_of(dataset, indices))
             return collate([split.suffix(item) for item in items])
 
-        return put(target, batch)
+        def begins() -> None:
+            changes.begin()
+            if target.num_workers:
+                self._split(dataset)[1].open()
+
+        return put(target, batch, begins)
 
     def _split(self, dataset: Any) -> tuple[Split, SampleCache]:
         """The dataset cut in two and the cache of its first part, made anew where its settings have changed."""
@@ -94,7 +99,8 @@ class CachePrefix(Remedy):
 
     def before_workers(self, loader: Any) -> None:
         """Open the store before workers are forked, so that they share it."""
-        self._split(source(loader)[0])[1].open()
+        if loader._iterator is None:
+            self._split(source(loader)[0])[1].open()
 
     def ahead(self, target: Any, indices: Sequence[Any]) -> None:
         """In trials: make the prefixes of a later batch, so that its step is timed as in later epochs."""
@@ -122,6 +128,9 @@ def detect(trace: Trace) -> Iterator[Finding]:
     if not cost >= LEAST_SHARE * trace.step_seconds:
         return
     probe = loader.probe
+    if loader.batch_size > 0:  # beside it there is collating
+        made = (probe.prefix_seconds + probe.suffix_seconds) * loader.batch_size * trace.batches
+        cost = min(cost, made) if made > 0 else cost
     part = probe.prefix_seconds / max(probe.prefix_seconds + probe.suffix_seconds, 1e-12)
     saved = cost * part * (1 - READING)
     again = trace.passes >= LEAST_PASSES
