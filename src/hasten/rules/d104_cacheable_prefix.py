@@ -125,12 +125,11 @@ def detect(trace: Trace) -> Iterator[Finding]:
     loader, cost = trace.loader, trace.phase("fetch")
     if loader is None or loader.probe is None or not loader.probe.prefix_exact or not loader.probe.cacheable_stages:
         return
-    if not cost >= LEAST_SHARE * trace.step_seconds:
-        return
     probe = loader.probe
     if loader.batch_size > 0:  # beside it there is collating
-        made = (probe.prefix_seconds + probe.suffix_seconds) * loader.batch_size * trace.batches
-        cost = min(cost, made) if made > 0 else cost
+        cost = min(cost, (probe.prefix_seconds + probe.suffix_seconds) * loader.batch_size * trace.batches)
+    if not cost >= LEAST_SHARE * trace.step_seconds:
+        return
     part = probe.prefix_seconds / max(probe.prefix_seconds + probe.suffix_seconds, 1e-12)
     saved = cost * part * (1 - READING)
     again = trace.passes >= LEAST_PASSES
