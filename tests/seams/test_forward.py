@@ -190,3 +190,35 @@ def test_tracers_see_the_model_as_it_is(seam: ForwardSeam, settled: bool) -> Non
     late = Net()
     late(x)
     assert len(seam.watch.models) == before + 1  # watched again
+
+
+@pytest.mark.parametrize("used", [False, True])
+def test_backward_of_held_out_batches_is_training_only_where_a_step_uses_it(seam: ForwardSeam, used: bool) -> None:
+    """Adversarial examples of test batches (FGSM) are made by ``backward``, and their gradients zeroed before the next
+    step; of two loaders that are trained on, a step uses both."""
+    patches = Patches()
+    backward.install(seam.watch, patches)
+    try:
+        watch, net = seam.watch, Net()
+        train, held_out = (watch.record_of(DataLoader(TensorDataset(torch.ones(2, 4)))) for _ in range(2))
+        for _ in range(3):
+            ask(watch, train)
+            net.train()(torch.ones(2, 4)).sum().backward()
+            step(seam, net.optimizer)
+            net.train(used)
+            for _ in range(4):
+                ask(watch, held_out)
+                net(torch.ones(2, 4, requires_grad=True)).sum().backward()
+                assert watch.clock.evaluating is not used
+            if not used:
+                watch.gradients_zeroed()
+        ask(watch, train)
+        net.train()(torch.ones(2, 4)).sum().backward()
+        step(seam, net.optimizer)
+        record = watch.models[id(net)]
+        assert record.evaluations_with_graph == 0 and not record.trains_in_eval_mode
+        assert (train.role, held_out.role) == ("training", "training" if used else "evaluation")
+        assert watch.trained_from is train
+        assert watch.batches == (4.0 if used else 1.0)
+    finally:
+        patches.undo()

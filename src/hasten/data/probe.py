@@ -82,7 +82,7 @@ def _asked(dataset: Any) -> Probe:
             with effects:
                 first = dataset[i]
             times.append(time.perf_counter() - start)
-            opened.update(effects.read)
+            opened.update(list(effects.read))
             untouched &= random_digest() == before and not effects.acted
             same &= sha256(plain(first)) == sha256(plain(dataset[i]))
             size = max(size, _bytes(first))
