@@ -222,3 +222,15 @@ def test_backward_of_held_out_batches_is_training_only_where_a_step_uses_it(seam
         assert watch.batches == (4.0 if used else 1.0)
     finally:
         patches.undo()
+
+
+def test_where_a_model_is_evaluated_is_known_also_when_calls_are_not_looked_at_closely(seam: ForwardSeam) -> None:
+    watch, net = seam.watch, Net()
+    net(torch.ones(2, 4))
+    watch.backward_left()
+    step(seam, net.optimizer)
+    assert watch.clock.locate is None
+    with torch.no_grad():
+        net.eval()(torch.ones(2, 4))
+    place = watch.models[id(net)].evaluation_place
+    assert place is not None and place[0].co_name.startswith("test_where_a_model_is_evaluated")

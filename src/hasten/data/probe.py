@@ -6,6 +6,7 @@ Asking may have side effects in the dataset, so callers do it in a forked child.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import statistics
 import time
@@ -102,7 +103,7 @@ def _with_stages(base: Probe, dataset: Any, indices: list[int]) -> Probe:
         return base
     stages = chain.stages
     split = Split.make(dataset, cacheable_stages(dataset, indices))
-    names = tuple(type(s).__name__ for s in stages)
+    names = tuple(map(_called, stages))
     if split is None:
         return dataclasses.replace(base, stages=names)
     exact, prefix_times, suffix_times, size = True, [], [], 0
@@ -127,6 +128,14 @@ def _with_stages(base: Probe, dataset: Any, indices: list[int]) -> Probe:
         suffix_seconds=statistics.median(suffix_times),
         prefix_bytes=size,
     )
+
+
+def _called(stage: Any) -> str:
+    """What a stage of a chain is called: a function by its own name, an object by its class's."""
+    while isinstance(stage, functools.partial):
+        stage = stage.func
+    name = getattr(stage, "__name__", type(stage).__name__)
+    return "a lambda" if name == "<lambda>" else str(name)
 
 
 def _unkept(sample: Any) -> str:

@@ -154,14 +154,14 @@ class LineCounter:
 
 def _in_collate(frame: FrameType | None) -> bool:
     """Whether torch's fetcher has called what runs, other than to ask the dataset for an item."""
-    inner = None
+    inner: FrameType | None = None
     while frame is not None:
         name = frame.f_code.co_name
         if name in ("__getitem__", "__getitems__", "__next__", "__iter__"):
             return False
         if frame.f_code.co_filename.endswith(_FETCHES):
-            generates = inner is not None and inner.f_code.co_flags & inspect.CO_GENERATOR
-            return not generates or inner.f_code.co_name == "<genexpr>"
+            code = inner.f_code if inner is not None else None
+            return code is None or code.co_name == "<genexpr>" or not code.co_flags & inspect.CO_GENERATOR
         inner, frame = frame, frame.f_back
     return False
 

@@ -139,7 +139,8 @@ def detect(trace: Trace) -> Iterator[Finding]:
         return  # it would not be kept
     cached = ", ".join(probe.stages[: probe.cacheable_stages])
     yield RULE.finding(
-        f"{cached} give the same result every epoch; {part:.0%} of making a sample is before the first random step",
+        f"{cached} {'gives' if probe.cacheable_stages == 1 else 'give'} the same result every epoch;"
+        f" {part:.0%} of making a sample is before the first random step",
         loader.place,
         (trace.amdahl(0.8 * least), trace.amdahl(saved)) if again else (1.0, 1.0),
         label=f"repeats what comes before {probe.stages[probe.cacheable_stages]}"
