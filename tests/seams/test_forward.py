@@ -234,3 +234,25 @@ def test_where_a_model_is_evaluated_is_known_also_when_calls_are_not_looked_at_c
         net.eval()(torch.ones(2, 4))
     place = watch.models[id(net)].evaluation_place
     assert place is not None and place[0].co_name.startswith("test_where_a_model_is_evaluated")
+
+
+def test_a_generator_that_shows_samples_in_eval_mode_is_not_trained_in_it(seam: ForwardSeam) -> None:
+    """What it shows is not differentiated: next it makes samples for the discriminator, without a graph."""
+    patches = Patches()
+    backward.install(seam.watch, patches)
+    try:
+        watch, net, critic = seam.watch, Net(), Layer()
+        train = watch.record_of(DataLoader(TensorDataset(torch.ones(2, 4))))
+        for _ in range(4):
+            ask(watch, train)
+            with torch.no_grad():
+                net.train()(torch.ones(2, 4))
+            critic(torch.ones(2, 4)).sum().backward()
+            net(torch.ones(2, 4)).sum().backward()
+            step(seam, net.optimizer)
+            net.eval()(torch.ones(2, 4))
+            assert watch.clock.evaluating
+        record = watch.models[id(net)]
+        assert not record.trains_in_eval_mode and record.evaluations_with_graph == 4
+    finally:
+        patches.undo()

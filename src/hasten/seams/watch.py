@@ -398,7 +398,10 @@ class Watch(Steps):
             record.undecided = record.undecided + 1 if self.tentative is record else 1
             self.tentative = record
             self._evaluation_begins(feeding)
-        elif self._evaluates(record, module, feeding):
+            return
+        if module.training and self.tentative is record:
+            self.tentative = None  # the same as above: a generator makes its samples without a graph
+        if self._evaluates(record, module, feeding):
             record.evaluations += 1
             self._evaluation_begins(feeding)
 
