@@ -131,9 +131,7 @@ def detect(trace: Trace) -> Iterator[Finding]:
     yield RULE.finding(
         f"{loader.dataset} makes each of its {loader.length} samples anew every epoch, {1000 * cost:.1f} ms a step",
         loader.place,
-        (trace.amdahl((SAVED[0] if loader.default_collate else ONE_BY_ONE) * least), trace.amdahl(SAVED[1] * cost))
-        if again
-        else (1.0, 1.0),
+        (trace.amdahl(least), trace.amdahl(SAVED[1] * cost)) if again else (1.0, 1.0),
         label="asks for the same bytes every epoch",
         remedies=(CacheSamples(),) if fits else (),
         advice="" if fits else SMALLER,
