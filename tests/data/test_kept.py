@@ -163,6 +163,17 @@ def test_by_hand_an_iterator_that_never_ends_is_compared_as_often_as_passes_woul
     assert next(b for b in [next(batches).tolist() for _ in range(9)][-1:]) == [7] * 5
 
 
+def test_by_hand_with_workers_a_sample_that_is_never_asked_for_may_fail() -> None:
+    def make(i: int) -> Any:
+        if not i:
+            raise ValueError("no such file")
+        return torch.tensor(i)
+
+    loader = hasten.CacheSamples()(DataLoader(Made(9, make), batch_size=4, num_workers=1, sampler=range(1, 9)))
+    for _ in range(2):
+        assert [v for batch in loader for v in batch.tolist()] == list(range(1, 9))
+
+
 FACTOR = 1
 
 

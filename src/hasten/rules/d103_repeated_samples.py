@@ -25,6 +25,7 @@ References
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -74,7 +75,8 @@ class CacheSamples(Remedy):
         def begins() -> None:
             changes.begin()
             if target.num_workers:
-                cache.open()
+                with contextlib.suppress(Exception):  # the script may never ask for a sample that cannot be made
+                    cache.open()
 
         return put(target, batch, begins)
 

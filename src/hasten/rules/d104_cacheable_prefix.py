@@ -19,6 +19,7 @@ References
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -78,7 +79,10 @@ class CachePrefix(Remedy):
         def begins() -> None:
             changes.begin()
             if target.num_workers:
-                self._split(dataset)[1].open()
+                with contextlib.suppress(
+                    Exception
+                ):  # a chain that cannot be cut any more; a sample that is never asked
+                    self._split(dataset)[1].open()
 
         return put(target, batch, begins)
 
