@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import UserDict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from torch.utils.data import Dataset
 
 from hasten.data.probe import probe
+from tests.data.common import Made
 
 COUNTED = {"asked": 0}
 
@@ -67,3 +69,15 @@ def test_samples_that_cannot_be_kept_are_told() -> None:
 def test_a_dataset_that_something_happens_in_is_neither_kept_nor_given_to_workers(kind: str) -> None:
     found = probe(Own(kind))
     assert not found.deterministic and not found.random_free
+
+
+def test_files_that_several_samples_are_read_from_are_told_and_those_of_one_are_not(tmp_path: Path) -> None:
+    for i in range(8):
+        (tmp_path / f"{i}").write_text(str(i))
+    (tmp_path / "scale").write_text("2")
+
+    def read(i: int) -> Any:
+        return torch.tensor(float((tmp_path / f"{i}").read_text()) * float((tmp_path / "scale").read_text()))
+
+    found = probe(Made(8, read))
+    assert found.deterministic and found.shared_files == (str(tmp_path / "scale"),)

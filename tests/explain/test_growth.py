@@ -269,6 +269,14 @@ def test_sums_in_place_in_lists_dictionaries_and_objects_are_found() -> None:
     }
 
 
+def test_a_list_in_a_dictionary_of_an_object_is_found() -> None:
+    """As loggers of trainers keep them."""
+    module = Meter()
+    module.logged = {"loss": [torch.ones(1, requires_grad=True) * 2 for _ in range(LONG_GRAPH)], "step": 3}  # type: ignore[attr-defined]
+    found = {k.name: k.length for k in keepers(sys._getframe())}
+    assert found["module.logged['loss']"] == LONG_GRAPH
+
+
 def test_a_running_mean_is_found_with_its_line() -> None:
     mean, other = torch.zeros(()), torch.zeros(())
     for loss in losses(30):

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
 from hasten.core.codec import decode
 from hasten.core.trace import Event, Hot, Place
@@ -162,6 +163,40 @@ def test_a_loop_over_the_blocks_of_a_model_is_not_a_loop_to_vectorise(tmp_path: 
 def test_accumulating_gradients_is_not_a_loop_to_vectorise(tmp_path: Path) -> None:
     found = headers(counted(Accumulates().step, tmp_path)[0])
     assert line_of("accumulates") not in found
+
+
+class Rows:
+    """Texts, of which the dataset counts the words, and the collate function turns values into numbers."""
+
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, i: int) -> list[str]:
+        found = []
+        for value in range(PAIRS):  # of the dataset
+            found.append(str(value))
+        return found
+
+
+def to_numbers(batch: list[list[str]]) -> list[list[float]]:
+    return [[float(value) for value in row] for row in batch]  # of the collate function
+
+
+def test_loops_of_a_collate_function_are_told_and_those_of_its_dataset_are_not(tmp_path: Path) -> None:
+    watch = Watch()
+    watch.clock.enter(INDEX["fetch"])
+    loader = iter(DataLoader(Rows(), batch_size=2, collate_fn=to_numbers))  # type: ignore[arg-type]
+    sender, before = Sender(), sys.gettrace()
+    try:
+        counter = LineCounter(sender, watch, str(tmp_path / "loops.json"))  # type: ignore[arg-type]
+        for _ in range(STEPS):
+            next(loader)
+            counter.beat()
+    finally:
+        sys.settrace(before)
+    line = line_of("of the collate function")
+    ((at, event),) = counter.repeats().items()
+    assert at[1] == line and event.kind == "loop in collate" and event.calls >= 2 * PAIRS
 
 
 def test_phases_that_are_not_the_models_are_not_counted(tmp_path: Path) -> None:

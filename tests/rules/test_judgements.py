@@ -391,3 +391,77 @@ def test_threads_may_serve_what_is_known_to_work_on_samples() -> None:
     phases = tuple(dataclasses.replace(p, children=(stacking,)) if p.name == "fetch" else p for p in at.phases)
     (bare,), (finding,) = found("M306", at), found("M306", dataclasses.replace(at, phases=phases))
     assert bare.predicted.high < 1.2 < finding.predicted.high
+
+
+def threads(count: int, cores: int, step: float, used: float, others: float = 0.0, physical: int = 0) -> list[Finding]:
+    """What M306 says of a step on a machine of so many cores."""
+    usage = Usage(used * step, wall_seconds=step, other_load=others, worker_cpu_seconds=others * step)
+    process = Process(threads=count, cores=cores, physical_cores=physical, forkable=True)
+    return found("M306", dataclasses.replace(trace(step, usage=usage), process=process))
+
+
+def test_threads_of_many_cores_are_promised_no_more_than_they_can_share() -> None:
+    assert threads(1, 2, 0.5, 1.0)[0].predicted.high == pytest.approx(1.9, abs=0.01)
+    assert 10 < threads(1, 64, 0.5, 1.0)[0].predicted.high < 20
+    assert threads(32, 64, 0.5, 30.0)[0].predicted.high < 1.25
+
+
+def test_second_threads_of_cores_are_not_missed() -> None:
+    """By default torch runs one thread a core."""
+    assert not threads(32, 64, 0.5, 31.0, physical=32)
+    assert threads(16, 64, 0.5, 16.0, physical=32)[0].remedies[0].settings() == {"count": 32}
+
+
+def test_threads_beside_a_loaders_workers_are_many_only_where_there_are_too_few_cores() -> None:
+    assert not threads(32, 64, 0.5, 28.0, others=8.0, physical=32)
+    (crowded,) = threads(32, 32, 0.5, 28.0, others=8.0)
+    assert [r.settings()["count"] for r in crowded.remedies] == [24, 8, 1]
+
+
+def test_small_steps_on_many_cores_try_some_threads_before_one() -> None:
+    (small,) = threads(32, 64, 0.01, 20.0, physical=32)
+    assert [r.settings()["count"] for r in small.remedies] == [8, 1]
+    assert [r.settings()["count"] for r in threads(2, 2, 0.01, 1.5)[0].remedies] == [1]
+
+
+@pytest.mark.parametrize("code", ["D103", "D104"])
+def test_what_the_scripts_own_collate_function_takes_no_cache_of_samples_saves(code: str) -> None:
+    """Ten samples of 0.1 ms in a step that waits 80 ms for its batch; torch's own collating is spared by D103."""
+    asked = Probe(True, True, 100, 1e-4, ("Crop", "Noise"), 1, True, 1e-4, 1e-5)
+    own = dataclasses.replace(loader(0), probe=asked, default_collate=False)
+    assert not found(code, trace(0.1, loader=own, fetch=0.08))
+    slow = dataclasses.replace(asked, seconds=3.5e-3, prefix_seconds=3.5e-3)
+    (finding,) = found(code, trace(0.1, loader=dataclasses.replace(own, probe=slow), fetch=0.08))
+    assert 1.1 < finding.predicted.low < 2 < finding.predicted.high <= 0.1 / 0.03 + 1e-9
+
+
+def converting(seconds: float, runs: float) -> Trace:
+    event = Event("loop in collate", LOAD, runs, seconds)
+    return dataclasses.replace(trace(0.01, loader=loader(0), fetch=0.006), events=(event,))
+
+
+def test_a_loop_over_values_in_the_collate_function_is_told_one_over_samples_is_not() -> None:
+    (finding,) = found("D107", converting(0.005, 2000))
+    assert finding.place == LOAD and 1.3 < finding.predicted.low < finding.predicted.high < 2
+    for healthy in (converting(0.005, 10), converting(0.0002, 2000), converting(0.005, 100)):
+        assert not found("D107", healthy)
+
+
+def test_a_file_that_workers_open_for_every_sample_is_told_where_the_step_waits_for_them() -> None:
+    opens = tuple(Event(name, LOAD, 12, 0.01) for name in ("a.npy", "b.npy"))
+    asked = dataclasses.replace(loader(2), probe=Probe(True, True, 100, 0.004, reopened=opens))
+    (finding,) = found("D106", trace(0.1, loader=asked, fetch=0.05))
+    assert "a.npy and 1 other files" in finding.message and "2 worker processes" in finding.message
+    assert finding.predicted.low == 1 and finding.predicted.high < 2
+    assert not found("D106", trace(0.1, loader=asked, fetch=0.001))
+    assert not found("D106", trace(0.1, loader=dataclasses.replace(asked, num_workers=0), fetch=0.05))
+
+
+def test_values_that_a_log_reads_on_a_processor_are_told_once() -> None:
+    log = Place("train.py", 7, "main", "log.write(json.dumps(weights.tolist()))")
+    reads = (Event("wait", log, 1, 0.03), Event("wait", LOOP, 1, 0.001), Event("wait", MODEL, 1, 1e-5))
+    reading = trace(0.1, wait=0.031)
+    assert not found("S502", dataclasses.replace(reading, events=reads))
+    reads = (dataclasses.replace(reads[0], place=LOAD), *reads[1:])
+    (finding,) = found("S502", dataclasses.replace(reading, events=reads))
+    assert finding.place == LOAD and len(finding.notes) == 1 and "device" not in finding.advice

@@ -190,3 +190,69 @@ def test_tracers_see_the_model_as_it_is(seam: ForwardSeam, settled: bool) -> Non
     late = Net()
     late(x)
     assert len(seam.watch.models) == before + 1  # watched again
+
+
+@pytest.mark.parametrize("used", [False, True])
+def test_backward_of_held_out_batches_is_training_only_where_a_step_uses_it(seam: ForwardSeam, used: bool) -> None:
+    """Adversarial examples of test batches (FGSM) are made by ``backward``, and their gradients zeroed before the next
+    step; of two loaders that are trained on, a step uses both."""
+    patches = Patches()
+    backward.install(seam.watch, patches)
+    try:
+        watch, net = seam.watch, Net()
+        train, held_out = (watch.record_of(DataLoader(TensorDataset(torch.ones(2, 4)))) for _ in range(2))
+        for _ in range(3):
+            ask(watch, train)
+            net.train()(torch.ones(2, 4)).sum().backward()
+            step(seam, net.optimizer)
+            net.train(used)
+            for _ in range(4):
+                ask(watch, held_out)
+                net(torch.ones(2, 4, requires_grad=True)).sum().backward()
+                assert watch.clock.evaluating is not used
+            if not used:
+                watch.gradients_zeroed()
+        ask(watch, train)
+        net.train()(torch.ones(2, 4)).sum().backward()
+        step(seam, net.optimizer)
+        record = watch.models[id(net)]
+        assert record.evaluations_with_graph == 0 and not record.trains_in_eval_mode
+        assert (train.role, held_out.role) == ("training", "training" if used else "evaluation")
+        assert watch.trained_from is train
+        assert watch.batches == (4.0 if used else 1.0)
+    finally:
+        patches.undo()
+
+
+def test_where_a_model_is_evaluated_is_known_also_when_calls_are_not_looked_at_closely(seam: ForwardSeam) -> None:
+    watch, net = seam.watch, Net()
+    net(torch.ones(2, 4))
+    watch.backward_left()
+    step(seam, net.optimizer)
+    assert watch.clock.locate is None
+    with torch.no_grad():
+        net.eval()(torch.ones(2, 4))
+    place = watch.models[id(net)].evaluation_place
+    assert place is not None and place[0].co_name.startswith("test_where_a_model_is_evaluated")
+
+
+def test_a_generator_that_shows_samples_in_eval_mode_is_not_trained_in_it(seam: ForwardSeam) -> None:
+    """What it shows is not differentiated: next it makes samples for the discriminator, without a graph."""
+    patches = Patches()
+    backward.install(seam.watch, patches)
+    try:
+        watch, net, critic = seam.watch, Net(), Layer()
+        train = watch.record_of(DataLoader(TensorDataset(torch.ones(2, 4))))
+        for _ in range(4):
+            ask(watch, train)
+            with torch.no_grad():
+                net.train()(torch.ones(2, 4))
+            critic(torch.ones(2, 4)).sum().backward()
+            net(torch.ones(2, 4)).sum().backward()
+            step(seam, net.optimizer)
+            net.eval()(torch.ones(2, 4))
+            assert watch.clock.evaluating
+        record = watch.models[id(net)]
+        assert not record.trains_in_eval_mode and record.evaluations_with_graph == 4
+    finally:
+        patches.undo()

@@ -13,6 +13,7 @@ LEAST_LEFT = 0.01  # part of a step that always stays: shares come from samples,
 LEAST_PASSES = 1.5  # over the data, that a job is expected to make, below which nothing is kept for later ones
 
 # First-level phases in the order a step passes them. Exclusive: an instant belongs to exactly one.
+COLLATE_LOOP = "loop in collate"  # kind of an event
 PHASES = (
     "fetch",
     "copy",
@@ -128,6 +129,8 @@ class Probe:
         prefix_seconds, suffix_seconds: seconds of either part for one sample.
         gatherable: whole batches can be gathered from what it holds.
         kind: what the dataset is made of, as a digest: others of the same classes have the same.
+        shared_files: those that were opened anew for each of several items.
+        reopened: the lines that opened them, with opens and their seconds of all that was asked.
         unkept: what its samples hold that no cache can keep.
         why_not: why something could not be probed.
     """
@@ -144,6 +147,8 @@ class Probe:
     prefix_bytes: int = 0
     gatherable: bool = False
     kind: str = ""
+    shared_files: tuple[str, ...] = ()
+    reopened: tuple[Event, ...] = ()
     unkept: str = ""
     why_not: str = ""
 
@@ -293,6 +298,7 @@ class Process:
 
     threads: int = 1
     cores: int = 1
+    physical_cores: int = 0
     device: str = "cpu"
     anomaly_mode: bool = False
     anomaly_place: Place | None = None

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from hasten.data.effects import Effects
+from hasten.data.effects import Effects, outdated, packed
 from hasten.data.fingerprint import close_fingerprint
 from hasten.data.store import NoRoom, RowStore
 from hasten.data.structure import (
@@ -33,6 +33,7 @@ AUDIT_SHARE, MOST_AUDITED = 1 / 200, 32  # of all samples, compared at a new ite
 IDLE_PASSES = 2  # whose samples were all forgotten, after which that is told
 MOST_LARGER = 1.5  # slots of varying samples have room for this many times the first batch's largest
 SPARE = 256  # bytes of a slot for heads and notes that are longer than the first ones
+MOST_NOTED = 4096  # bytes of the files that one sample is made of: thirty or so
 _HEAD = struct.Struct("<II")
 
 
@@ -44,10 +45,10 @@ class SampleCache:
     """Serves batches of a map-style dataset, making every sample at most once.
 
     What is trusted is checked while it runs: that making a sample leaves the random states alone (each time samples
-    are made) and prints nothing (else they are made every time), that the dataset's settings, what its code reads
-    besides, and the files it reads stay the same (at every new iterator), and that samples made anew are the same bytes
-    (some at every new iterator, then one in every :data:`AUDIT_EVERY` batches). A failed check switches the cache off
-    for good: from then on the dataset is asked as before.
+    are made) and prints nothing (else they are made every time), that the dataset's settings and what its code reads
+    besides stay the same (at every new iterator), so do the files that a sample was made of (each time it is served),
+    and that samples made anew are the same bytes (some at every new iterator, then one in every :data:`AUDIT_EVERY`
+    batches). A failed check switches the cache off for good: from then on the dataset is asked as before.
 
     Args:
         dataset: map-style, with a length; it is not kept alive, where it can be referred to weakly.
@@ -89,15 +90,17 @@ class SampleCache:
         if rows is None or (self.store is not None and self.store.signals[OFF]):
             return self.collate(self.ask(indices))
         store = self.store
+        if store is not None:
+            self._drop_outdated(store, rows)
         if store is not None and store.written.take(rows).all():
             return self._serve(rows, indices)
         missing = list(range(len(rows))) if store is None else np.flatnonzero(store.written.take(rows) == 0).tolist()
-        made = self._make([indices[j] for j in missing])
+        made, notes = self._make([indices[j] for j in missing])
         if len(missing) == len(rows):
             out = self.collate(made)
-            self._keep(rows, made, out)
+            self._keep(rows, made, notes, out)
             return out
-        self._keep(rows[missing], made, None)
+        self._keep(rows[missing], made, notes, None)
         if self.store is not store:  # begun anew
             return self.collate(self.ask(indices))
         if store is not None and not store.signals[OFF] and store.written.take(rows).all():
@@ -110,8 +113,17 @@ class SampleCache:
         return samples_of(self.dataset, indices)
 
     def open(self) -> None:
-        """Make the first samples, so that worker processes forked later share one store; draws no random number."""
-        if self.store is None and self.length and not self.why_off:
+        """Before worker processes are forked: look whether the dataset is still the same, and make the first samples,
+        so that they share one store; draws no random number."""
+        if self.why_off or not self.length:
+            return
+        if self.store is not None:
+            self.is_same()
+            try:
+                self._widen(self.store)
+            except NoRoom as error:
+                self._switch_off(FULL, error.strerror or "no room")
+        else:
             states = random_states()
             self.batch([0, min(1, self.length - 1)])
             restore(states)
@@ -127,7 +139,7 @@ class SampleCache:
         if mark == self.mark and not self.effects.changed():
             return True
         self.mark = mark
-        self.effects.forget()
+        self.effects.renew()
         if self.store is not None:
             self.lost += bool(self.store.written.any())
             self.store.forget()
@@ -184,29 +196,46 @@ class SampleCache:
             return None
         return rows
 
-    def _make(self, indices: Sequence[Any]) -> list[Any]:
+    def _make(self, indices: Sequence[Any]) -> tuple[list[Any], list[bytes]]:
+        """Samples, and notes of the files that each was made of."""
         before = random_states()
         with self.effects:
-            made = self.ask(indices)
+            asked = [self._asked([i]) for i in indices] if not asked_together(self.dataset) else [self._asked(indices)]
         if not same_states(before, random_states()):
             self._switch_off(RANDOM, "the dataset drew random numbers")
-        return made
+        return [x for made, _ in asked for x in made], [note for made, note in asked for _ in made]
 
-    def _keep(self, rows: np.ndarray, samples: list[Any], collated: Any) -> None:
+    def _asked(self, indices: Sequence[Any]) -> tuple[list[Any], bytes]:
+        self.effects.read.clear()
+        return self.ask(indices), packed(self.effects.read.items())
+
+    def _drop_outdated(self, store: RowStore, rows: np.ndarray) -> None:
+        """Forget those of these samples that were made of files which are others now."""
+        if store.noting:
+            notes = store.notes(rows)
+            old = {note for note in set(notes) if outdated(note)}
+            if old:
+                store.written[rows[[note in old for note in notes]]] = 0
+
+    def _keep(self, rows: np.ndarray, samples: list[Any], notes: list[bytes], collated: Any) -> None:
         if self.off or self.effects.acted:
             return
         try:
             if self.store is None:
                 if collated is None:
                     return
-                self._open(rows, samples, collated)
-            if self.columns and self._keep_at_once(rows, samples, collated):
+                self._open(rows, samples, notes, collated)
+            store = self.store
+            assert store is not None
+            if (room := min(max(map(len, notes)), MOST_NOTED)) > store.noting:
+                self._want(noting=room)
+            if self.columns and self._keep_at_once(rows, samples, notes, collated):
                 return
-            try:
-                self._keep_each(rows, samples)
-            except _Varies:
-                self._vary(samples)
-                self._keep_each(rows, samples)
+            others = self._keep_each(rows, samples, notes)
+            if others:
+                self._want(width=_width([flatten(s) for s in others], MOST_LARGER))
+            if self.store is not store:
+                self._keep_each(rows, samples, notes)
         except Unsupported as error:
             self._switch_off(OFF, f"a sample holds {error}")
         except NoRoom as error:
@@ -214,23 +243,30 @@ class SampleCache:
         except OSError as error:
             self._switch_off(FULL, error.strerror or "writing failed")
 
-    def _keep_each(self, rows: np.ndarray, samples: list[Any]) -> None:
+    def _keep_each(self, rows: np.ndarray, samples: list[Any], notes: list[bytes]) -> list[Any]:
+        """Write what there is room for; the samples of another shape than those before are given back."""
         assert self.store is not None
-        for row, sample in zip(rows, samples, strict=True):
-            content = self._encode(sample)
-            if content is not None:
-                self.store.write(int(row), content)
+        others = []
+        for row, sample, note in zip(rows, samples, notes, strict=True):
+            try:
+                content = self._encode(sample)
+            except _Varies:
+                others.append(sample)
+                continue
+            if content is not None and len(note) <= self.store.noting:
+                self.store.write(int(row), content, note)
+        return others
 
-    def _keep_at_once(self, rows: np.ndarray, samples: list[Any], collated: Any) -> bool:
+    def _keep_at_once(self, rows: np.ndarray, samples: list[Any], notes: list[bytes], collated: Any) -> bool:
         """Write samples as the columns that they collate to; False, and nothing done, where one differs in kind."""
         assert self.store is not None
-        if not all(map(self._alike, samples)):
+        if not all(map(self._alike, samples)) or max(map(len, notes)) > self.store.noting:
             return False
         columns = columns_of(self.collate(samples) if collated is None else collated, self.skeleton)
         arrays = [_raw(c) for c in columns]
         if any(a.dtype != c.dtype or a.shape[1:] != c.shape[1:] for a, c in zip(arrays, self.columns, strict=True)):
             return False
-        self.store.write_rows(rows, arrays)
+        self.store.write_rows(rows, arrays, notes if self.store.noting else ())
         return True
 
     def _switch_off(self, signal: int, why: str) -> None:
@@ -239,12 +275,15 @@ class SampleCache:
             self.store.signals[OFF] = 1
             self.store.signals[signal] = 1
 
-    def _open(self, rows: np.ndarray, samples: list[Any], collated: Any) -> None:
+    def _open(self, rows: np.ndarray, samples: list[Any], notes: list[bytes], collated: Any) -> None:
         flat = [flatten(s) for s in samples]
         if asked_together(self.dataset) and any(
-            flatten(self._make([int(row)])[0]) != made for row, made in zip(rows, flat, strict=True)
+            flatten(self._make([int(row)])[0][0]) != made for row, made in zip(rows, flat, strict=True)
         ):
             raise Unsupported("what depends on the others of its batch")
+        if min(map(len, notes)) > MOST_NOTED:
+            raise Unsupported("what comes from more files than are followed")
+        noting = _room(max(map(len, notes)))
         self.skeleton = flat[0][0]
         texts = any(leaf.kind in ("str", "bytes") for leaf, _ in flat[0][1])  # of other lengths sooner or later
         noted = any(leaf.kind == "notes" for leaf, _ in flat[0][1])  # so are they
@@ -252,42 +291,49 @@ class SampleCache:
         if not self.fixed:
             kinds = [[leaf for leaf, _ in leaves if leaf.kind != "notes"] for _, leaves in flat]
             of_one_size = not texts and len(kinds) > 1 and all(k == kinds[0] for k in kinds)
-            self.store = self._of_varying_size(flat, 1.0 if of_one_size else MOST_LARGER)
+            width = _width(flat, 1.0 if of_one_size else MOST_LARGER)
+            self.store = RowStore(self.length, (width,), noting=noting)
             return
         self.leaves = [leaf for leaf, _ in flat[0][1]]
-        store = RowStore(self.length, tuple(leaf.nbytes for leaf in self.leaves))
+        store = RowStore(self.length, tuple(leaf.nbytes for leaf in self.leaves), noting=noting)
         if self.gathers:
-            self._open_columns(store, collated)
+            self._open_columns(store)
+            columns = columns_of(collated, self.skeleton)
+            self._alike = alike(self.skeleton)
+            # not the batch itself, which the script may change
+            self.like = batch_like(collated, self.skeleton, [c.new_empty((0, *c.shape[1:])) for c in columns])
         self.store = store
 
-    def _of_varying_size(self, flat: list[tuple[Any, list[tuple[Leaf, bytes]]]], larger: float) -> RowStore:
-        sizes = [sum(len(c) for _, c in leaves) for _, leaves in flat]
-        width = int(larger * max(sizes)) + max(len(pack_skeleton(s)) for s, _ in flat) + SPARE
-        return RowStore(self.length, (width,))
-
-    def _vary(self, samples: list[Any]) -> None:
-        """The first samples were alike by chance: begin anew, with room for samples of varying size.
-
-        Raises:
-            Unsupported: in a worker process, which shares its store with others.
-        """
-        from torch.utils.data import get_worker_info
-
-        if get_worker_info() is not None:
-            raise Unsupported("another shape than the samples before")
-        self.store = self._of_varying_size([flatten(s) for s in samples], MOST_LARGER)
-        self.fixed, self.columns = False, []
-
-    def _open_columns(self, store: RowStore, collated: Any) -> None:
+    def _open_columns(self, store: RowStore) -> None:
+        self.columns = []
         for column, leaf in enumerate(self.leaves):
             if leaf.kind == "image":
                 raise Unsupported("a picture where torch collates tensors")
             dtype = np.dtype("<i2") if leaf.dtype == "bfloat16" else np.dtype(leaf.dtype)
             self.columns.append(store.view(column, dtype, leaf.shape))
-        columns = columns_of(collated, self.skeleton)
-        self._alike = alike(self.skeleton)
-        # not the batch itself, which the script may change
-        self.like = batch_like(collated, self.skeleton, [c.new_empty((0, *c.shape[1:])) for c in columns])
+
+    def _want(self, width: int = 0, noting: int = 0) -> None:
+        """More room is needed for a sample, or for a note of its files: begin anew with it; in a worker process, which
+        shares its store with others, say so, and it will be there for the workers that are forked next."""
+        from torch.utils.data import get_worker_info
+
+        assert self.store is not None
+        self.store.wanted[:] = np.maximum(self.store.wanted, (width, noting))
+        if get_worker_info() is None:
+            self._widen(self.store)
+
+    def _widen(self, store: RowStore) -> None:
+        """Begin anew where room was wanted; samples that were alike by chance are kept as such of varying size then."""
+        width, noting = (int(wanted) for wanted in store.wanted)
+        noting = max(store.noting, _room(noting))
+        if width and self.fixed:
+            width = max(width, int(MOST_LARGER * sum(store.widths)) + len(pack_skeleton(self.skeleton)) + SPARE)
+            self.fixed, self.columns = False, []
+            self.store = RowStore(self.length, (width,), noting=noting)
+        elif noting > store.noting:
+            self.store = RowStore(self.length, store.widths, noting=noting)
+            if self.columns:
+                self._open_columns(self.store)
 
     def _encode(self, sample: Any) -> list[bytes] | None:
         """A sample's bytes, a part for each column; None where a varying sample is larger than its slot."""
@@ -338,7 +384,7 @@ class SampleCache:
         """Make one sample anew and compare its bytes."""
         assert self.store is not None
         states = random_states()
-        made = self._make([row])
+        made, _ = self._make([row])
         if self.off:
             restore(states)
             return False
@@ -349,6 +395,9 @@ class SampleCache:
             )
         except Unsupported:
             same = False
+        if not same and any(map(outdated, self.store.notes(np.array([row])))):
+            self.store.written[row] = 0
+            return True
         if not same:
             self._switch_off(BROKEN, "a sample made anew differed from the cached one")
         return same
@@ -361,6 +410,17 @@ def weakly(dataset: Any, gone: Callable[[], object]) -> Callable[[], Any]:
         return weakref.ref(dataset, lambda _: gone())
     except TypeError:
         return lambda: dataset
+
+
+def _width(flat: list[tuple[Any, list[tuple[Leaf, bytes]]]], larger: float) -> int:
+    """Bytes of a slot that holds any of these samples, or one so many times as large."""
+    sizes = [sum(len(content) for _, content in leaves) for _, leaves in flat]
+    return int(larger * max(sizes)) + max(len(pack_skeleton(skeleton)) for skeleton, _ in flat) + SPARE
+
+
+def _room(note: int) -> int:
+    """Bytes that samples get for notes, where one of them needs so many; none where none has read a file."""
+    return min(MOST_NOTED, note + note // 2)
 
 
 def _raw(column: Any) -> np.ndarray:

@@ -38,10 +38,10 @@ def whole_fingerprint(value: Any) -> Any:
 
 
 def quick_fingerprint(value: Any) -> Any:
-    """Its settings, and of what large containers and arrays hold some values only, without what its code reads besides:
-    fit to be asked for every batch, and to be compared with what it was before. Of an array over :data:`QUICK_BYTES`,
-    or a list over :data:`QUICK_VALUES`, it sees a change of the whole, not of a few rows."""
-    return _Walk(quick=True)(value, 0)
+    """The same, of what large containers and arrays hold some values only: fit to be asked for every batch, and to be
+    compared with what it was before. Of an array over :data:`QUICK_BYTES`, or a list over :data:`QUICK_VALUES`, it sees
+    a change of the whole, not of a few rows."""
+    return _mark(_Walk(quick=True), value)
 
 
 def close_fingerprint(value: Any) -> Any:
@@ -190,8 +190,10 @@ def _some(value: Any) -> Any:
     """Of a long list or dictionary its values, or some; of a set what it holds, where that is hashed soon enough."""
     if isinstance(value, (set, frozenset)):
         return _hashed(value) if len(value) <= SPREAD else 0
-    values = list(value.values() if isinstance(value, dict) else value)
-    return _Values(values) if len(values) <= QUICK_VALUES else _hashed(values[:: len(values) // SPREAD]) or 0
+    values = value if isinstance(value, (list, tuple)) else list(value.values() if isinstance(value, dict) else value)
+    if len(values) > QUICK_VALUES:
+        return _hashed(list(values[:: len(values) // SPREAD])) or 0
+    return _Values(list(values))
 
 
 def _spread(value: np.ndarray) -> Any:

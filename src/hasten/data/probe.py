@@ -6,9 +6,11 @@ Asking may have side effects in the dataset, so callers do it in a forked child.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import statistics
 import time
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,6 +23,7 @@ from hasten.data.structure import Unsupported, flatten
 from hasten.measure.digest import random_digest, random_states, restore, sha256
 
 ITEMS = 6
+MOST_SHARED = 16  # files that are told
 FEW = 16  # smaller whole numbers may be switches (a mode, a level); larger ones are sizes and counts
 
 
@@ -72,13 +75,15 @@ def _asked(dataset: Any) -> Probe:
         if not indices:
             return Probe(why_not="the dataset is empty")
         same, untouched, size, times = True, not draws_by_itself(dataset), 0, []
-        settings, effects = fingerprint(dataset), Effects()
+        settings, effects, opened = fingerprint(dataset), Effects(), Counter[str]()
         for i in indices:
             before = random_digest()
             start = time.perf_counter()
+            effects.read.clear()
             with effects:
                 first = dataset[i]
             times.append(time.perf_counter() - start)
+            opened.update(list(effects.read))
             untouched &= random_digest() == before and not effects.acted
             same &= sha256(plain(first)) == sha256(plain(dataset[i]))
             size = max(size, _bytes(first))
@@ -87,7 +92,8 @@ def _asked(dataset: Any) -> Probe:
     if fingerprint(dataset) != settings:
         return Probe(sample_bytes=size, seconds=statistics.median(times), why_not="being asked changes the dataset")
     seconds = statistics.median(times)
-    base = Probe(same and untouched, untouched, size, seconds, unkept=_unkept(first))
+    shared = tuple(path for path, count in opened.items() if count > 1)
+    base = Probe(same and untouched, untouched, size, seconds, shared_files=shared[:MOST_SHARED], unkept=_unkept(first))
     return base if base.deterministic else _with_stages(base, dataset, indices)
 
 
@@ -97,7 +103,7 @@ def _with_stages(base: Probe, dataset: Any, indices: list[int]) -> Probe:
         return base
     stages = chain.stages
     split = Split.make(dataset, cacheable_stages(dataset, indices))
-    names = tuple(type(s).__name__ for s in stages)
+    names = tuple(map(_called, stages))
     if split is None:
         return dataclasses.replace(base, stages=names)
     exact, prefix_times, suffix_times, size = True, [], [], 0
@@ -122,6 +128,14 @@ def _with_stages(base: Probe, dataset: Any, indices: list[int]) -> Probe:
         suffix_seconds=statistics.median(suffix_times),
         prefix_bytes=size,
     )
+
+
+def _called(stage: Any) -> str:
+    """What a stage of a chain is called: a function by its own name, an object by its class's."""
+    while isinstance(stage, functools.partial):
+        stage = stage.func
+    name = getattr(stage, "__name__", type(stage).__name__)
+    return "a lambda" if name == "<lambda>" else str(name)
 
 
 def _unkept(sample: Any) -> str:

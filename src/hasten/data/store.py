@@ -49,18 +49,24 @@ class RowStore:
     Args:
         rows: how many.
         widths: bytes of a row in each column.
+        noting: bytes that a row has room for besides, for a note that says whether it still holds.
 
     Raises:
         NoRoom: the rows would not fit.
+
+    Attributes:
+        wanted: bytes that the longest content and the longest note needed for which a process had no room.
     """
 
-    def __init__(self, rows: int, widths: tuple[int, ...], folder: str | None = None) -> None:
+    def __init__(self, rows: int, widths: tuple[int, ...], folder: str | None = None, noting: int = 0) -> None:
         self.rows = rows
         self.widths = widths
+        self.noting = noting
         self.offsets, size = [], 0
-        for width in widths:
+        for width in (*widths, noting):
             self.offsets.append(size)
             size += -(-rows * width // ALIGNMENT) * ALIGNMENT
+        self._notes_at = self.offsets.pop()
         if size > SHARE_OF_MEMORY * available_bytes():
             raise NoRoom(errno.ENOMEM, f"{size >> 20} MiB of samples do not fit in half of the free memory")
         self._fd = -1  # of the file, where there is one
@@ -69,6 +75,7 @@ class RowStore:
         self._flags = mmap.mmap(-1, rows + 128)
         self.signals = np.frombuffer(self._flags, np.uint8, 64)
         self.served = np.frombuffer(self._flags, np.int64, 1, 64)  # batches, of all processes
+        self.wanted = np.frombuffer(self._flags, np.int64, 2, 72)
         self.written = np.frombuffer(self._flags, np.uint8, rows, 128)
 
     def _in_file(self, size: int, folder: str) -> mmap.mmap:
@@ -79,15 +86,27 @@ class RowStore:
         os.ftruncate(self._fd, size)
         return mmap.mmap(self._fd, size, mmap.MAP_SHARED, mmap.PROT_READ)
 
-    def write(self, row: int, parts: Sequence[bytes]) -> None:
-        """One part a column, none longer than the column is wide.
+    def write(self, row: int, parts: Sequence[bytes], note: bytes = b"") -> None:
+        """One part a column, none longer than the column is wide; ``note`` ends in no zero byte.
 
         Raises:
             OSError: the disk is full; the row then stays unwritten.
         """
         for part, offset, width in zip(parts, self.offsets, self.widths, strict=True):
             self._put(part, offset + row * width)
+        self._note(row, note)
         self.written[row] = 1
+
+    def _note(self, row: int, note: bytes) -> None:
+        if self.noting:
+            self._put(note.ljust(self.noting, b"\0"), self._notes_at + row * self.noting)
+
+    def notes(self, rows: np.ndarray) -> list[bytes]:
+        """What was noted beside each of ``rows``."""
+        if not self.noting:
+            return [b""] * len(rows)
+        found: list[bytes] = np.ndarray(self.rows, f"S{self.noting}", self._map, self._notes_at)[rows].tolist()
+        return found
 
     def _put(self, part: bytes, at: int) -> None:
         if self._fd < 0:
@@ -95,8 +114,8 @@ class RowStore:
         elif os.pwrite(self._fd, part, at) != len(part):
             raise NoRoom(errno.ENOSPC, "the disk is full")
 
-    def write_rows(self, rows: np.ndarray, columns: Sequence[np.ndarray]) -> None:
-        """Many rows: ``columns[c][i]`` is as wide as column ``c`` and goes into row ``rows[i]``.
+    def write_rows(self, rows: np.ndarray, columns: Sequence[np.ndarray], notes: Sequence[bytes] = ()) -> None:
+        """Many rows: ``columns[c][i]`` is as wide as column ``c`` and goes into row ``rows[i]``, with ``notes[i]``.
 
         Raises:
             OSError: the disk is full; the rows then stay unwritten.
@@ -110,6 +129,8 @@ class RowStore:
                 continue
             for row, part in zip(rows.tolist(), parts, strict=True):
                 self._put(part.tobytes(), offset + row * width)
+        for row, note in zip(rows.tolist(), notes, strict=False):
+            self._note(row, note)
         self.written[rows] = 1
 
     def read(self, row: int, column: int) -> memoryview:

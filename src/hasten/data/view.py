@@ -109,21 +109,36 @@ def _forks(loader: Any) -> bool:
     return context.get_start_method(allow_none=True) in (None, "fork")  # asking without it would choose one
 
 
-def put(target: Any, batch: Callable[[Sequence[Any]], Any]) -> Undo:
-    """Let ``target`` (a DataLoader or fetcher) make its batches by ``batch(indices)``."""
+def put(target: Any, batch: Callable[[Sequence[Any]], Any], begins: Callable[[], object] | None = None) -> Undo:
+    """Let ``target`` (a DataLoader or fetcher) make its batches by ``batch(indices)``.
+
+    Args:
+        begins: called before each pass over a loader.
+    """
     dataset, collate = target.dataset, target.collate_fn
     fields = vars(target)
     fields["dataset"], fields["collate_fn"] = BatchView(dataset, batch), _unwrap(collate)
     fetcher = not hasattr(target, "batch_sampler")
+    own = "fetch" if fetcher else "_get_iterator" if begins is not None else ""
     if fetcher:
         fields["fetch"] = batch  # no detour by way of samples
+    elif begins is not None:
+        fields["_get_iterator"] = _begun(target, begins)
 
     def undo() -> None:
         fields["dataset"], fields["collate_fn"] = dataset, collate
-        if fetcher:
-            del fields["fetch"]
+        if own:
+            del fields[own]
 
     return undo
+
+
+def _begun(loader: Any, begins: Callable[[], object]) -> Callable[[], Any]:
+    def _get_iterator() -> Any:
+        begins()
+        return type(loader)._get_iterator(loader)
+
+    return _get_iterator
 
 
 def gathered(target: Any) -> bool:
@@ -131,35 +146,33 @@ def gathered(target: Any) -> bool:
     return isinstance(getattr(target, "dataset", None), BatchView)
 
 
-def asks_anew(target: Any) -> Callable[[], bool]:
-    """Says before each batch whether the dataset may have changed since it was last compared.
+class Changes:
+    """Says before each batch whether the dataset must be compared as a whole with what it was.
 
-    A fetcher lives for one pass, and all is compared when it comes; within the pass its settings are looked at. A
-    DataLoader goes on for many: there anything may have changed at any time, in a worker process before its first
-    batch.
+    It must when a pass begins: a fetcher lives for one pass, and all is compared when it comes; a loader says so
+    (:meth:`begin`), in a worker process with the first batch; where neither is seen (an iterator that never ends), with
+    every as many samples as there are. Within the pass its settings are looked at.
     """
-    from torch.utils.data import get_worker_info
 
-    if not hasattr(target, "batch_sampler"):
-        dataset = target.dataset
-        mark = quick_fingerprint(dataset)
+    def __init__(self, target: Any) -> None:
+        self._dataset = target.dataset
+        self._mark = quick_fingerprint(self._dataset)
+        self._length, self._asked = len(self._dataset), 0
+        self._by_hand = hasattr(target, "batch_sampler")
+        self._process, self._due = os.getpid(), False
 
-        def changed() -> bool:
-            nonlocal mark
-            before, mark = mark, quick_fingerprint(dataset)
-            return bool(mark != before)
+    def begin(self) -> None:
+        """A pass begins."""
+        self._due = True
 
-        return changed
-    asked: set[int] = set()
-
-    def ask() -> bool:
-        if get_worker_info() is None:
-            return True
-        new = os.getpid() not in asked
-        asked.add(os.getpid())
-        return new
-
-    return ask
+    def before(self, samples: int) -> bool:
+        """Asked before each batch of so many samples."""
+        mark, due = quick_fingerprint(self._dataset), self._due
+        due |= self._by_hand and self._process != os.getpid()
+        due |= self._asked + samples > self._length or mark != self._mark
+        self._asked = samples if due else self._asked + samples
+        self._mark, self._process, self._due = mark, os.getpid(), False
+        return due
 
 
 def original(target: Any) -> tuple[Any, Callable[[list[Any]], Any]]:

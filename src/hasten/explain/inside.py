@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 from hasten.core.trace import Ceilings, Trace
-from hasten.data.probe import probe
+from hasten.explain.asking import examined
 from hasten.explain.ceilings import aside, measure
 from hasten.explain.growth import GrowthWatch, growth
 from hasten.explain.linear import Linear, step_seconds
@@ -84,7 +84,7 @@ class Explainer:
         if reason:
             self._measure_aside(reason)
             return
-        self.probes = probe_loaders(self.watch, probe)
+        self.probes = probe_loaders(self.watch, examined(self.watch))
         self.ceilings = measure(self.watch)
         self.repeats = count_repeats(self.watch)
         self.linear = Linear(self.watch)

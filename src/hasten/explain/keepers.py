@@ -97,13 +97,19 @@ def _held(name: str, value: Any) -> Iterator[tuple[str, Any, int]]:
     if length:
         yield name, value, length
     elif issubclass(type(value), dict):
-        for key, inner in list(dict.items(value))[:MOST_MEMBERS]:
-            if isinstance(key, str) and (length := graphs_kept(inner)):
-                yield f"{name}[{key!r}]", inner, length
+        yield from _held_in(name, value)
     elif _of_users_class(value):
         for key, inner in list(vars(value).items())[:MOST_MEMBERS]:
             if length := graphs_kept(inner):
                 yield f"{name}.{key}", inner, length
+            elif issubclass(type(inner), dict):
+                yield from _held_in(f"{name}.{key}", inner)
+
+
+def _held_in(name: str, value: dict[Any, Any]) -> Iterator[tuple[str, Any, int]]:
+    for key, inner in list(dict.items(value))[:MOST_MEMBERS]:
+        if isinstance(key, str) and (length := graphs_kept(inner)):
+            yield f"{name}[{key!r}]", inner, length
 
 
 def _of_users_class(value: Any) -> bool:

@@ -7,6 +7,7 @@ vectorising.
 from __future__ import annotations
 
 import ast
+import inspect
 import json
 import os
 import shutil
@@ -15,7 +16,7 @@ from types import CodeType, FrameType
 from typing import Any
 
 from hasten.core.codec import decode, encode
-from hasten.core.trace import Event, Hot, Place
+from hasten.core.trace import COLLATE_LOOP, Event, Hot, Place
 from hasten.measure.clock import INDEX, PYTHON
 from hasten.seams import fork
 from hasten.seams.batches import Batches
@@ -30,6 +31,9 @@ LIMIT_SECONDS = 15.0  # a traced child is given up after this
 LEAST_RUNS = 6.0  # runs of a line per step from which it counts as repeated
 MOST_FRAMES = 12  # how far out a loop is looked for
 _COUNTED_IN = frozenset({PYTHON, INDEX["forward"]})
+_FETCH = INDEX["fetch"]
+_PHASES = {"loop": ("python", "forward"), COLLATE_LOOP: ("fetch",)}  # whose seconds count for an event of a kind
+_FETCHES = os.path.join("_utils", "fetch.py")  # of torch's: asks the dataset, then calls the collate function
 
 Line = tuple[CodeType, int]
 Repeats = dict[tuple[str, int], Event]
@@ -77,6 +81,7 @@ class LineCounter:
         self.begun: dict[Line, list[int]] = {}  # the instruction at which a line begins, and how often it did there
         self.chains: dict[Line, list[Line]] = {}
         self.modules: set[Line] = set()  # in loops over modules: each iteration calls another one
+        self.collates: dict[CodeType, bool] = {}  # whether a function was called to put a batch together
         frame: FrameType | None = sys._getframe()
         while frame is not None:
             if is_users(frame.f_code.co_filename):
@@ -88,7 +93,7 @@ class LineCounter:
         return self._line if is_users(frame.f_code.co_filename) else None
 
     def _line(self, frame: FrameType, event: str, _arg: Any) -> Any:
-        if event == "line" and self.clock.booked_as in _COUNTED_IN:
+        if event == "line" and (self.clock.booked_as in _COUNTED_IN or self._collating(frame)):
             line = (frame.f_code, frame.f_lineno or frame.f_code.co_firstlineno)
             seen = self.counts.get(line, 0)
             self.counts[line] = seen + 1
@@ -101,6 +106,14 @@ class LineCounter:
             if frame.f_lasti <= first:
                 self.begun[line] = [frame.f_lasti, times + 1 if frame.f_lasti == first else 1]
         return self._line
+
+    def _collating(self, frame: FrameType) -> bool:
+        if self.clock.booked_as != _FETCH:
+            return False
+        found = self.collates.get(frame.f_code)
+        if found is None:
+            found = self.collates[frame.f_code] = _in_collate(frame)
+        return found
 
     def beat(self) -> None:
         self.left -= 1
@@ -133,9 +146,24 @@ class LineCounter:
                     place = Place(
                         shown(header.file), header.line, header.function, header.text, header.column, header.end_column
                     )
-                    found[shown(line[0].co_filename), line[1]] = Event("loop", place, runs, 0.0)
+                    kind = COLLATE_LOOP if self.collates.get(at[0]) else "loop"
+                    found[shown(line[0].co_filename), line[1]] = Event(kind, place, runs, 0.0)
                 break
         return found
+
+
+def _in_collate(frame: FrameType | None) -> bool:
+    """Whether torch's fetcher has called what runs, other than to ask the dataset for an item."""
+    inner: FrameType | None = None
+    while frame is not None:
+        name = frame.f_code.co_name
+        if name in ("__getitem__", "__getitems__", "__next__", "__iter__"):
+            return False
+        if frame.f_code.co_filename.endswith(_FETCHES):
+            code = inner.f_code if inner is not None else None
+            return code is None or code.co_name == "<genexpr>" or not code.co_flags & inspect.CO_GENERATOR
+        inner, frame = frame, frame.f_back
+    return False
 
 
 def _over_modules(frame: FrameType, line: int) -> bool:
@@ -161,13 +189,13 @@ def _users_lines(frame: FrameType | None) -> Any:
 
 def loop_events(repeats: Repeats, hot: tuple[Hot, ...]) -> tuple[Event, ...]:
     """One event for every loop inside the step: iterations and the sampled seconds of all its lines per step."""
-    loops: dict[Place, list[tuple[Hot, Event]]] = {}
+    loops: dict[tuple[str, Place], list[tuple[Hot, Event]]] = {}
     for line in hot:
         event = repeats.get((line.place.file, line.place.line))
-        if event is not None and line.phase in ("python", "forward") and not logs(line.place.text):
-            loops.setdefault(event.place, []).append((line, event))
+        if event is not None and line.phase in _PHASES[event.kind] and not logs(line.place.text):
+            loops.setdefault((event.kind, event.place), []).append((line, event))
     events = [
-        Event("loop", place, max(e.calls for _, e in lines), sum(h.seconds for h, _ in lines))
-        for place, lines in loops.items()
+        Event(kind, place, max(e.calls for _, e in lines), sum(h.seconds for h, _ in lines))
+        for (kind, place), lines in loops.items()
     ]
     return tuple(sorted(events, key=lambda e: -e.seconds))

@@ -110,6 +110,7 @@ FIELDS: dict[str, dict[str, str]] = {
     "Process": {
         "threads": "torch's threads in an operation",
         "cores": "cores this process may use",
+        "physical_cores": "of them, those that are no second thread of another; 0 where unknown",
         "device": "cpu or cuda",
         "anomaly_mode": "whether autograd's anomaly mode is on",
         "anomaly_place": "the line that switched it on",

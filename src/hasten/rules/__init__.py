@@ -28,6 +28,7 @@ _MODULES = (
     "d101_single_process_loader",
     "d105_respawned_workers",
     "d106_file_reopened",
+    "d107_loop_in_collate",
     "c201_blocking_copy",
     # Threads that wait for each other while others keep cores busy are most of a trial's noise; and a fused optimizer
     # opens a parallel region for each of its tensors, however small, so that it must be judged after these.

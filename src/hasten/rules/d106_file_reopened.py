@@ -13,7 +13,8 @@ Fidelity
     identical: the same bytes are read.
 
 When it does not help
-    One file a sample. Loaders with workers open files in processes that are not watched, so nothing is found there.
+    One file a sample. What worker processes open is not watched: there the dataset is asked for some items in a forked
+    child, by ``explain``, and the line is told only if the step waits for the workers.
 
 References
     https://numpy.org/doc/stable/reference/generated/numpy.memmap.html
@@ -44,6 +45,7 @@ _ADVICE = (
 
 
 def detect(trace: Trace) -> Iterator[Finding]:
+    yield from _in_workers(trace)
     places: dict[Place, list[Event]] = {}
     for event in trace.reopened:
         if event.calls >= LEAST_OPENS:
@@ -53,17 +55,42 @@ def detect(trace: Trace) -> Iterator[Finding]:
         if not seconds >= LEAST_SHARE * trace.step_seconds:
             continue
         opens = sum(e.calls for e in events)
-        name = os.path.basename(events[0].kind) + (f" and {len(events) - 1} other files" if len(events) > 1 else "")
         yield RULE.finding(
-            f"{name}: opened and read {opens:.0f} times a step, {1000 * seconds:.1f} ms",
+            f"{_names(events)}: opened and read {opens:.0f} times a step, {1000 * seconds:.1f} ms",
             place,
             (trace.amdahl(SAVED[0] * seconds), trace.amdahl(SAVED[1] * seconds)),
             label="opens the whole file again",
-            advice=next(
-                (text for call, text in _ADVICE if call in place.text),
-                "open it once, when the first sample is asked for, keep the handle in self, and read only the sample",
-            ),
+            advice=_advice(place),
         )
+
+
+def _in_workers(trace: Trace) -> Iterator[Finding]:
+    loader, wait = trace.loader, trace.phase("fetch")
+    if loader is None or not loader.num_workers or loader.probe is None or not wait >= LEAST_SHARE * trace.step_seconds:
+        return
+    places: dict[Place, list[Event]] = {}
+    for event in loader.probe.reopened:
+        places.setdefault(event.place, []).append(event)
+    for place, events in places.items():
+        yield RULE.finding(
+            f"{_names(events)}: opened anew for every sample, in {loader.num_workers} worker processes; a sample takes"
+            f" {1000 * loader.probe.seconds:.1f} ms, and the step waits {1000 * wait:.1f} ms",
+            place,
+            (1.0, trace.amdahl(SAVED[1] * wait)),
+            label="opens the whole file again",
+            advice=_advice(place),
+        )
+
+
+def _names(events: list[Event]) -> str:
+    return os.path.basename(events[0].kind) + (f" and {len(events) - 1} other files" if len(events) > 1 else "")
+
+
+def _advice(place: Place) -> str:
+    return next(
+        (text for call, text in _ADVICE if call in place.text),
+        "open it once, when the first sample is asked for, keep the handle in self, and read only the sample",
+    )
 
 
 def _reading(trace: Trace, place: Place) -> float:

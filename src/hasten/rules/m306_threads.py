@@ -32,6 +32,8 @@ from hasten.core.trace import Trace
 BUSY = 0.25  # cores' worth of other work beside the training
 SMALL_STEP = 0.02  # seconds; steps this short are made of small operations
 FACTOR = (1.0, 1.6)  # measured 0.53 to 1.9 on public scripts: only a trial can tell
+SERIAL = 0.05  # part of the model's work that no thread shares: from one core to two was measured 1.9 times as fast
+MANY = 8  # threads, from which on a quarter of them is tried before one
 FACTOR_BUSY = 10.0  # measured 4, 6 and 9 where others kept both of two cores busy: threads wait for each other …
 FACTOR_SPIN = 1.25  # … and for work, on the core that what is no work of torch's needs (figures: measured 1.13)
 
@@ -66,23 +68,26 @@ def detect(trace: Trace) -> Iterator[Finding]:
         return
     used = trace.usage.cores
     work = trace.phase("forward") + trace.phase("backward")
+    cores = process.physical_cores or process.cores  # two threads of one core share its units
+    crowded = process.threads + trace.usage.other_load > process.cores + BUSY
     others = trace.usage.strangers if trace.usage.strangers > BUSY else 0.0
-    if process.threads < process.cores and trace.step_seconds >= SMALL_STEP and work > 0.5 * trace.step_seconds:
+    if process.threads < cores and trace.step_seconds >= SMALL_STEP and work > 0.5 * trace.step_seconds:
         yield RULE.finding(
-            f"torch runs {process.threads} of {process.cores} threads",
+            f"torch runs {process.threads} of {cores} threads",
             trace.place("forward"),
-            (1.0, trace.amdahl(work * (1 - process.threads / max(process.threads, process.cores - others)))),
-            remedies=(Threads(process.cores),),
+            (1.0, trace.amdahl(work * (1 - _time(max(process.threads, cores - others)) / _time(process.threads)))),
+            remedies=(Threads(cores),),
             notes=_as_busy(others),
         )
-    elif process.threads > 1 and (trace.step_seconds < SMALL_STEP or trace.usage.other_load > BUSY or used < 1.3):
+    elif process.threads > 1 and (trace.step_seconds < SMALL_STEP or crowded or used < 1.3):
         busy = f"keep {used:.1f} cores busy in" if used >= 0 else "take turns in"
+        others = others if crowded else 0.0
         yield RULE.finding(
             f"{process.threads} threads {busy} a step of {1000 * trace.step_seconds:.1f} ms",
             trace.place("forward") or trace.place("backward"),
             _busy(trace) if others else trace.faster(_threaded(trace), FACTOR),
             label="starts and ends a team of threads in every operation",
-            remedies=(Threads(1),),
+            remedies=tuple(map(Threads, _counts(trace, crowded))),
             notes=_as_busy(others),
         )
 
@@ -96,6 +101,19 @@ def _busy(trace: Trace) -> tuple[float, float]:
     threaded = _threaded(trace)
     rest = max(0.0, trace.step_seconds - threaded)
     return 1.0, trace.amdahl(threaded * (1 - 1 / FACTOR_BUSY) + rest * (1 - 1 / FACTOR_SPIN))
+
+
+def _time(threads: float) -> float:
+    """What the model's work takes with so many threads, of what it takes with one."""
+    return SERIAL + (1 - SERIAL) / max(1, threads)
+
+
+def _counts(trace: Trace, crowded: bool) -> tuple[int, ...]:
+    """Smaller numbers of threads, best guess first: what others leave free, a quarter of many, one."""
+    threads = trace.process.threads
+    free = int(trace.process.cores - trace.usage.other_load) if crowded else 0
+    few = threads // 4 if threads >= MANY else 0
+    return tuple(dict.fromkeys(n for n in (free, few, 1) if 1 <= n < threads))
 
 
 def _threaded(trace: Trace) -> float:

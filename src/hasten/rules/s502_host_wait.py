@@ -27,9 +27,11 @@ from collections.abc import Iterator
 
 from hasten.core.finding import Finding, Rule
 from hasten.core.trace import Trace
+from hasten.seams.source import logs
 
 LEAST_SHARE = 0.03  # of the step spent waiting, and of the step in which the device stands still
 LEAST_SHARE_ON_CPU = 0.05  # of the step spent reading; a busy machine alone makes a few reads look like 3 %
+LEAST_NOTED = 5e-5  # seconds a step of another line that is told, too
 SAVED_ON_CPU = (0.5, 1.0)  # part of the reads' own time
 
 
@@ -40,6 +42,13 @@ def detect(trace: Trace) -> Iterator[Finding]:
     if not wait >= least * step or not high >= least * step:
         return
     reads = [e for e in trace.events if e.kind == "wait"]
+    if trace.process.device == "cpu":
+        logged = math.fsum(e.seconds for e in reads if logs(e.place.text))  # told by S501
+        reads = [e for e in reads if not logs(e.place.text)]
+        wait = max(0.0, wait - logged)
+        low, high = saved(trace, wait)
+        if not wait >= least * step:
+            return
     place = max(reads, key=lambda e: e.seconds).place if reads else trace.place("wait")
     count = f"{sum(e.calls for e in reads):.0f} reads a step" if reads else "reads"
     waits = trace.process.device != "cpu"
@@ -49,8 +58,12 @@ def detect(trace: Trace) -> Iterator[Finding]:
         place,
         (trace.amdahl(low), trace.amdahl(high)),
         label="waits for the value" if waits else "reads the values",
-        advice="keep it as a detached tensor, add up on the device, and read it every 50 steps",
-        notes=tuple(f"{e.place}  {1000 * e.seconds:.1f} ms" for e in sorted(reads, key=lambda e: -e.seconds)[1:4]),
+        advice=f"keep it as a detached tensor, add up{' on the device' if waits else ''}, and read it every 50 steps",
+        notes=tuple(
+            f"{e.place}  {1000 * e.seconds:.1f} ms"
+            for e in sorted(reads, key=lambda e: -e.seconds)[1:4]
+            if e.seconds >= LEAST_NOTED
+        ),
     )
 
 

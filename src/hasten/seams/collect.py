@@ -116,6 +116,7 @@ def _seconds(start: int, end: int) -> float:
 
 def _phases(watch: Watch, records: list[tuple[int, ...]], samples: dict[SampleKey, float]) -> tuple[Phase, ...]:
     owners: dict[int, Place] = {}
+    models = [model_facts(record) for record in watch.models.values()]
     for phase, place, _count, _ns in resolve(watch.clock.places):
         owners.setdefault(phase, place)
     found = []
@@ -126,6 +127,8 @@ def _phases(watch: Watch, records: list[tuple[int, ...]], samples: dict[SampleKe
         seconds = Interval.of_mean(values)
         owner = owners.get(i)
         children = _children(i, seconds, samples) if name in _SPLIT else ()
+        if owner is None and name == "evaluation":
+            owner = next((f.evaluation_place for f in models if f is not None and f.evaluation_place is not None), None)
         if owner is None and children:
             owner = max(children, key=lambda c: c.seconds.value).place
         found.append(Phase(name, seconds, owner, watch.clock.calls[i] / max(1, watch.steps), children))

@@ -168,6 +168,7 @@ def process_facts(watch: Watch) -> Process:
     return Process(
         threads=torch.get_num_threads(),
         cores=machine.cores(),
+        physical_cores=machine.physical_cores(),
         device="cuda" if on_cuda else "cpu",
         anomaly_mode=anomaly,
         anomaly_place=_anomaly_place(watch) if anomaly else None,

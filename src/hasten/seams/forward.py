@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from hasten.measure.clock import INDEX, PYTHON
+from hasten.seams.locate import user_frame
 from hasten.seams.on_demand import OnDemand
 from hasten.seams.patch import Patches
 from hasten.seams.watch import Watch
@@ -142,6 +143,8 @@ class ForwardSeam:
                 evaluates = clock.evaluating and watch.evaluates(module)
                 if evaluates:
                     clock.evaluated()
+                    if clock.locate is None:
+                        self._evaluated_at(module, _get_frame(1))
                 if clock.locate is not None:
                     phase = EVALUATION if evaluates else FORWARD
                     frame = clock.locate(_get_frame(1))
@@ -149,6 +152,13 @@ class ForwardSeam:
 
         __call__.__wrapped__ = call  # type: ignore[attr-defined]
         return __call__
+
+    def _evaluated_at(self, module: Any, frame: Any) -> None:
+        """Remember where a model is evaluated that was not while its calls were looked at closely."""
+        record = self.watch.models.get(id(module))
+        if record is not None and record.evaluation_place is None:
+            at = user_frame(frame)
+            record.evaluation_place = (at.f_code, at.f_lasti)
 
     def _book(self, phase: int, module: Any, frame: Any, nanoseconds: int, arguments: Any, directly: bool) -> None:
         self.watch.clock.book((phase, frame.f_code, frame.f_lasti), nanoseconds)

@@ -7,7 +7,7 @@ import io
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from types import CodeType
 from typing import Any
 
@@ -22,10 +22,15 @@ _get_frame = sys._getframe
 
 
 class Opens:
-    """Opens of the training thread by file and line, between :meth:`start` and :meth:`stop`."""
+    """Opens of the training thread by file and line, between :meth:`start` and :meth:`stop`.
 
-    def __init__(self, watch: Watch) -> None:
+    Args:
+        anywhere: of any thread, whatever it does: in a child that asks a dataset.
+    """
+
+    def __init__(self, watch: Watch, anywhere: bool = False) -> None:
         self.watch = watch
+        self.anywhere = anywhere
         self.counts: dict[tuple[str, CodeType, int], list[int]] = {}
         self._patches = Patches()
         self._steps = [0, 0]
@@ -52,7 +57,8 @@ class Opens:
         clock = self.watch.clock
 
         def opens(*args: Any, **kwargs: Any) -> Any:
-            if clock.booked_as not in _WATCHED_IN or threading.get_ident() != clock.thread:
+            elsewhere = clock.booked_as not in _WATCHED_IN or threading.get_ident() != clock.thread
+            if elsewhere and not self.anywhere:
                 return original(*args, **kwargs)
             started = clock.now()
             try:
@@ -76,6 +82,14 @@ class Opens:
         entry = self.counts.setdefault((os.fsdecode(file), frame.f_code, frame.f_lasti), [0, 0])
         entry[0] += 1
         entry[1] += nanoseconds
+
+    def of(self, files: Collection[str]) -> tuple[Event, ...]:
+        """Of these files, how often each line opened one, and its seconds, in all; ``kind`` is the file's path."""
+        return tuple(
+            Event(shown(file), place_of(code, lasti), count, nanoseconds / 1e9)
+            for (file, code, lasti), (count, nanoseconds) in self.counts.items()
+            if os.path.abspath(file) in files
+        )
 
     def events(self) -> tuple[Event, ...]:
         """Files opened more often than twice for every pass over a loader: opens and their seconds per step.

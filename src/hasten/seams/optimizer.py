@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 import threading
 import weakref
@@ -111,6 +112,7 @@ def _wrap_zero_grad(watch: Watch, patches: Patches) -> None:
             return
         if watch.entered is not None:
             watch.calls_from(_get_frame(1))
+        watch.gradients_zeroed()
         clock.enter(phase)
         start = clock.last
         try:
@@ -127,7 +129,15 @@ def _wrap_zero_grad(watch: Watch, patches: Patches) -> None:
     zero_grad.__doc__ = original.__doc__
     zero_grad.__wrapped__ = original  # type: ignore[attr-defined]
     patches.set(torch.optim.Optimizer, "zero_grad", zero_grad)
-    patches.set(torch.nn.Module, "zero_grad", timed(clock, "zero_grad", torch.nn.Module.zero_grad))
+    zeroed = timed(clock, "zero_grad", torch.nn.Module.zero_grad)
+
+    @functools.wraps(torch.nn.Module.zero_grad)
+    def of_module(*args: Any, **kwargs: Any) -> Any:
+        if get_ident() == clock.thread:
+            watch.gradients_zeroed()
+        return zeroed(*args, **kwargs)
+
+    patches.set(torch.nn.Module, "zero_grad", of_module)
 
 
 class _Light:

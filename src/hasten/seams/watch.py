@@ -117,6 +117,7 @@ class Watch(Steps):
         self.sampler = Sampler(self.clock)
         self.step_started = self.clock.now()
         self.beginning: OptimizerRecord | None = None
+        self._followed: dict[LoaderRecord, int] = {}  # by backward passes that no step has used yet: their batches
         self._patience = BACKWARDS_WITHOUT_OPTIMIZER
         self._aside = Aside()
 
@@ -177,6 +178,8 @@ class Watch(Steps):
         if not self.light:
             clock.leave()
             self.entered = None
+        if self._followed:
+            self._steps_use()
         if self.beginning is not None:
             record, self.beginning = self.beginning, None
             if record.optimizer is optimizer:
@@ -207,10 +210,13 @@ class Watch(Steps):
         self.backwards += 1
         record = self.feeding
         if record is not None:
+            counted = self.differentiated
             self._count_batch(record)
-            if record is not self.trained_from:
-                self.trained_from = record
-                record.role = "training"
+            if self._only_passes(record):
+                self._followed[record] = self._followed.get(record, 0) + self.differentiated - counted
+                self.differentiated = counted
+            elif record is not self.trained_from:
+                self._trains(record)
         if self.tentative is not None:
             self.graph_used(self.tentative)
         if self.optimizers:
@@ -235,6 +241,26 @@ class Watch(Steps):
         self.clock_name = "backward"
         self.boundary()
 
+    def _trains(self, record: LoaderRecord) -> None:
+        self.trained_from = record
+        record.role = "training"
+
+    def _only_passes(self, record: LoaderRecord) -> bool:
+        """Whether what is differentiated of a loader's batches may be asked for its inputs' sake, in an evaluation
+        (adversarial examples, saliency): another loader is trained on, and no step has used these gradients yet."""
+        return bool(self.optimizers) and self.trained_from not in (None, record) and record.role != "training"
+
+    def gradients_zeroed(self) -> None:
+        """No step will use what has been differentiated so far."""
+        self._followed.clear()
+
+    def _steps_use(self) -> None:
+        """An optimizer steps by gradients of these batches, too."""
+        for record, batches in self._followed.items():
+            self.differentiated += batches
+            self._trains(record)
+        self._followed.clear()
+
     def _count_batch(self, record: LoaderRecord) -> None:
         """Count a batch for a backward pass where one was asked for in this step that no pass before has used."""
         asked, record.used = record.batches - record.used, record.batches
@@ -251,10 +277,11 @@ class Watch(Steps):
 
     def graph_used(self, record: ModelRecord, trains: bool = True) -> None:
         """What calls of a model in eval mode have recorded is differentiated: they were no evaluation, unless only
-        by ``autograd.grad`` (not ``trains``), and of batches that are not trained on."""
+        by ``autograd.grad`` (not ``trains``), or of batches that are not trained on so far."""
         record.evaluations_with_graph = max(0, record.evaluations_with_graph - record.undecided)
         record.undecided, self.tentative = 0, None
-        if trains or self.feeding is None or self.feeding is self.trained_from:
+        feeding = self.feeding
+        if feeding is None or feeding is self.trained_from or (trains and not self._only_passes(feeding)):
             record.trains_in_eval_mode = True
             self.clock.evaluation(False)
 
@@ -371,7 +398,10 @@ class Watch(Steps):
             record.undecided = record.undecided + 1 if self.tentative is record else 1
             self.tentative = record
             self._evaluation_begins(feeding)
-        elif self._evaluates(record, module, feeding):
+            return
+        if module.training and self.tentative is record:
+            self.tentative = None  # the same as above: a generator makes its samples without a graph
+        if self._evaluates(record, module, feeding):
             record.evaluations += 1
             self._evaluation_begins(feeding)
 
