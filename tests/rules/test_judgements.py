@@ -248,8 +248,8 @@ def test_a_line_that_trains_and_logs_a_little_is_no_log() -> None:
         return found("S501", dataclasses.replace(seen, phases=phases, hot=(Hot("python", fit, 0.05, 0.5, "fit"),)))
 
     assert not logging(0.002)
-    assert "takes 10.0 ms" in logging(0.01)[0].message
-    assert "takes 50.0 ms" in logging(0.03)[0].message
+    assert "takes 10 ms" in logging(0.01)[0].message
+    assert "takes 50 ms" in logging(0.03)[0].message
 
 
 def plotted(step: float, seconds: float, text: str, file: Path) -> Trace:
@@ -272,7 +272,7 @@ def test_figures_drawn_in_the_loop_are_told_with_how_often(tmp_path: Path) -> No
     )
     (every,) = found("S501", plotted(0.15, 0.147, "plt.draw()", file))
     (some,) = found("S501", plotted(0.15, 0.03, "plt.cla()", file))
-    assert "plotting takes 147.0 ms" in every.message and every.label == "draws in every step"
+    assert "plotting takes 150 ms" in every.message and every.label == "draws in every step"
     assert some.label == "draws here" and "more rarely" in some.advice
 
 

@@ -15,6 +15,8 @@ from hasten.seams.child import WITH, WITHOUT
 class Ends:
     """A child that sends so many pairs and is gone, as where the script has ended in it."""
 
+    error = ""
+
     def __init__(self, pairs: int) -> None:
         self.left, self.ended = pairs, False
 

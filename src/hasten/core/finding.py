@@ -12,6 +12,12 @@ from hasten.core.trace import Place, Trace
 LEAST_TOLD = 1.025  # predicted best case below which a finding is not shown before --all: 1.02× is no reason to read on
 
 
+def ms(seconds: float) -> str:
+    """Milliseconds in a sentence, in two digits: means of noisy steps have no more."""
+    value = 1000 * seconds
+    return f"{float(f'{value:.2g}') if value >= 100 else value:.{0 if value >= 10 else 2 if value < 1 else 1}f} ms"
+
+
 @dataclass(frozen=True)
 class Finding:
     """One reason, with its place, evidence and predicted speed-up of the whole step.

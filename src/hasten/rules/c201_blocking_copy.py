@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from hasten.core.errors import Unsuited
-from hasten.core.finding import Finding, Rule
+from hasten.core.finding import Finding, Rule, ms
 from hasten.core.remedy import Fidelity, Grain, Remedy, Seam, Undo
 from hasten.core.trace import Trace
 
@@ -75,7 +75,7 @@ def detect(trace: Trace) -> Iterator[Finding]:
     if not saved >= LEAST_SHARE * trace.step_seconds:
         return
     yield RULE.finding(
-        f"copies to the device block the host for {1000 * cost:.1f} ms a step",
+        f"copies to the device block the host for {ms(cost)} a step",
         trace.place("copy") or loader.place,
         (1.0, trace.amdahl(0.9 * saved)),
         label="copies from pageable memory",

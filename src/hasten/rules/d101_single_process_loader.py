@@ -33,7 +33,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, TypedDict
 
 from hasten.core.errors import Unsuited
-from hasten.core.finding import Finding, Rule
+from hasten.core.finding import Finding, Rule, ms
 from hasten.core.remedy import Fidelity, Grain, Remedy, Seam, Undo
 from hasten.core.trace import LoaderFacts, Trace
 from hasten.data import passes
@@ -171,7 +171,7 @@ def _without_workers(trace: Trace, loader: LoaderFacts) -> Iterator[Finding]:
     free = asleep or cores - (used if used > 1 else 1.0) >= FREE
     best = max(model, fetch / counts[0], _work(trace) / cores) + IPC_SECONDS * trace.batches
     yield RULE.finding(
-        f"the model waits {1000 * fetch:.1f} ms a step for batches made in its own process",
+        f"the model waits {ms(fetch)} a step for batches made in its own process",
         loader.place,
         _range(trace, best, free),
         label="num_workers is 0",
@@ -220,7 +220,7 @@ def _too_few(trace: Trace, loader: LoaderFacts) -> Iterator[Finding]:
     more = max(step - fetch, workers * step / counts[0]) + IPC_SECONDS * trace.batches if counts else math.inf
     none = step - fetch - trace.phase("loader start") + here
     if none < min(more, IN_PROCESS * step):
-        best, counts, why = none, (0,), f"; making batches takes {1000 * here:.1f} ms of it"
+        best, counts, why = none, (0,), f"; making batches takes {ms(here)} of it"
     elif counts:
         many = f"{workers} workers are" if workers > 1 else "1 worker is"
         doing = f"on a core {each:.0%} of the time" if each >= 0 else "working all the time"
@@ -229,7 +229,7 @@ def _too_few(trace: Trace, loader: LoaderFacts) -> Iterator[Finding]:
         yield from _too_many(trace, loader)
         return
     yield RULE.finding(
-        f"the model waits {1000 * fetch:.1f} ms a step for workers{why}",
+        f"the model waits {ms(fetch)} a step for workers{why}",
         loader.place,
         _range(trace, best),
         label=f"num_workers is {workers}",

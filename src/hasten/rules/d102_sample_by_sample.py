@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from hasten.core.errors import Unsuited
-from hasten.core.finding import Finding, Rule
+from hasten.core.finding import Finding, Rule, ms
 from hasten.core.remedy import Fidelity, Remedy, Seam, Undo
 from hasten.core.trace import LoaderFacts, Trace
 from hasten.data.gather import NotGatherable, gather_of, plain_rows
@@ -89,7 +89,7 @@ def detect(trace: Trace) -> Iterator[Finding]:
     least, most = SAVED if _known(loader) else SAVED_READ
     rows = f"{loader.batch_size} rows" if loader.batch_size > 0 else "rows"
     yield RULE.finding(
-        f"{loader.dataset} is asked for {rows} one by one, {1000 * cost:.1f} ms a step",
+        f"{loader.dataset} is asked for {rows} one by one, {ms(cost)} a step",
         loader.place,
         (trace.amdahl(least * cost), trace.amdahl(most * cost)),
         label="stacks rows that were one tensor before",

@@ -32,7 +32,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from hasten.core.errors import Unsuited
-from hasten.core.finding import Finding, Rule
+from hasten.core.finding import Finding, Rule, ms
 from hasten.core.remedy import Fidelity, Remedy, Seam, Undo
 from hasten.core.trace import LEAST_PASSES, Trace
 from hasten.data.cache import SampleCache
@@ -42,8 +42,8 @@ from hasten.data.view import Changes, original, put, source
 
 LEAST_SHARE = 0.03  # of the step spent fetching
 SAVED = (0.75, 0.98)  # part of the fetch that a gather from the cache saves
-ONE_BY_ONE = 0.5  # the least part that samples save which the script's own function collates; measured 0.55 and 0.6
-LONGER = 2.0  # times as long as in the child that asked for a few a sample may take between steps; measured 1.7
+ONE_BY_ONE = 0.5  # the least part that samples save which the script's own function collates; seen with one script only
+LONGER = 2.0  # times as long as in the child that asked for a few a sample may take between steps; one script took 1.7
 SMALLER = "store them once as small as the model needs them (smaller pictures, uint8 for float32), and read those"
 ONCE = "this job makes one epoch, a second one would gain"
 
@@ -131,7 +131,7 @@ def detect(trace: Trace) -> Iterator[Finding]:
     too_much = "" if fits else f", more than half of the memory that is free ({_bytes(room)} would do)"
     when = "the gain starts with the second epoch" if again else ONCE
     yield RULE.finding(
-        f"{loader.dataset} makes each of its {loader.length} samples anew every epoch, {1000 * cost:.1f} ms a step",
+        f"{loader.dataset} makes each of its {loader.length} samples anew every epoch, {ms(cost)} a step",
         loader.place,
         (trace.amdahl(least), trace.amdahl(SAVED[1] * cost)) if again else (1.0, 1.0),
         label="asks for the same bytes every epoch",

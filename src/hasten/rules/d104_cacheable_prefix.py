@@ -36,7 +36,7 @@ from hasten.data.view import Changes, original, put, samples_of, source
 from hasten.measure.digest import random_states, restore
 
 LEAST_SHARE = 0.03  # of the step spent fetching
-LONGER = 2.0  # times as long as in the child that asked for a few a sample may take between steps; measured 1.7
+LONGER = 2.0  # times as long as in the child that asked for a few a sample may take between steps; one script took 1.7
 READING = 0.10  # part of the prefix's time that reading it from the cache takes
 ONCE = "this job makes one epoch, a second one would gain"
 

@@ -27,7 +27,7 @@ import os
 import re
 from collections.abc import Iterator
 
-from hasten.core.finding import Finding, Rule
+from hasten.core.finding import Finding, Rule, ms
 from hasten.core.trace import Event, Place, Trace
 
 LEAST_SHARE = 0.03  # of the step; less is not worth a change
@@ -56,7 +56,7 @@ def detect(trace: Trace) -> Iterator[Finding]:
             continue
         opens = sum(e.calls for e in events)
         yield RULE.finding(
-            f"{_names(events)}: opened and read {opens:.0f} times a step, {1000 * seconds:.1f} ms",
+            f"{_names(events)}: opened and read {opens:.0f} times a step, {ms(seconds)}",
             place,
             (trace.amdahl(SAVED[0] * seconds), trace.amdahl(SAVED[1] * seconds)),
             label="opens the whole file again",
@@ -74,7 +74,7 @@ def _in_workers(trace: Trace) -> Iterator[Finding]:
     for place, events in places.items():
         yield RULE.finding(
             f"{_names(events)}: opened anew for every sample, in {loader.num_workers} worker processes; a sample takes"
-            f" {1000 * loader.probe.seconds:.1f} ms, and the step waits {1000 * wait:.1f} ms",
+            f" {ms(loader.probe.seconds)}, and the step waits {ms(wait)}",
             place,
             (1.0, trace.amdahl(SAVED[1] * wait)),
             label="opens the whole file again",

@@ -26,7 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from hasten.core.finding import Finding, Rule
+from hasten.core.finding import Finding, Rule, ms
 from hasten.core.trace import COLLATE_LOOP, Trace
 
 LEAST_SHARE = 0.05  # of the step
@@ -46,7 +46,7 @@ def detect(trace: Trace) -> Iterator[Finding]:
         each = 1e6 * event.seconds / event.calls
         yield RULE.finding(
             f"a Python loop in the collate function runs {event.calls:.0f} times a step, "
-            f"{each:.{0 if each >= 10 else 1 if each >= 1 else 2}f} µs each, {1000 * event.seconds:.1f} ms together",
+            f"{each:.{0 if each >= 10 else 1 if each >= 1 else 2}f} µs each, {ms(event.seconds)} together",
             event.place,
             (trace.amdahl(SAVED[0] * event.seconds), trace.amdahl(SAVED[1] * event.seconds)),
             label="goes through single values",

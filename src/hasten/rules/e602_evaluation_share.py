@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from hasten.core.finding import Finding, Rule
+from hasten.core.finding import Finding, Rule, ms
 from hasten.core.trace import LoaderFacts, Place, Trace
 from hasten.seams.source import callers, function_around
 
@@ -46,7 +46,7 @@ def detect(trace: Trace) -> Iterator[Finding]:
         advice = f"raise the evaluation's batch size from {small.batch_size}; then {advice}"
     yield RULE.finding(
         f"{'evaluation takes' if fed else 'calls in eval mode take'} {cost / trace.step_seconds:.0%} of the time,"
-        f" {1000 * cost:.1f} ms for every step",
+        f" {ms(cost)} for every step",
         started(place) or place,
         (trace.amdahl(SAVED[0] * cost), trace.amdahl(SAVED[1] * cost)),
         label="evaluates here",

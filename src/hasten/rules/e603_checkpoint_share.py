@@ -24,7 +24,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from hasten.core.finding import Finding, Rule
+from hasten.core.finding import Finding, Rule, ms
 from hasten.core.trace import Hot, Trace
 
 LEAST_SHARE = 0.03  # of the time since the first step
@@ -48,7 +48,7 @@ def detect(trace: Trace) -> Iterator[Finding]:
     saves = saving >= cost - saving
     yield RULE.finding(
         f"{'checkpoints take' if saves else 'copying all weights takes'} {cost / trace.step_seconds:.0%} of the time,"
-        f" {1000 * cost:.1f} ms for every step",
+        f" {ms(cost)} for every step",
         place,
         (trace.amdahl(SAVED[0] * cost), trace.amdahl(SAVED[1] * cost)),
         label="the training waits for the file" if saves else "copies all weights",

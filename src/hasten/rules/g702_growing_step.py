@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from hasten.core.finding import Finding, Rule
+from hasten.core.finding import Finding, Rule, ms
 from hasten.core.trace import Trace
 
 PREDICTED = (0.25, 1.0)  # of the growth at the end: half of its mean over the watched steps, and all of it
@@ -39,9 +39,9 @@ def detect(trace: Trace) -> Iterator[Finding]:
     curable, of_it = growth.relative, ""
     if own < added:  # the rest is not the line's: others have come to share the machine
         curable = own / (added / growth.relative + added - own)
-        of_it = f", {1000 * growth.place_seconds:.1f} ms of it in this line"
+        of_it = f", {ms(growth.place_seconds)} of it in this line"
     yield RULE.finding(
-        f"a step takes {1000 * added:.1f} ms longer at the end than at the start ({growth.relative:+.0%}){of_it}",
+        f"a step takes {ms(added)} longer at the end than at the start ({growth.relative:+.0%}){of_it}",
         growth.place,
         (1.0 + PREDICTED[0] * curable, 1.0 + PREDICTED[1] * curable),
         label="takes longer in every step",

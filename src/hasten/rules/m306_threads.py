@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from hasten.core.errors import Unsuited
-from hasten.core.finding import Finding, Rule
+from hasten.core.finding import Finding, Rule, ms
 from hasten.core.remedy import Fidelity, Remedy, Seam, Undo
 from hasten.core.trace import Trace
 
@@ -83,7 +83,7 @@ def detect(trace: Trace) -> Iterator[Finding]:
         busy = f"keep {used:.1f} cores busy in" if used >= 0 else "take turns in"
         others = others if crowded else 0.0
         yield RULE.finding(
-            f"{process.threads} threads {busy} a step of {1000 * trace.step_seconds:.1f} ms",
+            f"{process.threads} threads {busy} a step of {ms(trace.step_seconds)}",
             trace.place("forward") or trace.place("backward"),
             _busy(trace) if others else trace.faster(_threaded(trace), FACTOR),
             label="starts and ends a team of threads in every operation",

@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from hasten.core.errors import Unsuited
-from hasten.core.finding import Finding, Rule
+from hasten.core.finding import Finding, Rule, ms
 from hasten.core.remedy import Fidelity, Grain, Remedy, Seam, Undo
 from hasten.core.trace import Trace
 from hasten.measure.machine import allocators, loaded
@@ -110,7 +110,7 @@ def detect(trace: Trace) -> Iterator[Finding]:
         place = trace.place("forward") or trace.place("backward")
         label = "memory of this step was given back after the last one"
     yield RULE.finding(
-        f"{faults:.0f} page faults a step and {1000 * system:.1f} ms of system time: freed memory is taken anew",
+        f"{faults:.0f} page faults a step and {ms(system)} of system time: freed memory is taken anew",
         place,
         (trace.amdahl(0.1 * saved), trace.amdahl(saved)),
         label=label if place is not None else "",

@@ -25,7 +25,7 @@ import ast
 import re
 from collections.abc import Iterator
 
-from hasten.core.finding import Finding, Rule
+from hasten.core.finding import Finding, Rule, ms
 from hasten.core.trace import ModelFacts, Place, Trace
 from hasten.seams.source import calls, source_of
 
@@ -43,7 +43,7 @@ def detect(trace: Trace) -> Iterator[Finding]:
         if "float64" in model.dtypes and not any(d == "float32" or d.startswith("complex") for d in model.dtypes):
             yield RULE.finding(
                 f"the {model.elements:,} parameters of {model.kind} are float64; "
-                f"{1000 * cost:.1f} ms of a step compute with them",
+                f"{ms(cost)} of a step compute with them",
                 widened(trace, model),
                 (trace.amdahl(SAVED[0] * cost), best),
                 label="makes it float64",

@@ -26,7 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from hasten.core.finding import Finding, Rule
+from hasten.core.finding import Finding, Rule, ms
 from hasten.core.trace import Event, Trace
 from hasten.seams.source import Loop, iterated, iterations_are_alike, loop_at, source_of
 
@@ -56,7 +56,7 @@ def detect(trace: Trace) -> Iterator[Finding]:
         digits = 0 if each >= 10 else 1 if each >= 1 else 2
         yield RULE.finding(
             f"a Python loop runs {event.calls:.0f} times a step, "
-            f"{each:.{digits}f} µs each, {1000 * event.seconds:.1f} ms together",
+            f"{each:.{digits}f} µs each, {ms(event.seconds)} together",
             event.place,
             (trace.amdahl(low), trace.amdahl(high)),
             label="one small operation after another",

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from hasten.core.errors import Unsuited
-from hasten.core.finding import Finding, Rule
+from hasten.core.finding import Finding, Rule, ms
 from hasten.core.remedy import Fidelity, Remedy, Seam, Undo
 from hasten.core.trace import Trace
 from hasten.seams.optimizer import in_groups_while_stepping, set_in_groups
@@ -73,7 +73,7 @@ def detect(trace: Trace) -> Iterator[Finding]:
     for facts in trace.optimizers:
         if facts.implementation == "loop" and facts.can_foreach and facts.kind in SAME_BITS and facts.tensors > 2:
             yield RULE.finding(
-                f"{facts.kind} updates {facts.tensors} tensors one by one, {1000 * cost:.1f} ms a step",
+                f"{facts.kind} updates {facts.tensors} tensors one by one, {ms(cost)} a step",
                 facts.place,
                 (trace.amdahl(SAVED[0] * cost), trace.amdahl(SAVED[1] * cost)),
                 label="foreach and fused are off",

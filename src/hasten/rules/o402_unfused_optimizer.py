@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from hasten.core.errors import Unsuited
-from hasten.core.finding import Finding, Rule
+from hasten.core.finding import Finding, Rule, ms
 from hasten.core.remedy import Fidelity, Remedy, Seam, Undo
 from hasten.core.trace import Trace
 from hasten.seams.optimizer import in_groups_while_stepping, set_in_groups
@@ -88,7 +88,7 @@ def detect(trace: Trace) -> Iterator[Finding]:
     for facts in trace.optimizers:
         if facts.implementation != "fused" and facts.can_fuse:
             yield RULE.finding(
-                f"{facts.kind} makes a pass over memory per operation, {1000 * cost:.1f} ms a step",
+                f"{facts.kind} makes a pass over memory per operation, {ms(cost)} a step",
                 facts.place,
                 (trace.amdahl(SAVED[0] * cost), trace.amdahl(SAVED[1] * cost)),
                 label="fused is off",

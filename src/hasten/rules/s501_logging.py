@@ -24,7 +24,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from hasten.core.finding import Finding, Rule
+from hasten.core.finding import Finding, Rule, ms
 from hasten.core.trace import Hot, Place, Trace
 from hasten.seams.source import in_every_round, logs
 
@@ -55,13 +55,12 @@ def detect(trace: Trace) -> Iterator[Finding]:
     plots = _plots(trace, place)
     advice = _DRAW_MORE_RARELY if plots else _EVERY_50 if every <= RARELY else _MORE_RARELY
     yield RULE.finding(
-        f"{'plotting' if plots else 'logging'} takes {1000 * cost:.1f} ms of a step of"
-        f" {1000 * trace.step_seconds:.1f} ms",
+        f"{'plotting' if plots else 'logging'} takes {ms(cost)} of a step of {ms(trace.step_seconds)}",
         place,
         (trace.amdahl(SAVED[0] * cost), trace.amdahl(SAVED[1] * cost)),
         label=f"{'draws' if plots else 'logs'} {_how_often(every)}",
         advice=advice,
-        notes=tuple(f"{p}  {1000 * s:.1f} ms" for (_, p), s in _others(lines, dearest) if s >= LEAST_NOTED),
+        notes=tuple(f"{p}  {ms(s)}" for (_, p), s in _others(lines, dearest) if s >= LEAST_NOTED),
     )
 
 

@@ -25,7 +25,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from hasten.core.finding import Finding, Rule
+from hasten.core.finding import Finding, Rule, ms
 from hasten.core.trace import Trace
 from hasten.seams.source import logs
 
@@ -53,14 +53,13 @@ def detect(trace: Trace) -> Iterator[Finding]:
     count = f"{sum(e.calls for e in reads):.0f} reads a step" if reads else "reads"
     waits = trace.process.device != "cpu"
     yield RULE.finding(
-        f"{count} of tensor values {'keep the host waiting for' if waits else 'take'} {1000 * wait:.1f}"
-        f" of {1000 * step:.1f} ms",
+        f"{count} of tensor values {'keep the host waiting for' if waits else 'take'} {ms(wait)} of {ms(step)}",
         place,
         (trace.amdahl(low), trace.amdahl(high)),
         label="waits for the value" if waits else "reads the values",
         advice=f"keep it as a detached tensor, add up{' on the device' if waits else ''}, and read it every 50 steps",
         notes=tuple(
-            f"{e.place}  {1000 * e.seconds:.1f} ms"
+            f"{e.place}  {ms(e.seconds)}"
             for e in sorted(reads, key=lambda e: -e.seconds)[1:4]
             if e.seconds >= LEAST_NOTED
         ),

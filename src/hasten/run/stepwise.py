@@ -19,6 +19,7 @@ MOST_UNIT = 8  # … if so many are enough for that
 SILENT_SECONDS = 20.0  # a child that says nothing for so long (beyond its steps) is given up
 TOO_NOISY = "its time would not tell so small a gain from this noise"
 TIME_UP = "time was up"
+RAISED = "the child ended:"
 TOO_EARLY = "the child ended before it could be timed"
 SILENT = "the child fell silent"
 OVER = "the child ended before there were pairs enough"
@@ -90,6 +91,12 @@ def alternating(
     return Alternating(sender, watch, switch, prepare=ahead, settle=settle, unit=unit)
 
 
+def too_early(child: fork.Child) -> str:
+    """Why a child has ended before it could be timed."""
+    error = child.error
+    return f"{RAISED} {error}" if error else TOO_EARLY
+
+
 def listen(child: fork.Child, pairs: Pairs, seconds: float, silent: float, first: float = 0.0) -> str:
     """Take in the pairs that ``child`` sends until they suffice, the time is up, or it falls silent; it is gone then.
 
@@ -108,7 +115,7 @@ def listen(child: fork.Child, pairs: Pairs, seconds: float, silent: float, first
         while not pairs.exhausted:
             now = time.monotonic()
             if child.ended:
-                return OVER if pairs.wall else TOO_EARLY
+                return OVER if pairs.wall else too_early(child)
             if now > end:
                 return TIME_UP
             if now - heard > silent:

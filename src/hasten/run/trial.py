@@ -27,7 +27,7 @@ from hasten.measure.interleave import (
 )
 from hasten.run import calls, compiled, stepwise
 from hasten.run.again import Looking, seen_again
-from hasten.run.stepwise import SILENT_SECONDS, TIME_UP, TOO_EARLY, TOO_NOISY
+from hasten.run.stepwise import SILENT_SECONDS, TIME_UP, TOO_NOISY
 from hasten.seams import fork
 from hasten.seams.apply import Switchboard
 from hasten.seams.batches import Ahead, Batches
@@ -212,7 +212,7 @@ class TrialRoom:
                     self.watch, self._tokened(remedies, fresh, warm, unit), allowed=self.allowed, processes=False
                 )
                 if not self._ready(child, end):
-                    return TOO_EARLY if child.ended else "the child was not ready in time"
+                    return stepwise.too_early(child) if child.ended else "the child was not ready in time"
                 child.freeze()
             return self._take_turns(children, pairs, end)
 

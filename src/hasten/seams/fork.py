@@ -32,6 +32,7 @@ from hasten.seams.watch import Departed, Watch
 # Progress bars, log writers, queue feeders: a child does without them.
 _HARMLESS_THREADS = ("TMonitor", "QueueFeederThread", "_RefreshThread", "_AsyncWriterThread")
 _ROW = struct.Struct("<qdddd")  # kind, wall seconds, CPU seconds, loss, spare
+ERROR, MOST_SAID = "error", 160  # file in a child's folder that says what ended it; characters of it that are told
 DONE, READY = -1, -2
 STALL_SECONDS = 30.0  # a child silent for so long is given up
 
@@ -134,6 +135,15 @@ class Child:
     _threads: list[int] = field(default_factory=list)
     ended: bool = False
     gone: bool = False
+
+    @property
+    def error(self) -> str:
+        """What ended it, in a line: the exception that nobody caught; empty where it ended otherwise, or is gone."""
+        try:
+            with open(os.path.join(self.folder, ERROR), encoding="utf-8", errors="replace") as file:
+                return file.read(MOST_SAID)
+        except OSError:
+            return ""
 
     def freeze(self) -> None:
         """Stop the child and its workers where they are."""
@@ -368,16 +378,30 @@ def _become_child(
         def quiet(*error: Any) -> None:
             if debug:
                 sys.__excepthook__(*error)
-            sender.leave()
+            try:
+                _note_error(folder, *error)
+            finally:
+                sender.leave()
 
         sys.excepthook = quiet
         threading.excepthook = quiet
         atexit.register(sender.leave)
         watch.driver = driver(sender)
-    except BaseException:
+    except BaseException as error:
         if os.environ.get("HASTEN_DEBUG"):
             traceback.print_exc()
-        os._exit(1)
+        try:
+            _note_error(folder, type(error), error)
+        finally:
+            os._exit(1)
+
+
+def _note_error(folder: str, kind: Any, error: Any = None, *_: Any) -> None:
+    """Leave the exception's first line for the parent. Takes what a thread's hook is given, too."""
+    kind, error = (kind, error) if error is not None else (kind.exc_type, kind.exc_value)
+    said = str(error).strip().split("\n")[0]
+    with open(os.path.join(folder, ERROR), "w", encoding="utf-8", errors="replace") as file:
+        file.write(f"{kind.__name__}: {said}" if said else kind.__name__)
 
 
 def die_with(parent: int) -> None:
