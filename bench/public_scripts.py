@@ -92,7 +92,7 @@ class Verdict:
     agrees: bool = False
     shares: list[dict[str, float]] = field(default_factory=list)
     together: Interval | None = None
-    trials: list[Tried] = field(default_factory=list)
+    trials: tuple[Tried, ...] = ()
     kept: list[str] = field(default_factory=list)
     step: Interval | None = None
     job: Interval | None = None
@@ -201,8 +201,9 @@ class Examination:
         overall = run.get("overall")
         self.verdict.together = decode(Interval, overall) if overall else None
         for told in run.get("trials", ()):
-            alone = all(t.verdict != "kept" for t in self.verdict.trials)
-            self.verdict.trials.append(decode(Tried, {"alone": alone, **{key: told[key] for key in TOLD}}))
+            alone = all(t.verdict not in ("kept", "replaced") for t in self.verdict.trials)
+            tried = decode(Tried, {"alone": alone, **{key: told[key] for key in TOLD}})
+            self.verdict.trials = (*self.verdict.trials, tried)
         if run.get("message"):
             self.verdict.remarks.append(run["message"])
 

@@ -15,9 +15,9 @@ import hasten
 from hasten.core.interval import Interval
 from hasten.core.remedy import Fidelity, Remedy
 from hasten.core.trace import LoaderFacts, ModelFacts, OptimizerFacts, Phase, Place, Process, Trace, Usage
-from hasten.measure.interleave import Pairs
+from hasten.measure.interleave import Pairs, TurnPairs
 from hasten.run.fidelity import Finding
-from hasten.run.search import ALMOST, LONG_STEPS, NEXT_START, TOO_DEAR, UNCLEAR, Kept, Search, postponed
+from hasten.run.search import ALMOST, LONG_STEPS, NEXT_START, SPARED, TOO_DEAR, UNCLEAR, Kept, Search, postponed
 from hasten.run.trial import TIME_UP, TOO_NOISY, Measured
 
 PLACE = Place("train.py", 12, "main", "loss = model(x).mean()", 0, 4)
@@ -377,6 +377,20 @@ def test_weights_are_compared_within_the_budget_and_what_is_reserved() -> None:
     found = search(Room({"ChannelsLast": 1.5}), trace(), 60.0, Late(), reserve=10.0)
     assert not found.kept and [t.why for t in found.trials if t.name == "ChannelsLast"] == ["too long"]
     assert ends and begun + 70 <= min(ends) == max(ends) <= time.monotonic() + 70
+
+
+@pytest.mark.parametrize(("faults", "verdict"), [(3.0, "cannot tell"), (3900.0, "dropped")])
+def test_copies_without_page_faults_do_not_tell_what_saving_them_gains(faults: float, verdict: str) -> None:
+    class Copies(Room):
+        def compare(self, without: Any, with_: Any, seconds: float, hoped: float = math.inf) -> Measured:
+            measured = super().compare(without, with_, seconds, hoped)
+            if with_[-1].name == "Allocator":
+                measured.pairs = TurnPairs(measured.pairs.wall, outcome=measured.outcome, faults=[faults] * 9)
+            return measured
+
+    found = search(Copies({}), trace(faults=4000.0), only=("Allocator",))
+    told = next(t for t in found.trials if t.name == "Allocator")
+    assert told.verdict == verdict and (told.why == SPARED) == (verdict == "cannot tell")
 
 
 def with_jemalloc(faults: float = 20_000.0) -> Trace:

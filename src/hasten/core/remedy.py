@@ -60,6 +60,7 @@ class Remedy(ABC):
     settle: ClassVar[int] = 0  # steps after a switch that a trial does not time
     at_once: ClassVar[bool] = False  # a switch takes some milliseconds: where steps are long, none has to settle
     conflicts: ClassVar[tuple[str, ...]] = ()
+    saves_faults: ClassVar[bool] = False  # gains only where the process has page faults
     upset_by: ClassVar[tuple[str, ...]] = ()  # remedies that may make a loss of its gain: then it is tried once more
     parallel: ClassVar[bool] = False  # may trade CPU time for wall time
     later_passes: ClassVar[bool] = False  # gains only from the second pass over the data on

@@ -179,8 +179,13 @@ class Pairs:
 
 @dataclass
 class TurnPairs(Pairs):
-    """Pairs of two children that take turns; a claim needs two such trials, each with children of its own."""
+    """Pairs of two children that take turns; a claim needs two such trials, each with children of its own.
 
+    Attributes:
+        faults: minor page faults of a step without, one mean a pair.
+    """
+
+    faults: list[float] = field(default_factory=list)
     looks: tuple[int, ...] = TURNS_LOOKS
     margin: float = CHILDREN_DIFFER
     faster_at_look: ClassVar[float] = TURNS_AT_LOOK

@@ -13,6 +13,8 @@ Fidelity
     identical: only addresses change.
 
 When it does not help
+    Whether glibc gives memory back depends on what lies at the end of its heap, so that a script may have these faults
+    in one run and none in the next, or lose them half-way; a trial in a copy that has none says so.
     When tensors are small, or when another allocator is loaded. The process keeps its peak memory. Programs that the
     script starts inherit LD_PRELOAD.
 
@@ -48,6 +50,7 @@ class Allocator(Remedy):
     fidelity: ClassVar[Fidelity] = Fidelity.IDENTICAL
     seam: ClassVar[Seam] = Seam.PROCESS
     grain: ClassVar[Grain] = Grain.CHILD
+    saves_faults: ClassVar[bool] = True
     settle: ClassVar[int] = 4
 
     def on(self, target: Any = None) -> Undo:

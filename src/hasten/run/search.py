@@ -32,6 +32,8 @@ SLACK = 1.3  # times the shortest trial, where steps are long
 ALMOST = "faster so far, but a claim takes more pairs: a larger --budget may make it"
 LONG_STEPS = "the budget holds only trials of what promises more"
 TOO_DEAR = "dearer to try than the budget allows"
+SPARED = "the copies had no page faults to save, by chance; the script has"
+SPARED_SHARE = 0.25  # of the script's page faults, below which copies count as spared
 USED_UP = "the budget was used up"
 LEAST_TRIAL = 2.0  # seconds; a trial that would get less is not begun
 GENEROUS = 1.5  # times an equal part of what is left: what a trial leaves, later ones have
@@ -134,9 +136,11 @@ class Search:
         return self._end - time.monotonic()
 
     def _too_dear(self, remedy: Remedy, affordable: set[str], left: float) -> str:
-        if str(remedy) not in affordable:
-            return TOO_DEAR if remedy.one_off_seconds or self._least(remedy) > self.budget else LONG_STEPS
-        return USED_UP if self._least(remedy) > left else ""
+        if str(remedy) in affordable and self._least(remedy) <= left:
+            return ""
+        if remedy.one_off_seconds or self._least(remedy) > self.budget:
+            return TOO_DEAR
+        return LONG_STEPS if str(remedy) not in affordable else USED_UP
 
     def candidates(self, trace: Trace) -> list[tuple[Finding, Remedy]]:
         """Remedies of all findings in the rules' order, each once."""
@@ -302,6 +306,8 @@ class Search:
         if measured.ratio is not None and measured.ratio.value < CLEARLY_SLOWER and measured.ratio.high < 1:
             self._slower.add((remedy.name, remedy.direction(self.trace)))
         verdict, why = _verdict(measured, remedy)
+        if verdict != "kept" and measured.outcome is not Outcome.SLOWER and self._spared(measured, remedy):
+            verdict, why = "cannot tell", SPARED
         proof = ""
         if verdict == "kept" and remedy.grain is Grain.CALL:
             proof = SAME_OUTPUTS  # asked before the trial, see TrialRoom.unsuited
@@ -323,6 +329,11 @@ class Search:
             why=why,
             fidelity_found=proof,
         )
+
+    def _spared(self, measured: Measured, remedy: Remedy) -> bool:
+        """Whether the copies had none of the page faults that the script has and a remedy would have saved: what lies
+        at the end of the heap decides whether freed memory is given back, and a fork may put something there."""
+        return remedy.saves_faults and measured.faults < SPARED_SHARE * self.trace.usage.minor_faults
 
     def _launch(self, finding: Finding, remedy: Remedy, left: float) -> Trial:
         """Try what a process must be started with, on top of all that is kept, where the budget holds the starts."""

@@ -6,6 +6,7 @@ import dataclasses
 import math
 import os
 import random
+import statistics
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -71,6 +72,12 @@ class Measured:
     def cpu_ratio(self) -> Interval | None:
         return self._of_step(self.pairs.cpu_ratio()) if len(self.pairs.cpu) >= self.pairs.least else None
 
+    @property
+    def faults(self) -> float:
+        """Minor page faults of a step without, the median; NaN where they were not counted."""
+        counted = self.pairs.faults if isinstance(self.pairs, TurnPairs) else []
+        return statistics.median(counted) if counted else math.nan
+
     def _of_step(self, ratio: Interval | None) -> Interval | None:
         if ratio is None or self.share >= 1:
             return ratio
@@ -128,11 +135,13 @@ class TrialRoom:
         if all(r.grain is Grain.CALL for r in changed):
             return self._by_calls([r for r in without if r in with_], seconds)
         one = stepwise.switchable(changed, [r for r in without if r in with_])
-        pairs = Pairs(hoped=hoped) if one else TurnPairs(hoped=hoped, looks=self._turn_looks)
+        pairs: Pairs
         if one:
+            pairs = Pairs(hoped=hoped)
             why = self._stepwise(without, with_, pairs, seconds)
         else:
-            why = self._in_turns(without, with_, pairs, seconds)
+            pairs = turns = TurnPairs(hoped=hoped, looks=self._turn_looks)
+            why = self._in_turns(without, with_, turns, seconds)
         method = FORKED_STEPWISE if one else FORKED_IN_TURNS
         return Measured(pairs, method, time.monotonic() - start, why)
 
@@ -171,7 +180,7 @@ class TrialRoom:
     def _listen(self, child: fork.Child, pairs: Pairs, seconds: float) -> str:
         return stepwise.listen(child, pairs, seconds, SILENT_SECONDS + 40 * self.step_seconds)
 
-    def _in_turns(self, without: list[Remedy], with_: list[Remedy], pairs: Pairs, seconds: float) -> str:
+    def _in_turns(self, without: list[Remedy], with_: list[Remedy], pairs: TurnPairs, seconds: float) -> str:
         """Two children take turns; a claim is made only where two others, forked in the other order, confirm it.
 
         A coin decides who comes first within a pair, but not in what two children differ all the time (where their
@@ -188,10 +197,11 @@ class TrialRoom:
             why = why or NOT_CONFIRMED
         pairs.wall += again.wall
         pairs.cpu += again.cpu
+        pairs.faults += again.faults
         return why
 
     def _by_two(
-        self, without: list[Remedy], with_: list[Remedy], pairs: Pairs, end: float, order: tuple[int, int]
+        self, without: list[Remedy], with_: list[Remedy], pairs: TurnPairs, end: float, order: tuple[int, int]
     ) -> str:
         changed = [r for r in (*without, *with_) if (r in without) != (r in with_)]
         fresh = any(r.seam is Seam.LOADER for r in changed)
@@ -229,7 +239,7 @@ class TrialRoom:
                 return True
         return False
 
-    def _take_turns(self, children: dict[int, fork.Child], pairs: Pairs, end: float) -> str:
+    def _take_turns(self, children: dict[int, fork.Child], pairs: TurnPairs, end: float) -> str:
         start = time.monotonic()
         cores = sorted(os.sched_getaffinity(0))
         source = random.SystemRandom()  # leaves the user's random states alone
@@ -247,6 +257,7 @@ class TrialRoom:
                 times[way] = row
             if all(row[0] == 0 for row in times.values()):
                 pairs.add(times[WITHOUT][1], times[WITH][1], times[WITHOUT][2], times[WITH][2])
+                pairs.faults.append(times[WITHOUT][4])
                 pairs.look()
             now = time.monotonic()
             if pairs.exhausted:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import resource
 import statistics
 import time
 from collections.abc import Callable
@@ -147,8 +148,13 @@ class Alternating:
         self._begin_pair()
 
 
+def _faults() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+
 class Tokened:
-    """Runs units of steps, each after the parent gave the turn, and sends each unit's time.
+    """Runs units of steps, each after the parent gave the turn, and sends each unit's time, and the mean of its minor
+    page faults a step.
 
     Args:
         warm: steps before the first turn, not timed.
@@ -172,6 +178,7 @@ class Tokened:
         self.prepare = prepare
         self.count = 0
         self.wall_sum = self.cpu_sum = 0.0
+        self.faults = 0
         self.dirty = False
         self.unusual = unusual_phases(watch)
         self._start()
@@ -180,12 +187,14 @@ class Tokened:
         if self.prepare is not None:
             self.prepare()
         self.watch.clock.pause_until(self.watch.clock.now())
+        self.faulted = _faults()
         self.wall = time.perf_counter()
         self.cpu = time.process_time()
 
     def beat(self) -> None:
         """A step ended in the child."""
         wall, cpu = time.perf_counter() - self.wall, time.process_time() - self.cpu
+        faults = _faults() - self.faulted
         spent = self.watch.clock.cut(self.watch.clock.now())
         if self.warm:
             self.warm -= 1
@@ -195,11 +204,12 @@ class Tokened:
         else:
             self.wall_sum += wall
             self.cpu_sum += cpu
+            self.faults += faults
             self.dirty |= any(spent[i] for i in self.unusual)
             self.count += 1
             if self.count == self.unit:
-                self.sender.row(2 if self.dirty else 0, self.wall_sum, self.cpu_sum)
-                self.count, self.wall_sum, self.cpu_sum, self.dirty = 0, 0.0, 0.0, False
+                self.sender.row(2 if self.dirty else 0, self.wall_sum, self.cpu_sum, spare=self.faults / self.unit)
+                self.count, self.wall_sum, self.cpu_sum, self.faults, self.dirty = 0, 0.0, 0.0, 0, False
                 self.sender.await_turn()
         self._start()
 
