@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import socket
+from pathlib import Path
 from typing import Any, cast
+
+import pytest
 
 import hasten
 from hasten.measure.interleave import Pairs
@@ -34,6 +38,15 @@ def test_a_child_that_ends_after_a_pair_is_no_noise() -> None:
     for pairs, why in ((0, stepwise.TOO_EARLY), (1, stepwise.OVER), (272, "")):
         child = cast(fork.Child, cast(Any, Ends(pairs)))
         assert stepwise.listen(child, Pairs(), 100.0, 20.0) == why
+
+
+def test_a_file_of_the_script_is_no_error_of_a_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "error").write_text("the script's own")
+    monkeypatch.chdir(tmp_path)
+    near, far = socket.socketpair()
+    with near, far:
+        assert fork.Child(0, near, 0.0).error == ""
+        assert fork.Child(0, near, 0.0, str(tmp_path)).error == "the script's own"
 
 
 def test_steps_that_are_left_out_after_a_switch() -> None:

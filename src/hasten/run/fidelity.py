@@ -55,6 +55,10 @@ class Finding:
     words: str
     distance: float = math.nan
 
+    def or_late(self, until: float) -> Finding:
+        """Itself; where nothing was found and the time is up, that this is why."""
+        return Finding(None, TOO_LONG) if self.kept is None and time.monotonic() >= until else self
+
 
 @dataclass
 class Judge:
@@ -89,9 +93,7 @@ class Judge:
             until: no child goes on beyond this (``time.monotonic``).
         """
         self._until = until
-        found = self._compared(remedies)
-        late = found.kept is None and time.monotonic() >= until
-        return Finding(None, TOO_LONG) if late else found
+        return self._compared(remedies).or_late(until)
 
     def _compared(self, remedies: list[Remedy]) -> Finding:
         promise = max((r.fidelity for r in remedies), key=lambda f: f.rank, default=Fidelity.IDENTICAL)

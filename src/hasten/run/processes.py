@@ -23,7 +23,7 @@ from hasten.core.remedy import Fidelity, Grain, Remedy, Seam
 from hasten.core.trace import Trace
 from hasten.measure.interleave import LOOKS, REPORT_LEVEL, Outcome, Pairs, coin_flips
 from hasten.run import stepwise
-from hasten.run.fidelity import LEAST_JUDGED, SEEDS, TOO_LONG, Finding, compare, curves, weights
+from hasten.run.fidelity import LEAST_JUDGED, SEEDS, Finding, compare, curves, weights
 from hasten.run.stepwise import SILENT_SECONDS, TIME_UP
 from hasten.run.trial import Measured
 from hasten.seams.child import warm_steps
@@ -242,9 +242,7 @@ class ProcessJudge:
             until: no process goes on beyond this (``time.monotonic``).
         """
         self._until = until
-        found = self._compared(remedies)
-        late = found.kept is None and time.monotonic() >= until
-        return Finding(None, TOO_LONG) if late else found
+        return self._compared(remedies).or_late(until)
 
     def _once(self, remedies: list[Remedy], steps: int, **how: Any) -> dict[str, Any] | None:
         return self.room.once(remedies, 0, steps, until=self._until, **how)

@@ -138,7 +138,10 @@ class Child:
 
     @property
     def error(self) -> str:
-        """What ended it, in a line: the exception that nobody caught; empty where it ended otherwise, or is gone."""
+        """What ended it, in a line: the exception that nobody caught; empty where it ended otherwise, is gone, or was
+        not forked."""
+        if not self.folder:  # a file of that name in the script's folder is the script's
+            return ""
         try:
             with open(os.path.join(self.folder, ERROR), encoding="utf-8", errors="replace") as file:
                 return file.read(MOST_SAID)
