@@ -17,8 +17,10 @@ from hasten.core.remedy import Fidelity, Remedy
 from hasten.core.trace import LoaderFacts, ModelFacts, OptimizerFacts, Phase, Place, Process, Trace, Usage
 from hasten.measure.interleave import Pairs, TurnPairs
 from hasten.run.fidelity import Finding
-from hasten.run.search import ALMOST, LONG_STEPS, NEXT_START, SPARED, TOO_DEAR, UNCLEAR, Kept, Search, postponed
+from hasten.run.kept import Kept, postponed
+from hasten.run.search import BY_PROCESSES, LONG_STEPS, NEXT_START, TOO_DEAR, Search
 from hasten.run.trial import TIME_UP, TOO_NOISY, Measured
+from hasten.run.verdict import ALMOST, SPARED, UNCLEAR
 
 PLACE = Place("train.py", 12, "main", "loss = model(x).mean()", 0, 4)
 
@@ -379,18 +381,47 @@ def test_weights_are_compared_within_the_budget_and_what_is_reserved() -> None:
     assert ends and begun + 70 <= min(ends) == max(ends) <= time.monotonic() + 70
 
 
+class Copies(Room):
+    """Their page faults a step are given; the allocator gains nothing in them."""
+
+    def __init__(self, faults: float, gains: dict[str, float] | None = None) -> None:
+        super().__init__(gains or {})
+        self.faults = faults
+
+    def compare(self, without: Any, with_: Any, seconds: float, hoped: float = math.inf) -> Measured:
+        measured = super().compare(without, with_, seconds, hoped)
+        if with_[-1].name == "Allocator":
+            measured.pairs = TurnPairs(measured.pairs.wall, outcome=measured.outcome, faults=[self.faults] * 9)
+        return measured
+
+
 @pytest.mark.parametrize(("faults", "verdict"), [(3.0, "cannot tell"), (3900.0, "dropped")])
 def test_copies_without_page_faults_do_not_tell_what_saving_them_gains(faults: float, verdict: str) -> None:
-    class Copies(Room):
-        def compare(self, without: Any, with_: Any, seconds: float, hoped: float = math.inf) -> Measured:
-            measured = super().compare(without, with_, seconds, hoped)
-            if with_[-1].name == "Allocator":
-                measured.pairs = TurnPairs(measured.pairs.wall, outcome=measured.outcome, faults=[faults] * 9)
-            return measured
-
-    found = search(Copies({}), trace(faults=4000.0), only=("Allocator",))
+    found = search(Copies(faults), trace(faults=4000.0), only=("Allocator",))
     told = next(t for t in found.trials if t.name == "Allocator")
     assert told.verdict == verdict and (told.why == SPARED) == (verdict == "cannot tell")
+
+
+@pytest.mark.parametrize(
+    ("started", "faults", "verdict", "why"),
+    [
+        (Room({"Allocator": 1.25}), 3.0, "kept", BY_PROCESSES),
+        (Room({}), 3.0, "dropped", "no "),
+        (Room({"Allocator": 1.25}, least=1000.0), 3.0, "cannot tell", "dearer than the budget allows"),
+        (Room({"Allocator": 1.25}), 3900.0, "dropped", "no "),
+    ],
+)
+def test_whole_processes_tell_what_copies_without_page_faults_cannot(
+    started: Room, faults: float, verdict: str, why: str
+) -> None:
+    room = Copies(faults, {"ChannelsLast": 1.5})
+    found = search(room, trace(faults=4000.0), launches=(started, Judge()))
+    told = [t for t in found.trials if t.name == "Allocator"]
+    assert [t.verdict for t in told] == [verdict] and why in told[0].why
+    assert names(found.kept) == ["ChannelsLast"]
+    assert names(found.launched) == (["Allocator"] if verdict == "kept" else [])
+    asked = faults < 1000 and started.least < 1000
+    assert started.tried == ([(["ChannelsLast"], ["ChannelsLast", "Allocator"])] if asked else [])
 
 
 def with_jemalloc(faults: float = 20_000.0) -> Trace:

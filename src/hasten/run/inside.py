@@ -23,8 +23,9 @@ from hasten.measure import machine
 from hasten.rules import remedy_types
 from hasten.run import compiled
 from hasten.run.fidelity import Judge
+from hasten.run.kept import payback, postponed, remedies_of
 from hasten.run.processes import ProcessJudge, ProcessRoom
-from hasten.run.search import TOO_LATE, Search, budget_of, payback, postponed, remedies_of
+from hasten.run.search import TOO_LATE, Search, budget_of
 from hasten.run.trial import TrialRoom
 from hasten.seams import fork, schedule, sources
 from hasten.seams.ask import probe_loaders
@@ -211,12 +212,13 @@ class Runner:
             broken=tuple(search.broken),
         )
         now = [k for k in search.kept if k not in late]
+        now += [k for k in search.launched if k.remedy.seam is not Seam.LAUNCH]
         self._apply(tuple(k.step() for k in now))
         if late:  # what trials have compiled is there for the next run all the same
             self._code()
         kept = ", ".join(str(k.remedy) for k in now) or "nothing"
         ends = "".join(f"; {k.remedy} takes hold with the plan, this run ends too soon" for k in late)
-        next_time = "".join(f"; {k.remedy} takes hold with the plan" for k in search.launched)
+        next_time = "".join(f"; {k.remedy} takes hold with the plan" for k in search.launched if k not in now)
         tell(f"trials took {cost:.0f} s; kept: {kept}{ends}{next_time}")
 
     def _left(self, step_seconds: float) -> float:

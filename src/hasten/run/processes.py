@@ -35,7 +35,8 @@ STEPWISE = "a throw-away process, step by step"
 LEAST_PAIRS, MOST_PAIRS = 4, 10
 LEVEL = 1 - 0.004 / (MOST_PAIRS - LEAST_PAIRS + 1)  # every look has its share of the error; the promise is 1 in 200
 WARM_STEPS = 6
-TIMED_STEPS = 40
+TIMED_STEPS = 40  # whose median is taken, or …
+TIMED_SECONDS, FEWEST_TIMED = 2.0, 10  # … these where steps are long
 ENDED = "a process ended before it could be timed"
 
 
@@ -100,6 +101,11 @@ class ProcessRoom:
         settled = any(r.grain is Grain.CALL or (self.workers and r.seam is Seam.FETCHER) for r in changed)
         return stepwise.switchable(changed, common) and not settled
 
+    @property
+    def _timed(self) -> int:
+        """Steps of a process that are timed."""
+        return min(TIMED_STEPS, max(FEWEST_TIMED, math.ceil(TIMED_SECONDS / max(self.step_seconds, 1e-6))))
+
     def least_seconds(self, remedy: Remedy, base: Sequence[Remedy] = ()) -> float:
         """What the shortest trial that can end in a claim takes, on top of ``base``."""
         starts = sum(r.start_seconds for r in base)
@@ -107,7 +113,7 @@ class ProcessRoom:
             settle = stepwise.settle_of([remedy], self.step_seconds)
             steps = WARM_STEPS + warm_steps(self.step_seconds) + 2 * LOOKS[0] * (1 + settle)
             return self.command.start_seconds + steps * self.step_seconds + starts
-        once = self.command.start_seconds + (WARM_STEPS + TIMED_STEPS) * self.step_seconds + remedy.one_off_seconds
+        once = self.command.start_seconds + (WARM_STEPS + self._timed) * self.step_seconds + remedy.one_off_seconds
         return 2 * LEAST_PAIRS * (once + starts)
 
     def compare(self, without: list[Remedy], with_: list[Remedy], seconds: float, hoped: float = math.inf) -> Measured:
@@ -153,7 +159,7 @@ class ProcessRoom:
                 break
             times: dict[bool, dict[str, Any] | None] = {}
             for on in (False, True) if heads else (True, False):
-                times[on] = self.once(with_ if on else without, WARM_STEPS, TIMED_STEPS, until=end)
+                times[on] = self.once(with_ if on else without, WARM_STEPS, self._timed, until=end)
             a, b = times[False], times[True]
             if a is None or b is None:
                 return TIME_UP if time.monotonic() >= end else ENDED

@@ -9,56 +9,33 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hasten.core.finding import Finding
-from hasten.core.interval import Interval
-from hasten.core.plan import Step
 from hasten.core.remedy import Fidelity, Grain, Remedy, Seam
 from hasten.core.report import Trial
 from hasten.core.trace import LEAST_PASSES, Trace
 from hasten.measure.interleave import Outcome
 from hasten.rules import find
 from hasten.run.fidelity import Judge
+from hasten.run.kept import Kept
 from hasten.run.processes import ProcessJudge, ProcessRoom
-from hasten.run.stepwise import TIME_UP, TOO_NOISY
 from hasten.run.trial import Measured, TrialRoom
+from hasten.run.verdict import SPARED, spared, verdict
 
 MOST_SECONDS = 120.0  # default budget: the smaller of this …
 SHARE_OF_JOB = 0.05  # … and this part of the predicted job,
 UNKNOWN_SECONDS = 30.0  # or this where the job's length cannot be predicted
 NEXT_START = "takes hold when the plan is replayed; not among all kept together below"
+BY_PROCESSES = "told by whole processes, as copies had no page faults to save; not among all kept together below"
 TOO_LATE = "takes hold when the plan is replayed: this run ends before its start would be repaid"
 SAME_OUTPUTS = "outputs of the evaluation identical, to the bit"
-UNCLEAR = "faster, but not clearly enough for a claim"
 SLACK = 1.3  # times the shortest trial, where steps are long
-ALMOST = "faster so far, but a claim takes more pairs: a larger --budget may make it"
 LONG_STEPS = "the budget holds only trials of what promises more"
 TOO_DEAR = "dearer to try than the budget allows"
-SPARED = "the copies had no page faults to save, by chance; the script has"
-SPARED_SHARE = 0.25  # of the script's page faults, below which copies count as spared
 USED_UP = "the budget was used up"
 LEAST_TRIAL = 2.0  # seconds; a trial that would get less is not begun
 GENEROUS = 1.5  # times an equal part of what is left: what a trial leaves, later ones have
 CLEARLY_SLOWER = 0.9  # measured speed-up of one setting below which others of the same direction are not tried
 LEAST_REVEALED = 1.02  # predicted gain that a remedy needs to be tried after the second look
 LEAST_GAIN = 1.005  # predicted best case below which a remedy is not tried
-
-
-@dataclass
-class Kept:
-    """A remedy that won, with its evidence.
-
-    Attributes:
-        alone: whether nothing else was on when it was measured.
-    """
-
-    remedy: Remedy
-    rule: str
-    measured: Measured
-    proof: str
-    alone: bool = False
-
-    def step(self) -> Step:
-        r = self.remedy
-        return Step(r.name, r.settings(), r.fidelity.value, self.rule, self.measured.ratio, self.proof)
 
 
 @dataclass
@@ -73,11 +50,11 @@ class Search:
             that what a trial has found is not lost.
         allow: the most that a remedy may change.
         say: progress, one line each.
-        launches: where remedies are tried and compared that a process must be started with, if not in ``room``.
+        launches: where remedies are tried and compared that only whole processes can tell about, if not in ``room``.
 
     Attributes:
         kept: what won and is on in the next trial.
-        launched: what won but takes hold only when the script is started anew.
+        launched: what won in whole processes: it is not on in the trials of the room.
     """
 
     room: TrialRoom | ProcessRoom
@@ -127,6 +104,9 @@ class Search:
                 more = self._revealed(self.left) or self._afforded(candidates, affordable, self.left)
                 candidates.extend(more)
                 affordable |= self._affordable(more, self.left)
+        for number, trial in enumerate(self.trials):
+            if trial.why == SPARED and self.launches is not None:
+                self.trials[number] = self._unspared(trial, *next(c for c in candidates if str(c[1]) == trial.remedy))
         for finding, remedy in later:
             self.trials.append(self._launch(finding, remedy, self.left))
 
@@ -305,19 +285,19 @@ class Search:
         """The trial with its verdict; what is faster must keep its promise, too."""
         if measured.ratio is not None and measured.ratio.value < CLEARLY_SLOWER and measured.ratio.high < 1:
             self._slower.add((remedy.name, remedy.direction(self.trace)))
-        verdict, why = _verdict(measured, remedy)
-        if verdict != "kept" and measured.outcome is not Outcome.SLOWER and self._spared(measured, remedy):
-            verdict, why = "cannot tell", SPARED
+        said, why = verdict(measured, remedy)
+        if said != "kept" and measured.outcome is not Outcome.SLOWER and spared(measured, remedy, self.trace):
+            said, why = "cannot tell", SPARED
         proof = ""
-        if verdict == "kept" and remedy.grain is Grain.CALL:
+        if said == "kept" and remedy.grain is Grain.CALL:
             proof = SAME_OUTPUTS  # asked before the trial, see TrialRoom.unsuited
-        elif verdict == "kept":
+        elif said == "kept":
             found = judge.judge(with_, self._end + self.reserve)
             proof = found.words
             if found.kept is None:
-                verdict, why = "dropped", found.words
+                said, why = "dropped", found.words
             elif not found.kept:
-                verdict, why = "broken promise", found.words
+                said, why = "broken promise", found.words
                 self.broken.append(f"{remedy}: {found.words}")
         return replace(
             trial,
@@ -325,23 +305,25 @@ class Search:
             cpu_ratio=measured.cpu_ratio,
             pairs=len(measured.pairs.wall),
             method=measured.method,
-            verdict=verdict,
+            verdict=said,
             why=why,
             fidelity_found=proof,
         )
 
-    def _spared(self, measured: Measured, remedy: Remedy) -> bool:
-        """Whether the copies had none of the page faults that the script has and a remedy would have saved: what lies
-        at the end of the heap decides whether freed memory is given back, and a fork may put something there."""
-        return remedy.saves_faults and measured.faults < SPARED_SHARE * self.trace.usage.minor_faults
+    def _unspared(self, trial: Trial, finding: Finding, remedy: Remedy) -> Trial:
+        """What a copy cannot tell, whole processes of the script can, where the budget holds them."""
+        told = self._launch(finding, remedy, self.left)
+        if not told.pairs:
+            return replace(trial, why=f"{SPARED}; {told.why}")
+        return replace(told, seconds=trial.seconds + told.seconds)
 
     def _launch(self, finding: Finding, remedy: Remedy, left: float) -> Trial:
-        """Try what a process must be started with, on top of all that is kept, where the budget holds the starts."""
+        """Try in whole processes what is left to them, on top of all that is kept, if the budget holds the starts."""
         assert self.launches is not None
         room, judge = self.launches
         start = time.monotonic()
         trial = _trial(finding, remedy)
-        base = self._on
+        base = [*self._on, *(k.remedy for k in self.launched)]
         proving = judge.least_seconds(remedy, base)
         why = self._why_not(finding, remedy, left) or room.unsuited(remedy, base)
         if not why and room.least_seconds(remedy, base) + proving > left:
@@ -353,7 +335,7 @@ class Search:
         trial = self._judged(trial, measured, remedy, [*base, remedy], judge)
         if trial.verdict == "kept":
             self.launched.append(Kept(remedy, finding.code, measured, trial.fidelity_found))
-            trial = replace(trial, why=NEXT_START)
+            trial = replace(trial, why=NEXT_START if remedy.seam is Seam.LAUNCH else BY_PROCESSES)
         return replace(trial, seconds=time.monotonic() - start)
 
     def prove(self) -> str:
@@ -385,24 +367,6 @@ def _trial(finding: Finding, remedy: Remedy) -> Trial:
     return Trial(str(remedy), remedy.name, remedy.settings(), remedy.fidelity.value, finding.code, finding.predicted)
 
 
-def _verdict(measured: Measured, remedy: Remedy) -> tuple[str, str]:
-    outcome = measured.outcome
-    if outcome is Outcome.FASTER:
-        cpu = measured.cpu_ratio
-        if cpu is not None and cpu.high < 1 and not remedy.parallel:
-            return "cannot tell", "wall time and CPU time contradict each other"
-        return "kept", ""
-    if outcome is Outcome.SLOWER:
-        return "dropped", "slower"
-    if outcome in (Outcome.SAME, Outcome.NO_GAIN):
-        return "dropped", outcome.value
-    if measured.ratio is not None and measured.ratio.high < 1.02:
-        return "dropped", "no gain worth having"
-    if measured.why in (TIME_UP, TOO_NOISY, "") and measured.ratio is not None and measured.ratio.low > 1:
-        return "cannot tell", ALMOST if measured.why else UNCLEAR
-    return "cannot tell", measured.why or "the noise is larger than the difference"
-
-
 def budget_of(trace: Trace, asked: float | None) -> float:
     """Seconds that trials may take."""
     if asked is not None:
@@ -410,28 +374,3 @@ def budget_of(trace: Trace, asked: float | None) -> float:
     if trace.predicted_steps > 0 and trace.step_seconds > 0:
         return min(MOST_SECONDS, SHARE_OF_JOB * trace.predicted_steps * trace.step_seconds)
     return UNKNOWN_SECONDS
-
-
-def postponed(kept: list[Kept], seconds: float) -> list[Kept]:
-    """Those of ``kept`` whose start costs more than they would still gain.
-
-    Args:
-        seconds: what the rest of this job takes with everything on; infinite where unknown.
-    """
-    return [
-        k
-        for k in kept
-        if k.measured.ratio is not None and seconds * (k.measured.ratio.value - 1) < k.remedy.start_seconds
-    ]
-
-
-def payback(cost: float, overall: Interval | None) -> float:
-    """Training seconds (with the plan on) after which the trials' cost is repaid."""
-    if overall is None or not overall.value > 1:
-        return math.inf
-    return cost / (overall.value - 1)
-
-
-def remedies_of(steps: tuple[Step, ...], types: dict[str, Any]) -> list[Remedy]:
-    """The remedies of a plan, in order."""
-    return [types[s.remedy](**s.settings) for s in steps]
