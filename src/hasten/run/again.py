@@ -13,7 +13,7 @@ from typing import Any
 
 from hasten.core.codec import decode, encode
 from hasten.core.interval import Interval
-from hasten.core.trace import PHASES, LoaderFacts, Trace
+from hasten.core.trace import PHASES, LoaderFacts, Phase, Trace
 from hasten.seams.child import LONG_STEP
 from hasten.seams.facts import loader_facts
 from hasten.seams.fork import DONE, Sender
@@ -93,10 +93,18 @@ def seen_again(trace: Trace, path: str, fetched: bool) -> Trace | None:
         trace,
         step=Interval.exact(wall),
         step_median=wall,
-        phases=tuple(dataclasses.replace(p, seconds=Interval.exact(seconds[p.name])) for p in trace.phases),
+        phases=tuple(_as_now(p, seconds[p.name]) for p in trace.phases),
         loaders=tuple(
             dataclasses.replace(now, probe=before.probe)
             for before, now in zip(trace.loaders, (decode(LoaderFacts, x) for x in found["loaders"]), strict=False)
         ),
         usage=dataclasses.replace(trace.usage, system_seconds=system, minor_faults=faults),
     )
+
+
+def _as_now(phase: Phase, seconds: float) -> Phase:
+    """The phase with what it takes now; its parts, which were not looked at again, keep their shares of it."""
+    before = phase.seconds.value
+    parts = phase.children if before > 0 and seconds > 0 else ()
+    shared = tuple(_as_now(c, c.seconds.value * seconds / before) for c in parts)
+    return dataclasses.replace(phase, seconds=Interval.exact(seconds), children=shared)
