@@ -14,7 +14,8 @@ Fidelity
 
 When it does not help
     Whether glibc gives memory back depends on what lies at the end of its heap, so that a script may have these faults
-    in one run and none in the next, or lose them half-way; a trial in a copy that has none says so.
+    in one run and none in the next, or lose them half-way; a trial in a copy that has none says so, and whole processes
+    of the script are timed in turns instead, where the budget holds eight of them.
     When tensors are small, or when another allocator is loaded. The process keeps its peak memory. Programs that the
     script starts inherit LD_PRELOAD.
 
