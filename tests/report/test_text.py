@@ -171,7 +171,7 @@ def test_where_no_line_was_looked_for_the_rest_is_the_scripts_own_python() -> No
     phases = (Phase("forward", samples.ms(60, 1)), Phase("python", samples.ms(39.2, 1)))
     rows = tree(samples.trace(phases=phases, unaccounted=0.0392))
     assert [(r.name, round(r.seconds.value, 4)) for r in rows[2:]] == [
-        ("Python in between", 0.0392),
+        ("lines in between", 0.0392),
         ("unaccounted", 0),
     ]
 

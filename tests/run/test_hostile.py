@@ -81,7 +81,7 @@ def test_behaves_as_without(lab: Any, words: list[str], tried: bool, ways: tuple
 def test_a_child_that_never_comes_back_is_given_up(lab: Any, kind: str) -> None:
     ran = compare(lab("beside.py", args=(kind,), budget=2.0), SHORT)
     trials = (ran.document or {})["run"]["trials"]
-    assert next(t["why"] for t in trials) == "time was up", ran.why
+    assert next(t["why"] for t in trials) == "its part of the budget was over", ran.why
 
 
 OWN_SITE = """

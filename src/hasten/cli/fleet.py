@@ -55,7 +55,9 @@ def run(options: argparse.Namespace) -> int:
     written = saved(trained, out, options.journal) if out else True
     document = plain(trained.summary().document())
     if options.json:
-        text = json.dumps(document, indent=1) + "\n"
+        from hasten.report.json import headed
+
+        text = json.dumps(headed("fleet", document), indent=1) + "\n"
         written = output.attempt(options.json, lambda: output.write(options.json, text)) and written
     if options.html:
         from hasten.report.fleet_page import page as draw

@@ -47,7 +47,9 @@ def run(asked: Asked) -> int:
         sys.stderr.write(f"hasten: {failure}\n")
     written = failure is None
     if asked.json:
-        text = json.dumps(encode(found), indent=1) + "\n"
+        from hasten.report.json import headed
+
+        text = json.dumps(headed("solve", encode(found)), indent=1) + "\n"
         written &= output.attempt(asked.json, lambda: output.write(asked.json, text))
     return 0 if written else NOT_WRITTEN
 

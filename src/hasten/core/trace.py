@@ -72,6 +72,7 @@ class Ceilings:
     data_free: Interval | None = None
     model_free: Interval | None = None
     data_free_ratio: Interval | None = None
+    model_free_ratio: Interval | None = None
     method: str = ""
     why_not: str = ""
 

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from hasten.core.codec import decode, encode
+from hasten.core.codec import decode
 from hasten.core.errors import Unsuited
 from hasten.core.interval import Interval
 from hasten.core.plan import Plan, Step
@@ -261,11 +261,11 @@ class Runner:
         if ended:
             trace = dataclasses.replace(trace, ended=ended)
         self._audit()
-        outcome = dataclasses.replace(self.outcome, after=self._speed_after())
+        outcome = dataclasses.replace(self.outcome, after=self._speed_after(), steps=self.watch.steps)
         if trace is not self._written:
             self.session.write("trace", trace)
             self._written = trace
-        self.session.write("outcome", {"steps": self.watch.steps, **encode(outcome)})
+        self.session.write("outcome", outcome)
 
     def _audit(self) -> None:
         """Remedies that check themselves while they run may have found that their promise does not hold."""
