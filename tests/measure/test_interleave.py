@@ -51,6 +51,13 @@ def test_critical_ranks_are_exact(n: int, alpha: float) -> None:
     assert below <= alpha / 2 < with_next
 
 
+@pytest.mark.parametrize("n", [17, 34, 60])
+def test_ranks_of_few_pairs_are_not_approximated(n: int) -> None:
+    counts, alpha = _rank_counts(n), 2 * FASTER_AT_LOOK
+    k = _critical_rank(n, alpha)
+    assert sum(counts[: k + 1]) / 2**n <= alpha / 2 < sum(counts[: k + 2]) / 2**n
+
+
 @pytest.mark.parametrize("alpha", [2 * FASTER_AT_LOOK, 2 * SLOWER_AT_LOOK, 0.01, 0.05])
 @pytest.mark.parametrize("n", [61, 68, 96, 136])
 def test_the_normal_approximation_errs_on_the_safe_side(n: int, alpha: float) -> None:

@@ -62,9 +62,9 @@ def test_a_script_that_was_too_short_is_not_sent_to_trials() -> None:
 
 
 def test_how_much_of_the_whole_job_was_watched() -> None:
-    early = samples.trace(steps=22, window=19, wall_seconds=5.4, predicted_steps=114, ended="")
-    assert view.watched(early) == "19 of 22 steps watched in 5.4 s, 114 expected"  # killed behind the look
-    assert view.watched(early, 114) == "19 of 114 steps watched in 5.4 s"
-    assert view.watched(early, 60) == "19 of 60 steps watched in 5.4 s, 114 expected"
+    early = samples.trace(steps=22, window=19, predicted_steps=114, ended="")
+    assert view.watched(early) == "19 of 22 steps watched, 1.9 s of training, 114 expected"  # killed behind the look
+    assert view.watched(early, 114) == "19 of 114 steps watched, 1.9 s of training"
+    assert view.watched(early, 60) == "19 of 60 steps watched, 1.9 s of training, 114 expected"
     ended = dataclasses.replace(early, ended="finished")
-    assert view.watched(ended, 60) == "19 of 60 steps watched in 5.4 s"  # by itself: what was expected was wrong
+    assert view.watched(ended, 60) == "19 of 60 steps watched, 1.9 s of training"

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import hasten
 from hasten.cli import output
 from hasten.cli.arguments import Asked
 from hasten.core.errors import HastenError
@@ -49,7 +50,7 @@ def run(asked: Asked) -> int:
     if asked.json:
         from hasten.report.json import headed
 
-        text = json.dumps(headed("solve", encode(found)), indent=1) + "\n"
+        text = json.dumps(headed("solve", hasten.__version__, encode(found)), indent=1) + "\n"
         written &= output.attempt(asked.json, lambda: output.write(asked.json, text))
     return 0 if written else NOT_WRITTEN
 

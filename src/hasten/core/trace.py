@@ -72,9 +72,9 @@ class Ceilings:
     data_free: Interval | None = None
     model_free: Interval | None = None
     data_free_ratio: Interval | None = None
-    model_free_ratio: Interval | None = None
     method: str = ""
     why_not: str = ""
+    model_free_ratio: Interval | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-import hasten
 from hasten.core.codec import encode
 from hasten.core.finding import Finding
 from hasten.core.remedy import Remedy
@@ -39,9 +38,9 @@ def document(outcome: Report | Result) -> dict[str, Any]:
     }
 
 
-def headed(kind: str, fields: dict[str, Any]) -> dict[str, Any]:
+def headed(kind: str, version: str, fields: dict[str, Any]) -> dict[str, Any]:
     """The document of a command that watches no script."""
-    return {"schema": SCHEMA, "kind": kind, "hasten": hasten.__version__, **fields}
+    return {"schema": SCHEMA, "kind": kind, "hasten": version, **fields}
 
 
 def finding(found: Finding) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The JSON schema of :mod:`hasten.report.json`, made from the dataclasses it is made of.
 
-``python -m hasten.report.schema`` prints it, ``… fleet`` and ``… solve`` print those of the other commands; tests compare
-them with ``schema.json``, ``schema_fleet.json`` and ``schema_solve.json``.
+``python -m hasten.report.schema`` prints it, ``… fleet`` and ``… solve`` those of the other commands; tests
+compare them with ``schema.json``, ``schema_fleet.json`` and ``schema_solve.json``.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from hasten.core.finding import Finding
 from hasten.core.interval import Interval
 from hasten.core.plan import Plan
 from hasten.core.report import Outcome, Report, Trial
-from hasten.core.trace import Trace
 from hasten.core.solution import Solution
+from hasten.core.trace import Trace
 from hasten.report import documents
 from hasten.report.fields import FIELDS
 from hasten.report.json import SCHEMA

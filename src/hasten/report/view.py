@@ -46,8 +46,8 @@ def watched(trace: Trace, total: int = 0) -> str:
     if trace.window and trace.window != total:
         steps = f"{trace.window} of {total} steps"
     text = f"{steps} watched"
-    if math.isfinite(trace.wall_seconds):
-        text += f" in {duration(trace.wall_seconds)}"
+    if trace.window and trace.step is not None and trace.step.known:
+        text += f", {duration(trace.window * trace.step.value)} of training"
     if trace.predicted_steps > total and trace.ended != "finished":
         text += f", {trace.predicted_steps} expected"
     return text

@@ -17,7 +17,7 @@ from hasten.seams.watch import Watch
 UNIT_SECONDS = 0.004  # of steps in one timing, at least …
 MOST_UNIT = 8  # … if so many are enough for that
 SILENT_SECONDS = 20.0  # a child that says nothing for so long (beyond its steps) is given up
-TOO_NOISY = "its time would not tell so small a gain from this noise"
+TOO_NOISY = "so small a gain cannot be told from this noise in the time it had"
 TIME_UP = "its part of the budget was over"
 RAISED = "the child ended:"
 TOO_EARLY = "the child ended before it could be timed"
