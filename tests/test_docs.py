@@ -126,12 +126,23 @@ def test_every_claim_names_a_bench_and_every_result_is_whole() -> None:
 
 
 def test_links_lead_somewhere() -> None:
-    docs = ("fleet.md", "claims.md", "rules.md", "solve.md")
+    docs = [path.name for path in (generate.ROOT / "docs").glob("*.md")]
     pages = ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "bench/README.md")
     for name in (*pages, *(f"docs/{name}" for name in docs)):
         path = generate.ROOT / name
         for target in re.findall(r"\]\((?!https?:)([^)#]+)(?:#[^)]*)?\)", path.read_text(encoding="utf-8")):
             assert (path.parent / target).exists(), f"{name}: {target}"
+
+
+def test_what_the_troubleshooting_page_quotes_is_said_somewhere() -> None:
+    """Words in backticks in its first column: a part of each, up to what is filled in, stands in the sources."""
+    page = (generate.ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    sources = "\n".join(p.read_text(encoding="utf-8") for p in (generate.ROOT / "src").rglob("*.py"))
+    told = re.sub(r'"\s*f?"', "", sources)
+    for cell in re.findall(r"^\| (.+?) \|", page, re.M)[2:]:
+        for words in re.findall(r"`([^`]+)`", cell):
+            longest = max(re.split(r"\b[NM]\b|\(…\)|hasten: ", words), key=len).strip()
+            assert longest in told or words.startswith("--"), words
 
 
 def test_anchors_of_rules_exist() -> None:

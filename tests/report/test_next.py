@@ -50,6 +50,11 @@ def test_what_was_asked_for_is_asked_for_again() -> None:
     assert after(asked, options=options) == "hasten run --skip Compile --allow equivalent train.py --epochs 8"
 
 
+def test_trials_that_were_interrupted_are_begun_again_as_they_were() -> None:
+    report = samples.report(exit_code=-2)
+    assert after(report=report, options=("--budget", "30")) == "hasten run --budget 30 train.py --epochs 8"
+
+
 def test_a_plan_comes_before_a_larger_budget() -> None:
     short = dataclasses.replace(samples.TRIALS[1], verdict="not tried", why=USED_UP)
     result = samples.result(trials=(samples.TRIALS[0], short))

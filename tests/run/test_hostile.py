@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from hasten.run.inside import UNFINISHED
 from tests.scripts.lab import EVERY_WAY, Lab, Ran, assert_tried, assert_untouched, processes, sessions
 
 pytestmark = pytest.mark.slow  # minutes together; `make check-all` runs them
@@ -141,6 +142,7 @@ def test_signals_in_the_middle_of_a_trial(lab: Any, number: int, handler: str, g
     assert ran.err.splitlines()[-1:] == plain.err.splitlines()[-1:]  # where it was interrupted is chance
     assert "hasten" not in ran.err
     assert {k: v for k, v in ran.tree.items() if k != "pid"} == {k: v for k, v in plain.tree.items() if k != "pid"}
+    assert (ran.document or {})["run"]["message"] == UNFINISHED
     assert not sessions(laboratory)
     assert not processes(laboratory)
 

@@ -341,8 +341,11 @@ def next_command(outcome: Report | Result) -> str:
 
 
 def _after_run(result: Result, words: tuple[str, ...]) -> str:
+    report = result.report
     if kept(result) and result.plan_path:
         return shell(("hasten", "run", "--plan", result.plan_path, *words))
+    if report.exit_code == -signal.SIGINT and not result.trials:
+        return shell(("hasten", "run", *result.options, *words))
     if any("budget" in t.why for t in result.trials):  # first what the user has allowed and there was no time for
         spent = math.ceil(result.budget_seconds if math.isfinite(result.budget_seconds) else 0)
         return shell(("hasten", "run", *_with(result.options, "--budget", str(max(LEAST_BUDGET, 2 * spent))), *words))

@@ -39,6 +39,7 @@ OVERALL_SHARE = 0.15  # of the budget, kept for timing all kept remedies togethe
 JUDGE_SHARE = 0.04  # of the budget, for one child of a comparison of weights
 MOST_RECORDS = 2048  # step records that the speed before the trials is read from
 LOOK_SHARE = 0.1  # of the budget: where beginning the script anew takes longer, its datasets are not asked
+UNFINISHED = "the trials did not come to their end, so nothing was kept"
 SETTLE = 3  # steps after applying the plan that are not counted
 
 
@@ -113,6 +114,7 @@ class Runner:
         if fork.grouped():  # a copy of one rank would wait for the others, or be taken for it by them
             self.outcome = Outcome(message="no trials: the processes of a group only step together")
             return
+        self.outcome = Outcome(message=UNFINISHED)  # until they have
         reason = fork.why_not()
         start = time.monotonic()
         budget = budget_of(self.trace, self.config.get("budget"))
