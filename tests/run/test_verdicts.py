@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import random
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,9 +15,10 @@ import hasten
 from hasten.core.interval import Interval
 from hasten.core.remedy import Remedy
 from hasten.core.trace import Trace
-from hasten.measure.interleave import Outcome, Pairs
+from hasten.measure.interleave import Outcome, Pairs, TurnPairs
 from hasten.run import fidelity
 from hasten.run.fidelity import LEAST_STEPS, Comparison, Judge, curves
+from hasten.run.processes import ProcessPairs
 from hasten.run.search import (
     MOST_SECONDS,
     UNKNOWN_SECONDS,
@@ -26,7 +28,8 @@ from hasten.run.search import (
     budget_of,
     payback,
 )
-from hasten.run.trial import Measured
+from hasten.run.trial import Measured, TrialRoom
+from hasten.seams.child import WITH, WITHOUT
 from tests import samples
 
 
@@ -43,6 +46,45 @@ def test_a_gain_that_costs_processor_time_is_not_believed() -> None:
     assert _verdict(faster(0.5), hasten.FusedOptimizer()) == ("kept", "")
     assert _verdict(faster(1.5), hasten.FusedOptimizer())[0] == "cannot tell"
     assert _verdict(faster(1.5), hasten.LoaderWorkers(2)) == ("kept", "")
+
+
+def test_equal_processes_are_told_apart_at_most_once_in_200() -> None:
+    """Few pairs, looked at after each: both sides together, as often as is promised and no more."""
+    draw, claims = random.Random(3), 0
+    for _ in range(3000):
+        pairs = ProcessPairs()
+        while not pairs.exhausted:
+            pairs.add(math.exp(draw.gauss(0, 0.05)), 1.0)
+            pairs.look()
+        claims += pairs.outcome in (Outcome.FASTER, Outcome.SLOWER)
+    assert claims / 3000 <= 1 / 200
+
+
+class Turns:
+    """A child that takes its turns as given: kind and seconds of each, then it is gone."""
+
+    def __init__(self, rows: list[tuple[int, float]]) -> None:
+        self.rows = rows
+        self.error = "ValueError: gone"
+
+    def turn(self, cores: Any) -> None:
+        pass
+
+    freeze = kill = lambda self: None
+
+
+def test_turns_in_which_a_child_evaluated_are_no_pair(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They hold what most of the script's steps do not; why the child ended is told."""
+    room = object.__new__(TrialRoom)
+
+    def row(child: Any, end: float) -> Any:
+        return (*child.rows.pop(0), 1.0, 0.0, 0.0) if child.rows else None
+
+    monkeypatch.setattr(room, "_await_row", row)
+    children: Any = {WITHOUT: Turns([(0, 0.2)] * 4), WITH: Turns([(0, 0.1), (2, 5.0), (0, 0.1), (0, 0.1)])}
+    pairs = TurnPairs()
+    assert room._take_turns(children, pairs, math.inf) == "the child ended: ValueError: gone"
+    assert pairs.wall == pytest.approx([math.log(2)] * 3)
 
 
 def test_a_budget_is_a_part_of_the_job_and_never_more_than_asked_for() -> None:

@@ -24,7 +24,7 @@ from hasten.rules import remedy_types
 from hasten.run import compiled
 from hasten.run.fidelity import Judge
 from hasten.run.processes import ProcessJudge, ProcessRoom
-from hasten.run.search import TOO_LATE, Search, budget_of, payback, postponed, remedies_of
+from hasten.run.search import LEAST_TRIAL, TOO_LATE, Search, budget_of, payback, postponed, remedies_of
 from hasten.run.trial import TrialRoom
 from hasten.seams import fork, schedule, sources
 from hasten.seams.ask import probe_loaders
@@ -122,12 +122,17 @@ class Runner:
             self._search_in_processes(reason, start, budget)
             return
         self._probe()
+        self._announce(budget)
         folder = exchange_folder(self.watch)
         step_seconds = self.trace.step_median
         with fork.AtEnd(lambda: shutil.rmtree(folder, ignore_errors=True)):
             room = TrialRoom(self.watch, self.session.switchboard, step_seconds, folder, self._compiled_folder())
             judge = Judge(room, folder, step_seconds, budget * JUDGE_SHARE)
             self._try_all(room, judge, start, budget, self._processes())
+
+    def _announce(self, budget: float) -> None:
+        if budget >= LEAST_TRIAL:
+            tell(f"trials take {math.ceil(budget)} s at most; the script waits meanwhile")
 
     def _compiled_folder(self) -> str:
         """Where trials leave compiled code; kept until the script ends."""
@@ -146,6 +151,7 @@ class Runner:
         """Forking is not safe here: the same command again, in throw-away processes."""
         assert self.trace is not None
         tell(f"{reason}: trials run the script again in throw-away processes")
+        self._announce(budget)
         room, judge = self._processes()
         if room.command.start_seconds < LOOK_SHARE * budget:
             self._with(look(self.watch, room.command, room.step_seconds).probes)
