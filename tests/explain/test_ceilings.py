@@ -83,6 +83,32 @@ def test_a_step_that_accumulates_gradients_fetches_several_batches(monkeypatch: 
     assert found is not None and found.value == pytest.approx(0.04) and iterator is not None
 
 
+@pytest.mark.parametrize(("workers", "fetched", "paired"), [(0, 0.008, True), (0, 0.0, False), (2, 0.008, False)])
+def test_what_a_step_waits_for_is_what_its_batches_take_only_where_it_makes_them(
+    workers: int, fetched: float, paired: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Workers make them ahead, and where two steps share a batch one of them waits for none."""
+
+    class Child:
+        def __init__(self, alone: bool) -> None:
+            self.alone = alone
+
+        def drain(self, _seconds: float) -> list[tuple[float, ...]]:
+            ways = (0,) if self.alone else (WITHOUT, WITH)
+            return [(way, 0.004 if self.alone else 0.01, 0.01, 0.0, fetched) for way in ways] * 10
+
+    watch, loader = fed()
+    assert watch.trained_from is not None
+    watch.trained_from.iterator = iterator = iter(loader)
+    loader.__dict__["num_workers"] = workers
+    watch.steps = watch.differentiated = 10
+    monkeypatch.setattr(ceilings.fork, "go", lambda *_, processes=True: Child(alone=not processes))
+    found = ceilings.measure(watch)
+    assert found.model_free is not None and iterator is not None
+    assert found.model_free.value == pytest.approx(fetched if paired else 0.004)
+    assert (found.model_free_ratio is not None) == paired
+
+
 def test_what_is_done_once_a_pass_is_no_gain_of_free_data(monkeypatch: pytest.MonkeyPatch) -> None:
     """With workers as it is are the parent's steps, some of which evaluate or draw figures; the child's do not."""
 

@@ -43,12 +43,14 @@ def measure(watch: Watch) -> Ceilings:
     if recorded is not None and len(recorded) < 2:
         return Ceilings(why_not="the loader's workers could not be asked ahead without changing the data order")
     without, with_, fetched = _data_free(watch, recorded)
-    if recorded is None:  # what fetching takes of the same steps: at another time the machine may be twice as busy
+    if recorded is None and _made_inside(watch, fetched):
         return paired(without, with_, fetched, "" if len(with_) >= LEAST else TOO_FEW)
     alone = _model_free(watch)
     why_not = "" if len(with_) >= LEAST and len(alone) >= LEAST else TOO_FEW
     if not alone and watch.trained_from.loader() is None:
         why_not = NAMELESS
+    if recorded is None:
+        return _apart(without, with_, alone, why_not)
     return Ceilings(  # recorded batches are free of fetching on both sides: as it is are the parent's own steps
         as_is=_known(Interval.of_mean(_within_passes(watch))),
         data_free=_known(Interval.of_median(with_)),
@@ -56,6 +58,21 @@ def measure(watch: Watch) -> Ceilings:
         method="fork, recorded batches; without evaluations and what else is done now and then",
         why_not=why_not,
     )
+
+
+def _made_inside(watch: Watch, fetched: list[float]) -> bool:
+    """Whether each step makes the batches that it waits for, so that this is what they take, and paired with the step:
+    asked for at another time, the machine may be twice as busy."""
+    record = watch.trained_from
+    loader = record.loader() if record is not None else None
+    workers = loader.num_workers if loader is not None else record is None or record.iterator is None
+    return not workers and all(seconds > 0 for seconds in fetched)
+
+
+def _apart(without: list[float], with_: list[float], alone: list[float], why_not: str) -> Ceilings:
+    """Ceilings where batches had to be asked for by themselves, which took ``alone`` seconds a step."""
+    found = paired(without, with_, [], why_not)
+    return dataclasses.replace(found, model_free=_known(Interval.of_median(alone)))
 
 
 def _within_passes(watch: Watch) -> list[float]:
@@ -75,14 +92,12 @@ def aside(watch: Watch, command: Command, step_seconds: float) -> tuple[Ceilings
         return Ceilings(why_not=SEVERAL), seen.probes
     if not seen.heard:
         return Ceilings(why_not="a process in which the script was begun anew did not come so far"), seen.probes
-    loader = watch.trained_from.loader()
-    if loader is not None and not loader.num_workers:
+    if _made_inside(watch, seen.fetched):
         found = paired(seen.without, seen.with_, seen.fetched, "" if len(seen.with_) >= LEAST else TOO_FEW)
     else:
         alone = [x * watch.batches for x in seen.alone]
         why_not = "" if len(seen.with_) >= LEAST and len(alone) >= LEAST else TOO_FEW
-        found = paired(seen.without, seen.with_, [], why_not)
-        found = dataclasses.replace(found, model_free=_known(Interval.of_median(alone)))
+        found = _apart(seen.without, seen.with_, alone, why_not)
     return dataclasses.replace(found, method=found.method.replace("fork", "a throw-away process", 1)), seen.probes
 
 
