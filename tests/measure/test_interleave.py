@@ -159,6 +159,16 @@ def test_a_loss_is_never_taken_for_a_gain() -> None:
     assert outcomes <= {Outcome.SLOWER, Outcome.NO_GAIN}
 
 
+def test_what_is_slower_is_said_to_be() -> None:
+    """Where a pair or two fell out otherwise; where none did, it is given up early, as no gain."""
+    for lucky, outcome in ((1, Outcome.SLOWER), (0, Outcome.NO_GAIN)):
+        pairs = Pairs()
+        for i in range(LOOKS[3]):
+            pairs.add(1.0, 0.9 if i < lucky else 1.5 + 0.001 * i)
+            pairs.look()
+        assert pairs.outcome is outcome
+
+
 def test_the_ratio_covers_the_truth() -> None:
     ratios = [trial(Machine(seed, 0.0), 1.2).ratio() for seed in range(40)]
     assert sum(r is None or r.excludes(1.2) for r in ratios) <= 2
