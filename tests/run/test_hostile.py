@@ -142,7 +142,8 @@ def test_signals_in_the_middle_of_a_trial(lab: Any, number: int, handler: str, g
     assert ran.err.splitlines()[-1:] == plain.err.splitlines()[-1:]  # where it was interrupted is chance
     assert "hasten" not in ran.err
     assert {k: v for k, v in ran.tree.items() if k != "pid"} == {k: v for k, v in plain.tree.items() if k != "pid"}
-    assert (ran.document or {})["run"]["message"] == UNFINISHED
+    if number == signal.SIGINT:  # SIGTERM that the script does not handle ends it at once
+        assert (ran.document or {})["run"]["message"] == UNFINISHED
     assert not sessions(laboratory)
     assert not processes(laboratory)
 

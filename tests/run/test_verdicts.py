@@ -18,7 +18,7 @@ from hasten.core.trace import Trace
 from hasten.measure.interleave import Outcome, Pairs, TurnPairs
 from hasten.run import fidelity
 from hasten.run.fidelity import LEAST_STEPS, Comparison, Judge, curves
-from hasten.run.processes import ProcessPairs
+from hasten.run.processes import ProcessJudge, ProcessPairs
 from hasten.run.search import (
     MOST_SECONDS,
     UNKNOWN_SECONDS,
@@ -117,7 +117,7 @@ class Told(Judge):
     outcomes: dict[str, Any] = {}  # noqa: RUF012
 
     def _run(self, name: str, remedies: list[Remedy], fresh: bool, **how: Any) -> dict[str, Any] | None:
-        return self.outcomes["plain" if name in ("plain", "again") else name or "with"]
+        return self.outcomes.get(name or "with", self.outcomes["plain"])
 
 
 @pytest.fixture
@@ -146,6 +146,29 @@ def test_other_random_numbers_are_no_other_rounding(judge: Told) -> None:
     judge.outcomes = {"plain": outcome(), "with": outcome(random="another", weights="another")}
     found = judge.judge([hasten.FusedOptimizer()])
     assert found.kept is False and "random numbers" in found.words
+
+
+@pytest.mark.parametrize("what", ["weights", "optimizer"])
+def test_of_a_script_that_differs_from_itself_nothing_is_said(judge: Told, what: str) -> None:
+    judge.outcomes = {"plain": outcome(), "again": outcome(**{what: "third"}), "with": outcome(weights="another")}
+    for remedy in (hasten.Allocator(), hasten.FusedOptimizer()):
+        found = judge.judge([remedy])
+        assert found.kept is None and "differs from itself" in found.words
+
+
+@pytest.mark.parametrize("what", ["weights", "optimizer", "random"])
+def test_processes_are_the_same_in_all_that_is_the_same_without_a_remedy(what: str) -> None:
+    """What differs between two plain ones (a source without a seed) is left out, weights and optimizer excepted."""
+
+    def judged(again: dict[str, Any], other: dict[str, Any]) -> fidelity.Finding:
+        runs = iter([outcome(), again, other])
+        room: Any = SimpleNamespace(once=lambda *a, **how: next(runs))
+        return ProcessJudge(room).judge([hasten.Allocator()])
+
+    assert judged(outcome(), outcome()).kept
+    assert judged(outcome(), outcome(**{what: "another"})).kept is False
+    both = judged(outcome(**{what: "third"}), outcome(**{what: "another"}))
+    assert both.kept is (True if what == "random" else None)
 
 
 def test_few_steps_prove_nothing(judge: Told) -> None:
