@@ -14,6 +14,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import hasten
 from hasten.cli.arguments import Asked, parse
+from hasten.core.trace import PHASES
+from hasten.report import tree
 from hasten.rules import all_rules
 
 TEXT = generate.README.read_text(encoding="utf-8")
@@ -132,6 +134,12 @@ def test_links_lead_somewhere() -> None:
         path = generate.ROOT / name
         for target in re.findall(r"\]\((?!https?:)([^)#]+)(?:#[^)]*)?\)", path.read_text(encoding="utf-8")):
             assert (path.parent / target).exists(), f"{name}: {target}"
+
+
+def test_every_phase_is_explained_under_the_name_that_is_printed() -> None:
+    page = (generate.ROOT / "docs" / "explain.md").read_text(encoding="utf-8")
+    rows = " ".join(re.findall(r"^\| (.+?) \|", page, re.M))
+    assert not [name for name in PHASES if tree.TITLES.get(name, name) not in rows]
 
 
 def test_what_the_troubleshooting_page_quotes_is_said_somewhere() -> None:
