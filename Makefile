@@ -86,8 +86,10 @@ $(PHOTOS)/.made: $(VENV)/.installed demo/make_photos.py
 	$(BIN)/python demo/make_photos.py $(PHOTOS)
 	@touch $@
 
-docs: $(VENV)/.installed-dev  ## write docs/rules.md and the README's tables from the rules and bench/results
+docs: $(VENV)/.installed-dev  ## write docs/rules.md, the README's tables and the JSON schemas from what they describe
 	$(BIN)/python docs/generate.py
+	$(BIN)/python -m hasten.report.schema > src/hasten/report/schema.json
+	for name in fleet solve; do $(BIN)/python -m hasten.report.schema $$name > src/hasten/report/schema_$$name.json; done
 
 samples: $(VENV)/.installed-dev $(PHOTOS)/.made  ## run the demo and paste its output into the README
 	$(BIN)/python docs/generate.py --samples $(PHOTOS)

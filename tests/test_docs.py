@@ -14,6 +14,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import hasten
 from hasten.cli.arguments import Asked, parse
+from hasten.core.trace import PHASES
+from hasten.report import tree
 from hasten.rules import all_rules
 
 TEXT = generate.README.read_text(encoding="utf-8")
@@ -126,12 +128,29 @@ def test_every_claim_names_a_bench_and_every_result_is_whole() -> None:
 
 
 def test_links_lead_somewhere() -> None:
-    docs = ("fleet.md", "claims.md", "rules.md", "solve.md")
+    docs = [path.name for path in (generate.ROOT / "docs").glob("*.md")]
     pages = ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "bench/README.md")
     for name in (*pages, *(f"docs/{name}" for name in docs)):
         path = generate.ROOT / name
         for target in re.findall(r"\]\((?!https?:)([^)#]+)(?:#[^)]*)?\)", path.read_text(encoding="utf-8")):
             assert (path.parent / target).exists(), f"{name}: {target}"
+
+
+def test_every_phase_is_explained_under_the_name_that_is_printed() -> None:
+    page = (generate.ROOT / "docs" / "explain.md").read_text(encoding="utf-8")
+    rows = " ".join(re.findall(r"^\| (.+?) \|", page, re.M))
+    assert not [name for name in PHASES if tree.TITLES.get(name, name) not in rows]
+
+
+def test_what_the_troubleshooting_page_quotes_is_said_somewhere() -> None:
+    """Words in backticks in its first column: a part of each, up to what is filled in, stands in the sources."""
+    page = (generate.ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    sources = "\n".join(p.read_text(encoding="utf-8") for p in (generate.ROOT / "src").rglob("*.py"))
+    told = re.sub(r'"\s*f?"', "", sources)
+    for cell in re.findall(r"^\| (.+?) \|", page, re.M)[2:]:
+        for words in re.findall(r"`([^`]+)`", cell):
+            longest = max(re.split(r"\b[NM]\b|\(…\)|hasten: ", words), key=len).strip()
+            assert longest in told or words.startswith("--"), words
 
 
 def test_anchors_of_rules_exist() -> None:

@@ -25,6 +25,7 @@ from hasten.seams import launch
 
 FITTED = "the script trains by scikit-learn, whose steps cannot be watched; one thing can be said"
 TOO_SHORT = "the script ended before there were enough steps for a trial"
+LEAST_STEPS = 4  # below which nothing is said of what was seen
 Pathish = str | os.PathLike[str]
 
 
@@ -53,8 +54,10 @@ def explain(
         the report; ``report.exit_code`` is the script's own.
 
     Raises:
-        UsageError: there is no such script.
+        UsageError: there is no such script, or an argument is wrong.
     """
+    if not isinstance(steps, int) or steps < 0:
+        raise UsageError(f"steps={steps!r} is no number of steps", "it counts from 1 on; 0 is no limit", "steps=200")
     config = {"mode": "explain", "steps": steps, "ceilings": ceilings, "quiet": quiet}
     argv = launch.command(os.fspath(script), args, module)
     with launch.session_folder(config) as folder:
@@ -99,10 +102,10 @@ def run(
     config: dict[str, Any] = {
         "mode": "run",
         "quiet": quiet,
-        "budget": budget,
+        "budget": _budget(budget),
         "allow": _allowed(allow),
-        "only": _remedies(only),
-        "skip": _remedies(skip),
+        "only": _remedies("only", only),
+        "skip": _remedies("skip", skip),
         "script": os.fspath(script),
         "script_sha256": identity,
         "folder": os.getcwd() if module else os.path.dirname(os.path.abspath(script)),
@@ -126,7 +129,7 @@ def run(
     if save_plan is not None and result.plan is not None and plan is None:
         result.plan.save(save_plan)
         result = dataclasses.replace(result, plan_path=os.fspath(save_plan))
-    return result
+    return dataclasses.replace(result, options=_options(budget, allow, only, skip))
 
 
 def _started_with(plan: Plan) -> dict[str, str]:
@@ -162,9 +165,24 @@ def _allowed(allow: str) -> str:
     return allow
 
 
-def _remedies(names: Sequence[str]) -> list[str]:
+def _budget(seconds: float | None) -> float | None:
+    if seconds is not None and not (isinstance(seconds, int | float) and 0 <= seconds < math.inf):
+        raise UsageError(f"budget={seconds!r} is no number of seconds", "it counts from 0 on", "budget=60")
+    return seconds
+
+
+def _options(budget: float | None, allow: str, only: Sequence[str], skip: Sequence[str]) -> tuple[str, ...]:
+    """What bounds the trials, as the command line has it: names, each with its value."""
+    words = [] if budget is None else ["--budget", f"{budget:g}"]
+    words += ["--allow", allow] if allow != "equivalent" else []
+    return (*words, *(word for how, names in (("--only", only), ("--skip", skip)) for n in names for word in (how, n)))
+
+
+def _remedies(option: str, names: Sequence[str]) -> list[str]:
     from hasten.rules import remedy_types
 
+    if isinstance(names, str):
+        raise UsageError(f"{option}={names!r} is one text", "it takes several names", f"{option}=[{names!r}]")
     for name in names:
         if name not in remedy_types():
             near = difflib.get_close_matches(name, remedy_types(), 1)
@@ -193,9 +211,9 @@ def _report(folder: Path, argv: list[str], code: int) -> Report:
         return Report(None, ranked(by_library), tuple(argv), code, message, 0, hasten.__version__)
     trace = max(traces, key=lambda t: (t.rank == 0, t.steps))
     message = ""
-    if trace.steps < 4:
+    if trace.steps < LEAST_STEPS:
         message = f"only {trace.steps} steps were seen; that is too few to say where the time goes"
-    seen = _found(trace) if trace.step is not None and not math.isnan(trace.step_seconds) else []
+    seen = _found(trace) if not message and trace.step is not None and not math.isnan(trace.step_seconds) else []
     return Report(trace, ranked([*seen, *by_library]), tuple(argv), code, message, len(traces) - 1, hasten.__version__)
 
 
@@ -267,9 +285,7 @@ def _result(folder: Path, argv: list[str], code: int) -> Result:
     outcomes = _read(folder, "outcome-*.json")
     if not outcomes:
         return Result(report=report, message=report.message or TOO_SHORT)
-    outcome = max(outcomes, key=lambda o: o["steps"])
-    outcome.pop("steps")
-    result = decode(Outcome, outcome)
+    result = decode(Outcome, max(outcomes, key=lambda o: o["steps"]))
     if result.plan is None and not result.message:
         trace = report.trace
         why = TOO_SHORT if trace is None else f"no trials: {_too_short(trace, 'for a trial')}"

@@ -23,6 +23,7 @@ from hasten.cli.main import main
 from hasten.fleet import files
 from hasten.report import fleet as report
 from tests.fleet.common import weights
+from tests.report.forms import faults, stored
 
 pd = pytest.importorskip("pandas")
 pytest.importorskip("pyarrow")
@@ -54,6 +55,8 @@ def test_series_from_parquet(sales: Path, tmp_path: Path, capsys: pytest.Capture
     assert "2 of 3 models trained" in said and "failed 3: too short: 9 rows" in said
     assert "best on held-out rows, of 2 keys" in said and "proof" in said and "yes" in said
     document = json.loads(figures.read_text())
+    form = stored("schema_fleet.json")
+    assert faults(document, form, form) == [] and document["proof"] and document["worth"]
     assert document["models"] == 3 and document["failed"] == 1 and len(document["rows"]) == 3
     assert "<svg" in page.read_text() and "best keys" in page.read_text()
     assert out.exists() and len(pd.read_parquet(f"{out}.parquet")) == 3
@@ -88,7 +91,10 @@ def test_new_rows_are_learned_once(sales: Path, tmp_path: Path, capsys: pytest.C
     assert main(["fleet", str(out), "--update", str(new), "--quiet"]) == 0
     assert "nothing was done" in capsys.readouterr().err
     at_once = tmp_path / "g.safetensors"  # rows of before and after in one call
-    assert main(["fleet", str(sales), *WORDS, *SERIES, "--out", str(at_once), "--update", str(new), "--quiet"]) == 0
+    words = ["--out", str(at_once), "--update", str(new), "--quiet", "--json", str(tmp_path / "g.json")]
+    assert main(["fleet", str(sales), *WORDS, *SERIES, *words]) == 0
+    document, form = json.loads((tmp_path / "g.json").read_text()), stored("schema_fleet.json")
+    assert document["updates"] and faults(document, form, form) == []
     load = lambda path: fleet.Fleet.load(path, factory(files.notes(path)))  # noqa: E731
     assert weights(load(out)) == weights(load(at_once)) == learned
     assert main(["fleet", str(out)]) == 2 and "--update" in capsys.readouterr().err

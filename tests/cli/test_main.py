@@ -20,6 +20,7 @@ from hasten.cli import main as cli
 from hasten.cli.arguments import Asked, parse
 from hasten.core.codec import encode
 from tests import samples
+from tests.report.forms import faults, stored
 
 SOURCE = str(Path(hasten.__file__).parent.parent)
 ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [SOURCE, os.environ.get("PYTHONPATH")]))}
@@ -174,6 +175,8 @@ def test_of_a_short_job_half_is_looked_at_and_optimizers_of_one_line_make_one_st
         done = ours("explain", "--no-ceilings", "--json", "r.json", name, cwd=tmp_path)
         assert "enough was seen after 20 steps" in done.stderr, done.stderr
         assert json.loads((tmp_path / "r.json").read_text())["trace"]["predicted_steps"] == 40
+        form = stored("schema.json")
+        assert faults(json.loads((tmp_path / "r.json").read_text()), form, form) == []
 
 
 def test_a_script_that_never_trains_gets_a_clear_message(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from hasten.cli.main import main
 from hasten.solve import Moments, command
 from hasten.solve.command import Spent
 from hasten.solve.source import Block
+from tests.report.forms import faults, stored
 from tests.solve.data import table
 
 
@@ -37,6 +38,8 @@ def data(tmp_path: Path) -> Path:
 def solve(*words: object, into: Path) -> dict[str, object]:
     assert main(["solve", *map(str, words), "--json", str(into), "--quiet"]) == 0
     found: dict[str, object] = json.loads(into.read_text(encoding="utf-8"))
+    form = stored("schema_solve.json")
+    assert faults(found, form, form) == []
     return found
 
 

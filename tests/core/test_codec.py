@@ -94,3 +94,8 @@ def test_a_misshapen_object_is_refused_by_name(data: Any, words_in_error: str) -
     with pytest.raises(ValueError, match="Place") as caught:
         decode(Place, data)
     assert words_in_error in str(caught.value)
+
+
+def test_a_text_is_no_number() -> None:
+    with pytest.raises(ValueError, match="expected a number, got str"):
+        decode(Interval, {"value": "1.5", "low": 1.0, "high": 2.0})

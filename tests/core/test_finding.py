@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hasten.core.finding import ms
+from hasten.core.finding import ms, worth_telling
+from tests import samples
 
 
 def test_milliseconds_have_two_digits() -> None:
@@ -18,3 +21,9 @@ def test_milliseconds_have_two_digits() -> None:
 def test_what_is_said_is_near_what_was_measured(seconds: float) -> None:
     said = float(ms(seconds).removesuffix(" ms"))
     assert abs(said / 1000 / seconds - 1) <= 0.051
+
+
+def test_small_promises_are_told_only_where_there_are_no_others() -> None:
+    small = dataclasses.replace(samples.FINDINGS[1], predicted=samples.ratio(1.01, 1.0, 1.02))
+    assert worth_telling((small, samples.FINDINGS[0])) == (samples.FINDINGS[0],)
+    assert worth_telling((small, small)) == (small, small)

@@ -40,6 +40,22 @@ def test_the_interval_of_a_mean_covers_as_often_as_it_says() -> None:
     assert 0.92 <= hits / 400 <= 0.98
 
 
+def test_the_interval_of_a_median_covers_as_often_as_it_says() -> None:
+    draw = random.Random(7)
+    runs = [[draw.lognormvariate(0, 1) for _ in range(60)] for _ in range(400)]
+    assert 0.92 <= sum(not Interval.of_median(run).excludes(1.0) for run in runs) / 400 <= 0.98
+
+
+def test_steps_that_follow_the_mood_of_the_machine_do_not_pass_for_independent_ones() -> None:
+    """Neighbours are alike for ten steps on end: of single steps the interval would be a third as wide as due."""
+    draw = random.Random(7)
+    hits = 0
+    for _ in range(300):
+        moods = [draw.gauss(1, 0.2) for _ in range(40)]
+        hits += not Interval.of_mean([mood + draw.gauss(0, 0.02) for mood in moods for _ in range(10)]).excludes(1.0)
+    assert 0.91 <= hits / 300 <= 0.98
+
+
 def test_no_samples_is_unknown_not_zero() -> None:
     for x in (Interval.of_mean([]), Interval.of_median([])):
         assert not x.known and math.isnan(x.value)

@@ -51,6 +51,13 @@ def test_critical_ranks_are_exact(n: int, alpha: float) -> None:
     assert below <= alpha / 2 < with_next
 
 
+@pytest.mark.parametrize("n", [17, 34, 60])
+def test_ranks_of_few_pairs_are_not_approximated(n: int) -> None:
+    counts, alpha = _rank_counts(n), 2 * FASTER_AT_LOOK
+    k = _critical_rank(n, alpha)
+    assert sum(counts[: k + 1]) / 2**n <= alpha / 2 < sum(counts[: k + 2]) / 2**n
+
+
 @pytest.mark.parametrize("alpha", [2 * FASTER_AT_LOOK, 2 * SLOWER_AT_LOOK, 0.01, 0.05])
 @pytest.mark.parametrize("n", [61, 68, 96, 136])
 def test_the_normal_approximation_errs_on_the_safe_side(n: int, alpha: float) -> None:
@@ -150,6 +157,16 @@ def test_a_gain_of_three_percent_is_found(busy: float) -> None:
 def test_a_loss_is_never_taken_for_a_gain() -> None:
     outcomes = {trial(Machine(seed, 0.1), 0.95).outcome for seed in range(30)}
     assert outcomes <= {Outcome.SLOWER, Outcome.NO_GAIN}
+
+
+def test_what_is_slower_is_said_to_be() -> None:
+    """Where some of the first pairs fell out otherwise; where none did, it is given up early, as no gain."""
+    for lucky, outcome in ((8, Outcome.SLOWER), (0, Outcome.NO_GAIN)):
+        pairs = Pairs()
+        for i in range(LOOKS[-1]):
+            pairs.add(1.0, 0.5 if i < lucky else 1.05 + 0.001 * i)
+            pairs.look()
+        assert pairs.outcome is outcome
 
 
 def test_the_ratio_covers_the_truth() -> None:

@@ -44,6 +44,11 @@ def test_value_and_half_width_are_rounded_together(value: float, half: float, sh
     assert (x.value, x.plus_minus) == shown
 
 
+def test_an_interval_that_is_too_narrow_for_its_digits_is_not_said_to_be_none() -> None:
+    assert figure(around(0.5, 0.0004), most=2).plus_minus == "±0.01"
+    assert figure(around(0.5, 0.0), most=2).plus_minus == ""
+
+
 def test_unknown_is_a_dash() -> None:
     nothing = Interval(math.nan, math.nan, math.nan)
     for x in (None, nothing):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hasten.report.fleet import text
+from hasten.report.fleet import proved, text
 from hasten.report.fleet_page import page
 from tests.report.test_html import EVIL, Reader
 
@@ -68,3 +68,10 @@ def test_a_loss_that_leaves_the_picture_is_told() -> None:
 def test_a_fleet_of_which_nothing_was_trained_has_a_page() -> None:
     found = document(trained=0, failed=1, rows=[row("a", None, "too short")], proof=[], loop_seconds=0.0, bound=0.0)
     assert "0 of 12 models trained" in page(found, ())
+
+
+def test_a_proof_that_does_not_hold_is_in_sight() -> None:
+    found = document()["proof"][0]
+    assert proved(found)[-1] == "yes" and proved({**found, "holds": False})[-1] == "NO"
+    failed = document(proof=({**found, "holds": False},))
+    assert " NO" in text(failed) and "0 of 1" in Reader(page(failed, [])).text

@@ -4,58 +4,27 @@ from __future__ import annotations
 
 import json
 import math
-from importlib import resources
-from typing import Any
+import re
 
 import pytest
 
 from hasten.core.codec import decode, encode
 from hasten.core.report import Outcome, Report, Result
 from hasten.core.trace import Trace
-from hasten.report.json import document
-from hasten.report.schema import schema
+from hasten.report import documents
+from hasten.report.html import page
+from hasten.report.json import SCHEMA, document
+from hasten.report.schema import schema, solve
 from tests import samples
+from tests.report.forms import faults, stored, undescribed
 
-STORED = json.loads(resources.files("hasten.report").joinpath("schema.json").read_text(encoding="utf-8"))
-TYPES = {
-    "string": str,
-    "integer": int,
-    "boolean": bool,
-    "number": (int, float),
-    "null": type(None),
-    "object": dict,
-    "array": list,
-}
+STORED = stored("schema.json")
 DOCUMENTS = {
     "explain": document(samples.report()),
     "run": document(samples.result(report=samples.report(trace=samples.growing()))),
     "nothing": document(Report(None, message="torch was never imported")),
     "no trials": document(Result(report=samples.report())),
 }
-
-
-def faults(value: Any, form: dict[str, Any], where: str = "$") -> list[str]:
-    """Where ``value`` departs from ``form``: the part of JSON Schema that ours uses."""
-    if "$ref" in form:
-        return faults(value, STORED["$defs"][form["$ref"].rpartition("/")[2]], where)
-    if "anyOf" in form:
-        tries = [faults(value, arm, where) for arm in form["anyOf"]]
-        return [] if [] in tries else min(tries, key=len)
-    if "const" in form or "enum" in form:
-        return [] if value in form.get("enum", [form.get("const")]) else [f"{where}: {value!r}"]
-    kinds = form.get("type", list(TYPES))
-    kinds = [kinds] if isinstance(kinds, str) else kinds
-    if not any(isinstance(value, TYPES[k]) and (k == "boolean" or value is not True) for k in kinds):
-        return [f"{where}: {value!r} is no {kinds}"]
-    if isinstance(value, list):
-        return [f for i, v in enumerate(value) for f in faults(v, form["items"], f"{where}[{i}]")]
-    if isinstance(value, dict) and "properties" in form:
-        names = form["properties"]
-        missing = [f"{where}: {n} is missing" for n in form["required"] if n not in value]
-        unknown = [f"{where}: {n} is unknown" for n in value if n not in names]
-        inside = [f for n in names if n in value for f in faults(value[n], names[n], f"{where}.{n}")]
-        return missing + unknown + inside
-    return []
 
 
 def test_the_stored_schema_is_the_one_of_these_classes() -> None:
@@ -65,26 +34,20 @@ def test_the_stored_schema_is_the_one_of_these_classes() -> None:
     )
 
 
-def test_every_field_is_described() -> None:
-    blank = [
-        f"{name}.{field}"
-        for name, form in {**STORED["$defs"], "": STORED}.items()
-        for field, inside in form["properties"].items()
-        if not inside.get("description")
-    ]
-    assert blank == []
+@pytest.mark.parametrize("name", ["schema.json", "schema_fleet.json", "schema_solve.json"])
+def test_every_field_is_described_and_every_number_has_a_unit(name: str) -> None:
+    assert undescribed(stored(name)) == []
 
 
-def test_every_plain_number_has_a_unit() -> None:
-    for name, form in STORED["$defs"].items():
-        for field, inside in form["properties"].items():
-            assert name == "Interval" or inside.get("type") != ["number", "null"] or inside["x-unit"], field
+def test_the_stored_schemas_of_the_other_commands_are_those_of_today() -> None:
+    assert documents.fleet(SCHEMA) == stored("schema_fleet.json"), "python -m hasten.report.schema fleet"
+    assert solve() == stored("schema_solve.json"), "python -m hasten.report.schema solve"
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_documents_fit_the_schema(name: str) -> None:
     written = json.loads(json.dumps(DOCUMENTS[name], allow_nan=False))
-    assert faults(written, STORED) == []
+    assert faults(written, STORED, STORED) == []
 
 
 def test_the_validator_finds_faults() -> None:
@@ -92,7 +55,7 @@ def test_the_validator_finds_faults() -> None:
     broken["trace"]["step"]["value"] = "fast"
     del broken["next"]
     broken["surprise"] = 1
-    assert len(faults(broken, STORED)) == 3
+    assert len(faults(broken, STORED, STORED)) == 3
 
 
 def test_figures_carry_low_high_and_unit() -> None:
@@ -113,7 +76,8 @@ def test_the_trace_and_the_outcome_can_be_read_again() -> None:
     written = json.loads(json.dumps(DOCUMENTS["run"]))
     assert encode(decode(Trace, written["trace"])) == written["trace"]
     outcome = written["run"]
-    outcome.pop("plan_path")
+    for own in ("plan_path", "options"):
+        outcome.pop(own)
     assert decode(Outcome, outcome).trials == samples.TRIALS
 
 
@@ -121,3 +85,30 @@ def test_unknown_is_null() -> None:
     nothing = document(Result(report=samples.report(trace=samples.trace(step=None, unaccounted=math.nan))))
     assert nothing["trace"]["step"] is None and nothing["trace"]["unaccounted"] is None
     assert nothing["run"]["payback_seconds"] is None
+
+
+def test_every_figure_of_the_page_is_in_the_document() -> None:
+    """Of where the time goes, and of the ceilings with their speed-ups: rows in the page's order, rounded as there."""
+    trace = samples.growing()
+    drawn = page(samples.report(trace=trace))
+    found = document(samples.report(trace=trace))["shown"]
+
+    def rows(table: str) -> list[list[str]]:
+        body = drawn.partition(f'<table class="{table}">')[2].partition("<tbody>")[2].partition("</table>")[0]
+        return [
+            [re.sub(r"<[^>]+>", "", cell) for cell in re.findall(r"<td[^>]*>(.*?)</td>", row)]
+            for row in re.findall(r"<tr>(.*?)</tr>", body)
+        ]
+
+    for cells, part in zip(rows("tree"), found["parts"], strict=True):
+        assert cells[0] == part["name"]
+        assert float(cells[1]) == pytest.approx(part["seconds"]["value"] * 1e3, abs=0.06)
+        assert float(cells[3].strip(" %")) == pytest.approx(part["share"] * 100, abs=0.06)
+    for cells, ceiling in zip(rows("ceilings"), found["ceilings"], strict=True):
+        assert cells[0] == ceiling["name"]
+        assert float(cells[1]) == pytest.approx(ceiling["seconds"]["value"] * 1e3, abs=0.06)
+        assert float(cells[3].strip("×")) == pytest.approx(ceiling["speedup"]["value"], abs=0.006)
+        if cells[4]:
+            ends = [float(end) for end in cells[4].split("–")]
+            assert ends == pytest.approx([ceiling["speedup"]["low"], ceiling["speedup"]["high"]], abs=0.006)
+    assert found["other_cores"] == 0.0

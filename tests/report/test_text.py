@@ -104,6 +104,16 @@ def test_phases_sum_to_the_step() -> None:
     assert rows[-1].name == "unaccounted"
 
 
+def test_what_no_line_accounts_for_is_taken_out_of_the_lines_in_between_once() -> None:
+    """2 ms of 10 belong to no phase; of the 3 ms that no line accounts for they are a part."""
+    line = Place("t.py", 3)
+    python = Phase("python", samples.ms(4, 0.1), line, 0.0, (Phase("x = y", samples.ms(3, 0.1), line),))
+    phases = (Phase("forward", samples.ms(4, 0.1)), python)
+    rows = tree(samples.trace(step=samples.ms(10, 0.1), phases=phases, unaccounted=0.003))
+    found = {row.name: row.seconds.value for row in rows if len(row.lasts) == 1}
+    assert found == pytest.approx({"forward": 0.004, "lines in between": 0.003, "unaccounted": 0.003})
+
+
 def test_phases_that_leave_time_open_show_it() -> None:
     trace = samples.trace(phases=(Phase("forward", samples.ms(60, 1)),), unaccounted=float("nan"))
     assert [r.name for r in tree(trace)] == ["step", "forward", "unaccounted"]
@@ -171,7 +181,7 @@ def test_where_no_line_was_looked_for_the_rest_is_the_scripts_own_python() -> No
     phases = (Phase("forward", samples.ms(60, 1)), Phase("python", samples.ms(39.2, 1)))
     rows = tree(samples.trace(phases=phases, unaccounted=0.0392))
     assert [(r.name, round(r.seconds.value, 4)) for r in rows[2:]] == [
-        ("Python in between", 0.0392),
+        ("lines in between", 0.0392),
         ("unaccounted", 0),
     ]
 

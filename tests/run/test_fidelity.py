@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hasten.run.fidelity import Comparison, Numbers, compare, curves
+from hasten.run import fidelity
+from hasten.run.fidelity import Comparison, Judge, Numbers, compare, curves
 from hasten.seams.state import Layout
 
 LAYOUT = Layout([300, 200], [100], "float32")
@@ -103,3 +108,27 @@ def test_without_noise_between_seeds_nothing_is_said_of_an_approximate_remedy() 
     base = [1.0, 0.9, 0.8]
     assert curves(base, [x + 0.01 for x in base], [base, base, base]).kept is None
     assert curves(base, base, [base[:1], base, base]).kept is None
+
+
+@pytest.mark.parametrize("error", ["ValueError: cache is full", ""])
+def test_why_a_child_ended_before_the_comparison_is_told(
+    error: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Child:
+        """Has ended; its folder, and with it what its error was, goes when it is killed."""
+
+        ended = True
+
+        def __init__(self) -> None:
+            self.error = error
+
+        def kill(self) -> None:
+            self.error = ""
+
+    weights = SimpleNamespace(parameters=lambda: [1])
+    monkeypatch.setattr(fidelity, "Snapshot", SimpleNamespace(of=lambda watch: weights))
+    monkeypatch.setattr(fidelity, "fork", SimpleNamespace(go=lambda *a, **k: Child(), DONE=-1))
+    room: Any = SimpleNamespace(watch=None, renewable=False)
+    found = Judge(room, str(tmp_path), 0.01).judge([])
+    assert found.kept is None
+    assert found.words == "a child ended before the comparison" + (f": {error}" if error else "")

@@ -12,6 +12,7 @@ import pytest
 
 from hasten.core.plan import Plan, Step, sha256_of_file
 from hasten.measure import machine
+from tests.report.forms import faults, stored
 from tests.scripts.lab import LIMIT, SCRIPTS, SOURCE
 
 SCRIPT = SCRIPTS / "replayed.py"
@@ -67,5 +68,9 @@ def test_a_remedy_that_nothing_takes_is_told(tmp_path: Path) -> None:
     steps = (Step("FusedOptimizer", {}, "equivalent"), Step("Threads", {"count": 3}, "equivalent"))
     Plan(str(script), sha256_of_file(script), machine.versions(), machine.machine(), steps).save(tmp_path / "plan.json")
     ran("-m", "hasten", "run", "--plan", str(tmp_path / "plan.json"), "--json", str(report), str(script))
-    said = json.loads(report.read_text(encoding="utf-8"))["run"]["message"]
+    document = json.loads(report.read_text(encoding="utf-8"))
+    form = stored("schema.json")
+    assert faults(document, form, form) == []
+    assert document["run"]["steps"] == 40
+    said = document["run"]["message"]
     assert said == "replayed a plan of 2 remedies; nothing in this run could take FusedOptimizer()"

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import hasten
 from hasten.cli import output
 from hasten.cli.fleet_arguments import MODELS, given, of_training
 from hasten.core.errors import HastenError, UsageError
@@ -55,7 +56,9 @@ def run(options: argparse.Namespace) -> int:
     written = saved(trained, out, options.journal) if out else True
     document = plain(trained.summary().document())
     if options.json:
-        text = json.dumps(document, indent=1) + "\n"
+        from hasten.report.json import headed
+
+        text = json.dumps(headed("fleet", hasten.__version__, document), indent=1) + "\n"
         written = output.attempt(options.json, lambda: output.write(options.json, text)) and written
     if options.html:
         from hasten.report.fleet_page import page as draw

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import hasten
 from hasten.cli import output
 from hasten.cli.arguments import Asked
 from hasten.core.errors import HastenError
@@ -47,7 +48,9 @@ def run(asked: Asked) -> int:
         sys.stderr.write(f"hasten: {failure}\n")
     written = failure is None
     if asked.json:
-        text = json.dumps(encode(found), indent=1) + "\n"
+        from hasten.report.json import headed
+
+        text = json.dumps(headed("solve", hasten.__version__, encode(found)), indent=1) + "\n"
         written &= output.attempt(asked.json, lambda: output.write(asked.json, text))
     return 0 if written else NOT_WRITTEN
 

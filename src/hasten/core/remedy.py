@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, ClassVar
 
+from hasten.core.errors import Unsuited
 from hasten.core.trace import Trace
 
 Undo = Callable[[], None]
@@ -76,7 +77,15 @@ class Remedy(ABC):
         """
 
     def __call__(self, target: Any = None) -> Any:
-        """Switch on for ``target`` and return it."""
+        """Switch on for ``target`` and return it.
+
+        Raises:
+            Unsuited: ``target`` cannot take it; nothing was changed.
+        """
+        takes, known_by = _TARGETS.get(self.seam, ("", ""))
+        if known_by and not hasattr(target, known_by):
+            given = "nothing" if target is None else f"a {type(target).__name__}"
+            raise Unsuited(f"{self} takes {takes}, and was given {given}", "", f"{self}({takes.split()[-1].lower()})")
         self.on(target)
         return target
 
@@ -112,6 +121,14 @@ class Remedy(ABC):
     def settings(self) -> dict[str, Any]:
         """The remedy's own fields, as JSON values."""
         return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+
+
+_TARGETS = {  # what a remedy takes, and an attribute that it is known by
+    Seam.LOADER: ("a DataLoader", "dataset"),
+    Seam.FETCHER: ("a DataLoader", "dataset"),
+    Seam.OPTIMIZER: ("an optimizer", "param_groups"),
+    Seam.MODEL: ("a module", "named_modules"),
+}
 
 
 def undo_all(undos: list[Undo]) -> Undo:

@@ -81,6 +81,7 @@ class Outcome:
         proof: what the comparison of weights showed for the whole plan.
         broken: promises that were broken (exit code 3 with --strict).
         message: why there were no trials, if there were none.
+        steps: that the script took in all.
     """
 
     trials: tuple[Trial, ...] = ()
@@ -94,6 +95,7 @@ class Outcome:
     proof: str = ""
     broken: tuple[str, ...] = ()
     message: str = ""
+    steps: int = 0
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,7 @@ class Result(Outcome):
 
     report: Report = field(default_factory=lambda: Report(None))
     plan_path: str = ""
+    options: tuple[str, ...] = ()  # what bounded the trials, as typed before the script
 
     @property
     def exit_code(self) -> int:

@@ -10,9 +10,14 @@ class Method:
     """A way to solve the problem.
 
     Attributes:
-        name: of it. passes: over the data, flops: in all, those for choosing alpha among them; of what was done, its
-            real passes. predicted, seconds: of reading and all of that; NaN where not known or not done.
-        error: bound of the coefficients' relative error by rounding. chosen: whether it was done. reason: why, or not.
+        name: of it.
+        passes: over the data; of what was done, those that it took.
+        flops: in all, those for choosing alpha among them.
+        predicted: seconds of reading and all of that; NaN where not known.
+        seconds: that it took; NaN where it was not done.
+        error: bound of the coefficients' relative error by rounding.
+        chosen: whether it was done.
+        reason: why, or why not.
     """
 
     name: str
@@ -27,7 +32,13 @@ class Method:
 
 @dataclass(frozen=True)
 class Alpha:
-    """A penalty tried, of columns scaled to unit variance: its error on rows left out, mean squared; chosen or not."""
+    """A penalty tried.
+
+    Attributes:
+        alpha: of columns scaled to unit variance.
+        error: mean squared, on rows left out.
+        chosen: whether it was taken.
+    """
 
     alpha: float
     error: float
@@ -36,7 +47,12 @@ class Alpha:
 
 @dataclass(frozen=True)
 class Coefficient:
-    """A column's coefficient for the ``outcome``, in its units per standard deviation of the column."""
+    """A column's coefficient.
+
+    Attributes:
+        name: the column's.
+        value: in units of the ``outcome`` per standard deviation of the column.
+    """
 
     name: str
     value: float
@@ -47,14 +63,22 @@ class Solution:
     """What was fitted.
 
     Attributes:
-        path, target, task: as asked for. rows, features: of the data. earlier: how many of the rows are those of the
-            moments that were updated. method: who solved it.
+        path, target, task: as asked for.
+        rows, features: of the data.
+        method: who solved it.
         methods: all ways, the chosen one first; empty where another library was called.
-        alphas: penalties tried. score: exact leave-one-out or k-fold score of the chosen one, called ``metric``.
-        validation: "leave-one-out", "5-fold" …  condition, error: of the solution.
-        read_seconds, solve_seconds: for the pass over the data, and for all after it.
-        coefficients: the largest ones. saved: path of the model, or "". outcome: what the coefficients are of: the
-            target, or of classes the one that they speak for, as "target=class".
+        alphas: penalties tried.
+        score: exact leave-one-out or k-fold score of the chosen one.
+        metric: what the score is.
+        validation: "leave-one-out", "5-fold" …
+        condition: of the columns, centred and scaled to one length.
+        error: bound of the coefficients' relative error by rounding.
+        read_seconds: for the pass over the data.
+        solve_seconds: for all after it.
+        coefficients: the largest ones.
+        saved: path of the model, or "".
+        outcome: what the coefficients are of: the target, or of classes the one that they speak for, as "target=class".
+        earlier: how many of the rows are those of the moments that were updated.
     """
 
     path: str

@@ -74,6 +74,7 @@ class Ceilings:
     data_free_ratio: Interval | None = None
     method: str = ""
     why_not: str = ""
+    model_free_ratio: Interval | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,13 +42,15 @@ def measure(watch: Watch) -> Ceilings:
     recorded = record_batches(watch)
     if recorded is not None and len(recorded) < 2:
         return Ceilings(why_not="the loader's workers could not be asked ahead without changing the data order")
-    without, with_ = _data_free(watch, recorded)
+    without, with_, fetched = _data_free(watch, recorded)
+    if recorded is None and _made_inside(watch, fetched):
+        return paired(without, with_, fetched, "" if len(with_) >= LEAST else TOO_FEW)
     alone = _model_free(watch)
     why_not = "" if len(with_) >= LEAST and len(alone) >= LEAST else TOO_FEW
     if not alone and watch.trained_from.loader() is None:
         why_not = NAMELESS
     if recorded is None:
-        return paired(without, with_, alone, why_not)
+        return _apart(without, with_, alone, why_not)
     return Ceilings(  # recorded batches are free of fetching on both sides: as it is are the parent's own steps
         as_is=_known(Interval.of_mean(_within_passes(watch))),
         data_free=_known(Interval.of_median(with_)),
@@ -56,6 +58,21 @@ def measure(watch: Watch) -> Ceilings:
         method="fork, recorded batches; without evaluations and what else is done now and then",
         why_not=why_not,
     )
+
+
+def _made_inside(watch: Watch, fetched: list[float]) -> bool:
+    """Whether each step makes the batches that it waits for, so that this is what they take, and paired with the step:
+    asked for at another time, the machine may be twice as busy."""
+    record = watch.trained_from
+    loader = record.loader() if record is not None else None
+    workers = loader.num_workers if loader is not None else record is None or record.iterator is None
+    return not workers and all(seconds > 0 for seconds in fetched)
+
+
+def _apart(without: list[float], with_: list[float], alone: list[float], why_not: str) -> Ceilings:
+    """Ceilings where batches had to be asked for by themselves, which took ``alone`` seconds a step."""
+    found = paired(without, with_, [], why_not)
+    return dataclasses.replace(found, model_free=_known(Interval.of_median(alone)))
 
 
 def _within_passes(watch: Watch) -> list[float]:
@@ -75,34 +92,43 @@ def aside(watch: Watch, command: Command, step_seconds: float) -> tuple[Ceilings
         return Ceilings(why_not=SEVERAL), seen.probes
     if not seen.heard:
         return Ceilings(why_not="a process in which the script was begun anew did not come so far"), seen.probes
-    alone = [x * watch.batches for x in seen.alone]
-    why_not = "" if len(seen.with_) >= LEAST and len(alone) >= LEAST else TOO_FEW
-    found = paired(seen.without, seen.with_, alone, why_not)
+    if _made_inside(watch, seen.fetched):
+        found = paired(seen.without, seen.with_, seen.fetched, "" if len(seen.with_) >= LEAST else TOO_FEW)
+    else:
+        alone = [x * watch.batches for x in seen.alone]
+        why_not = "" if len(seen.with_) >= LEAST and len(alone) >= LEAST else TOO_FEW
+        found = _apart(seen.without, seen.with_, alone, why_not)
     return dataclasses.replace(found, method=found.method.replace("fork", "a throw-away process", 1)), seen.probes
 
 
-def paired(without: list[float], with_: list[float], alone: list[float], why_not: str = "") -> Ceilings:
+def paired(without: list[float], with_: list[float], fetched: list[float], why_not: str = "") -> Ceilings:
     """Ceilings from steps that alternate. Times and speed-ups are one statistic, which a few slow steps do not move:
-    medians, and the data-free step is the step as it is divided by the pairs' speed-up.
+    medians, and a step with one side free is the step as it is divided by the pairs' speed-up.
 
     Args:
         without, with_: seconds of a step as it is, and of the data-free step beside it.
-        alone: seconds to fetch what a step takes and do nothing else.
+        fetched: of each step as it is, seconds that it waited for its batches.
         why_not: why one of them is not known.
     """
-    pairs = Pairs()
-    for a, b in zip(without, with_, strict=False):
-        pairs.add(a, b)
-    ratio = pairs.ratio(0.95) if len(pairs.wall) >= LEAST else None
+    ratio, of_data = _ratio(without, with_), _ratio(without, fetched)
     as_is = _known(Interval.of_median(without))
     return Ceilings(
         as_is=as_is,
         data_free=_divided(as_is, ratio),
-        model_free=_known(Interval.of_median(alone)),
+        model_free=_divided(as_is, of_data),
         data_free_ratio=ratio,
-        method="fork, alternating step by step; medians, data free is as it is divided by the pairs' speedup",
+        model_free_ratio=of_data,
+        method="fork, alternating step by step; medians, each is as it is divided by the pairs' speedup",
         why_not=why_not,
     )
+
+
+def _ratio(without: list[float], with_: list[float]) -> Interval | None:
+    pairs = Pairs()
+    for a, b in zip(without, with_, strict=False):
+        if a > 0 and b > 0:
+            pairs.add(a, b)
+    return pairs.ratio(0.95) if len(pairs.wall) >= LEAST else None
 
 
 def _known(x: Interval) -> Interval | None:
@@ -116,7 +142,7 @@ def _divided(as_is: Interval | None, ratio: Interval | None) -> Interval | None:
     return Interval(x / ratio.value, x / ratio.high, x / ratio.low, as_is.unit, ratio.level, ratio.n)
 
 
-def _data_free(watch: Watch, recorded: deque[Any] | None) -> tuple[list[float], list[float]]:
+def _data_free(watch: Watch, recorded: deque[Any] | None) -> tuple[list[float], list[float], list[float]]:
     def driver(sender: fork.Sender) -> Alternating:
         batches = Batches(watch, deque(recorded) if recorded is not None else None)
         batches.take_over()
@@ -125,7 +151,8 @@ def _data_free(watch: Watch, recorded: deque[Any] | None) -> tuple[list[float], 
 
     child = fork.go(watch, driver)
     rows = child.drain(MOST_SECONDS)
-    return [r[1] for r in rows if r[0] == WITHOUT], [r[1] for r in rows if r[0] == WITH]
+    as_it_is = [r for r in rows if r[0] == WITHOUT]
+    return [r[1] for r in as_it_is], [r[1] for r in rows if r[0] == WITH], [r[4] for r in as_it_is]
 
 
 def _model_free(watch: Watch) -> list[float]:

@@ -16,6 +16,7 @@ FIELDS: dict[str, dict[str, str]] = {
         "data_free": "seconds per step when the same batch is handed out again",
         "model_free": "seconds per step when batches are only fetched",
         "data_free_ratio": "speed-up of data_free over as_is, from pairs",
+        "model_free_ratio": "speed-up of model_free over as_is, from pairs; null: divide the times",
         "method": "how they were measured",
         "why_not": "why one is unknown",
     },

@@ -100,9 +100,15 @@ def _facts(d: Document) -> list[Line]:
             f"the plain loop, one model at a time, is expected to take {duration(d['loop_seconds'])}: {times:.0f}×",
             WIDTH,
         )
-    for kind, why in d["engines"].items():
-        lines += wrapped([(f"{kind}  ", "dim")], why, WIDTH)
+    for name, why in engines(d):
+        lines += wrapped([(f"{name}  ", "dim")], why, WIDTH)
     return lines
+
+
+def engines(d: Document) -> list[tuple[str, str]]:
+    """What trained and why; by kind of model where there are several."""
+    several = len(d["engines"]) > 1
+    return [(f"engine of {kind}" if several else "engine", why) for kind, why in d["engines"].items()]
 
 
 def workers(d: Document) -> str:

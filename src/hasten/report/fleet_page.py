@@ -53,7 +53,7 @@ def _sections(d: Document) -> Iterator[Markup]:
     if d["before"]:
         facts.append(f"{d['before']} of them were trained by a run before this one; times do not count them")
     if any(facts) or d["engines"]:
-        yield section("How it was trained", *_sentences(facts), pairs(d["engines"].items()))
+        yield section("How it was trained", *_sentences(facts), pairs(fleet.engines(d)))
     if d["proof"]:
         yield section("Proof", table(fleet.PROOF, map(fleet.proved, d["proof"]), (1, 2), "plain"))
     failed = fleet.failed(d)

@@ -57,9 +57,7 @@ def _sections(report: Report, result: Result | None) -> Iterator[Markup]:
         yield from _findings(report.findings)
         return
     yield from _tree(tree.tree(trace), "Where the time goes")
-    if trace.device_phases and trace.step is not None:
-        rows = tree.branches(trace.step, tree.parts(trace.device_phases, trace.step.value, 0.0))
-        yield from _tree(rows, "On the device")
+    yield from _tree(tree.on_device(trace), "On the device")
     yield from _ceilings(trace)
     yield from _findings(report.findings)
     yield from _growth(trace)
@@ -78,7 +76,8 @@ def _unbroken(words: Sequence[str]) -> Iterator[Markup | str]:
 
 def _head(report: Report, result: Result | None) -> Iterator[Markup]:
     trace = report.trace
-    facts = [view.watched(trace), view.machine(trace), view.shared(trace)] if trace is not None else []
+    total = result.steps if result is not None else 0
+    facts = [view.watched(trace, total), view.machine(trace), view.shared(trace)] if trace is not None else []
     yield el(
         "header",
         el("p", "hasten run" if result is not None else "hasten explain", class_="eyebrow"),

@@ -13,6 +13,7 @@ from hasten.core.finding import Finding
 from hasten.core.remedy import Remedy
 from hasten.core.report import Outcome, Report, Result
 from hasten.report import view
+from hasten.report.shown import shown
 
 SCHEMA = 1  # of the document; raised when a field changes its meaning or goes
 
@@ -30,10 +31,16 @@ def document(outcome: Report | Result) -> dict[str, Any]:
         "message": report.message,
         "other_processes": report.other_processes,
         "trace": encode(report.trace),
+        "shown": encode(shown(report.trace)) if report.trace is not None else None,
         "findings": [finding(f) for f in report.findings],
         "run": run(result) if result is not None else None,
         "next": view.next_command(outcome),
     }
+
+
+def headed(kind: str, version: str, fields: dict[str, Any]) -> dict[str, Any]:
+    """The document of a command that watches no script."""
+    return {"schema": SCHEMA, "kind": kind, "hasten": version, **fields}
 
 
 def finding(found: Finding) -> dict[str, Any]:
@@ -54,4 +61,4 @@ def remedy(cure: Remedy) -> dict[str, Any]:
 def run(result: Result) -> dict[str, Any]:
     """What the trials led to."""
     outcome = {f.name: encode(getattr(result, f.name)) for f in dataclasses.fields(Outcome)}
-    return {**outcome, "plan_path": result.plan_path}
+    return {**outcome, "plan_path": result.plan_path, "options": list(result.options)}

@@ -1,6 +1,7 @@
 """The JSON schema of :mod:`hasten.report.json`, made from the dataclasses it is made of.
 
-``python -m hasten.report.schema`` prints it; a test compares it with ``schema.json``.
+``python -m hasten.report.schema`` prints it, ``… fleet`` and ``… solve`` those of the other commands; tests
+compare them with ``schema.json``, ``schema_fleet.json`` and ``schema_solve.json``.
 """
 
 from __future__ import annotations
@@ -18,9 +19,12 @@ from hasten.core.finding import Finding
 from hasten.core.interval import Interval
 from hasten.core.plan import Plan
 from hasten.core.report import Outcome, Report, Trial
+from hasten.core.solution import Solution
 from hasten.core.trace import Trace
+from hasten.report import documents
 from hasten.report.fields import FIELDS
 from hasten.report.json import SCHEMA
+from hasten.report.shown import Shown
 
 _SCALARS = {str: "string", int: "integer", bool: "boolean", float: "number"}
 _REMEDY = {
@@ -40,13 +44,14 @@ _REMEDY = {
 def schema() -> dict[str, Any]:
     """The whole schema (JSON Schema 2020-12); every field has a description, numbers their unit in ``x-unit``."""
     defs: dict[str, Any] = {"Remedy": _REMEDY}
-    for kind in (Interval, Trace, Finding, Trial, Plan):
+    for kind in (Interval, Trace, Finding, Trial, Plan, Shown):
         _define(kind, defs)
     defs["Finding"]["properties"]["remedies"] = _array({"$ref": "#/$defs/Remedy"}, "what cures it, best guess first")
     _define(Outcome, defs)
     defs["Run"] = defs.pop("Outcome")
     defs["Run"]["properties"]["plan_path"] = {"type": "string", "description": "where the plan was written, or empty"}
-    defs["Run"]["required"].append("plan_path")
+    defs["Run"]["properties"]["options"] = _array({"type": "string"}, "what bounded the trials, as typed")
+    defs["Run"]["required"] += ["plan_path", "options"]
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "hasten report",
@@ -67,6 +72,10 @@ def _top(defs: dict[str, Any]) -> dict[str, Any]:
         "kind": {"enum": ["explain", "run"], "description": "which command wrote it"},
         "hasten": {"type": "string", "description": "version of hasten"},
         **own,
+        "shown": {
+            "anyOf": [{"$ref": "#/$defs/Shown"}, {"type": "null"}],
+            "description": "what the report shows that is computed from the trace; null without one",
+        },
         "run": {
             "anyOf": [{"$ref": "#/$defs/Run"}, {"type": "null"}],
             "description": "what the trials led to; null for `hasten explain`",
@@ -136,16 +145,34 @@ def unit_of(kind: type, name: str) -> str:
     """The unit of a plain number, told by its name; empty for an interval's parts, which carry their own."""
     if kind is Interval:
         return ""
-    if name == "seconds" or name.endswith("_seconds") or name in ("step_median", "unaccounted", "curve"):
+    if name == "seconds" or name.endswith("_seconds") or name in ("step_median", "unaccounted", "curve", "predicted"):
         return "s"
     if name.endswith("_bytes"):
         return "B"
     return "1"
 
 
+def solve() -> dict[str, Any]:
+    """The schema of what ``hasten solve --json`` writes."""
+    defs: dict[str, Any] = {}
+    _define(Solution, defs)
+    form = defs.pop("Solution")
+    form["properties"] = {**documents.head("solve", SCHEMA), **form["properties"]}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "hasten solve report",
+        **form,
+        "description": "What `hasten solve` writes with --json. Unknown numbers are null.",
+        "required": list(form["properties"]),
+        "$defs": defs,
+    }
+
+
 def main() -> None:
-    """Print the schema."""
-    sys.stdout.write(json.dumps(schema(), indent=2, ensure_ascii=False) + "\n")
+    """Print a schema."""
+    forms = {"": schema, "fleet": lambda: documents.fleet(SCHEMA), "solve": solve}
+    form = forms["".join(sys.argv[1:2])]()
+    sys.stdout.write(json.dumps(form, indent=2, ensure_ascii=False) + "\n")
 
 
 if __name__ == "__main__":

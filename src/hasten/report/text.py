@@ -119,7 +119,7 @@ def _explained(report: Report, width: int, every: bool) -> Iterator[list[Line]]:
 
 def _ran(result: Result, width: int, every: bool) -> Iterator[list[Line]]:
     report = result.report
-    yield head(report, width)
+    yield head(report, width, result.steps)
     if report.trace is not None:
         yield from _measured(report.trace, width, every)
         found = report.findings if every else view.by_hand(result)
@@ -133,9 +133,7 @@ def _ran(result: Result, width: int, every: bool) -> Iterator[list[Line]]:
 
 def _measured(trace: Trace, width: int, every: bool) -> Iterator[list[Line]]:
     yield phase_tree(tree.tree(trace, 0.0 if every else tree.SMALL), "where the time goes", width)
-    if trace.device_phases and trace.step is not None:
-        rows = tree.branches(trace.step, tree.parts(trace.device_phases, trace.step.value, 0.0))
-        yield phase_tree(rows, "on the device", width)
+    yield phase_tree(tree.on_device(trace), "on the device", width)
     yield startup(trace, width)
     yield epoch_table(trace)
     yield ceiling_table(trace, width)
@@ -145,11 +143,11 @@ def _measured(trace: Trace, width: int, every: bool) -> Iterator[list[Line]]:
 # -- head and foot --------------------------------------------------------------------------------------------------
 
 
-def head(report: Report, width: int) -> list[Line]:
+def head(report: Report, width: int, total: int = 0) -> list[Line]:
     """Script, steps watched, machine and versions; how the script ended where it failed."""
     lines = wrapped([], view.shell(view.command_words(report)), width, "head")
     if report.trace is not None:
-        lines += wrapped([], view.watched(report.trace), width)
+        lines += wrapped([], view.watched(report.trace, total), width)
         lines += wrapped([], view.machine(report.trace), width, "dim")
     if view.shared(report.trace):
         lines += wrapped([], view.shared(report.trace), width, "open")

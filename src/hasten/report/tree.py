@@ -17,7 +17,7 @@ TITLES = {
     "wait": "wait for a value",
     "log": "logging",
     "loader start": "start of workers",
-    "python": "Python in between",
+    "python": "lines in between",
 }
 SMALL = 0.01  # share of the step below which a sub-phase is summed up under "other lines"
 GAP = 0.02  # share of its parent that sub-phases may leave open before "other lines" is shown
@@ -73,6 +73,13 @@ def branches(step: Interval, phases: Sequence[Phase], small: float = SMALL) -> l
         below = children(phase, step.value * small)
         rows.extend(_row(child, step.value, (last, j == len(below) - 1), phase.name) for j, child in enumerate(below))
     return rows
+
+
+def on_device(trace: Trace) -> list[Row]:
+    """The step and its phases by the device's own time; empty where none was measured."""
+    if not trace.device_phases or trace.step is None:
+        return []
+    return branches(trace.step, parts(trace.device_phases, trace.step.value, 0.0))
 
 
 class Digits(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import shlex
 import signal
@@ -34,15 +35,20 @@ def shell(words: Sequence[str]) -> str:
     return shlex.join(words)
 
 
-def watched(trace: Trace) -> str:
-    """How much was seen."""
-    steps = f"{trace.steps} steps"
-    if trace.window and trace.window != trace.steps:
-        steps = f"{trace.window} of {trace.steps} steps"
+def watched(trace: Trace, total: int = 0) -> str:
+    """How much was seen.
+
+    Args:
+        total: steps that the script took in all, where it went on after the look at it.
+    """
+    total = max(trace.steps, total)
+    steps = f"{total} steps"
+    if trace.window and trace.window != total:
+        steps = f"{trace.window} of {total} steps"
     text = f"{steps} watched"
-    if math.isfinite(trace.wall_seconds):
-        text += f" in {duration(trace.wall_seconds)}"
-    if trace.predicted_steps > trace.steps:
+    if trace.window and trace.step is not None and trace.step.known:
+        text += f", {duration(trace.window * trace.step.value)} of training"
+    if trace.predicted_steps > total and trace.ended != "finished":
         text += f", {trace.predicted_steps} expected"
     return text
 
@@ -149,7 +155,7 @@ def ceilings(trace: Trace) -> list[Ceiling]:
     return [
         Ceiling("as it is", as_is, Interval.exact(1.0, "ratio")),
         Ceiling("data free", c.data_free, c.data_free_ratio or quotient(as_is, c.data_free), "the model alone"),
-        Ceiling("model free", c.model_free, quotient(as_is, c.model_free), "the data alone"),
+        Ceiling("model free", c.model_free, c.model_free_ratio or quotient(as_is, c.model_free), "the data alone"),
     ]
 
 
@@ -327,23 +333,33 @@ def next_command(outcome: Report | Result) -> str:
         return _after_run(outcome, words)
     if any(f.remedies for f in report.findings):
         return shell(("hasten", "run", *words))
+    if report.message:  # it says what is missing
+        return shell(("hasten", "explain", *words))
     if report.findings:
         return shell(("hasten", "rule", report.findings[0].code))
     return shell(("hasten", "run", *words))
 
 
 def _after_run(result: Result, words: tuple[str, ...]) -> str:
+    report = result.report
     if kept(result) and result.plan_path:
         return shell(("hasten", "run", "--plan", result.plan_path, *words))
-    untried = [t for t in result.trials if t.verdict == "not tried"]
-    asked = {t.fidelity for t in untried if "--allow" in t.why}
+    if report.exit_code == -signal.SIGINT and not result.trials:
+        return shell(("hasten", "run", *result.options, *words))
+    if any("budget" in t.why for t in result.trials):  # first what the user has allowed and there was no time for
+        spent = math.ceil(result.budget_seconds if math.isfinite(result.budget_seconds) else 0)
+        return shell(("hasten", "run", *_with(result.options, "--budget", str(max(LEAST_BUDGET, 2 * spent))), *words))
+    asked = {t.fidelity for t in result.trials if t.verdict == "not tried" and "--allow" in t.why}
     for fidelity in ("equivalent", "approximate"):
         if fidelity in asked:
-            return shell(("hasten", "run", "--allow", fidelity, *words))
-    if any("budget" in t.why for t in untried):
-        seconds = max(LEAST_BUDGET, 2 * math.ceil(result.budget_seconds if math.isfinite(result.budget_seconds) else 0))
-        return shell(("hasten", "run", "--budget", str(seconds), *words))
+            return shell(("hasten", "run", *_with(result.options, "--allow", fidelity), *words))
     shown = by_hand(result)
     if shown:
         return shell(("hasten", "rule", shown[0].code))
     return shell(("hasten", "explain", *words))
+
+
+def _with(options: Sequence[str], name: str, value: str) -> tuple[str, ...]:
+    """The options with one of them set; each is a name and its value."""
+    others = [pair for pair in zip(options[::2], options[1::2], strict=True) if pair[0] != name]
+    return (*itertools.chain.from_iterable(others), name, value)

@@ -73,6 +73,7 @@ class Judge:
     step_seconds: float
     part_seconds: float = 5.0
     _until: float = math.inf
+    _error: str = ""
     _known: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @property
@@ -92,7 +93,7 @@ class Judge:
         Args:
             until: no child goes on beyond this (``time.monotonic``).
         """
-        self._until = until
+        self._until, self._error = until, ""
         return self._compared(remedies).or_late(until)
 
     def _compared(self, remedies: list[Remedy]) -> Finding:
@@ -105,7 +106,7 @@ class Judge:
         base = self._run("plain" + "+fresh" * fresh, [], fresh)
         other = self._run("", remedies, fresh)
         if base is None or other is None:
-            return Finding(None, "a child ended before the comparison")
+            return self._ended()
         steps = len(base["losses"])
         if steps < LEAST_STEPS:
             return Finding(None, f"a child took only {steps} steps, too few for a comparison")
@@ -114,7 +115,7 @@ class Judge:
             return Finding(True, f"identical after {steps} steps, to the bit", 0.0)
         again = self._run("again" + "+fresh" * fresh, [], fresh)
         if again is None:
-            return Finding(None, "a child ended before the comparison")
+            return self._ended()
         if any(base[k] != again[k] for k in ("weights", "optimizer")):
             return Finding(None, "the script differs from itself when run twice, so nothing can be compared")
         if promise is Fidelity.IDENTICAL:
@@ -126,11 +127,14 @@ class Judge:
             return self._curves(base, other, fresh)
         return self._distance(base, other, fresh)
 
+    def _ended(self) -> Finding:
+        return Finding(None, "a child ended before the comparison" + (f": {self._error}" if self._error else ""))
+
     def _distance(self, base: dict[str, Any], other: dict[str, Any], fresh: bool) -> Finding:
         """Equivalent: at every mark as close as rounding explains, and at one mark at least that is a sharp test."""
         yardstick = self._run("ulp" + "+fresh" * fresh, [], fresh, perturb=True)
         if yardstick is None:
-            return Finding(None, "a child ended before the comparison")
+            return self._ended()
         path = os.path.join(self.folder, "start")
         snapshot = Snapshot.of(self.room.watch)
         snapshot.write(path)
@@ -188,11 +192,13 @@ class Judge:
                     break
                 heard = time.monotonic() if rows else heard
         finally:
+            error = child.error
             child.kill()
         try:
             with open(path, encoding="utf-8") as file:
                 result: dict[str, Any] = json.load(file)
         except (OSError, ValueError):
+            self._error = self._error or error
             return None
         result["weights_file"] = path + ".weights"
         if name:

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from hasten.core.codec import decode, encode
+from hasten.core.codec import decode
 from hasten.core.errors import Unsuited
 from hasten.core.interval import Interval
 from hasten.core.plan import Plan, Step
@@ -25,7 +25,7 @@ from hasten.run import compiled
 from hasten.run.fidelity import Judge
 from hasten.run.kept import payback, postponed, remedies_of
 from hasten.run.processes import ProcessJudge, ProcessRoom
-from hasten.run.search import TOO_LATE, Search, budget_of
+from hasten.run.search import LEAST_TRIAL, TOO_LATE, Search, budget_of
 from hasten.run.trial import TrialRoom
 from hasten.seams import fork, schedule, sources
 from hasten.seams.ask import probe_loaders
@@ -40,6 +40,7 @@ OVERALL_SHARE = 0.15  # of the budget, kept for timing all kept remedies togethe
 JUDGE_SHARE = 0.04  # of the budget, for one child of a comparison of weights
 MOST_RECORDS = 2048  # step records that the speed before the trials is read from
 LOOK_SHARE = 0.1  # of the budget: where beginning the script anew takes longer, its datasets are not asked
+UNFINISHED = "the trials did not come to their end, so nothing was kept"
 SETTLE = 3  # steps after applying the plan that are not counted
 
 
@@ -114,6 +115,7 @@ class Runner:
         if fork.grouped():  # a copy of one rank would wait for the others, or be taken for it by them
             self.outcome = Outcome(message="no trials: the processes of a group only step together")
             return
+        self.outcome = Outcome(message=UNFINISHED)  # until they have
         reason = fork.why_not()
         start = time.monotonic()
         budget = budget_of(self.trace, self.config.get("budget"))
@@ -121,12 +123,17 @@ class Runner:
             self._search_in_processes(reason, start, budget)
             return
         self._probe()
+        self._announce(budget)
         folder = exchange_folder(self.watch)
         step_seconds = self.trace.step_median
         with fork.AtEnd(lambda: shutil.rmtree(folder, ignore_errors=True)):
             room = TrialRoom(self.watch, self.session.switchboard, step_seconds, folder, self._compiled_folder())
             judge = Judge(room, folder, step_seconds, budget * JUDGE_SHARE)
             self._try_all(room, judge, start, budget, self._processes())
+
+    def _announce(self, budget: float) -> None:
+        if budget >= LEAST_TRIAL:
+            tell(f"trials take {math.ceil(budget)} s at most; the script waits meanwhile")
 
     def _compiled_folder(self) -> str:
         """Where trials leave compiled code; kept until the script ends."""
@@ -145,6 +152,7 @@ class Runner:
         """Forking is not safe here: the same command again, in throw-away processes."""
         assert self.trace is not None
         tell(f"{reason}: trials run the script again in throw-away processes")
+        self._announce(budget)
         room, judge = self._processes()
         if room.command.start_seconds < LOOK_SHARE * budget:
             self._with(look(self.watch, room.command, room.step_seconds).probes)
@@ -263,11 +271,11 @@ class Runner:
         if ended:
             trace = dataclasses.replace(trace, ended=ended)
         self._audit()
-        outcome = dataclasses.replace(self.outcome, after=self._speed_after())
+        outcome = dataclasses.replace(self.outcome, after=self._speed_after(), steps=self.watch.steps)
         if trace is not self._written:
             self.session.write("trace", trace)
             self._written = trace
-        self.session.write("outcome", {"steps": self.watch.steps, **encode(outcome)})
+        self.session.write("outcome", outcome)
 
     def _audit(self) -> None:
         """Remedies that check themselves while they run may have found that their promise does not hold."""

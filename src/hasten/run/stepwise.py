@@ -17,8 +17,8 @@ from hasten.seams.watch import Watch
 UNIT_SECONDS = 0.004  # of steps in one timing, at least …
 MOST_UNIT = 8  # … if so many are enough for that
 SILENT_SECONDS = 20.0  # a child that says nothing for so long (beyond its steps) is given up
-TOO_NOISY = "its time would not tell so small a gain from this noise"
-TIME_UP = "time was up"
+TOO_NOISY = "so small a gain cannot be told from this noise in the time it had"
+TIME_UP = "its part of the budget was over"
 RAISED = "the child ended:"
 TOO_EARLY = "the child ended before it could be timed"
 SILENT = "the child fell silent"
@@ -91,10 +91,10 @@ def alternating(
     return Alternating(sender, watch, switch, prepare=ahead, settle=settle, unit=unit)
 
 
-def too_early(child: fork.Child) -> str:
-    """Why a child has ended before it could be timed."""
+def too_early(child: fork.Child, otherwise: str = TOO_EARLY) -> str:
+    """Why a child has ended before it was timed to the end: its error, or else ``otherwise``."""
     error = child.error
-    return f"{RAISED} {error}" if error else TOO_EARLY
+    return f"{RAISED} {error}" if error else otherwise
 
 
 def listen(child: fork.Child, pairs: Pairs, seconds: float, silent: float, first: float = 0.0) -> str:
@@ -115,7 +115,7 @@ def listen(child: fork.Child, pairs: Pairs, seconds: float, silent: float, first
         while not pairs.exhausted:
             now = time.monotonic()
             if child.ended:
-                return OVER if pairs.wall else too_early(child)
+                return too_early(child, OVER if pairs.wall else TOO_EARLY)
             if now > end:
                 return TIME_UP
             if now - heard > silent:

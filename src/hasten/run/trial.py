@@ -252,7 +252,7 @@ class TrialRoom:
                 child.turn(placed)
                 row = self._await_row(child, end)
                 if row is None:
-                    return TIME_UP if time.monotonic() >= end else "a child ended early"
+                    return TIME_UP if time.monotonic() >= end else stepwise.too_early(child, stepwise.OVER)
                 child.freeze()
                 times[way] = row
             if all(row[0] == 0 for row in times.values()):

@@ -22,6 +22,7 @@ WARM_STEPS = 4  # steps after a fork that are not timed: copy-on-write faults, t
 LONG_STEP = 0.25  # seconds; of steps as long as this, one is enough for that
 DEVICE_SECONDS = 0.1  # of steps in one timing where a device is used, at least, …
 DEVICE_UNITS = (4, 16)  # … in so many of them: at both ends the host waits for the device, and cannot work ahead of it
+FETCH = INDEX["fetch"]
 _DIRTY = (EVALUATION, CHECKPOINT, INDEX["loader start"])
 WITHOUT, WITH = 0, 1
 
@@ -44,7 +45,8 @@ def unit_on_device(step_seconds: float) -> int:
 
 
 class Alternating:
-    """Runs pairs of steps, one with and one without, in coin-flip order, and sends the mean time of a step of either.
+    """Runs pairs of steps, one with and one without, in coin-flip order, and sends the mean time of a step of either,
+    and how much of it was waiting for a batch.
 
     Where the script uses a device it is waited for before and after every timing.
 
@@ -79,11 +81,11 @@ class Alternating:
         self.coins = coin_flips()
         self.undo: Undo | None = None
         self.order: list[int] = []
-        self.times: dict[int, tuple[float, float]] = {}
+        self.times: dict[int, tuple[float, ...]] = {}
         self.discard = warm_steps(step_seconds)
         self.unusual = unusual_phases(watch)
         self.counted = 0
-        self.sums = [0.0, 0.0]
+        self.sums = [0.0, 0.0, 0.0]
         watch.keep_loss = False
         self._start()
 
@@ -109,6 +111,7 @@ class Alternating:
         else:
             self.sums[0] += wall
             self.sums[1] += cpu
+            self.sums[2] += spent[FETCH] / 1e9
             self.counted += 1
         if not self.order:
             if not self.discard:
@@ -124,7 +127,7 @@ class Alternating:
 
     def _turn(self, way: int) -> None:
         self.counted = 0
-        self.sums = [0.0, 0.0]
+        self.sums = [0.0, 0.0, 0.0]
         if way == WITH and self.undo is None:
             self.undo = self.switch()
             self.discard = self.settle
@@ -135,12 +138,13 @@ class Alternating:
 
     def _unit_done(self) -> None:
         way = self.order.pop(0)
-        self.times[way] = (self.sums[0] / self.unit, self.sums[1] / self.unit)
+        self.times[way] = tuple(total / self.unit for total in self.sums)
         if self.order:
             self._turn(self.order[0])
             return
         for key in (WITHOUT, WITH):
-            self.sender.row(key, *self.times[key])
+            wall, cpu, fetched = self.times[key]
+            self.sender.row(key, wall, cpu, spare=fetched)
         self.pairs_left -= 1
         if not self.pairs_left:
             self.sender.row(DONE)

@@ -31,6 +31,7 @@ class Seen:
     Attributes:
         probes: by the key of :attr:`Watch.loaders` of the process that asked.
         without, with_: seconds of a step as it is, and of the data-free step beside it.
+        fetched: of each step as it is, seconds that it waited for its batches.
         alone: seconds to fetch a batch and do nothing else.
         heard: whether it told anything.
     """
@@ -38,6 +39,7 @@ class Seen:
     probes: dict[int, Probe] = field(default_factory=dict)
     without: list[float] = field(default_factory=list)
     with_: list[float] = field(default_factory=list)
+    fetched: list[float] = field(default_factory=list)
     alone: list[float] = field(default_factory=list)
     heard: bool = False
 
@@ -55,11 +57,13 @@ def look(watch: Watch, command: Command, step_seconds: float, pairs: int = 0, se
         end, ceiling = time.monotonic() + limit, False
         while not child.ended and time.monotonic() < end:
             rows = child.rows(0.5)
-            for kind, wall, *_ in rows:
+            for kind, wall, *_, fetched in rows:
                 if kind == fork.READY:
                     ceiling = True
                 elif kind in (WITHOUT, WITH):
                     (seen.alone if ceiling else seen.with_ if kind == WITH else seen.without).append(wall)
+                if kind == WITHOUT and not ceiling:
+                    seen.fetched.append(fetched)
             seen.heard |= bool(rows)
             if any(row[0] == fork.DONE for row in rows):
                 break
