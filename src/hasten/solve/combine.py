@@ -60,7 +60,7 @@ def combined(a: Moments, b: Moments, sign: float) -> Moments:
     left = refilled(a._merged(), a.encoder.pairs(), a.dense, out.fill - a.fill).grown(cells, columns)
     right = refilled(b._merged(), b.encoder.pairs(), b.dense, out.fill - b.fill)
     right = _placed(right, b, out, cells, columns)
-    out._base = merge(left, right, sign)
+    out._base, out._aside = merge(left, right, sign), a.shifted + b.shifted
     if sign < 0 or a._most is not None or b._most is not None:
         now = _around(left, out._base) if sign < 0 else None
         out._most = most = _most(a, now, out, cells, columns) + _most(b, None, out, cells, columns)

@@ -21,7 +21,9 @@ from hasten.solve.source import Block, Source, first_block, open_source
 from hasten.solve.streams import check_order
 
 HALVINGS = 30
-NEAR = 0.25  # by which the last step moves a linear predictor at most; where classes are separable it is always 1 or more
+NEAR = (
+    0.25  # by which the last step moves a linear predictor at most; where classes are separable it is always 1 or more
+)
 TINY = 1e-300
 
 

@@ -190,6 +190,13 @@ class Sums:
         scatter[:, diagonal, diagonal] = np.maximum(scatter[:, diagonal, diagonal], 0.0)
         return Stats(sums.rows.copy(), sums.weight.copy(), mean, scatter, rest)
 
+    def shifted(self) -> Floats:
+        """(dense,) sums of squares that are there because means are not the shifts: they have their own rounding."""
+        sums = self.sums
+        safe = np.where(sums.weight > 0, sums.weight, 1.0)
+        found: Floats = np.sum(sums.mean[:, : self.dense] ** 2 / safe[:, None], axis=0)
+        return found
+
     def add(
         self, x: Array, y: Array | None, weight: Array | None = None, cell: int = 0, sparse: Any = None,
         ready: Ready | None = None,

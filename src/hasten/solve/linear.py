@@ -250,7 +250,8 @@ def ridge(m: Moments | Normal, alpha: float = 0.0, *, penalty: Array | None = No
         fit_intercept: not penalised. Ignored for a ``Normal``.
 
     Returns:
-        the fit; its error is within ``EPS * p * condition²`` of the coefficients' size, see ``solve.lstsq`` for less.
+        the fit; its error is within ``EPS * p * condition²`` of the coefficients' size where X explains most of Y (see
+        ``Answer.error_bound_`` where it does not), see ``solve.lstsq`` for less.
 
     Raises:
         BadData: no rows, a negative alpha, or a penalty of another shape or without numbers.

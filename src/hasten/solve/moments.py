@@ -67,6 +67,7 @@ class Moments:
         self._sums: Sums | None = None
         self._view: Stats | None = None
         self._most: Floats | None = None  # (cells, columns) squares of what rows were removed from: rounding is of them
+        self._aside: Floats | float = 0.0  # as ``shifted``, of sums that were set aside
         self._rows_seen = 0
         if X is not None:
             fold = None if isinstance(folds, int | np.integer) else folds
@@ -182,7 +183,7 @@ class Moments:
                 block.raise_where(self.encoder.numeric, self.target_names)
                 block.raise_largest(self.encoder.numeric, self.target_names, self.precision)
             raise
-        self._base = self._merged()  # the block lies far away: begin again around its own mean
+        self._aside, self._base = self.shifted, self._merged()  # it lies far away: begin again around its own mean
         self._sums = Sums(len(self.encoder.numeric), len(self.target_names), self.precision)
         add(self._sums)
 
@@ -253,7 +254,7 @@ class Moments:
         if factor == 0:
             base = Stats.zeros(*base.mean.shape)
         base = replace(base, weight=base.weight * factor, scatter=base.scatter * factor)
-        self._base, self._sums, self._view = base, None, None
+        self._aside, self._base, self._sums, self._view = self.shifted * factor, base, None, None
         self._most = None if self._most is None else self._most * factor
         return self
 
@@ -316,6 +317,11 @@ class Moments:
         """The sum of weights less one. Weights below 1 on average count no rows: then it is their sum times
         ``(n - 1) / n``, so that a factor common to all of them changes no covariance."""
         return max(self.weight - 1.0, self.weight * (1.0 - 1.0 / max(self.n, 1.0)))
+
+    @property
+    def shifted(self) -> Floats | float:
+        """(dense,) sums of squares whose rounding the scatter has on top of its own; see ``kernel.Sums.shifted``."""
+        return self._aside if self._sums is None else self._aside + self._sums.shifted()
 
     @property
     def total(self) -> Stats:
