@@ -334,7 +334,7 @@ def _by_tsqr(source: Source, alpha: Any, intercept: bool, passes: int) -> Answer
             coef, corrections = coef + step, (size,)
             known = min(known, bound + size * min(EPS * max(r.p, 10) * fit.condition * fit.growth, 1.0))
         else:
-            known = size
+            known = max(known, size + bound)
     _warn(not np.isfinite(fit.condition), fit.rank, r.p)
     return Answer(
         coef, r.intercept_of(coef), NAMES["tsqr"], fit.condition, fit.rank, float(known), passes, corrections, r.names
