@@ -193,8 +193,8 @@ class Sums:
     def shifted(self) -> Floats:
         """(dense,) sums of squares that are there because means are not the shifts: they have their own rounding."""
         sums = self.sums
-        safe = np.where(sums.weight > 0, sums.weight, 1.0)
-        found: Floats = np.sum(sums.mean[:, : self.dense] ** 2 / safe[:, None], axis=0)
+        first = sums.mean[:, : self.dense]
+        found: Floats = np.sum(first * (first / np.where(sums.weight > 0, sums.weight, 1.0)[:, None]), axis=0)
         return found
 
     def add(
