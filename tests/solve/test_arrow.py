@@ -72,7 +72,8 @@ def test_days_of_pandas_in_arrow_are_seconds() -> None:
     days = [datetime.date(2020, 1, 1 + i) for i in range(10)] + [None]
     frame = as_pandas(pa.table({"d": pa.array(days, pa.date32()), "x": np.arange(11.0)}))
     given = frame.copy()
-    found, wanted = Moments(frame, missing="mean"), Moments(pl.DataFrame({"d": days, "x": np.arange(11.0)}), missing="mean")  # fmt: skip
+    wanted = Moments(pl.DataFrame({"d": days, "x": np.arange(11.0)}), missing="mean")
+    found = Moments(frame, missing="mean")
     assert apart(found.mean, wanted.mean) < 1e-15 and frame.equals(given)
 
 

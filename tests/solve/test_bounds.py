@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hasten.solve import Moments, StreamingRidge, lstsq
+from hasten.solve import Moments, StreamingRidge, choose, lstsq
 from tests.solve.data import apart, conditioned
 
 
@@ -104,3 +104,14 @@ def test_a_correction_that_is_rounding_is_not_taken() -> None:
         lengths = np.sqrt(np.diagonal(Moments(X, y, sample_weight=w).scatter)[:7])
         error = np.linalg.norm((found.coef_[:, 0] - wanted) * lengths) / np.linalg.norm(wanted * lengths)
         assert error <= found.error_bound_
+
+
+@pytest.mark.parametrize("condition", [1.0, 1e3, 1e7])
+@pytest.mark.parametrize("noise", [1e-6, 1.0, 1e3])
+def test_what_would_be_done_has_the_bound_of_what_is_done(condition: float, noise: float) -> None:
+    """Errors of much noise were said to be a thousand times smaller than they may be."""
+    X = conditioned(600, 5, condition)
+    y = X @ np.ones(5) + noise * np.random.default_rng(0).standard_normal(600)
+    told, done = choose(X, y).chosen, lstsq(X, y)
+    assert told.name == done.method_ and 0.5 < told.error / done.error_bound_ < 2
+    assert choose(np.column_stack([X, X[:, 0]]), y).chosen.error == np.inf

@@ -323,8 +323,7 @@ def _by_tsqr(source: Source, alpha: Any, intercept: bool, passes: int) -> Answer
     fit = r.solve(alpha)
     coef = fit.coef
     corrections: tuple[float, ...] = ()
-    tangent = fit.residual / max(fit.size, 1e-300)
-    bound = EPS * max(r.p, 10) * fit.condition * (2 + (fit.condition + 1) * tangent)
+    bound = bound_of(r.p, fit.condition, fit.residual / max(fit.size, 1e-300))
     known = bound * fit.growth
     if source.again and np.isfinite(fit.condition):
         gradient = residual_gradient(source, r, coef) - penalties(len(coef), alpha)[:, None] * coef
@@ -341,13 +340,23 @@ def _by_tsqr(source: Source, alpha: Any, intercept: bool, passes: int) -> Answer
     )  # fmt: skip
 
 
+def bound_of(p: int, condition: float, tangent: float) -> float:
+    """First-order error of a backward stable method: EPS p cond (2 + (cond + 1) tangent)."""
+    if condition == np.inf:
+        return condition
+    return EPS * max(p, 10) * condition * (2 + (condition + 1) * tangent)
+
+
+def tangent_of(normal: Normal, factor: Factor, coef: Floats) -> float:
+    """|r| / (|A| |x|), of the target of which it is largest."""
+    lengths = np.linalg.norm(coef * factor.scale[:, None], axis=0) * np.sqrt(max(factor.values[-1], 0.0))
+    return float(np.max(np.sqrt(normal.residual(coef)) / np.maximum(lengths, 1e-300), initial=0.0))
+
+
 def _bound(normal: Normal, factor: Factor, coef: Floats) -> float:
-    """First-order error of a backward stable method: EPS p cond (2 + (cond + 1) |r| / (|A| |x|))."""
     if not factor.rank:
         return 0.0  # of constants, whose coefficients are 0
-    lengths = np.linalg.norm(coef * factor.scale[:, None], axis=0) * np.sqrt(max(factor.values[-1], 0.0))
-    tangent = float(np.max(np.sqrt(normal.residual(coef)) / np.maximum(lengths, 1e-300), initial=0.0))
-    return EPS * max(len(coef), 10) * factor.condition * (2 + (factor.condition + 1) * tangent)
+    return bound_of(len(coef), factor.condition, tangent_of(normal, factor, coef))
 
 
 def _warn(deficient: bool, rank: int, p: int) -> None:

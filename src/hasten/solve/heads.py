@@ -53,7 +53,7 @@ class _Cached(Source):
         classes: (rows,) numbers of classes, whatever stands for them; None for regression.
     """
 
-    def __init__(self, features: Array, targets: Array, count: int, classes: Array | None) -> None:
+    def __init__(self, features: Array, targets: Array, count: int, classes: Array | None = None) -> None:
         self.features, self.given, self.rows, self.classes = features, targets, len(features), classes
         self.labels = targets if targets.ndim == 1 else None
         self.outputs = targets.shape[1] if self.labels is None else count
