@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import os
 from collections.abc import Hashable, Sequence
 from dataclasses import replace
@@ -298,8 +299,7 @@ class Moments:
     @property
     def mean(self) -> Floats:
         """(p + q,) means of [X | Y]."""
-        found: Floats = self.total.mean[0]
-        return found
+        return np.asarray(self.total.mean[0])
 
     @property
     def scatter(self) -> Floats:
@@ -352,12 +352,9 @@ class Moments:
     def parts(self) -> Stats:
         """Moments a cell (fold or group), columns as [X | Y], missing values imputed by the mean of all cells."""
         if self._view is None:
-            stats = self._merged()
-            fills = dealing.imputed_fills(stats, self.encoder.pairs(), self.dense, self.fill)
-            stats = dealing.refilled(stats, self.encoder.pairs(), self.dense, fills - self.fill)
-            p0, q, s = len(self.encoder.numeric), self.q, len(self.encoder.columns)
-            order = np.concatenate([np.arange(p0), np.arange(p0 + q, p0 + q + s), np.arange(p0, p0 + q)])
-            self._view = stats.taken(order)
+            stats, pairs = self._merged(), self.encoder.pairs()
+            stats = dealing.refilled(stats, pairs, self.dense, self.imputed - self.fill)
+            self._view = stats.taken(dealing.targets_last(self.p, self.q, len(self.encoder.columns)))
         return self._view
 
     @property
@@ -374,20 +371,9 @@ class Moments:
         """Moments a cell in the order in which columns are kept: numbers, targets, sparse columns."""
         columns = self.dense + len(self.encoder.columns)
         cells = max(len(self.cells), 1)
-        parts = [] if self._base is None else [self._base.grown(cells, columns)]
-        if self._sums is not None:
-            parts.append(self._sums.stats().grown(cells, columns))
-        if not parts:
-            return Stats.zeros(cells, columns)
-        return parts[0] if len(parts) == 1 else merge(parts[0], parts[1])
-
-    def _like(self, other: Moments) -> Moments:
-        """Empty moments of the columns, cells and settings of ``other``."""
-        out = Moments(missing=other.missing, precision=other.precision)
-        out.folds, out.apart = other.folds, other.apart
-        out.encoder = Encoder(other.encoder.numeric, other.encoder.categorical, list(other.encoder.columns))
-        out.target_names, out.fill, out.cells = list(other.target_names), other.fill.copy(), dict(other.cells)
-        return out
+        parts = [self._base, None if self._sums is None else self._sums.stats()]
+        found = [part.grown(cells, columns) for part in parts if part is not None]
+        return functools.reduce(merge, found) if found else Stats.zeros(cells, columns)
 
     # -- files ---------------------------------------------------------------------------------------------------------
 
