@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 
-from hasten.solve import Moments, StreamingRidge, choose, lstsq
+from hasten.solve import (
+    ExactRFECV,
+    GroupRidge,
+    Moments,
+    StreamingRidge,
+    choose,
+    discriminant,
+    eliminate,
+    lstsq,
+    solve_groups,
+)  # fmt: skip
+from hasten.solve.problems import FewDigits
 from tests.solve.data import apart, conditioned
 
 
@@ -115,3 +127,23 @@ def test_what_would_be_done_has_the_bound_of_what_is_done(condition: float, nois
     told, done = choose(X, y).chosen, lstsq(X, y)
     assert told.name == done.method_ and 0.5 < told.error / done.error_bound_ < 2
     assert choose(np.column_stack([X, X[:, 0]]), y).chosen.error == np.inf
+
+
+@pytest.mark.parametrize("condition", [1e2, 3e7, np.inf])
+def test_what_is_solved_from_squares_alone_tells_its_digits(condition: float) -> None:
+    """Rankings were another model's at a condition of 3e7, and groups' coefficients without digits: not a word."""
+    X = conditioned(300, 6, min(condition, 1e2))
+    X[:, 5] = X[:, 0] + (0 if condition == np.inf else X[:, 5] / condition)
+    y, labels = X @ np.ones(6) + np.random.default_rng(0).standard_normal(300), np.arange(300) % 2
+    uses: list[Any] = [
+        lambda: eliminate(Moments(X, y)),
+        lambda: ExactRFECV().fit(X, y),
+        lambda: discriminant(Moments(X, groups=labels)),
+        lambda: solve_groups(Moments(X, y, groups=labels), 0.0),
+        lambda: GroupRidge(0.0).fit(X, y, groups=labels),
+    ]
+    for use in uses:
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            use()
+        assert (condition > 1e3) == any(w.category is FewDigits for w in told)

@@ -346,7 +346,7 @@ def summary(m: Moments, fit_intercept: bool = True) -> Summary:
             f"{normal.rows:.0f} rows leave nothing over for errors of {factor.rank} coefficients",
             "too few rows", "more rows, or fewer columns",
         )  # fmt: skip
-    _tell_digits(factor, m.p)
+    tell_digits(factor, m.p)
     residual, total = normal.residual(coef), np.diagonal(normal.yy)
     sigma2 = residual / freedom
     spread = np.sqrt(np.maximum(np.diagonal(inverse), 0)[:, None] * sigma2)
@@ -363,7 +363,7 @@ def summary(m: Moments, fit_intercept: bool = True) -> Summary:
     )  # fmt: skip
 
 
-def _tell_digits(factor: Factor, p: int) -> None:
+def tell_digits(factor: Factor, p: int) -> None:
     """A ``FewDigits`` warning where what is solved by ``factor`` has few of them."""
     error = EPS * max(p, 10) * factor.condition**2
     if error < FEW_DIGITS:
