@@ -81,3 +81,27 @@ def test_a_column_of_which_nothing_is_left_is_constant() -> None:
         warnings.simplefilter("error")
         left = Moments(towns, y) - Moments(towns[100:], y[100:])
     assert apart(ridge(left).coef[0], wanted[0]) < 1e-9
+
+
+def shard(seed: int, rows: int = 80) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows whose spread is a billionth of their offset, and weights."""
+    random = np.random.default_rng(seed)
+    Z = random.standard_normal((rows, 3)) * 1e-3 + 1e6
+    return Z[:, :2], Z[:, 2], random.uniform(0.1, 10, rows)
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+def test_what_is_added_to_nothing_keeps_all_digits(grouped: bool) -> None:
+    """What rounding took from means was lost in an empty cell, and ten digits of the scatter with the next shard."""
+    shards = [shard(seed) for seed in range(6)]
+    X, y, w = (np.concatenate(part) for part in zip(*shards, strict=True))
+    m = Moments()
+    for k, (x, target, weight) in enumerate(shards):
+        groups = np.full(80, k // 2) if grouped else None
+        m = m + Moments(x, target, sample_weight=weight, groups=groups)
+    wanted = moments_of(np.column_stack([X, y]), w)[1]
+    assert apart(m.scatter, wanted) < 1e-14
+    if grouped:
+        for k, part in enumerate(m.parts.scatter):
+            here = slice(160 * k, 160 * k + 160)
+            assert apart(part, moments_of(np.column_stack([X, y])[here], w[here])[1]) < 1e-14

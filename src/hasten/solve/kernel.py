@@ -132,6 +132,8 @@ def merge(a: Stats, b: Stats, sign: float = 1.0) -> Stats:
     safe = np.where(weight > 0, weight, 1.0)
     away = (b.mean - a.mean) + (b.rest - a.rest)
     mean, rest = two_sum(a.mean, a.rest + away * (sign * b.weight / safe)[:, None])
+    alone = (a.weight <= 0) & (weight > 0)  # by the formula the rest would be rounded away
+    mean[alone], rest[alone] = b.mean[alone], b.rest[alone]
     factor = sign * a.weight * b.weight / safe
     scatter = a.scatter + sign * b.scatter
     for k in np.flatnonzero(factor):
