@@ -122,7 +122,7 @@ def _r2(train: Normal, coefs: list[tuple[Array, Floats]], parts: Stats, k: int, 
     w = np.zeros((p, len(coefs), coefs[0][1].shape[1]))
     for j, (left, coef) in enumerate(coefs):
         w[left, j] = coef
-    off = parts.mean[k] - np.concatenate([train.x_mean, train.y_mean])
+    off = train.away(parts, k)
     scatter = parts.scatter[k] + parts.weight[k] * np.outer(off, off)
     image = np.tensordot(scatter[:p, :p], w, axes=1)
     fitted = np.sum(w * image, axis=0) - 2 * np.sum(w * scatter[:p, None, p:], axis=0)

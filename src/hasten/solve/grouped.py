@@ -55,8 +55,8 @@ def solve_groups(m: Moments, alpha: float = 1.0, toward: float = 0.0, fit_interc
     right = scatter[:, :p, p:] + prior @ common.coef
     if fit_intercept and toward:  # the pseudo-rows have the common mean; so groups' intercepts shrink, too
         mix = parts.weight * toward / (parts.weight + toward)
-        off = whole.x_mean - mean[:, :p]
-        away = (whole.y_mean - mean[:, p:])[:, None, :]
+        off, away = np.split(-whole.away(parts, slice(None)), [p], axis=1)
+        away = away[:, None, :]
         scatter = scatter + mix[:, None, None] * np.pad(off[:, :, None] * off[:, None, :], ((0, 0), (0, m.q), (0, m.q)))
         right = right + mix[:, None, None] * off[:, :, None] * away
         mean = (parts.weight[:, None] * mean + toward * np.append(whole.x_mean, whole.y_mean)) / (

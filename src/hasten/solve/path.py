@@ -153,7 +153,7 @@ def validation_error(spectrum: Spectrum, test: Stats, p: int, alphas: Floats) ->
     """(alphas, q) mean squared errors on other rows, known by their moments."""
     normal = spectrum.normal
     weight, scale = test.weight[0], spectrum.scale
-    off = test.mean[0] - np.concatenate([normal.x_mean, normal.y_mean])
+    off = normal.away(test)
     scatter = test.scatter[0] + weight * np.outer(off, off)
     turned = spectrum.vectors / scale[:, None]
     xx = turned.T @ scatter[:p, :p] @ turned

@@ -98,7 +98,7 @@ def _largest(matrix: Floats, count: int) -> tuple[Floats, Floats]:
 
 @dataclass(frozen=True)
 class Discriminant:
-    """Linear discriminants: ``scores = X @ coef + intercept``, the largest one wins.
+    """Linear discriminants: ``scores = X @ coef + intercept``, the largest one wins; only their differences count.
 
     Attributes:
         classes: labels. coef: (p, classes). intercept: (classes,). means: (classes, p).
@@ -144,7 +144,9 @@ def discriminant(m: Moments, shrinkage: float = 0.0, priors: Any = None) -> Disc
     covariance = (1 - shrinkage) * covariance + shrinkage * np.trace(covariance) / p * np.eye(p)
     factor = Factor(covariance)
     tell_digits(factor, p)
-    coef = factor.solve(means.T)
+    centre = m.total
+    apart = ((parts.mean - centre.mean) + (parts.rest - centre.rest))[:, :p]  # an offset would be squared otherwise
+    coef = factor.solve(apart.T)
     with np.errstate(divide="ignore"):  # a class whose prior is 0 is never the answer
-        intercept = np.log(share) - 0.5 * np.sum(means.T * coef, axis=0)
+        intercept = np.log(share) - 0.5 * np.sum(apart.T * coef, axis=0) - centre.mean[0, :p] @ coef
     return Discriminant(labels, coef, intercept, means, covariance)
