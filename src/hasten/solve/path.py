@@ -196,6 +196,8 @@ def leave_one_out(
     for c, t, weight in centred(encoded(source, m), normal.x_mean, normal.y_mean):
         weights += len(c) if weight is None else float(weight.sum())
         ones += c.sum(axis=0) if weight is None else weight @ c
+        c -= normal.rest[: m.p]  # the means were rounded
+        t -= normal.rest[m.p :]
         z = c @ turn
         leverage = (z * z) @ inverse + at_mean
         if weight is not None:
