@@ -142,6 +142,51 @@ def test_no_pass_is_made_that_takes_as_long_as_the_loop(
     assert layer.facts is None
 
 
+class Said:
+    """What a child sends."""
+
+    def __init__(self) -> None:
+        self.kinds: list[int] = []
+
+    def row(self, kind: int) -> None:
+        self.kinds.append(kind)
+
+    def leave(self) -> None:
+        raise SystemExit
+
+
+def test_making_ready_does_not_count(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Where a busy machine took 5 s to import and to compile what solves, nothing was said of the loop."""
+    said, model, left = Said(), behind(), []
+    monkeypatch.setattr(torch.Tensor, "backward", torch.Tensor.backward)
+    layer = linear.Layer(model[-1], 0)
+    recorder = linear.Recorder(said, watch_of(model, model), layer, str(tmp_path), 7.0)  # type: ignore[arg-type]
+    recorder.loss, recorder.inputs, recorder.targets = SQUARED, [np.random.default_rng(0).random((50, 8))], [
+        np.random.default_rng(1).random((50, 2))
+    ]  # fmt: skip
+    monkeypatch.setattr(linear, "ready", lambda _: said.kinds.append(0))
+    monkeypatch.setattr(linear.signal, "setitimer", lambda _, seconds: left.append(seconds))
+    with pytest.raises(SystemExit):
+        recorder._solve(3.0)
+    assert said.kinds == [linear.fork.READY, 0, linear.fork.READY, linear.fork.DONE] and left == [4.0, 0]
+    assert (tmp_path / "facts.json").exists()
+
+
+def test_a_child_is_waited_for_while_it_speaks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    waited: list[float] = []
+
+    class Child:
+        drain = waited.append
+
+    model = behind()
+    monkeypatch.setattr(linear, "_pass_seconds", lambda _: 0.1)
+    monkeypatch.setattr(linear, "step_seconds", lambda _: 0.001)
+    monkeypatch.setattr(linear, "exchange_folder", lambda _: str(tmp_path / "gone"))
+    monkeypatch.setattr(linear.fork, "go", lambda *_, **__: Child)
+    linear.Linear(watch_of(model, model)).measure(1000)
+    assert waited == [float("inf")]
+
+
 FACTS = LinearFacts(4, 1, 0, SQUARED, 100, "lstsq", 10.0, 0.1, 0.01, 1.01, 1.0)
 
 

@@ -8,7 +8,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hasten.solve import BadData, Moments, ridge
+from hasten.solve import (
+    BadData,
+    ExactRFECV,
+    Moments,
+    Prototypes,
+    discriminant,
+    kfold,
+    leave_one_out,
+    open_source,
+    ridge,
+    solve_groups,
+)  # fmt: skip
 from hasten.solve.problems import FewDigits
 from tests.solve.data import apart, moments_of, table
 
@@ -81,3 +92,53 @@ def test_a_column_of_which_nothing_is_left_is_constant() -> None:
         warnings.simplefilter("error")
         left = Moments(towns, y) - Moments(towns[100:], y[100:])
     assert apart(ridge(left).coef[0], wanted[0]) < 1e-9
+
+
+def shard(seed: int, rows: int = 80) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows whose spread is a billionth of their offset, and weights."""
+    random = np.random.default_rng(seed)
+    Z = random.standard_normal((rows, 3)) * 1e-3 + 1e6
+    return Z[:, :2], Z[:, 2], random.uniform(0.1, 10, rows)
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+def test_what_is_added_to_nothing_keeps_all_digits(grouped: bool) -> None:
+    """What rounding took from means was lost in an empty cell, and ten digits of the scatter with the next shard."""
+    shards = [shard(seed) for seed in range(6)]
+    X, y, w = (np.concatenate(part) for part in zip(*shards, strict=True))
+    m = Moments()
+    for k, (x, target, weight) in enumerate(shards):
+        groups = np.full(80, k // 2) if grouped else None
+        m = m + Moments(x, target, sample_weight=weight, groups=groups)
+    wanted = moments_of(np.column_stack([X, y]), w)[1]
+    assert apart(m.scatter, wanted) < 1e-14
+    if grouped:
+        for k, part in enumerate(m.parts.scatter):
+            here = slice(160 * k, 160 * k + 160)
+            assert apart(part, moments_of(np.column_stack([X, y])[here], w[here])[1]) < 1e-14
+
+
+@pytest.mark.parametrize("offset", [1e3, 1e6, 1e8])
+def test_an_offset_changes_nothing(offset: float) -> None:
+    """Half of the prototypes' answers were others at an offset of 1e6, and errors of folds kept seven digits."""
+    random = np.random.default_rng(0)
+    X = random.standard_normal((300, 4)) * 1e-2 + offset
+    y = (X - offset) @ [1, 2, 3, 4.0] + 1e-2 * random.standard_normal(300) + offset
+    near, beside = X - X[0], y - y[0]  # these differences are exact
+    labels, folds, alphas = np.arange(300) % 3, np.arange(300) % 5, np.array([1e-7, 1e-2])
+    answers = []
+    for x, t in ((X, y), (near, beside)):
+        m, groups = Moments(x, t, folds=folds), Moments(x, t, groups=labels)
+        found = discriminant(Moments(x, groups=labels), 0.1)
+        scores = x @ found.coef + found.intercept
+        answers.append({
+            "k-fold": kfold(m, alphas).mse,
+            "leave-one-out": leave_one_out(open_source(x, t), m, alphas)[0].mse,
+            "elimination": ExactRFECV().fit(x, t).cv_results_["mean_test_score"],
+            "groups": solve_groups(groups, 1e-2, 5.0).coef,
+            "prototypes": Prototypes(0.1).fit(x, labels).predict(x),
+            "scores": scores - scores[:, :1],
+        })  # fmt: skip
+    for what, wanted in answers[1].items():
+        digits = 1e-11 if what != "scores" else 1e-12 * offset  # X @ coef itself takes those of the offset
+        assert apart(answers[0][what], wanted) < digits, what

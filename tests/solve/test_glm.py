@@ -87,3 +87,39 @@ def test_offsets_of_other_rows_are_refused(offset: Callable[[Any], Any], says: s
     X, y, exposure, _ = counts()
     with pytest.raises(BadData, match=says):
         newton(X, y, family="poisson", offset=offset(exposure))
+
+
+def overlapping(rows: int = 400) -> tuple[Any, Any]:
+    """X (rows, 3), the last one a mark, and labels that no plane separates, but for a few marked rows."""
+    X, y = table(rows, 3)
+    X[:, 2] = np.arange(rows) < 7
+    return X, ((y > 3) | (X[:, 2] > 0)).astype(float)
+
+
+@pytest.mark.parametrize("intercept", [True, False])
+def test_rows_that_a_plane_separates_have_no_optimum(intercept: bool) -> None:
+    """The others' loss hid what these still gained, and the coefficient, infinite at the optimum, was called one."""
+    X, y = overlapping()
+    found = newton(X, y, alpha=0.0, fit_intercept=intercept)
+    assert not found.converged and found.passes < 60
+    line = np.array([[-2.0], [-1], [0], [0], [1], [2]])
+    assert not newton(line, [0, 0, 0, 1, 1, 1], alpha=0.0).converged
+    assert not newton(line[[0, 1, 4, 5]], [0, 0, 1, 1], alpha=0.0).converged
+    assert newton(X[:, :2], (table(400, 3)[1] > 3).astype(float), alpha=0.0, fit_intercept=intercept).converged
+
+
+def test_a_group_without_counts_has_no_optimum() -> None:
+    X, y, _, _ = counts()
+    group = (np.arange(300) < 10).astype(float)
+    X, y = np.column_stack([X, group]), np.where(group > 0, 0, y)
+    assert not newton(X, y, family="poisson", alpha=0.0).converged
+    assert newton(X[:, :3], y, family="poisson", alpha=0.0).converged
+
+
+@pytest.mark.parametrize("alpha", [1e-3, 1e-9])
+def test_a_faint_penalty_has_an_optimum_where_classes_are_separable(alpha: float) -> None:
+    """Steps ended on the way there."""
+    X, y = overlapping()
+    found = newton(X, y, alpha=alpha)
+    error = 1 / (1 + np.exp(-(X @ found.coef + found.intercept))) - y
+    assert found.converged and np.abs(X.T @ error + alpha * found.coef).max() < 0.05 * alpha * found.coef[2]

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
 import pytest
 from sklearn.linear_model import Ridge, RidgeCV
-from sklearn.model_selection import GridSearchCV
+from sklearn.model_selection import GridSearchCV, KFold, LeaveOneOut, cross_val_score
 
 from hasten.solve import BadData, Moments, kfold, leave_one_out
+from hasten.solve.problems import FewDigits
 from hasten.solve.source import open_source
 from tests.solve.data import table
 
 ALPHAS = np.logspace(-2, 4, 9)
+SMALL = np.array([1e-4, 1e-2])
 
 
 @pytest.mark.parametrize("scoring", ["r2", "neg_mean_squared_error"])
@@ -73,3 +76,27 @@ def test_shares_of_the_variance_are_around_the_mean_with_and_without_an_intercep
         m = Moments(X, y)
         found = leave_one_out(open_source(X, y), m, ALPHAS, fit_intercept=intercept)[0]
         assert found.r2[0, :, 0] == pytest.approx(1 - found.mse[0, :, 0] / y.var(), rel=1e-10)
+
+
+@pytest.mark.parametrize("by", ["k-fold", "leave-one-out"])
+def test_errors_of_few_digits_are_told(by: str) -> None:
+    """A common offset without an intercept is a condition of 1e6: errors were off by a thousandth, and said nothing."""
+    random = np.random.default_rng(1)
+    X = random.standard_normal((40, 4)) * 1e-2 + 1e4
+    y = random.standard_normal(40) + X @ random.standard_normal(4) * 1e-4
+
+    def errors(intercept: bool) -> Any:
+        if by == "k-fold":
+            return kfold(Moments(X, y, folds=4), SMALL, fit_intercept=intercept)
+        return leave_one_out(open_source(X, y), Moments(X, y), SMALL, fit_intercept=intercept)[0]
+
+    with pytest.warns(FewDigits, match="the best alpha"):
+        found = errors(False)
+    held = LeaveOneOut() if by == "leave-one-out" else KFold(4)
+    for alpha, mse, rounding in zip(SMALL, found.mse.mean(axis=(0, 2)), found.rounding, strict=True):
+        model = Ridge(alpha, fit_intercept=False, solver="svd")
+        wanted = -cross_val_score(model, X, y, cv=held, scoring="neg_mean_squared_error").mean()
+        assert abs(mse - wanted) < rounding * (np.mean(y**2) + wanted)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert errors(True).rounding.max() < 1e-10

@@ -7,11 +7,13 @@ judged on the same rows when the script has ended.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
 import os
 import shutil
+import signal
 import statistics
 import time
 from collections.abc import Iterator
@@ -26,7 +28,6 @@ from hasten.seams.steps import WIDTH
 from hasten.seams.watch import Watch
 
 MOST_SECONDS = 15.0  # for the pass, and for the solution
-READY_SECONDS = 5.0  # to import and compile what solves
 MOST_BYTES = 256 << 20  # of noted rows
 PART = 1 << 14  # rows whose loss is computed at a time
 
@@ -57,7 +58,8 @@ class Linear:
 
         Args:
             steps: that the whole loop is expected to take, negative where unknown. Pass and solution are given up once
-                they have taken so long that nothing will be said of them.
+                they have taken so long that nothing will be said of them; to import and compile what solves is not
+                counted, and may take as long as any silence of a child.
         """
         layer = trained_layer(self.watch)
         job = steps * step_seconds(self.watch) if steps >= 0 else math.inf
@@ -67,11 +69,11 @@ class Linear:
         self.weight, self.bias = layer.module.weight, layer.module.bias
         self.folder = exchange_folder(self.watch)
         child = fork.go(
-            self.watch, lambda sender: Recorder(sender, self.watch, layer, self.folder),
+            self.watch, lambda sender: Recorder(sender, self.watch, layer, self.folder, job / LEAST_GAIN),
             allowed=(self.folder,), processes=False,
         )  # fmt: skip
         try:
-            child.drain(min(READY_SECONDS + job / LEAST_GAIN, 2 * MOST_SECONDS))
+            child.drain(math.inf)
             with open(os.path.join(self.folder, "facts.json"), encoding="utf-8") as file:
                 self.facts = LinearFacts(**json.load(file))
         except (OSError, ValueError, TypeError):
@@ -133,12 +135,15 @@ class Recorder:
 
     With a loader a pass is one of its iterators from beginning to end. Without one it has ended when no new row has
     come for as many rows as are known.
+
+    Args:
+        enough: seconds of pass and solution together, after which nothing will be said of them.
     """
 
-    def __init__(self, sender: fork.Sender, watch: Watch, layer: Layer, folder: str) -> None:
+    def __init__(self, sender: fork.Sender, watch: Watch, layer: Layer, folder: str, enough: float) -> None:
         import torch
 
-        self.sender, self.watch, self.layer, self.folder = sender, watch, layer, folder
+        self.sender, self.watch, self.layer, self.folder, self.enough = sender, watch, layer, folder, enough
         self.loss = ""
         self.inputs: list[Any] = []
         self.targets: list[Any] = []
@@ -161,7 +166,7 @@ class Recorder:
 
     def beat(self) -> None:
         """A step of the child's loop has ended."""
-        if time.perf_counter() - self.start > MOST_SECONDS:
+        if time.perf_counter() - self.start > min(self.enough, MOST_SECONDS):
             self.sender.leave()
 
     def _next(self, iterator: Any, original: Any) -> Any:
@@ -217,11 +222,14 @@ class Recorder:
 
         x, y = np.concatenate(self.inputs), np.concatenate(self.targets)
         outputs = self.layer.module.out_features
+        self.sender.row(fork.READY)  # not silent: the pass has ended
         ready(self.loss)
-        start = time.perf_counter()
+        self.sender.row(fork.READY)
         own = self.layer.module.bias is not None
-        weight, bias, method = solve(x, y, self.loss, outputs, own)
-        seconds = time.perf_counter() - start
+        with _at_most(min(self.enough - pass_seconds, MOST_SECONDS)):
+            start = time.perf_counter()
+            weight, bias, method = solve(x, y, self.loss, outputs, own)
+            seconds = time.perf_counter() - start
         facts = {
             "features": x.shape[1], "outputs": outputs, "frozen": self.layer.frozen, "loss": self.loss, "rows": len(x),
             "method": method, "pass_seconds": pass_seconds, "solve_seconds": seconds,
@@ -233,6 +241,18 @@ class Recorder:
             json.dump(facts, file)
         self.sender.row(fork.DONE)
         self.sender.leave()
+
+
+@contextlib.contextmanager
+def _at_most(seconds: float) -> Iterator[None]:
+    """End this process if the block takes longer, in compiled code, too."""
+    before = signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.setitimer(signal.ITIMER_REAL, max(seconds, 1e-3))
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def _batches(iterator: Any) -> Iterator[Any]:

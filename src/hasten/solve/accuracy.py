@@ -62,7 +62,8 @@ class Answer:
             depend on each other.
         rank_: of the same.
         error_bound_: first-order bound of the relative error of the scaled coefficients, rounding only (Higham 2002,
-            theorem 20.1, with the constant p; the last correction's contraction added): not of what X's own
+            theorem 20.1, with the constant p; the last correction's contraction added, and where there was none, what
+            columns weigh around the shift instead of their mean, Chan, Golub & LeVeque 1983): not of what X's own
             uncertainty does.
         passes_: how often the data were read.
         corrections_: relative sizes of the refinement's corrections.
@@ -134,8 +135,7 @@ def climb(source: Source, m: Moments, alpha: Any, intercept: bool, method: str =
     )
     if not refine:
         _warn(factor.deficient, factor.rank, m.p)
-        bound = _bound(normal, factor, coef) + unit * m.p * factor.condition**2
-        return _answer(m, normal, factor, coef, "gram64", bound, 1, ())
+        return _by_gram(m, normal, factor, coef, unit)
     if not source.again:
         raise BadData(
             f"{method!r} reads the data more than once; these can be read once",
@@ -151,6 +151,22 @@ def climb(source: Source, m: Moments, alpha: Any, intercept: bool, method: str =
     shrink = min(last / corrections[-2] if len(corrections) > 1 and corrections[-2] > 0 else last, 0.99)
     bound = _bound(normal, factor, coef) + last * shrink / (1 - shrink)
     return _answer(m, normal, factor, coef, "gram32" if unit > EPS else "refined", bound, passes, corrections)
+
+
+def from_moments(m: Moments, alpha: Any, intercept: bool) -> Answer:
+    """As ``climb``, where only moments are at hand."""
+    normal = Normal.from_moments(m, intercept)
+    factor = Factor(normal.xx + np.diag(penalties(m.p, alpha)))
+    return _by_gram(m, normal, factor, factor.solve(normal.xy), EPS)
+
+
+def _by_gram(m: Moments, normal: Normal, factor: Factor, coef: Floats, unit: float) -> Answer:
+    """What is not refined; its sums of squares are rounded by their size around the shift, not around the mean."""
+    own = unit * max(m.p, 10) * factor.condition**2 if factor.rank or factor.deficient else 0.0
+    bound = _bound(normal, factor, coef) + own
+    squares = np.append(factor.scale[: len(m.encoder.numeric)] ** 2, np.diagonal(normal.yy))
+    away = float(np.max(m.shifted / np.maximum(squares, 1e-300), initial=0.0, where=squares > 0))
+    return _answer(m, normal, factor, coef, "gram64", bound * (1 + away), 1, ())
 
 
 def _answer(
@@ -299,32 +315,48 @@ def _single_suits(source: Source) -> bool:
 
 
 def _by_tsqr(source: Source, alpha: Any, intercept: bool, passes: int) -> Answer:
-    """QR of the stream, then one correction from the true residual: the triangle's error contracts by EPS * cond."""
+    """QR of the stream, then one correction from the true residual: the triangle's error contracts by EPS * cond.
+
+    A correction that is larger than the triangle's error can be is rounding itself, and is not taken, but told.
+    """
     r = tsqr.decompose(source, intercept)
     fit = r.solve(alpha)
     coef = fit.coef
     corrections: tuple[float, ...] = ()
+    bound = bound_of(r.p, fit.condition, fit.residual / max(fit.size, 1e-300))
+    known = bound * fit.growth
     if source.again and np.isfinite(fit.condition):
         gradient = residual_gradient(source, r, coef) - penalties(len(coef), alpha)[:, None] * coef
-        step = fit.correction(gradient)
+        step, passes = fit.correction(gradient), passes + 1
         size = float(np.linalg.norm(step * fit.scale)) / max(float(np.linalg.norm(coef * fit.scale)), 1e-300)
-        if size < SLOW:
-            coef, corrections, passes = coef + step, (size,), passes + 1
+        if size <= known:
+            coef, corrections = coef + step, (size,)
+            known = min(known, bound + size * min(EPS * max(r.p, 10) * fit.condition * fit.growth, 1.0))
+        else:
+            known = max(known, size + bound)
     _warn(not np.isfinite(fit.condition), fit.rank, r.p)
-    tangent = fit.residual / max(fit.size, 1e-300)
-    bound = EPS * max(r.p, 10) * fit.condition * (2 + (fit.condition + 1) * tangent)
     return Answer(
-        coef, r.intercept_of(coef), NAMES["tsqr"], fit.condition, fit.rank, float(bound), passes, corrections, r.names
+        coef, r.intercept_of(coef), NAMES["tsqr"], fit.condition, fit.rank, float(known), passes, corrections, r.names
     )  # fmt: skip
 
 
+def bound_of(p: int, condition: float, tangent: float) -> float:
+    """First-order error of a backward stable method: EPS p cond (2 + (cond + 1) tangent)."""
+    if condition == np.inf:
+        return condition
+    return EPS * max(p, 10) * condition * (2 + (condition + 1) * tangent)
+
+
+def tangent_of(normal: Normal, factor: Factor, coef: Floats) -> float:
+    """|r| / (|A| |x|), of the target of which it is largest."""
+    lengths = np.linalg.norm(coef * factor.scale[:, None], axis=0) * np.sqrt(max(factor.values[-1], 0.0))
+    return float(np.max(np.sqrt(normal.residual(coef)) / np.maximum(lengths, 1e-300), initial=0.0))
+
+
 def _bound(normal: Normal, factor: Factor, coef: Floats) -> float:
-    """First-order error of a backward stable method: EPS p cond (2 + (cond + 1) |r| / (|A| |x|))."""
     if not factor.rank:
         return 0.0  # of constants, whose coefficients are 0
-    lengths = np.linalg.norm(coef * factor.scale[:, None], axis=0) * np.sqrt(max(factor.values[-1], 0.0))
-    tangent = float(np.max(np.sqrt(normal.residual(coef)) / np.maximum(lengths, 1e-300), initial=0.0))
-    return EPS * max(len(coef), 10) * factor.condition * (2 + (factor.condition + 1) * tangent)
+    return bound_of(len(coef), factor.condition, tangent_of(normal, factor, coef))
 
 
 def _warn(deficient: bool, rank: int, p: int) -> None:

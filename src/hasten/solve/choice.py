@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
 import numpy as np
 
 from hasten.solve import gram
-from hasten.solve.accuracy import FEW_TARGETS, HOPELESS, SINGLE_COLUMNS, SINGLE_CONDITION, WELL, host
+from hasten.solve.accuracy import (
+    FEW_TARGETS,
+    HOPELESS,
+    SINGLE_COLUMNS,
+    SINGLE_CONDITION,
+    WELL,
+    bound_of,
+    host,
+    tangent_of,
+)
 from hasten.solve.kernel import Array
-from hasten.solve.linear import EPS, Factor, one_alpha
+from hasten.solve.linear import EPS, Factor, Normal, one_alpha
 from hasten.solve.moments import Moments
 from hasten.solve.problems import BadData, no_target
-from hasten.solve.source import first_block, open_source
+from hasten.solve.source import Block, first_block, open_source
 
 PILOT_ROWS = 8192
 UNKNOWN_ROWS = 1_000_000  # for which cost is told where the rows cannot be counted before they are read
@@ -30,8 +39,8 @@ class Candidate:
     Attributes:
         name: of the method. passes: over the data. flops: in all. seconds: predicted on this machine, of arithmetic on
             rows in memory.
-        error: first-order bound of the coefficients' relative error by rounding, for the condition seen in the first
-            rows. chosen: whether it would be done. reason: why, or why not.
+        error: first-order bound of the coefficients' relative error by rounding, for the condition and the residuals
+            seen in the first rows. chosen: whether it would be done. reason: why, or why not.
     """
 
     name: str
@@ -100,22 +109,35 @@ def choose(X: Any, y: Any = None, *, alpha: float = 0.0, target: str | None = No
     if block.y is None:
         raise no_target()
     p, q = block.x.shape[1], block.y.shape[1]
-    pilot = Moments(block.x[: max(PILOT_ROWS, 4 * p)], missing="mean")
-    share = pilot.n / max(source.rows or pilot.n, 1)
-    scatter = pilot.scatter[:p, :p] / max(share, 1e-300) + alpha * np.eye(p)
-    factor = Factor(scatter) if pilot.n > p or pilot.n == source.rows else None  # of fewer nothing is known
-    condition = factor.condition if factor is not None else float("nan")
-    n = float(UNKNOWN_ROWS if source.rows is None else source.rows)
-    return Choice(source.rows, p, q, condition, ranked(n, p, q, condition, source.again, source.rows is not None))
+    condition, tangent = _piloted(block, alpha, source.rows)
+    n, counted = float(UNKNOWN_ROWS if source.rows is None else source.rows), source.rows is not None
+    return Choice(source.rows, p, q, condition, ranked(n, p, q, condition, source.again, counted, tangent))
 
 
-def ranked(n: float, p: int, q: int, condition: float, again: bool, counted: bool = True) -> tuple[Candidate, ...]:
+def _piloted(block: Block, alpha: float, rows: int | None) -> tuple[float, float]:
+    """The condition, NaN where the first rows are too few to tell, and the size of errors relative to fitted values."""
+    p = block.x.shape[1]
+    few = slice(0, max(PILOT_ROWS, 4 * p))
+    pilot = Moments(block.x[few], block.y[few], missing="mean")
+    if pilot.n <= p and pilot.n != rows:
+        return float("nan"), 0.0
+    normal, inner = Normal.from_moments(pilot), np.s_[:p]  # without what marks missing values
+    normal = replace(normal, xx=normal.xx[inner, inner], xy=normal.xy[inner])
+    factor = Factor(normal.xx + alpha * pilot.n / max(rows or pilot.n, 1) * np.eye(p))
+    if not factor.rank or factor.deficient:
+        return factor.condition, 0.0
+    return factor.condition, tangent_of(normal, factor, factor.solve(normal.xy))
+
+
+def ranked(
+    n: float, p: int, q: int, condition: float, again: bool, counted: bool = True, tangent: float = 0.0
+) -> tuple[Candidate, ...]:
     """All candidates for a condition that is known, the chosen one first; ``counted`` is whether the rows are."""
     known = np.isfinite(condition)
     squared = EPS * condition**2 if known else np.inf
     if np.isnan(condition):
         squared, condition = EPS, 1.0
-    best = EPS * max(p, 10) * condition * 2
+    best = bound_of(p, condition, tangent)
     refine = known and condition > WELL and squared <= HOPELESS
     passes = 1 if condition <= WELL else 3
     single_fits = condition < SINGLE_CONDITION and p >= SINGLE_COLUMNS and again and counted and n >= 20 * p

@@ -31,9 +31,9 @@ def combined(a: Moments, b: Moments, sign: float) -> Moments:
         BadData: their columns differ.
     """
     if a.p == 0 and not a._started:
-        a = a._like(b)
+        a = _like(b)
     if b.p == 0 and not b._started:
-        b = b._like(a)
+        b = _like(a)
     ours = (a.encoder.numeric, a.encoder.categorical, a.target_names)
     theirs = (b.encoder.numeric, b.encoder.categorical, b.target_names)
     named = common_names(b.target_names, a.target_names)
@@ -46,7 +46,7 @@ def combined(a: Moments, b: Moments, sign: float) -> Moments:
         )
     if a.cells and b.cells and a.apart != b.apart:
         raise mixed_labels(b.apart, a.apart)
-    out = a._like(a if a.cells else b)
+    out = _like(a if a.cells else b)
     source = a if a.encoder.pairs() or not b.encoder.pairs() else b  # of no missing value any fill is right
     out.encoder, out.fill = Encoder(*ours[:2], list(a.encoder.columns)), source.fill.copy()
     out.cells, out.target_names = dict(a.cells), named
@@ -60,7 +60,7 @@ def combined(a: Moments, b: Moments, sign: float) -> Moments:
     left = refilled(a._merged(), a.encoder.pairs(), a.dense, out.fill - a.fill).grown(cells, columns)
     right = refilled(b._merged(), b.encoder.pairs(), b.dense, out.fill - b.fill)
     right = _placed(right, b, out, cells, columns)
-    out._base = merge(left, right, sign)
+    out._base, out._aside = merge(left, right, sign), a.shifted + b.shifted
     if sign < 0 or a._most is not None or b._most is not None:
         now = _around(left, out._base) if sign < 0 else None
         out._most = most = _most(a, now, out, cells, columns) + _most(b, None, out, cells, columns)
@@ -68,6 +68,15 @@ def combined(a: Moments, b: Moments, sign: float) -> Moments:
             rounding = ROUNDING[out.precision] * most
             _check_removed(left, right, out._base, rounding)
             _tell_lost(out, out._base, rounding)
+    return out
+
+
+def _like(other: Moments) -> Moments:
+    """Empty moments of the columns, cells and settings of ``other``."""
+    out = type(other)(missing=other.missing, precision=other.precision)
+    out.folds, out.apart = other.folds, other.apart
+    out.encoder = Encoder(other.encoder.numeric, other.encoder.categorical, list(other.encoder.columns))
+    out.target_names, out.fill, out.cells = list(other.target_names), other.fill.copy(), dict(other.cells)
     return out
 
 

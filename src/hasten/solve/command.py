@@ -14,14 +14,12 @@ import numpy as np
 from hasten.core.solution import Alpha, Coefficient, Method, Solution
 from hasten.solve import path as paths
 from hasten.solve import storage
-from hasten.solve.accuracy import Answer, centred, climb
+from hasten.solve.accuracy import Answer, centred, climb, from_moments
 from hasten.solve.choice import Candidate, Validation, ranked
 from hasten.solve.columns import class_texts
 from hasten.solve.digest import Digest
 from hasten.solve.encode import encoded
 from hasten.solve.files import BATCH_ROWS, open_file
-from hasten.solve.kernel import Floats
-from hasten.solve.linear import EPS, Factor, Normal
 from hasten.solve.moments import Moments
 from hasten.solve.problems import BadData, CannotWrite
 from hasten.solve.scan import scan_source
@@ -165,22 +163,12 @@ def _fitted(m: Moments, rows: Source | None, classes: list[str]) -> tuple[paths.
     variance = np.diagonal(m.covariance)[: m.p]
     if rows is None:
         found = paths.kfold(m, grid, scale=True)
-        return found, _from_moments(m, found.alpha * variance), _r2(m, found), "R²"
+        return found, from_moments(m, found.alpha * variance, True), _r2(m, found), "R²"
     found, spectrum = paths.leave_one_out(rows, m, grid, scale=True)
     answer = climb(rows, m, found.alpha * variance, True)
     if classes:
         return found, answer, _accuracy(rows, spectrum, found.alpha), "accuracy"
     return found, answer, _r2(m, found), "R²"
-
-
-def _from_moments(m: Moments, penalties: Floats) -> Answer:
-    normal = Normal.from_moments(m)
-    factor = Factor(normal.xx + np.diag(penalties))
-    coef = factor.solve(normal.xy)
-    bound = EPS * max(m.p, 10) * factor.condition**2
-    return Answer(
-        coef, normal.intercept_of(coef), "Gram in float64", factor.condition, factor.rank, bound, 1, (), m.names
-    )  # fmt: skip
 
 
 def _r2(m: Moments, found: paths.Path) -> float:

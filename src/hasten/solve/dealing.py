@@ -51,6 +51,13 @@ def refilled(stats: Stats, pairs: Iterable[tuple[int, int]], dense: int, change:
     return Stats(stats.rows, stats.weight, mean, scatter, rest)
 
 
+def targets_last(features: int, targets: int, sparse: int) -> Array:
+    """(columns,) where [X | Y] has its columns among numbers, targets and sparse columns."""
+    dense = np.arange(features - sparse + targets)
+    behind = np.arange(len(dense), len(dense) + sparse)
+    return np.concatenate([dense[: features - sparse], behind, dense[features - sparse :]])
+
+
 def parts_of(labels: Sequence[Array]) -> Iterable[tuple[Hashable, Any]]:
     """Labels with the rows that bear them; a slice where these are neighbours, which copies nothing.
 

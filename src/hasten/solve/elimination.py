@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from hasten.solve.kernel import Array, Floats, Stats
-from hasten.solve.linear import Factor, Normal, check_targets, penalty_matrix
+from hasten.solve.linear import Factor, Normal, check_targets, penalty_matrix, tell_digits
 from hasten.solve.moments import Moments
 from hasten.solve.problems import BadData, no_rows
 
@@ -37,7 +37,9 @@ class Elimination:
     coefs: list[tuple[Array, Floats]]
 
 
-def eliminate(normal: Normal | Moments, alpha: float = 0.0, by: str = "coef", keep_coefs: bool = False) -> Elimination:
+def eliminate(
+    normal: Normal | Moments, alpha: float = 0.0, by: str = "coef", keep_coefs: bool = False, tell: bool = True
+) -> Elimination:
     """Drop the least column until one is left.
 
     Args:
@@ -46,6 +48,8 @@ def eliminate(normal: Normal | Moments, alpha: float = 0.0, by: str = "coef", ke
         by: "coef" as scikit-learn's ``RFE`` does (least sum of squared coefficients, over targets), or "f": least rise
             of the residual sum of squares, the partial F test of stepwise regression.
         keep_coefs: keep the coefficients of every step.
+        tell: warn (``FewDigits``) where the condition of X lets less than four digits of coefficients be known: those
+            of nearly one size may then change places.
 
     Raises:
         BadData: ``by`` is something else, or alpha is negative.
@@ -58,7 +62,9 @@ def eliminate(normal: Normal | Moments, alpha: float = 0.0, by: str = "coef", ke
     left = np.arange(p)
     order: list[int] = []
     coefs: list[tuple[Array, Floats]] = []
-    inverse, coef, deficient = _start(matrix, normal.xy, left)
+    inverse, coef, factor = _start(matrix, normal.xy, left)
+    if tell:
+        tell_digits(factor, p)
     while len(left):
         if keep_coefs:
             coefs.append((left.copy(), coef.copy()))
@@ -70,8 +76,8 @@ def eliminate(normal: Normal | Moments, alpha: float = 0.0, by: str = "coef", ke
         pivot, column = inverse[worst, worst], inverse[rest, worst]
         if len(rest) == 0:
             break
-        if deficient or len(order) % REFRESH == 0 or pivot <= 0:  # a pseudo-inverse has no such change
-            inverse, coef, deficient = _start(matrix, normal.xy, left[rest])
+        if factor.deficient or len(order) % REFRESH == 0 or pivot <= 0:  # a pseudo-inverse has no such change
+            inverse, coef, factor = _start(matrix, normal.xy, left[rest])
         else:
             coef = coef[rest] - np.outer(column / pivot, coef[worst])
             inverse = inverse[np.ix_(rest, rest)] - np.outer(column / pivot, column)
@@ -81,9 +87,9 @@ def eliminate(normal: Normal | Moments, alpha: float = 0.0, by: str = "coef", ke
     return Elimination(ranking, order, coefs[::-1])
 
 
-def _start(matrix: Floats, right: Floats, left: Any) -> tuple[Floats, Floats, bool]:
+def _start(matrix: Floats, right: Floats, left: Any) -> tuple[Floats, Floats, Factor]:
     factor = Factor(matrix[np.ix_(left, left)])
-    return factor.inverse(), factor.solve(right[left]), factor.deficient
+    return factor.inverse(), factor.solve(right[left]), factor
 
 
 def kept_scores(m: Moments, alpha: float = 0.0, fit_intercept: bool = True) -> tuple[Floats, Elimination]:
@@ -106,7 +112,7 @@ def kept_scores(m: Moments, alpha: float = 0.0, fit_intercept: bool = True) -> t
         others = cells[cells != k]
         train = parts.some(others).pooled()
         normal = Normal.of(train, p, fit_intercept)
-        found = eliminate(normal, alpha, keep_coefs=True)
+        found = eliminate(normal, alpha, keep_coefs=True, tell=False)
         scores[i] = _r2(normal, found.coefs, parts, int(k), p)
     return scores, eliminate(Normal.from_moments(m, fit_intercept), alpha)
 
@@ -116,7 +122,7 @@ def _r2(train: Normal, coefs: list[tuple[Array, Floats]], parts: Stats, k: int, 
     w = np.zeros((p, len(coefs), coefs[0][1].shape[1]))
     for j, (left, coef) in enumerate(coefs):
         w[left, j] = coef
-    off = parts.mean[k] - np.concatenate([train.x_mean, train.y_mean])
+    off = train.away(parts, k)
     scatter = parts.scatter[k] + parts.weight[k] * np.outer(off, off)
     image = np.tensordot(scatter[:p, :p], w, axes=1)
     fitted = np.sum(w * image, axis=0) - 2 * np.sum(w * scatter[:p, None, p:], axis=0)

@@ -6,11 +6,12 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from hasten.solve.arrays import filled, given_names, in_host, is_frame, seconds_of
+from hasten.solve.arrays import filled, given_names, in_host, is_frame, is_table, seconds_of
+from hasten.solve.arrow import whole_table
 from hasten.solve.columns import dense, with_texts_as_names
 from hasten.solve.kernel import Floats
 from hasten.solve.problems import BadData, need
-from hasten.solve.source import ArraySource, Source, holds_rows, open_source, whole_table
+from hasten.solve.source import ArraySource, Source, holds_rows, open_source
 from hasten.solve.streams import is_batches
 
 need("sklearn", "an estimator")
@@ -44,6 +45,8 @@ def in_seconds(X: Any) -> Any:
     """Times as seconds (of a day, a span, or since 1970), in an array or in the columns of a table; else X as it is."""
     if isinstance(X, np.ndarray) and X.dtype.kind in "mM":
         return seconds_of(X)
+    if is_table(X):
+        X = whole_table(X)
     if not is_frame(X):
         return X
     nw = need("narwhals", "reading a table")

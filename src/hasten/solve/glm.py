@@ -8,19 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from hasten.solve.accuracy import centred, check_again, host
 from hasten.solve.arrays import in_host, targets_of
 from hasten.solve.kernel import Array, Floats
-from hasten.solve.linear import Factor, one_alpha
+from hasten.solve.linear import EPS, Factor, one_alpha
 from hasten.solve.problems import BadData, no_rows, no_target
 from hasten.solve.source import Block, Source, first_block, open_source
 from hasten.solve.streams import check_order
 
 HALVINGS = 30
+NEAR = (
+    0.25  # by which the last step moves a linear predictor at most; where classes are separable it is always 1 or more
+)
+TINY = 1e-300
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,9 @@ class Glm:
         coef: (p,). intercept: a number. loss: penalised negative log-likelihood (Poisson: without its constant) in the
             last pass. passes: over the data. decrement: half the squared Newton decrement in the last pass, about the
             loss that its step gained.
-        converged: whether that is below the tolerance. method: who solved it.
+        converged: whether that is below the tolerance, and the coefficients no longer move: where some rows are
+            separable by a plane, or a group has no counts, the loss has no minimum, and they grow for ever.
+        method: who solved it.
     """
 
     coef: Floats
@@ -94,46 +100,53 @@ def newton(
     source = _with_offset(X, y, sample_weight, target, offset)
     if not source.again:
         raise BadData("several passes are needed", "a generator can be read once", "a path, a loader, or a list")
+    shift, point = _start(source, family, offset is not None, fit_intercept)
+    return _descend(_Problem(source, family, alpha, shift, fit_intercept), point, tol, max_passes)
+
+
+def _start(source: Source, family: str, offset: bool, intercept: bool) -> tuple[Floats, Floats]:
+    """(p,) what is subtracted from the columns, and the coefficients to begin with, from the first rows."""
     first = host(first_block(source))
     if first.y is None:
         raise no_target()
-    if (given := first.y.shape[1] - (offset is not None)) != 1:
+    if (given := first.y.shape[1] - offset) != 1:
         raise BadData("one target is needed", f"{given} were given", "y: (rows,)")
     p = first.x.shape[1]
     held = slice(None) if first.weight is None or not (first.weight > 0).any() else first.weight > 0
-    shift = first.x[held].mean(axis=0, dtype=np.float64) if fit_intercept else np.zeros(p)
-    point, best, step = np.zeros(p + fit_intercept), np.inf, np.zeros(p + fit_intercept)
-    level = 0.0
-    if family == "poisson" and fit_intercept:
-        level = float(first.y[held, 0].mean() / (np.exp(first.y[held, 1]).mean() if offset is not None else 1.0))
+    shift = first.x[held].mean(axis=0, dtype=np.float64) if intercept else np.zeros(p)
+    point, level = np.zeros(p + intercept), 0.0
+    if family == "poisson" and intercept:
+        level = float(first.y[held, 0].mean() / (np.exp(first.y[held, 1]).mean() if offset else 1.0))
     if 0 < level < np.inf:
         point[p] = np.log(level)  # a step from 0 is as long as the counts are large, and is halved and halved
-    halved, decrement, passes, weight = 0, np.inf, 0, 0.0
-    while passes < max_passes:
-        with np.errstate(over="ignore", invalid="ignore"):  # a loss that is no number is looked at below
-            loss, gradient, hessian, seen, ones = _pass(source, family, point, shift, alpha, fit_intercept)
+    return shift, point
+
+
+def _descend(problem: _Problem, point: Floats, tol: float, max_passes: int) -> Glm:
+    """Newton's steps from ``point``, halved where they are too long."""
+    best, step = np.inf, np.zeros_like(point)
+    halved = passes = rank = 0
+    decrement, done = np.inf, False
+    while passes < max_passes and not done:
+        here = problem.at(point)
         passes += 1
-        if not np.isfinite(loss) and best == np.inf:  # at the start: not for too long a step
-            _refuse(source)
-        weight = weight or seen
-        if not weight:
-            raise no_rows()
-        check_again(seen, weight)
-        if fit_intercept and passes == 1:
-            _check_level(ones, seen, family)
-        if not loss <= best + 1e-12 * abs(best) and halved < HALVINGS:  # too far: half the way back
+        if not here.loss <= best + 1e-12 * abs(best) and halved < HALVINGS:  # too far: half the way back
             step, halved = step / 2, halved + 1
             point = point - step
             continue
-        best, halved = loss, 0
-        step = -Factor(hessian).solve(gradient[:, None])[:, 0]
-        decrement = float(-gradient @ step) / 2
-        point = point + step
-        if decrement <= tol * max(abs(loss), 1e-300):  # the last step squares the error that is left
+        best, halved = here.loss, 0
+        factor = Factor(here.hessian)
+        step = -factor.solve(here.gradient[:, None])[:, 0]
+        decrement = float(-here.gradient @ step) / 2
+        point, rank = point + step, max(rank, factor.rank)
+        if factor.rank < rank or here.loss <= problem.least:  # only rows that were long decided are left
             break
-    coef = point[:p]
-    intercept = float(point[p] - shift @ coef) if fit_intercept else 0.0
-    done = decrement <= tol * max(abs(best), 1e-300)
+        small, near = tol * max(abs(best), TINY), problem.reach(step) <= NEAR
+        done = decrement <= small and near  # the last step squares the error that is left
+        if decrement <= EPS * abs(best) and not near:
+            break
+    coef, shift = point[: problem.p], problem.shift
+    intercept = float(point[problem.p] - shift @ coef) if problem.intercept else 0.0
     return Glm(coef, intercept, float(best), passes, decrement, done, "hasten, Newton over the stream")
 
 
@@ -194,42 +207,97 @@ def _refuse(source: Source) -> None:
     raise BadData("the loss is infinite", "numbers too large to be added up", "other units for these columns")
 
 
-def _pass(
-    source: Source, family: str, point: Floats, shift: Floats, alpha: float, intercept: bool
-) -> tuple[float, Floats, Floats, float, float]:
-    """Loss, gradient, Hessian, and the sums of weights and of weighted targets."""
-    p = len(shift)
-    loss, gradient, hessian = 0.0, np.zeros(len(point)), np.zeros((len(point), len(point)))
-    total = ones = 0.0
-    for c, t, weight in centred(source, shift, np.zeros(1)):
-        y = t[:, 0]
+class _Pass(NamedTuple):
+    """Loss, gradient and Hessian of all rows."""
+
+    loss: float
+    gradient: Floats
+    hessian: Floats
+
+
+class _Problem:
+    """What is minimised.
+
+    Attributes:
+        shift: (p,) what is subtracted from the columns. widest: (p,) their largest sizes then.
+        least: loss that is rounding alone. weight: of all rows, 0 before the first pass.
+    """
+
+    def __init__(self, source: Source, family: str, alpha: float, shift: Floats, intercept: bool) -> None:
+        self.source, self.family, self.alpha, self.shift, self.intercept = source, family, alpha, shift, intercept
+        self.p, self.weight, self.least = len(shift), 0.0, -np.inf
+        self.widest = np.zeros(self.p)
+
+    def reach(self, step: Floats) -> float:
+        """By how much ``step`` moves a row's linear predictor, at most."""
+        return float(self.widest @ np.abs(step[: self.p]) + np.abs(step[self.p :]).sum())
+
+    def at(self, point: Floats) -> _Pass:
+        """One pass.
+
+        Raises:
+            BadData: a value is no number, a target out of range or all are alike, or these are other rows than before.
+        """
+        loss, gradient, hessian = 0.0, np.zeros(len(point)), np.zeros((len(point), len(point)))
+        weights = ones = 0.0
+        with np.errstate(over="ignore", invalid="ignore"):  # a loss that is no number is looked at below
+            for c, t, weight in centred(self.source, self.shift, np.zeros(1)):
+                self._check(c, t, weight)
+                loss += self._add(gradient, hessian, point, c, t, weight)
+                weights += len(c) if weight is None else float(weight.sum())
+                ones += float(t[:, 0].sum() if weight is None else weight @ t[:, 0])
+        if not np.isfinite(loss) and not self.weight:  # at the start: not for too long a step
+            _refuse(self.source)
+        self._check_rows(weights, ones)
+        inner = np.arange(self.p)
+        loss += self.alpha / 2 * float(point[: self.p] @ point[: self.p])
+        gradient[: self.p] += self.alpha * point[: self.p]
+        hessian[inner, inner] += self.alpha
+        return _Pass(loss, gradient, hessian)
+
+    def _check(self, c: Floats, t: Floats, weight: Array | None) -> None:
         if not np.isfinite(t).all():
-            _refuse(source)
-        _check_targets(y, family)
-        eta = c @ point[:p] + (point[p] if intercept else 0.0)
+            _refuse(self.source)
+        _check_targets(t[:, 0], self.family)
+        if not self.weight:
+            c = c if weight is None else c[weight > 0]
+            np.maximum(self.widest, np.abs(c).max(axis=0, initial=0.0), out=self.widest)
+
+    def _check_rows(self, weights: float, ones: float) -> None:
+        if self.weight:
+            check_again(weights, self.weight)
+            return
+        if not weights:
+            raise no_rows()
+        if self.intercept:
+            _check_level(ones, weights, self.family)
+        self.weight = weights
+        if self.family == "logistic" and not self.alpha:
+            self.least = EPS * weights
+
+    def _add(
+        self, gradient: Floats, hessian: Floats, point: Floats, c: Floats, t: Floats, weight: Array | None
+    ) -> float:
+        """Add some rows' gradient and Hessian in place; returns their loss."""
+        p, y = self.p, t[:, 0]
+        eta = c @ point[:p] + (point[p] if self.intercept else 0.0)
         if t.shape[1] > 1:
             eta += t[:, 1]
-        losses, mean, variance = FAMILIES[family](eta, y)
+        losses, mean, variance = FAMILIES[self.family](eta, y)
         error = mean - y
         if weight is not None:
             losses, error, variance = losses * weight, error * weight, variance * weight
-        total += len(c) if weight is None else float(weight.sum())
-        ones += float(y.sum() if weight is None else weight @ y)
-        loss += float(losses.sum())
         root = np.sqrt(variance)
         gradient[:p] += error @ c
         rows = c * root[:, None]
         hessian[:p, :p] += rows.T @ rows
-        if intercept:
+        if self.intercept:
             gradient[p] += error.sum()
             cross = root @ rows
             hessian[p, :p] += cross
             hessian[:p, p] += cross
             hessian[p, p] += variance.sum()
-    loss += alpha / 2 * float(point[:p] @ point[:p])
-    gradient[:p] += alpha * point[:p]
-    hessian[np.arange(p), np.arange(p)] += alpha
-    return loss, gradient, hessian, total, ones
+        return float(losses.sum())
 
 
 def _check_level(ones: float, weight: float, family: str) -> None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
 
 from hasten.solve.kernel import Floats
-from hasten.solve.linear import Normal, check_moments, ridge
+from hasten.solve.linear import EPS, FEW_DIGITS, Factor, Normal, check_moments, ridge
 from hasten.solve.moments import Moments
 from hasten.solve.path import as_alphas
+from hasten.solve.problems import FewDigits
 
 BATCH_BYTES = 1 << 20  # matrices factored at a time stay in cache
+LEAST = 1e-7  # pivot of a scaled matrix, below which eigenvectors solve it
 
 
 @dataclass(frozen=True)
@@ -52,8 +55,8 @@ def solve_groups(m: Moments, alpha: float = 1.0, toward: float = 0.0, fit_interc
     right = scatter[:, :p, p:] + prior @ common.coef
     if fit_intercept and toward:  # the pseudo-rows have the common mean; so groups' intercepts shrink, too
         mix = parts.weight * toward / (parts.weight + toward)
-        off = whole.x_mean - mean[:, :p]
-        away = (whole.y_mean - mean[:, p:])[:, None, :]
+        off, away = np.split(-whole.away(parts, slice(None)), [p], axis=1)
+        away = away[:, None, :]
         scatter = scatter + mix[:, None, None] * np.pad(off[:, :, None] * off[:, None, :], ((0, 0), (0, m.q), (0, m.q)))
         right = right + mix[:, None, None] * off[:, :, None] * away
         mean = (parts.weight[:, None] * mean + toward * np.append(whole.x_mean, whole.y_mean)) / (
@@ -68,10 +71,13 @@ def solve_groups(m: Moments, alpha: float = 1.0, toward: float = 0.0, fit_interc
 
 
 def _batched(matrices: Floats, added: Floats, right: Floats) -> Floats:
-    """Solutions of ``(matrices + added) x = right`` by Cholesky; one by one where a group is singular."""
+    """Solutions of ``(matrices + added) x = right`` by Cholesky; one by one where a group is singular.
+
+    A ``FewDigits`` warning tells where a group's condition leaves less than four digits.
+    """
     p = matrices.shape[1]
     step = max(1, BATCH_BYTES // (8 * p * p + 1))
-    out = np.empty_like(right)
+    out, worst = np.empty_like(right), 1.0
     for i in range(0, len(matrices), step):
         batch = matrices[i : i + step] + added
         diagonal = np.einsum("gpp->gp", batch)
@@ -81,15 +87,24 @@ def _batched(matrices: Floats, added: Floats, right: Floats) -> Floats:
             root = np.linalg.cholesky(scaled)
             half = np.linalg.solve(root, right[i : i + step] / scale[:, :, None])
             found = np.linalg.solve(np.swapaxes(root, 1, 2), half)
-            if np.min(np.einsum("gpp->gp", root)) < 1e-7:
+            least = np.min(np.einsum("gpp->gp", root), initial=1.0)
+            if least < LEAST:
                 raise np.linalg.LinAlgError
-            out[i : i + step] = found / scale[:, :, None]
+            out[i : i + step], worst = found / scale[:, :, None], max(worst, 1 / least)
         except np.linalg.LinAlgError:
-            out[i : i + step] = [_one(a, b) for a, b in zip(batch, right[i : i + step], strict=True)]
+            for j, matrix in enumerate(batch, i):
+                factor = Factor(matrix)
+                out[j], worst = factor.solve(right[j]), max(worst, factor.condition)
+    _tell(worst, p)
     return out
 
 
-def _one(matrix: Floats, right: Floats) -> Floats:
-    from hasten.solve.linear import Factor
-
-    return Factor(matrix).solve(right)
+def _tell(condition: float, p: int) -> None:
+    error = EPS * max(p, 10) * condition**2
+    if error > FEW_DIGITS:
+        cause = "columns depend on each other" if condition == np.inf else f"the condition of X is {condition:.0e}"
+        warnings.warn(
+            f"in a group {cause}, so less than four digits of its coefficients are known. A larger alpha helps, and so "
+            "does toward=, which draws them to the common ones.",
+            FewDigits, stacklevel=4,
+        )  # fmt: skip

@@ -49,13 +49,14 @@ class _Cached(Source):
     """Features in memory with their targets; labels become columns of 0 and 1 a few rows at a time.
 
     Args:
-        features: (rows, features). targets: (rows, outputs), or (rows,) numbers of classes. classes: how many.
+        features: (rows, features). targets: (rows, outputs), or (rows,) numbers of classes. count: how many.
+        classes: (rows,) numbers of classes, whatever stands for them; None for regression.
     """
 
-    def __init__(self, features: Array, targets: Array, classes: int) -> None:
-        self.features, self.given, self.rows = features, targets, len(features)
+    def __init__(self, features: Array, targets: Array, count: int, classes: Array | None = None) -> None:
+        self.features, self.given, self.rows, self.classes = features, targets, len(features), classes
         self.labels = targets if targets.ndim == 1 else None
-        self.outputs = targets.shape[1] if self.labels is None else classes
+        self.outputs = targets.shape[1] if self.labels is None else count
         self.names = [f"f{j}" for j in range(features.shape[1])]
         self.targets = [f"y{j}" for j in range(self.outputs)]
 
@@ -121,6 +122,34 @@ def head(
     import torch
 
     start = time.perf_counter()
+    name, module, (x, y) = _collected(model, loader, layer, features)
+    forward = time.perf_counter() - start
+    start = time.perf_counter()
+    source = _checked(name, module, x, y, classes or module.out_features)
+    m = source.moments()
+    if m.n < 2:
+        raise BadData("there is one row, and none is left without it", "a loader of one row", "two rows or more")
+    scaled = np.asarray(alphas, dtype=np.float64) * m.n / 100
+    path, spectrum = leave_one_out(source, m, scaled, fit_intercept=module.bias is not None, scale=True)
+    score, loss, temperature = _judge(source, m, spectrum, path.alpha)
+    coef = spectrum.coef(path.alpha)
+    bias = spectrum.normal.intercept_of(coef)
+    with torch.no_grad():
+        module.weight.copy_(torch.as_tensor(coef.T * temperature).to(module.weight))
+        if module.bias is not None:
+            module.bias.copy_(torch.as_tensor(bias * temperature).to(module.bias))
+    seconds = (forward, time.perf_counter() - start)
+    return Head(name, path.alpha, score, loss, temperature, len(x), x.shape[1], seconds, (x, y))
+
+
+def _collected(
+    model: Any, loader: Any, layer: str | None, features: tuple[Any, Any] | None
+) -> tuple[str, Any, tuple[Any, Any]]:
+    """The layer's name, the layer, its inputs and the targets.
+
+    Raises:
+        BadData: there is none, or its weight cannot be set.
+    """
     batches = iter(loader)
     first = [_pair(batch) for batch in itertools.islice(batches, 0 if layer else 1)]  # a generator gives it once
     name, module = _layer(model, first, layer)
@@ -130,34 +159,24 @@ def head(
             f"the weight of {name} is computed from others", "weight_norm or spectral_norm",
             f'torch.nn.utils.{undo}(model.get_submodule("{name}"), "weight") first',
         )  # fmt: skip
-    if features is None:
-        features = _features(model, itertools.chain(first, map(_pair, batches)), module)
-    x, y = features
-    forward = time.perf_counter() - start
-    start = time.perf_counter()
-    outputs = classes or module.out_features
+    return name, module, features or _features(model, itertools.chain(first, map(_pair, batches)), module)
+
+
+def _checked(name: str, module: Any, x: Array, y: Array, outputs: int) -> _Cached:
+    """The rows to solve from.
+
+    Raises:
+        BadData: they do not fit the layer.
+    """
     coded, labels = _coded(y, outputs)
-    source = _Cached(x, coded, outputs)
+    source = _Cached(x, coded, outputs, labels)
     if x.shape[1] != module.in_features or source.outputs != module.out_features:
         raise BadData(
             f"the layer {name} is {module.in_features} to {module.out_features}; features are {x.shape[1]}, targets "
             f"{source.outputs}", "another layer, or a head for other classes",
             f"model.{name} = torch.nn.Linear({x.shape[1]}, {source.outputs})",
         )  # fmt: skip
-    m = source.moments()
-    if m.n < 2:
-        raise BadData("there is one row, and none is left without it", "a loader of one row", "two rows or more")
-    scaled = np.asarray(alphas, dtype=np.float64) * m.n / 100
-    path, spectrum = leave_one_out(source, m, scaled, fit_intercept=module.bias is not None, scale=True)
-    score, loss, temperature = _judge(source, m, spectrum, path.alpha, labels)
-    coef = spectrum.coef(path.alpha)
-    bias = spectrum.normal.intercept_of(coef)
-    with torch.no_grad():
-        module.weight.copy_(torch.as_tensor(coef.T * temperature).to(module.weight))
-        if module.bias is not None:
-            module.bias.copy_(torch.as_tensor(bias * temperature).to(module.bias))
-    seconds = (forward, time.perf_counter() - start)
-    return Head(name, path.alpha, score, loss, temperature, len(x), x.shape[1], seconds, (x, y))
+    return source
 
 
 def _pair(batch: Any) -> Any:
@@ -258,9 +277,9 @@ def _coded(y: Array, classes: int) -> tuple[Array, Array | None]:
     return y, y
 
 
-def _judge(source: _Cached, m: Moments, spectrum: Spectrum, alpha: float, labels: Any) -> tuple[float, float, float]:
+def _judge(source: _Cached, m: Moments, spectrum: Spectrum, alpha: float) -> tuple[float, float, float]:
     """Leave-one-out score and loss, and the temperature that makes the loss least."""
-    normal, p = spectrum.normal, m.p
+    normal, p, labels = spectrum.normal, m.p, source.classes
     coef, shrunk = spectrum.coef(alpha), spectrum.shrunk(np.array([alpha]))[:, 0]
     turn = spectrum.vectors / spectrum.scale[:, None]
     rows, squares, right, losses = len(source.features), 0.0, 0, np.zeros(len(TEMPERATURES))

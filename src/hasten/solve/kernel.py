@@ -132,6 +132,8 @@ def merge(a: Stats, b: Stats, sign: float = 1.0) -> Stats:
     safe = np.where(weight > 0, weight, 1.0)
     away = (b.mean - a.mean) + (b.rest - a.rest)
     mean, rest = two_sum(a.mean, a.rest + away * (sign * b.weight / safe)[:, None])
+    alone = (a.weight <= 0) & (weight > 0)  # by the formula the rest would be rounded away
+    mean[alone], rest[alone] = b.mean[alone], b.rest[alone]
     factor = sign * a.weight * b.weight / safe
     scatter = a.scatter + sign * b.scatter
     for k in np.flatnonzero(factor):
@@ -189,6 +191,13 @@ class Sums:
         diagonal = np.arange(d)
         scatter[:, diagonal, diagonal] = np.maximum(scatter[:, diagonal, diagonal], 0.0)
         return Stats(sums.rows.copy(), sums.weight.copy(), mean, scatter, rest)
+
+    def shifted(self) -> Floats:
+        """(dense,) sums of squares that are there because means are not the shifts: they have their own rounding."""
+        sums = self.sums
+        first = sums.mean[:, : self.dense]
+        found: Floats = np.sum(first * (first / np.where(sums.weight > 0, sums.weight, 1.0)[:, None]), axis=0)
+        return found
 
     def add(
         self, x: Array, y: Array | None, weight: Array | None = None, cell: int = 0, sparse: Any = None,

@@ -33,6 +33,7 @@ class Normal:
         x_mean: (p,), y_mean: (q,); zeros without an intercept.
         weight, rows: sum of weights; rows of positive weight.
         intercept: whether one is fitted.
+        rest: (p + q,) what rounding took from the means of [X | Y].
     """
 
     xx: Floats
@@ -43,6 +44,7 @@ class Normal:
     weight: float
     rows: float
     intercept: bool
+    rest: Floats
 
     @classmethod
     def of(cls, stats: Stats, p: int, intercept: bool = True) -> Normal:
@@ -53,7 +55,7 @@ class Normal:
         """
         if stats.weight[0] <= 0:
             raise no_rows()
-        mean, scatter = stats.mean[0], stats.scatter[0]
+        mean, scatter, rest = stats.mean[0], stats.scatter[0], stats.rest[0]
         if p == len(mean):
             raise no_target()
         squares = np.diagonal(scatter)[:p]
@@ -63,10 +65,10 @@ class Normal:
             scatter[lost], scatter[:, lost] = 0.0, 0.0
         if not intercept:
             scatter = scatter + stats.weight[0] * np.outer(mean, mean)
-            mean = np.zeros_like(mean)
+            mean, rest = np.zeros_like(mean), np.zeros_like(rest)
         return cls(
             scatter[:p, :p], scatter[:p, p:], scatter[p:, p:], mean[:p], mean[p:],
-            float(stats.weight[0]), float(stats.rows[0]), intercept,
+            float(stats.weight[0]), float(stats.rows[0]), intercept, rest,
         )  # fmt: skip
 
     @classmethod
@@ -81,6 +83,11 @@ class Normal:
     def spread(self) -> Floats:
         """(p,) standard deviations of the columns; around 0 without an intercept."""
         return np.sqrt(np.diagonal(self.xx) / self.weight)
+
+    def away(self, stats: Stats, cell: Any = 0) -> Floats:
+        """(p + q,) the means of a cell, or (cells, p + q) of several, less those of these equations."""
+        found: Floats = (stats.mean[cell] - np.append(self.x_mean, self.y_mean)) + (stats.rest[cell] - self.rest)
+        return found
 
     def intercept_of(self, coef: Floats) -> Floats:
         """(q,) for coefficients (p, q)."""
@@ -250,7 +257,8 @@ def ridge(m: Moments | Normal, alpha: float = 0.0, *, penalty: Array | None = No
         fit_intercept: not penalised. Ignored for a ``Normal``.
 
     Returns:
-        the fit; its error is within ``EPS * p * condition²`` of the coefficients' size, see ``solve.lstsq`` for less.
+        the fit; its error is within ``EPS * p * condition²`` of the coefficients' size where X explains most of Y (see
+        ``Answer.error_bound_`` where it does not), see ``solve.lstsq`` for less.
 
     Raises:
         BadData: no rows, a negative alpha, or a penalty of another shape or without numbers.
@@ -345,7 +353,7 @@ def summary(m: Moments, fit_intercept: bool = True) -> Summary:
             f"{normal.rows:.0f} rows leave nothing over for errors of {factor.rank} coefficients",
             "too few rows", "more rows, or fewer columns",
         )  # fmt: skip
-    _tell_digits(factor, m.p)
+    tell_digits(factor, m.p)
     residual, total = normal.residual(coef), np.diagonal(normal.yy)
     sigma2 = residual / freedom
     spread = np.sqrt(np.maximum(np.diagonal(inverse), 0)[:, None] * sigma2)
@@ -362,7 +370,7 @@ def summary(m: Moments, fit_intercept: bool = True) -> Summary:
     )  # fmt: skip
 
 
-def _tell_digits(factor: Factor, p: int) -> None:
+def tell_digits(factor: Factor, p: int) -> None:
     """A ``FewDigits`` warning where what is solved by ``factor`` has few of them."""
     error = EPS * max(p, 10) * factor.condition**2
     if error < FEW_DIGITS:

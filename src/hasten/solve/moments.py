@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import os
 from collections.abc import Hashable, Sequence
 from dataclasses import replace
@@ -67,6 +68,7 @@ class Moments:
         self._sums: Sums | None = None
         self._view: Stats | None = None
         self._most: Floats | None = None  # (cells, columns) squares of what rows were removed from: rounding is of them
+        self._aside: Floats | float = 0.0  # as ``shifted``, of sums that were set aside
         self._rows_seen = 0
         if X is not None:
             fold = None if isinstance(folds, int | np.integer) else folds
@@ -182,7 +184,7 @@ class Moments:
                 block.raise_where(self.encoder.numeric, self.target_names)
                 block.raise_largest(self.encoder.numeric, self.target_names, self.precision)
             raise
-        self._base = self._merged()  # the block lies far away: begin again around its own mean
+        self._aside, self._base = self.shifted, self._merged()  # it lies far away: begin again around its own mean
         self._sums = Sums(len(self.encoder.numeric), len(self.target_names), self.precision)
         add(self._sums)
 
@@ -253,7 +255,7 @@ class Moments:
         if factor == 0:
             base = Stats.zeros(*base.mean.shape)
         base = replace(base, weight=base.weight * factor, scatter=base.scatter * factor)
-        self._base, self._sums, self._view = base, None, None
+        self._aside, self._base, self._sums, self._view = self.shifted * factor, base, None, None
         self._most = None if self._most is None else self._most * factor
         return self
 
@@ -297,8 +299,7 @@ class Moments:
     @property
     def mean(self) -> Floats:
         """(p + q,) means of [X | Y]."""
-        found: Floats = self.total.mean[0]
-        return found
+        return np.asarray(self.total.mean[0])
 
     @property
     def scatter(self) -> Floats:
@@ -316,6 +317,11 @@ class Moments:
         """The sum of weights less one. Weights below 1 on average count no rows: then it is their sum times
         ``(n - 1) / n``, so that a factor common to all of them changes no covariance."""
         return max(self.weight - 1.0, self.weight * (1.0 - 1.0 / max(self.n, 1.0)))
+
+    @property
+    def shifted(self) -> Floats | float:
+        """(dense,) sums of squares whose rounding the scatter has on top of its own; see ``kernel.Sums.shifted``."""
+        return self._aside if self._sums is None else self._aside + self._sums.shifted()
 
     @property
     def total(self) -> Stats:
@@ -346,12 +352,9 @@ class Moments:
     def parts(self) -> Stats:
         """Moments a cell (fold or group), columns as [X | Y], missing values imputed by the mean of all cells."""
         if self._view is None:
-            stats = self._merged()
-            fills = dealing.imputed_fills(stats, self.encoder.pairs(), self.dense, self.fill)
-            stats = dealing.refilled(stats, self.encoder.pairs(), self.dense, fills - self.fill)
-            p0, q, s = len(self.encoder.numeric), self.q, len(self.encoder.columns)
-            order = np.concatenate([np.arange(p0), np.arange(p0 + q, p0 + q + s), np.arange(p0, p0 + q)])
-            self._view = stats.taken(order)
+            stats, pairs = self._merged(), self.encoder.pairs()
+            stats = dealing.refilled(stats, pairs, self.dense, self.imputed - self.fill)
+            self._view = stats.taken(dealing.targets_last(self.p, self.q, len(self.encoder.columns)))
         return self._view
 
     @property
@@ -368,20 +371,9 @@ class Moments:
         """Moments a cell in the order in which columns are kept: numbers, targets, sparse columns."""
         columns = self.dense + len(self.encoder.columns)
         cells = max(len(self.cells), 1)
-        parts = [] if self._base is None else [self._base.grown(cells, columns)]
-        if self._sums is not None:
-            parts.append(self._sums.stats().grown(cells, columns))
-        if not parts:
-            return Stats.zeros(cells, columns)
-        return parts[0] if len(parts) == 1 else merge(parts[0], parts[1])
-
-    def _like(self, other: Moments) -> Moments:
-        """Empty moments of the columns, cells and settings of ``other``."""
-        out = Moments(missing=other.missing, precision=other.precision)
-        out.folds, out.apart = other.folds, other.apart
-        out.encoder = Encoder(other.encoder.numeric, other.encoder.categorical, list(other.encoder.columns))
-        out.target_names, out.fill, out.cells = list(other.target_names), other.fill.copy(), dict(other.cells)
-        return out
+        parts = [self._base, None if self._sums is None else self._sums.stats()]
+        found = [part.grown(cells, columns) for part in parts if part is not None]
+        return functools.reduce(merge, found) if found else Stats.zeros(cells, columns)
 
     # -- files ---------------------------------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ and intercept: e_i / (1 - h_i).
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any
@@ -16,9 +17,9 @@ import numpy as np
 from hasten.solve.accuracy import centred, check_again, check_means
 from hasten.solve.encode import encoded
 from hasten.solve.kernel import Floats, Stats
-from hasten.solve.linear import EPS, Normal, check_moments, check_targets
+from hasten.solve.linear import EPS, FEW_DIGITS, Normal, check_moments, check_targets
 from hasten.solve.moments import Moments
-from hasten.solve.problems import BadData, no_rows
+from hasten.solve.problems import BadData, FewDigits, no_rows
 from hasten.solve.source import Source
 
 
@@ -32,6 +33,8 @@ class Path:
         r2: the same as coefficients of determination, each fold around its own mean.
         alpha: the best one: smallest mean squared error, averaged over folds and targets.
         method: "k-fold from fold moments" or "leave-one-out".
+        rounding: (alphas,) by what share of the targets' mean squares rounding may move errors, at most: it grows with
+            the square of X's condition. A ``FewDigits`` warning tells where that matters at the best alpha.
     """
 
     alphas: Floats
@@ -39,6 +42,7 @@ class Path:
     r2: Floats
     alpha: float
     method: str
+    rounding: Floats
 
 
 class Spectrum:
@@ -61,6 +65,14 @@ class Spectrum:
         total = self.values[:, None] + alphas
         least = EPS * max(len(self.values), 1) * (self.values[-1] if len(self.values) else 0.0)
         found: Floats = np.where(total > least, 1 / np.where(total > least, total, 1.0), 0.0)
+        return found
+
+    def rounding(self, alphas: Floats) -> Floats:
+        """(alphas,) share of themselves by which fitted values are off, at most."""
+        if not len(self.values):
+            return np.zeros(len(alphas))
+        inverse = self.shrunk(alphas).max(axis=0)
+        found: Floats = EPS * max(len(self.values), 10) * (self.values[-1] + alphas) * inverse
         return found
 
     def rotated(self, alphas: Floats) -> Floats:
@@ -111,23 +123,37 @@ def kfold(m: Moments, alphas: Any, *, fit_intercept: bool = True, scale: bool = 
     check_targets(m)
     spread = np.sqrt(np.diagonal(m.covariance)[: m.p]) if scale else None
     mse = np.empty((len(folds), len(grid), m.q))
-    r2 = np.empty_like(mse)
+    r2, rounding = np.empty_like(mse), np.zeros(len(grid))
     for i, k in enumerate(folds):
         train = Normal.of(parts.some(folds[folds != k]).pooled(), m.p, fit_intercept)
         test = parts.some([int(k)])
-        mse[i] = validation_error(Spectrum(train, spread), test, m.p, grid)
+        spectrum = Spectrum(train, spread)
+        mse[i] = validation_error(spectrum, test, m.p, grid)
+        rounding = np.maximum(rounding, spectrum.rounding(grid))
         variance = np.diagonal(test.scatter[0])[m.p :] / test.weight[0]
         with np.errstate(divide="ignore", invalid="ignore"):
             r2[i] = 1 - mse[i] / variance
-    best = float(grid[int(np.argmin(mse.mean(axis=(0, 2))))])
-    return Path(grid, mse, r2, best, "k-fold from fold moments")
+    return _best(grid, mse, r2, rounding, "k-fold from fold moments")
+
+
+def _best(grid: Floats, mse: Floats, r2: Floats, rounding: Floats, method: str) -> Path:
+    """With the alpha of the least error, and a warning where that is known to few digits."""
+    at = int(np.argmin(np.where(np.isnan(mse), np.inf, mse).mean(axis=(0, 2))))
+    if rounding[at] > FEW_DIGITS:
+        warnings.warn(
+            f"errors at the best alpha, {grid[at]:.3g}, may be off by {rounding[at]:.0e} of the targets' squares: X's "
+            "condition is too large to be squared. Fit an intercept where columns have an offset, drop columns "
+            "that depend on others, or let alphas begin later.",
+            FewDigits, stacklevel=3,
+        )  # fmt: skip
+    return Path(grid, mse, r2, float(grid[at]), method, rounding)
 
 
 def validation_error(spectrum: Spectrum, test: Stats, p: int, alphas: Floats) -> Floats:
     """(alphas, q) mean squared errors on other rows, known by their moments."""
     normal = spectrum.normal
     weight, scale = test.weight[0], spectrum.scale
-    off = test.mean[0] - np.concatenate([normal.x_mean, normal.y_mean])
+    off = normal.away(test)
     scatter = test.scatter[0] + weight * np.outer(off, off)
     turned = spectrum.vectors / scale[:, None]
     xx = turned.T @ scatter[:p, :p] @ turned
@@ -170,6 +196,8 @@ def leave_one_out(
     for c, t, weight in centred(encoded(source, m), normal.x_mean, normal.y_mean):
         weights += len(c) if weight is None else float(weight.sum())
         ones += c.sum(axis=0) if weight is None else weight @ c
+        c -= normal.rest[: m.p]  # the means were rounded
+        t -= normal.rest[m.p :]
         z = c @ turn
         leverage = (z * z) @ inverse + at_mean
         if weight is not None:
@@ -191,8 +219,7 @@ def leave_one_out(
     variance = np.diagonal(m.scatter)[m.p :] / m.weight
     with np.errstate(divide="ignore", invalid="ignore"):
         r2 = 1 - mse / variance
-    errors = np.where(np.isnan(mse), np.inf, mse).mean(axis=(0, 2))
-    return Path(grid, mse, r2, float(grid[int(np.argmin(errors))]), "leave-one-out"), spectrum
+    return _best(grid, mse, r2, spectrum.rounding(grid), "leave-one-out"), spectrum
 
 
 def cell(m: Moments, label: Hashable) -> Stats:

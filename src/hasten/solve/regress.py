@@ -8,12 +8,11 @@ import numpy as np
 from sklearn.base import RegressorMixin
 
 from hasten.solve import path
-from hasten.solve.accuracy import climb, host, refuse_categories
+from hasten.solve.accuracy import Answer, climb, from_moments, host, refuse_categories
 from hasten.solve.dealing import as_array, label_array, parts_of
 from hasten.solve.estimator import Streaming, is_stream
 from hasten.solve.grouped import solve_groups
 from hasten.solve.kernel import FAR, Array, Floats
-from hasten.solve.linear import EPS, Fit, ridge
 from hasten.solve.moments import Moments
 from hasten.solve.problems import BadData, no_rows, no_target
 from hasten.solve.sliding import Window
@@ -93,16 +92,18 @@ class StreamingRidge(Linear):
                     source, m, alphas, fit_intercept=self.fit_intercept, scale=self.scale
                 )  # fmt: skip
             self.alpha_ = self.path_.alpha
-        variance = np.diagonal(m.covariance)[: m.p]
-        answer = climb(source, m, self.alpha_ * variance if self.scale else self.alpha_, self.fit_intercept)
+        return self._took(climb(source, m, self._penalty(), self.fit_intercept), self.path_ is not None and not folded)
+
+    def _penalty(self) -> Any:
+        """A number, or (p,) one a column."""
+        m = self.moments_
+        return self.alpha_ * np.diagonal(m.covariance)[: m.p] if self.scale else self.alpha_
+
+    def _took(self, answer: Answer, passes: int = 0) -> Self:
         self.method_, self.condition_, self.rank_ = answer.method_, answer.condition_, answer.rank_
-        self.error_bound_, self.passes_ = answer.error_bound_, answer.passes_ + (self.path_ is not None and not folded)
+        self.error_bound_, self.passes_ = answer.error_bound_, answer.passes_ + passes
         self._linear(answer.coef_, answer.intercept_)
         return self
-
-    def _scaled(self, m: Moments) -> Self:
-        spread = np.sqrt(np.diagonal(m.covariance)[: m.p]) * np.sqrt(self.alpha_)
-        return self._took(ridge(m, 0.0, penalty=spread, fit_intercept=self.fit_intercept), m)
 
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Add rows: the model is that of all rows so far.
@@ -138,13 +139,7 @@ class StreamingRidge(Linear):
         if len(alphas) > 1 and (m.parts.weight > 0).sum() > 1:
             self.path_ = path.kfold(m, alphas, fit_intercept=self.fit_intercept, scale=self.scale)
             self.alpha_ = self.path_.alpha
-        return self._scaled(m) if self.scale else self._took(ridge(m, self.alpha_, fit_intercept=self.fit_intercept), m)
-
-    def _took(self, fit: Fit, m: Moments) -> Self:
-        self.method_, self.condition_, self.rank_ = fit.method, fit.condition, fit.rank
-        self.error_bound_, self.passes_ = EPS * max(m.p, 10) * fit.condition**2, 1
-        self._linear(fit.coef, fit.intercept)
-        return self
+        return self._took(from_moments(m, self._penalty(), self.fit_intercept))
 
 
 class SlidingRidge(Linear):

@@ -20,6 +20,7 @@ from hasten.solve.arrays import (
     targets_of,
     weights_of,
 )
+from hasten.solve.arrow import whole_table
 from hasten.solve.columns import (
     Kinds,
     check_names,
@@ -194,7 +195,7 @@ class TableSource(Source):
     ) -> None:  # fmt: skip
         nw = need("narwhals", "reading a table")
         self.at = at
-        self.frame = nw.from_native(with_texts_as_names(frame), eager_only=True)
+        self.frame = nw.from_native(with_texts_as_names(whole_table(frame)), eager_only=True)
         columns = list(self.frame.columns)
         check_names(columns, target, features or [])
         chosen = list(features) if features else [c for c in columns if c not in target]
@@ -290,10 +291,8 @@ def open_source(
         from hasten.solve.files import open_file
 
         return open_file(X, named, features, y, weight, known=known)
-    if type(X).__name__ == "LazyFrame":
-        X = X.collect()
     if is_table(X):
-        return TableSource(whole_table(X), y, weight, named, features, known=known)
+        return TableSource(X, y, weight, named, features, known=known)
     if holds_rows(X) and is_batches(X):
         return beside(BatchSource(X, named, features, known), y, weight)
     if named or features:
@@ -304,11 +303,6 @@ def open_source(
     if isinstance(X, Source):
         return beside(X, y, weight)
     return SparseSource(X, y, weight) if is_sparse(X) else ArraySource(X, y, weight)
-
-
-def whole_table(X: Any) -> Any:
-    """A batch of Arrow's as a table; another table as it is."""
-    return need("pyarrow", "reading a table").Table.from_batches([X]) if type(X).__name__ == "RecordBatch" else X
 
 
 def _names_of_targets(target: Any, y: Any) -> tuple[list[str], Any]:

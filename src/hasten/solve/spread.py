@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from hasten.solve.kernel import Floats
-from hasten.solve.linear import EPS, Factor, check_moments
+from hasten.solve.linear import EPS, Factor, check_moments, tell_digits
 from hasten.solve.moments import Moments
 from hasten.solve.problems import BadData, need
 
@@ -98,7 +98,7 @@ def _largest(matrix: Floats, count: int) -> tuple[Floats, Floats]:
 
 @dataclass(frozen=True)
 class Discriminant:
-    """Linear discriminants: ``scores = X @ coef + intercept``, the largest one wins.
+    """Linear discriminants: ``scores = X @ coef + intercept``, the largest one wins; only their differences count.
 
     Attributes:
         classes: labels. coef: (p, classes). intercept: (classes,). means: (classes, p).
@@ -126,7 +126,8 @@ def discriminant(m: Moments, shrinkage: float = 0.0, priors: Any = None) -> Disc
             all removed is left out.
 
     Raises:
-        BadData: fewer than two classes, or a number out of range.
+        BadData: fewer than two classes, or a number out of range. A ``FewDigits`` warning: columns depend on each
+            other, or nearly so; shrink.
     """
     (labels, parts), p = check_moments(m).by_group, m.p
     if (parts.weight > 0).sum() < 2:
@@ -141,7 +142,11 @@ def discriminant(m: Moments, shrinkage: float = 0.0, priors: Any = None) -> Disc
     means = parts.mean[:, :p]
     covariance = parts.scatter[:, :p, :p].sum(axis=0) / parts.weight.sum()
     covariance = (1 - shrinkage) * covariance + shrinkage * np.trace(covariance) / p * np.eye(p)
-    coef = Factor(covariance).solve(means.T)
+    factor = Factor(covariance)
+    tell_digits(factor, p)
+    centre = m.total
+    apart = ((parts.mean - centre.mean) + (parts.rest - centre.rest))[:, :p]  # an offset would be squared otherwise
+    coef = factor.solve(apart.T)
     with np.errstate(divide="ignore"):  # a class whose prior is 0 is never the answer
-        intercept = np.log(share) - 0.5 * np.sum(means.T * coef, axis=0)
+        intercept = np.log(share) - 0.5 * np.sum(apart.T * coef, axis=0) - centre.mean[0, :p] @ coef
     return Discriminant(labels, coef, intercept, means, covariance)

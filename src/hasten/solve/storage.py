@@ -36,6 +36,8 @@ def save(moments: Moments, path: str | os.PathLike[str], notes: dict[str, str]) 
         tensors |= {f"base.{name}": getattr(moments._base, name) for name in (*_STATS, "rest")}
     if moments._most is not None:
         tensors["most"] = moments._most
+    if np.any(moments._aside):
+        tensors["aside"] = moments._aside
     if moments._sums is not None:
         tensors |= {f"sums.{name}": getattr(moments._sums.sums, name) for name in _STATS}
         tensors["sums.shift"] = moments._sums.shift
@@ -97,7 +99,7 @@ def _rebuilt(kind: type[M], header: dict[str, Any], tensors: dict[str, Any]) -> 
     out.apart = tuple(header["apart_by"]) if "apart_by" in header else _kept_apart(header)
     out.cells = {tuple(label) if out.crossed else label: i for i, label in enumerate(header["cells"])}
     out.shards, out._rows_seen = frozenset(header["shards"]), header["rows_seen"]
-    out._most = tensors.get("most")
+    out._most, out._aside = tensors.get("most"), tensors.get("aside", 0.0)
     if "base.mean" in tensors:
         out._base = Stats(*(tensors[f"base.{name}"] for name in _STATS))
         out._base.rest = tensors.get("base.rest", out._base.rest)  # older files have none

@@ -12,6 +12,7 @@ from hasten.solve.linear import EPS
 from hasten.solve.problems import no_rows, no_target
 from hasten.solve.source import Source
 
+TINY = 1e-300
 LEAST_BLOCK = 2048  # rows; and at least four times the columns, so that carrying the triangle costs little
 
 
@@ -23,6 +24,8 @@ class Solution:
         coef: (p, q).
         condition, rank: of the triangle with its columns scaled to one length; infinite where they are dependent.
         residual, size: norms of the errors and of the fitted values, for the error bound.
+        growth: lengths of the columns around the shift over those around the mean, at most: what is rounded is the
+            former.
         triangle: (p, p) scaled, with the penalty; scale: (p, 1) lengths of its columns before.
     """
 
@@ -31,13 +34,17 @@ class Solution:
     rank: int
     residual: float
     size: float
+    growth: float
     triangle: Floats
     scale: Floats
 
     def correction(self, gradient: Floats) -> Floats:
-        """(p, q) solution of the normal equations for a right-hand side, through the triangle."""
-        half = np.linalg.solve(self.triangle.T, gradient / self.scale)
-        found: Floats = np.linalg.solve(self.triangle, half) / self.scale
+        """(p, q) solution of the normal equations for a right-hand side, through the triangle; 0 for constant columns,
+        which have no length in it."""
+        used = self.triangle.any(axis=0)
+        scale, found = self.scale[used], np.zeros_like(gradient)
+        inner: Any = self.triangle if used.all() else np.linalg.qr(self.triangle[:, used], mode="r")
+        found[used] = np.linalg.solve(inner, np.linalg.solve(inner.T, gradient[used] / scale)) / scale
         return found
 
 
@@ -82,7 +89,11 @@ class Triangle:
         condition = np.inf if deficient else float(s[0] / s[kept][-1]) if rank else 1.0
         rest = float(np.linalg.norm(self.r[1 + p :, 1 + p :]) + np.linalg.norm(top @ coef - right))
         size = float(np.linalg.norm(scaled) * (s[0] if p else 1.0))
-        return Solution(coef, condition, rank, rest, size, top / scale, scale[:, None])
+        return Solution(coef, condition, rank, rest, size, self._growth(scale, rest, size), top / scale, scale[:, None])
+
+    def _growth(self, scale: Floats, rest: float, size: float) -> float:
+        away = np.abs(self.r[0, 1:]) / np.append(scale, np.full(self.r.shape[1] - 1 - self.p, max(rest, size, TINY)))
+        return float(np.sqrt(1 + np.max(away, initial=0.0, where=away < np.inf) ** 2))
 
     @property
     def weight(self) -> float:
