@@ -17,7 +17,7 @@ class Told:
     def __init__(self) -> None:
         self.rows: list[tuple[int, float]] = []
 
-    def row(self, kind: int, wall: float = 0.0, *_: float) -> None:
+    def row(self, kind: int, wall: float = 0.0, *_: float, **__: float) -> None:
         self.rows.append((kind, wall))
 
     def leave(self) -> None:
