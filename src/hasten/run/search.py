@@ -26,6 +26,7 @@ SHARE_OF_JOB = 0.05  # … and this part of the predicted job,
 UNKNOWN_SECONDS = 30.0  # or this where the job's length cannot be predicted
 NEXT_START = "takes hold when the plan is replayed; not among all kept together below"
 TOO_LATE = "takes hold when the plan is replayed: this run ends before its start would be repaid"
+HELD = "takes hold when the plan is replayed: the loader's workers were started without it, and outlive its passes"
 SAME_OUTPUTS = "outputs of the evaluation identical, to the bit"
 UNCLEAR = "faster, but not clearly enough for a claim"
 SLACK = 1.3  # times the shortest trial, where steps are long
@@ -418,11 +419,13 @@ def postponed(kept: list[Kept], seconds: float) -> list[Kept]:
     Args:
         seconds: what the rest of this job takes with everything on; infinite where unknown.
     """
-    return [
-        k
-        for k in kept
-        if k.measured.ratio is not None and seconds * (k.measured.ratio.value - 1) < k.remedy.start_seconds
-    ]
+    return [k for k in kept if not repaid(k.remedy.start_seconds, k.measured.ratio, seconds)]
+
+
+def repaid(start_seconds: float, ratio: Interval | None, seconds: float) -> bool:
+    """Whether a remedy's start costs no more than it gains in a job that takes ``seconds`` with it on; where its
+    speed-up is not known it does."""
+    return ratio is None or seconds * (ratio.value - 1) >= start_seconds
 
 
 def payback(cost: float, overall: Interval | None) -> float:
