@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
 import random
 import textwrap
 import types
@@ -204,6 +206,17 @@ class Holds:
         self.value = value
 
 
+class Slotted:
+    __slots__ = ("level",)
+
+    def __init__(self) -> None:
+        self.level = 0
+
+
+def reads_environment(x: int) -> int:
+    return x + int(os.environ.get("HASTEN_TEST_LEVEL", "0"))
+
+
 def _write_rows(holder: Holds) -> None:
     holder.value.numpy()[3] = 7
 
@@ -218,10 +231,27 @@ def _write_rows(holder: Holds) -> None:
         (torch.zeros(100, 2), lambda h: h.value.data[3].fill_(7)),
         (torch.zeros(100, 2), _write_rows),
         (bytearray(100), lambda h: h.value.__setitem__(3, 7)),
+        ((ctypes.c_int * 8)(), lambda h: h.value.__setitem__(3, 7)),
+        (Slotted(), lambda h: setattr(h.value, "level", 7)),
+        (reads_environment, lambda h: os.environ.__setitem__("HASTEN_TEST_LEVEL", "7")),
     ],
-    ids=["objects", "tensors", "lists", "array of objects", "past the version", "by NumPy", "bytes"],
+    ids=[
+        "objects",
+        "tensors",
+        "lists",
+        "array of objects",
+        "past the version",
+        "by NumPy",
+        "bytes",
+        "C",
+        "slots",
+        "environment",
+    ],
 )
-def test_what_long_containers_and_tensors_hold_is_seen(value: Any, change: Callable[[Any], object]) -> None:
+def test_what_long_containers_and_tensors_hold_is_seen(
+    value: Any, change: Callable[[Any], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HASTEN_TEST_LEVEL", "0")
     holder = Holds(value)
     before = fingerprint(holder), whole_fingerprint(holder)
     assert None not in before and before == (fingerprint(holder), whole_fingerprint(holder))

@@ -3,6 +3,7 @@ that the dataset's code reads from outside of it."""
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import random
 from collections.abc import Iterable
@@ -114,14 +115,14 @@ class _Walk:
             content = self._each(value.flat, depth) if value.dtype.hasobject else self._array(value)
             self.blind |= content is None
             return (id(value), value.shape, content)
-        if isinstance(value, bytearray):
+        if isinstance(value, (bytearray, ctypes.Array, ctypes.Structure, ctypes._SimpleCData)):
             return (id(value), self._array(np.frombuffer(bytes(value) or b"\0", np.uint8)))
         if isinstance(value, (list, tuple, dict, set, frozenset)):
             return self._container(value, depth)
         self._note(value)
         if isinstance(value, (type, ModuleType, FunctionType)):
             return (type(value).__name__, id(value))
-        attributes = getattr(value, "__dict__", None)
+        attributes = _attributes(value)
         if attributes is None:
             return (type(value).__name__, id(value), self._by_value(value))
         if depth >= DEEPEST:
@@ -188,6 +189,16 @@ def _hashed(value: Any) -> int | None:
         return hash(frozenset(items)) if isinstance(value, (set, frozenset)) else hash(tuple(items))
     except TypeError:
         return None
+
+
+def _attributes(value: Any) -> dict[str, Any] | None:
+    """What an object holds by name, in slots, too; None where it has no names."""
+    named = getattr(value, "__dict__", None)
+    slots = [vars(kind).get("__slots__", ()) for kind in type(value).__mro__]
+    names = [name for own in slots for name in ((own,) if isinstance(own, str) else own) if hasattr(value, name)]
+    if named is None and not names:
+        return None
+    return {**(named or {}), **{name: getattr(value, name) for name in names if not name.startswith("__")}}
 
 
 def _all_plain(items: Iterable[Any], depth: int = 2) -> bool:
