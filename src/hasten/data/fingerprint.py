@@ -110,6 +110,8 @@ class _Walk:
         self.seen[id(value)] = value
         if hasattr(value, "_version") and hasattr(value, "shape"):  # what is written past torch changes no version
             array = _numbers(value)
+            if self.quick and array is not None and array.nbytes > QUICK_BYTES:  # it may lie in a file
+                array = None
             return (id(value), value._version, tuple(value.shape), None if array is None else self._array(array))
         if isinstance(value, np.ndarray):
             content = self._each(value.flat, depth) if value.dtype.hasobject else self._array(value)
