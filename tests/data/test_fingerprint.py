@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
 import random
 import textwrap
 import types
@@ -14,7 +16,13 @@ import pytest
 import torch
 
 from hasten.data.effects import Effects
-from hasten.data.fingerprint import draws_by_itself, fingerprint, quick_fingerprint
+from hasten.data.fingerprint import (
+    MOST_OBJECTS,
+    draws_by_itself,
+    fingerprint,
+    quick_fingerprint,
+    whole_fingerprint,
+)
 from hasten.seams.forward import install
 from hasten.seams.patch import Patches
 from hasten.seams.watch import Watch
@@ -189,3 +197,68 @@ def test_what_watches_a_transform_is_not_the_datasets() -> None:
         seam.settle()
         patches.undo()
     assert watched == later == fingerprint(data)
+
+
+class Holds:
+    """Any class of the script's."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
+class Slotted:
+    __slots__ = ("level",)
+
+    def __init__(self) -> None:
+        self.level = 0
+
+
+def reads_environment(x: int) -> int:
+    return x + int(os.environ.get("HASTEN_TEST_LEVEL", "0"))
+
+
+def _write_rows(holder: Holds) -> None:
+    holder.value.numpy()[3] = 7
+
+
+@pytest.mark.parametrize(
+    ("value", "change"),
+    [
+        ([Holds(i) for i in range(100)], lambda h: setattr(h.value[3], "value", 7)),
+        ([torch.zeros(2) for _ in range(100)], lambda h: h.value[3].fill_(7)),
+        ({i: [i] for i in range(100)}, lambda h: h.value[3].append(7)),
+        (np.array([{"x": i} for i in range(100)]), lambda h: h.value[3].update(x=7)),
+        (torch.zeros(100, 2), lambda h: h.value.data[3].fill_(7)),
+        (torch.zeros(100, 2), _write_rows),
+        (bytearray(100), lambda h: h.value.__setitem__(3, 7)),
+        ((ctypes.c_int * 8)(), lambda h: h.value.__setitem__(3, 7)),
+        (Slotted(), lambda h: setattr(h.value, "level", 7)),
+        (reads_environment, lambda h: os.environ.__setitem__("HASTEN_TEST_LEVEL", "7")),
+    ],
+    ids=[
+        "objects",
+        "tensors",
+        "lists",
+        "array of objects",
+        "past the version",
+        "by NumPy",
+        "bytes",
+        "C",
+        "slots",
+        "environment",
+    ],
+)
+def test_what_long_containers_and_tensors_hold_is_seen(
+    value: Any, change: Callable[[Any], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HASTEN_TEST_LEVEL", "0")
+    holder = Holds(value)
+    before = fingerprint(holder), whole_fingerprint(holder)
+    assert None not in before and before == (fingerprint(holder), whole_fingerprint(holder))
+    change(holder)
+    assert fingerprint(holder) != before[0] and whole_fingerprint(holder) != before[1]
+
+
+def test_more_objects_than_are_looked_into_may_change_unseen() -> None:
+    """The hash of an object says nothing of what it holds: workers that outlive a pass must not trust it."""
+    assert whole_fingerprint([Holds(i) for i in range(MOST_OBJECTS + 1)]) is None

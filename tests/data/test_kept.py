@@ -121,13 +121,20 @@ def by_hand(data: Any, **settings: Any) -> tuple[DataLoader[Any], SampleCache]:
 
 
 @pytest.mark.parametrize("persistent", [False, True])
-def test_samples_of_another_shape_in_workers_are_kept_by_the_next_ones(persistent: bool) -> None:
+def test_samples_of_other_shapes_are_kept_by_workers(persistent: bool) -> None:
     data = Made(30, lambda i: torch.arange(1 + i // 10))
     loader, cache = by_hand(data, persistent_workers=persistent)
     plain = DataLoader(data, batch_size=5, num_workers=2, persistent_workers=persistent)
     assert passes(loader, 3) == passes(plain, 3)
     assert not cache.why_off and cache.store is not None
-    assert cache.store.written.sum() == (10 if persistent else 30)
+    assert cache.store.written.sum() == 30
+
+
+def test_a_shape_that_comes_late_is_kept_by_the_next_workers() -> None:
+    data = Made(40, lambda i: torch.arange(1 + (i in range(5, 10))))
+    loader, cache = by_hand(data)
+    assert passes(loader, 3) == passes(DataLoader(data, batch_size=5, num_workers=2), 3)
+    assert cache.store is not None and cache.store.written.all()
 
 
 def test_a_setting_that_changes_once_is_forgotten_once_by_workers() -> None:

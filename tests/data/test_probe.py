@@ -71,7 +71,12 @@ def test_a_dataset_that_something_happens_in_is_neither_kept_nor_given_to_worker
     assert not found.deterministic and not found.random_free
 
 
-def test_files_that_several_samples_are_read_from_are_told_and_those_of_one_are_not(tmp_path: Path) -> None:
+@pytest.mark.parametrize("below", [False, True])
+def test_files_that_several_samples_are_read_from_are_told_and_those_of_one_are_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, below: bool
+) -> None:
+    if below:  # a path is told as the user writes it
+        monkeypatch.chdir(tmp_path)
     for i in range(8):
         (tmp_path / f"{i}").write_text(str(i))
     (tmp_path / "scale").write_text("2")
@@ -80,4 +85,4 @@ def test_files_that_several_samples_are_read_from_are_told_and_those_of_one_are_
         return torch.tensor(float((tmp_path / f"{i}").read_text()) * float((tmp_path / "scale").read_text()))
 
     found = probe(Made(8, read))
-    assert found.deterministic and found.shared_files == (str(tmp_path / "scale"),)
+    assert found.deterministic and found.shared_files == ("scale" if below else str(tmp_path / "scale"),)

@@ -122,7 +122,16 @@ def test_what_was_not_used_for_longest_goes(made: Path) -> None:
 def test_a_folder_of_the_users_stays_the_users(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv(compiled.VARIABLE, "mine")
     compiled.use(tmp_path)
-    assert os.environ[compiled.VARIABLE] == "mine"
+    assert os.path.basename(os.environ[compiled.VARIABLE]) == "mine"  # torch makes it absolute
+
+
+def test_what_torch_has_noted_itself_is_no_folder_of_the_users(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from torch._inductor.runtime.cache_dir_utils import cache_dir
+
+    noted = cache_dir()  # as making an optimizer does
+    assert os.environ[compiled.VARIABLE] == noted
+    compiled.use(tmp_path)
+    assert os.environ[compiled.VARIABLE] == str(tmp_path)
 
 
 @pytest.mark.slow

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from hasten.core.interval import Interval
 from hasten.core.plan import Plan, Step, sha256_of_file
+from hasten.core.report import Outcome
 from hasten.measure import machine
+from hasten.run import compiled, inside
 from tests.report.forms import faults, stored
 from tests.scripts.lab import LIMIT, SCRIPTS, SOURCE
 
@@ -74,3 +80,52 @@ def test_a_remedy_that_nothing_takes_is_told(tmp_path: Path) -> None:
     assert document["run"]["steps"] == 40
     said = document["run"]["message"]
     assert said == "replayed a plan of 2 remedies; nothing in this run could take FusedOptimizer()"
+
+
+SHORT = """
+import torch
+model = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.Tanh(), torch.nn.Linear(8, 1))
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+for step in range(60):
+    optimizer.zero_grad()
+    model(torch.ones(4, 8)).square().mean().backward()
+    optimizer.step()
+print("compiled", model._compiled_call_impl is not None)
+"""
+
+
+def test_what_starts_late_waits_where_the_job_is_too_short_to_repay_its_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HASTEN_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.delenv(compiled.VARIABLE, raising=False)
+    script, report = tmp_path / "train.py", tmp_path / "report.json"
+    script.write_text(SHORT, encoding="utf-8")
+    steps = (Step("Compile", {}, "equivalent", ratio=Interval(1.5, 1.4, 1.6)),)
+    Plan(str(script), sha256_of_file(script), machine.versions(), machine.machine(), steps).save(tmp_path / "plan.json")
+    out = ran("-m", "hasten", "run", "--plan", str(tmp_path / "plan.json"), "--json", str(report), str(script))
+    assert out == "compiled False\n"
+    said = json.loads(report.read_text(encoding="utf-8"))["run"]["message"]
+    assert re.search(r"Compile\(\) waits for a longer run: the \d+ s left do not repay its start of 40 s$", said)
+
+
+@pytest.mark.parametrize(
+    ("steps", "ratio", "code", "waits"),
+    [
+        (1000, 1.5, True, True),  # 10 s, a third of which is spared: 3.3 s of 4
+        (1300, 1.5, True, False),
+        (1300, 1.5, False, True),  # compiled anew: 40 s
+        (-1, 1.5, False, False),  # of unknown length
+        (100, None, True, False),  # edited by hand
+    ],
+)
+def test_a_start_is_weighed_against_the_rest_of_the_job(
+    steps: int, ratio: float | None, code: bool, waits: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inside.schedule, "expected", lambda watch: (steps, ""))
+    monkeypatch.setattr(inside.compiled, "found", lambda plan: code)
+    watch = SimpleNamespace(steps=2, recent=lambda count: [(900_000_000,), (10_000_000,)])
+    runner: Any = SimpleNamespace(watch=watch, outcome=Outcome(message="replayed"))
+    late = (Step("Compile", {}, "equivalent", ratio=ratio and Interval.exact(ratio)),)
+    assert inside.Runner._repaid(runner, late) == (() if waits else late)
+    assert ("Compile() waits" in runner.outcome.message) is waits

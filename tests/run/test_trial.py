@@ -12,6 +12,7 @@ import pytest
 
 import hasten
 from hasten.measure.interleave import Outcome, Pairs
+from hasten.run import stepwise
 from hasten.run.trial import TrialRoom
 from tests.scripts.lab import LIMIT, SCRIPTS
 
@@ -67,6 +68,7 @@ class Canned(TrialRoom):
 
     def __init__(self, outcomes: list[Outcome]) -> None:
         self.outcomes = outcomes
+        self.recorded = None
         self.step_seconds = 0.01
         self.orders: list[tuple[int, int]] = []
 
@@ -88,3 +90,12 @@ def test_a_claim_of_two_children_needs_two_others(claim: Outcome) -> None:
         measured = room.compare([], [hasten.Allocator()], 1.0)
         assert measured.outcome is Outcome.OPEN and measured.why == "two other children did not confirm it"
     assert Canned([Outcome.NO_GAIN]).compare([], [hasten.Allocator()], 1.0).outcome is Outcome.NO_GAIN
+
+
+def test_a_child_in_which_an_evaluation_may_be_compiled_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was given up while the script's samples were compiled for, at a later step than any before."""
+    room, given = Canned([]), []
+    monkeypatch.setattr(stepwise, "listen", lambda child, pairs, seconds, silent: given.append(silent) or "")
+    for remedies in ([], [hasten.Compile()]):
+        room._listen(None, Pairs(), 10.0, [*remedies, hasten.CacheSamples()])  # type: ignore[arg-type]
+    assert given[1] - given[0] == hasten.Compile.one_off_seconds

@@ -236,8 +236,10 @@ def test_where_a_model_is_evaluated_is_known_also_when_calls_are_not_looked_at_c
     assert place is not None and place[0].co_name.startswith("test_where_a_model_is_evaluated")
 
 
-def test_a_generator_that_shows_samples_in_eval_mode_is_not_trained_in_it(seam: ForwardSeam) -> None:
-    """What it shows is not differentiated: next it makes samples for the discriminator, without a graph."""
+@pytest.mark.parametrize("real_first", [False, True])
+def test_a_generator_that_shows_samples_in_eval_mode_is_not_trained_in_it(seam: ForwardSeam, real_first: bool) -> None:
+    """What it shows is not differentiated: next it makes samples for the discriminator, without a graph, or the
+    discriminator looks at real ones, whose graph holds nothing of the generator."""
     patches = Patches()
     backward.install(seam.watch, patches)
     try:
@@ -245,6 +247,8 @@ def test_a_generator_that_shows_samples_in_eval_mode_is_not_trained_in_it(seam: 
         train = watch.record_of(DataLoader(TensorDataset(torch.ones(2, 4))))
         for _ in range(4):
             ask(watch, train)
+            if real_first:
+                critic(torch.ones(2, 4)).sum().backward()
             with torch.no_grad():
                 net.train()(torch.ones(2, 4))
             critic(torch.ones(2, 4)).sum().backward()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -76,3 +77,29 @@ def test_a_child_whose_recorded_batches_are_used_up_is_done() -> None:
     assert [watch.serve(iterator, None) for _ in range(2)] == [0, 1]
     with pytest.raises(Gone):
         watch.serve(iterator, None)
+
+
+class Drawing:
+    """A sampler that draws each time it is asked."""
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(torch.randperm(8).tolist())
+
+    def __len__(self) -> int:
+        return 8
+
+
+@pytest.mark.parametrize("sampler", [None, Drawing()])
+def test_workers_that_outlive_their_passes_are_replaced_without_a_draw(sampler: Any) -> None:
+    loader: Any = DataLoader(
+        TensorDataset(torch.arange(8)), 2, sampler is None, sampler, num_workers=1, persistent_workers=True
+    )
+    list(loader)
+    before, theirs = torch.get_rng_state(), loader._iterator
+    expected = [batch.tolist() for (batch,) in loader]
+    drawn = torch.get_rng_state()
+    torch.set_rng_state(before)
+    watch = watch_of(loader, theirs)
+    fresh = Batches(watch, None).renew(theirs, loader, watch.trained_from)
+    assert [batch.tolist() for (batch,) in fresh] == expected and torch.equal(torch.get_rng_state(), drawn)
+    assert loader._iterator is fresh is not theirs

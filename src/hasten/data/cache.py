@@ -30,6 +30,7 @@ from hasten.measure.digest import random_states, restore, same_states
 OFF, BROKEN, RANDOM, FULL = 0, 1, 2, 3  # bytes of RowStore.signals
 AUDIT_EVERY = 64  # batches served from the cache between two comparisons with a sample made anew
 AUDIT_SHARE, MOST_AUDITED = 1 / 200, 32  # of all samples, compared at a new iterator
+FIRST = 8  # samples that are made before worker processes are forked
 IDLE_PASSES = 2  # whose samples were all forgotten, after which that is told
 MOST_LARGER = 1.5  # slots of varying samples have room for this many times the first batch's largest
 SPARE = 256  # bytes of a slot for heads and notes that are longer than the first ones
@@ -113,8 +114,12 @@ class SampleCache:
         return samples_of(self.dataset, indices)
 
     def open(self) -> None:
-        """Before worker processes are forked: look whether the dataset is still the same, and make the first samples,
-        so that they share one store; draws no random number."""
+        """Before worker processes are forked: look whether the dataset is still the same, and make some samples, so
+        that they share one store, with room for what they hold; draws no random number.
+
+        Raises:
+            Exception: the dataset's own, where it gives none of these.
+        """
         if self.why_off or not self.length:
             return
         if self.store is not None:
@@ -123,10 +128,31 @@ class SampleCache:
                 self._widen(self.store)
             except NoRoom as error:
                 self._switch_off(FULL, error.strerror or "no room")
-        else:
-            states = random_states()
-            self.batch([0, min(1, self.length - 1)])
+            return
+        states = random_states()
+        try:
+            self._open_with(sorted({i * (self.length - 1) // (FIRST - 1) for i in range(FIRST)}))
+        finally:
             restore(states)
+
+    def _open_with(self, indices: list[int]) -> None:
+        """One by one, since the script may leave out those that cannot be made."""
+        rows, samples, notes, failed = [], [], [], None
+        for i in indices:
+            try:
+                made, noted = self._make([i])
+            except Exception as error:
+                failed = error
+                continue
+            if self.effects.acted:
+                return
+            rows.append(i)
+            samples += made
+            notes += noted
+        if rows:
+            self._keep(np.array(rows), samples, notes, None)
+        elif failed is not None:
+            raise failed
 
     def new_iterator(self) -> None:
         """A pass over the dataset begins: look whether it is still the same, and compare some samples with new ones."""
@@ -222,8 +248,6 @@ class SampleCache:
             return
         try:
             if self.store is None:
-                if collated is None:
-                    return
                 self._open(rows, samples, notes, collated)
             store = self.store
             assert store is not None
@@ -298,6 +322,7 @@ class SampleCache:
         store = RowStore(self.length, tuple(leaf.nbytes for leaf in self.leaves), noting=noting)
         if self.gathers:
             self._open_columns(store)
+            collated = self.collate(samples) if collated is None else collated
             columns = columns_of(collated, self.skeleton)
             self._alike = alike(self.skeleton)
             # not the batch itself, which the script may change

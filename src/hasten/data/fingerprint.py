@@ -3,8 +3,10 @@ that the dataset's code reads from outside of it."""
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import random
+from collections.abc import Iterable
 from types import FunctionType, ModuleType
 from typing import Any
 
@@ -13,6 +15,8 @@ import numpy as np
 from hasten.data.surroundings import Surroundings
 
 _PLAIN = (int, float, str, bytes, bool, type(None), complex)
+_PLAIN_KINDS = {*_PLAIN, np.float32, np.float64, np.int32, np.int64, np.bool_, np.str_}
+MOST_OBJECTS = 1 << 13  # in long containers that are looked into, in about twenty milliseconds
 DEEPEST = 6  # objects inside objects; a transform below two wrappers is the fourth
 SMALL = 32  # longer containers are not looked into, …
 LONGEST = 1 << 17  # … but for plain values, which are hashed at once up to here, in a millisecond or two
@@ -96,6 +100,7 @@ class _Walk:
         self.functions: dict[FunctionType, None] = {}
         self.draws = False
         self.blind = False
+        self.left = MOST_OBJECTS
 
     def __call__(self, value: Any, depth: int) -> Any:
         if isinstance(value, _PLAIN):
@@ -103,18 +108,23 @@ class _Walk:
         if id(value) in self.seen:
             return id(value)
         self.seen[id(value)] = value
-        if hasattr(value, "_version") and hasattr(value, "shape"):
-            return (id(value), value._version, tuple(value.shape))
+        if hasattr(value, "_version") and hasattr(value, "shape"):  # what is written past torch changes no version
+            array = _numbers(value)
+            if self.quick and array is not None and array.nbytes > QUICK_BYTES:  # it may lie in a file
+                array = None
+            return (id(value), value._version, tuple(value.shape), None if array is None else self._array(array))
         if isinstance(value, np.ndarray):
-            content = _spread(value) if self.quick else _content(value)
+            content = self._each(value.flat, depth) if value.dtype.hasobject else self._array(value)
             self.blind |= content is None
             return (id(value), value.shape, content)
+        if isinstance(value, (bytearray, ctypes.Array, ctypes.Structure, ctypes._SimpleCData)):
+            return (id(value), self._array(np.frombuffer(bytes(value) or b"\0", np.uint8)))
         if isinstance(value, (list, tuple, dict, set, frozenset)):
             return self._container(value, depth)
         self._note(value)
         if isinstance(value, (type, ModuleType, FunctionType)):
             return (type(value).__name__, id(value))
-        attributes = getattr(value, "__dict__", None)
+        attributes = _attributes(value)
         if attributes is None:
             return (type(value).__name__, id(value), self._by_value(value))
         if depth >= DEEPEST:
@@ -138,8 +148,23 @@ class _Walk:
         if len(value) <= SMALL and isinstance(value, dict):
             return (name, tuple((k if isinstance(k, _PLAIN) else id(k), self(v, depth)) for k, v in value.items()))
         content = _some(value) if self.quick else _hashed(value)
+        if content is None and not self.quick:
+            content = self._each(value.values() if isinstance(value, dict) else value, depth)
         self.blind |= content is None
         return (id(value), len(value), content)
+
+    def _array(self, value: np.ndarray) -> Any:
+        return _spread(value) if self.quick else _content(value)
+
+    def _each(self, values: Iterable[Any], depth: int) -> Any:
+        """Of values that are looked into one by one; None where they are too many."""
+        marks = []
+        for value in values if depth < DEEPEST and not self.quick else ():
+            self.left -= 1
+            if self.left < 0:
+                return None
+            marks.append(self(value, depth + 1))
+        return tuple(marks) or None
 
     def _by_value(self, value: Any) -> int | None:
         """Of an object without attributes: what its value is, if it is compared by that; functions have none."""
@@ -155,14 +180,45 @@ class _Walk:
 
 
 def _hashed(value: Any) -> int | None:
-    """Of a container of plain values, not too long; None for others."""
+    """Of a container of plain values, not too long; None for others: many objects have a hash that says nothing of what
+    they hold."""
     if len(value) > LONGEST:
         return None
+    items = value.items() if isinstance(value, dict) else value
+    if not _all_plain(items):
+        return None
     try:
-        items = value.items() if isinstance(value, dict) else value
         return hash(frozenset(items)) if isinstance(value, (set, frozenset)) else hash(tuple(items))
     except TypeError:
         return None
+
+
+def _attributes(value: Any) -> dict[str, Any] | None:
+    """What an object holds by name, in slots, too; None where it has no names."""
+    named = getattr(value, "__dict__", None)
+    slots = [vars(kind).get("__slots__", ()) for kind in type(value).__mro__]
+    names = [name for own in slots for name in ((own,) if isinstance(own, str) else own) if hasattr(value, name)]
+    if named is None and not names:
+        return None
+    return {**(named or {}), **{name: getattr(value, name) for name in names if not name.startswith("__")}}
+
+
+def _all_plain(items: Iterable[Any], depth: int = 2) -> bool:
+    """Whether these are plain values, or tuples of such."""
+    kinds = set(map(type, items))
+    if kinds <= _PLAIN_KINDS:
+        return True
+    inner = (v for item in items if type(item) is tuple for v in item)
+    return bool(depth) and kinds <= _PLAIN_KINDS | {tuple} and _all_plain(list(inner), depth - 1)
+
+
+def _numbers(tensor: Any) -> np.ndarray | None:
+    """A tensor's memory as an array; None where it cannot be had so."""
+    try:
+        found: np.ndarray = tensor.detach().numpy()
+    except (TypeError, RuntimeError, AttributeError):
+        return None
+    return found
 
 
 def _content(value: np.ndarray) -> int | None:

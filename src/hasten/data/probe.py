@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import os
 import statistics
 import time
 from collections import Counter
@@ -92,9 +93,15 @@ def _asked(dataset: Any) -> Probe:
     if fingerprint(dataset) != settings:
         return Probe(sample_bytes=size, seconds=statistics.median(times), why_not="being asked changes the dataset")
     seconds = statistics.median(times)
-    shared = tuple(path for path, count in opened.items() if count > 1)
+    shared = tuple(_shown(path) for path, count in opened.items() if count > 1)
     base = Probe(same and untouched, untouched, size, seconds, shared_files=shared[:MOST_SHARED], unkept=_unkept(first))
     return base if base.deterministic else _with_stages(base, dataset, indices)
+
+
+def _shown(path: str) -> str:
+    """A path as a user writes it: relative where it is below the working folder."""
+    inside = os.path.relpath(path)
+    return path if inside.startswith(os.pardir) else inside
 
 
 def _with_stages(base: Probe, dataset: Any, indices: list[int]) -> Probe:

@@ -133,7 +133,7 @@ def _tensor_bytes(value: Any) -> tuple[Leaf, bytes]:
 def _order(tensor: Any) -> list[int]:
     """A tensor's dimensions as they lie in memory, where that is another order; a collate function may see it."""
     strides = tensor.stride()
-    if tensor.dim() < 3 or tensor.is_contiguous() or 0 in strides:
+    if tensor.dim() < 2 or tensor.is_contiguous() or 0 in strides:
         return []
     order = sorted(range(tensor.dim()), key=lambda d: (-strides[d], d))
     return order if order != list(range(tensor.dim())) else []
@@ -178,7 +178,7 @@ def _alike_leaf(leaf: Leaf) -> Callable[[Any], bool]:
             and value.layout is strided
             and value.is_cpu
             and not value.requires_grad
-            and (len(shape) < 3 or value.is_contiguous())
+            and (len(shape) < 2 or value.is_contiguous())
         )
     if leaf.kind == "array":
         return lambda value: type(value) is np.ndarray and value.dtype.str == leaf.dtype and value.shape == leaf.shape

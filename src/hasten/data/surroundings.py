@@ -7,6 +7,7 @@ found here.
 
 from __future__ import annotations
 
+import os
 import sysconfig
 from collections.abc import Iterable, Iterator
 from types import CodeType, FunctionType, ModuleType
@@ -73,6 +74,8 @@ class Surroundings:
         names = set(_names(function.__code__))
         if kind is not None:
             self._methods(kind, names)
+        if not names.isdisjoint(("environ", "getenv")):
+            self._names[id(os), "environ"] = vars(os), "environ"
         scope = function.__globals__
         for name in names & scope.keys():
             value = scope[name]

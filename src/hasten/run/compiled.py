@@ -42,6 +42,12 @@ def folder_of(plan: Plan) -> Path | None:
     return folder
 
 
+def found(plan: Plan) -> bool:
+    """Whether code may be there for this plan; where the user has named another folder, nobody knows."""
+    folder = folder_of(plan)
+    return _named() or (folder is not None and any(os.scandir(folder)))
+
+
 def keep(made: str, plan: Plan) -> str:
     """Move the code that trials have left in ``made`` to where it is kept.
 
@@ -68,8 +74,22 @@ def keep(made: str, plan: Plan) -> str:
 
 def use(folder: str | Path | None) -> None:
     """Let torch look for compiled code in ``folder`` and leave it there, unless the user has named another."""
-    if folder is not None:
-        os.environ.setdefault(VARIABLE, str(folder))
+    if folder is not None and not _named():
+        os.environ[VARIABLE] = str(folder)
+
+
+def _named() -> bool:
+    """Whether the user has named a folder: torch notes its own in the variable as soon as there is an optimizer."""
+    named = os.environ.get(VARIABLE)
+    return named is not None and os.path.abspath(named) != _torchs_own()
+
+
+def _torchs_own() -> str:
+    try:
+        from torch._inductor.runtime.cache_dir_utils import default_cache_dir
+    except ImportError:  # another version: what is noted is left alone
+        return ""
+    return os.path.abspath(str(default_cache_dir()))
 
 
 def _tidy(folder: Path) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hasten.core.remedy import Fidelity, Remedy, Seam
+from hasten.core.remedy import Fidelity, Remedy
 from hasten.run.trial import TrialRoom
 from hasten.seams import fork
 from hasten.seams.child import Straight
@@ -98,7 +98,7 @@ class Judge:
 
     def _compared(self, remedies: list[Remedy]) -> Finding:
         promise = max((r.fidelity for r in remedies), key=lambda f: f.rank, default=Fidelity.IDENTICAL)
-        fresh = any(r.seam is Seam.LOADER for r in remedies) or (
+        fresh = self.room.renews(remedies) or (
             promise is Fidelity.APPROXIMATE and self.room.renewable  # another seed is felt in a new pass only
         )
         if not Snapshot.of(self.room.watch).parameters():

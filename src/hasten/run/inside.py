@@ -23,9 +23,10 @@ from hasten.measure import machine
 from hasten.rules import remedy_types
 from hasten.run import compiled
 from hasten.run.fidelity import Judge
-from hasten.run.kept import payback, postponed, remedies_of
+from hasten.run.kept import payback, postponed, remedies_of, repaid
 from hasten.run.processes import ProcessJudge, ProcessRoom
-from hasten.run.search import LEAST_TRIAL, TOO_LATE, Search, budget_of
+from hasten.run.renewal import held_by_workers
+from hasten.run.search import HELD, LEAST_TRIAL, TOO_LATE, Search, budget_of
 from hasten.run.trial import TrialRoom
 from hasten.seams import fork, schedule, sources
 from hasten.seams.ask import probe_loaders
@@ -41,6 +42,7 @@ JUDGE_SHARE = 0.04  # of the budget, for one child of a comparison of weights
 MOST_RECORDS = 2048  # step records that the speed before the trials is read from
 LOOK_SHARE = 0.1  # of the budget: where beginning the script anew takes longer, its datasets are not asked
 UNFINISHED = "the trials did not come to their end, so nothing was kept"
+FIRST_STEPS = 2  # of a replay, without what starts late; the second one's time is one of those to come
 SETTLE = 3  # steps after applying the plan that are not counted
 
 
@@ -67,7 +69,7 @@ class Runner:
 
     def _replay(self) -> None:
         """Apply the given plan from the start: objects get their remedies as they appear. Compiling waits for the
-        first step, when the modules are known and nothing has to be discovered any more."""
+        first steps, when the modules are known, nothing has to be discovered any more, and a step's time is known."""
         plan = decode(Plan, self.config["plan"])
         many = f"{len(plan.steps)} remed{'y' if len(plan.steps) == 1 else 'ies'}"
         self.outcome = Outcome(plan=plan, message=f"replayed a plan of {many}")
@@ -76,12 +78,30 @@ class Runner:
         if not late:
             return
 
-        def after_first_step(now: int) -> None:
-            self.watch.first_step = self.watch.first_step or now
-            self.watch.at_step = self.window.step
-            guarded(self.session, lambda: self._apply(late))
+        def after_first_steps(now: int) -> None:
+            self.window.step(now)
+            if self.watch.steps >= FIRST_STEPS:
+                self.watch.at_step = self.window.step
+                guarded(self.session, lambda: self._apply(self._repaid(late)))
 
-        self.watch.at_step = after_first_step
+        self.watch.at_step = after_first_steps
+
+    def _repaid(self, late: tuple[Step, ...]) -> tuple[Step, ...]:
+        """Those whose start the rest of the job repays; of others it is said that they wait."""
+        steps, _ = schedule.expected(self.watch)
+        seconds = min(r[0] for r in self.watch.recent(FIRST_STEPS)) / 1e9  # without them
+        left = max(0, steps - self.watch.steps) * seconds if steps > 0 else math.inf
+        known = compiled.found(self.outcome.plan)  # type: ignore[arg-type]
+        out = []
+        for step, remedy in zip(late, remedies_of(late, remedy_types()), strict=True):
+            start = remedy.start_seconds if known else remedy.one_off_seconds
+            if repaid(start, step.ratio, left / step.ratio.value if step.ratio is not None else left):
+                out.append(step)
+                continue
+            why = f"{remedy} waits for a longer run: the {left:.0f} s left do not repay its start of {start:.0f} s"
+            say(why)
+            self.outcome = dataclasses.replace(self.outcome, message=f"{self.outcome.message}; {why}")
+        return tuple(out)
 
     # -- searching -----------------------------------------------------------------------------------------------
 
@@ -205,9 +225,11 @@ class Runner:
         ratio = overall.ratio if overall is not None and search.kept else None
         before = Interval.of_median([r[0] / 1e9 for r in self.watch.recent(MOST_RECORDS)])
         late = postponed(search.kept, self._left(before.value / (ratio.value if ratio is not None else 1)))
+        held = held_by_workers(self.watch, [k.remedy for k in search.kept])
+        whys = {str(k.remedy): TOO_LATE for k in late} | {str(r): HELD for r in held}
         self.outcome = Outcome(
             trials=tuple(
-                dataclasses.replace(t, why=TOO_LATE) if t.remedy in {str(k.remedy) for k in late} else t
+                dataclasses.replace(t, why=whys[t.remedy]) if t.remedy in whys and t.verdict == "kept" else t
                 for t in search.trials
             ),
             plan=self._plan(tuple(k.step() for k in (*search.kept, *search.launched))),
@@ -224,9 +246,10 @@ class Runner:
         self._apply(tuple(k.step() for k in now))
         if late:  # what trials have compiled is there for the next run all the same
             self._code()
-        kept = ", ".join(str(k.remedy) for k in now) or "nothing"
+        kept = ", ".join(str(k.remedy) for k in now if k.remedy not in held) or "nothing"
         ends = "".join(f"; {k.remedy} takes hold with the plan, this run ends too soon" for k in late)
-        next_time = "".join(f"; {k.remedy} takes hold with the plan" for k in search.launched if k not in now)
+        waiting = [*held, *(k.remedy for k in search.launched if k not in now)]
+        next_time = "".join(f"; {remedy} takes hold with the plan" for remedy in waiting)
         tell(f"trials took {cost:.0f} s; kept: {kept}{ends}{next_time}")
 
     def _left(self, step_seconds: float) -> float:

@@ -37,11 +37,13 @@ def postponed(kept: list[Kept], seconds: float) -> list[Kept]:
     Args:
         seconds: what the rest of this job takes with everything on; infinite where unknown.
     """
-    return [
-        k
-        for k in kept
-        if k.measured.ratio is not None and seconds * (k.measured.ratio.value - 1) < k.remedy.start_seconds
-    ]
+    return [k for k in kept if not repaid(k.remedy.start_seconds, k.measured.ratio, seconds)]
+
+
+def repaid(start_seconds: float, ratio: Interval | None, seconds: float) -> bool:
+    """Whether a remedy's start costs no more than it gains in a job that takes ``seconds`` with it on; where its
+    speed-up is not known it does."""
+    return ratio is None or seconds * (ratio.value - 1) >= start_seconds
 
 
 def payback(cost: float, overall: Interval | None) -> float:

@@ -98,8 +98,8 @@ class ProcessRoom:
         return "every process would compile anew" if compiles else ""
 
     def _stepwise(self, changed: list[Remedy], common: Sequence[Remedy]) -> bool:
-        settled = any(r.grain is Grain.CALL or (self.workers and r.seam is Seam.FETCHER) for r in changed)
-        return stepwise.switchable(changed, common) and not settled
+        calls = any(r.grain is Grain.CALL for r in changed)
+        return stepwise.switchable(changed, common, self.workers) and not calls
 
     @property
     def _timed(self) -> int:

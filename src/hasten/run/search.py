@@ -26,6 +26,7 @@ UNKNOWN_SECONDS = 30.0  # or this where the job's length cannot be predicted
 NEXT_START = "takes hold when the plan is replayed; not among all kept together below"
 BY_PROCESSES = "told by whole processes, as copies had no page faults to save; not among all kept together below"
 TOO_LATE = "takes hold when the plan is replayed: this run ends before its start would be repaid"
+HELD = "takes hold when the plan is replayed: the loader's workers were started without it, and outlive its passes"
 SAME_OUTPUTS = "outputs of the evaluation identical, to the bit"
 SLACK = 1.3  # times the shortest trial, where steps are long
 LONG_STEPS = "the budget holds only trials of what promises more"

@@ -6,7 +6,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from hasten.core.remedy import Grain, Remedy, Undo, undo_all
+from hasten.core.remedy import Grain, Remedy, Seam, Undo, undo_all
 from hasten.measure.interleave import Pairs
 from hasten.seams import fork
 from hasten.seams.apply import Switchboard
@@ -37,10 +37,15 @@ def settle_of(remedies: list[Remedy], step_seconds: float) -> int:
     return max((r.settle if r.one_off_seconds else min(r.settle, not r.at_once) for r in remedies), default=0)
 
 
-def switchable(changed: Sequence[Remedy], common: Sequence[Remedy]) -> bool:
-    """Whether ``changed`` can be switched between two steps of one process in which ``common`` are on."""
+def switchable(changed: Sequence[Remedy], common: Sequence[Remedy], workers: bool = False) -> bool:
+    """Whether ``changed`` can be switched between two steps of one process in which ``common`` are on.
+
+    Args:
+        workers: whether worker processes make the batches: how they do is settled when they are started.
+    """
     upset = any(r.name in c.upset_by for c in changed for r in common)
-    return all(r.grain in (Grain.STEP, Grain.CALL) for r in changed) and not upset
+    settled = workers and any(r.seam is Seam.FETCHER for r in changed)
+    return all(r.grain in (Grain.STEP, Grain.CALL) for r in changed) and not upset and not settled
 
 
 def split(without: list[Remedy], with_: list[Remedy]) -> tuple[list[Remedy], list[Remedy], list[Remedy]]:

@@ -28,6 +28,7 @@ from hasten.measure.interleave import (
 )
 from hasten.run import calls, compiled, stepwise
 from hasten.run.again import Looking, seen_again
+from hasten.run.renewal import FEW_BATCHES, renew_iterator, training_loader
 from hasten.run.stepwise import SILENT_SECONDS, TIME_UP, TOO_NOISY
 from hasten.seams import fork
 from hasten.seams.apply import Switchboard
@@ -110,9 +111,11 @@ class TrialRoom:
         starts = sum(r.start_seconds for r in base)
         if remedy.grain is Grain.CALL:
             return 2 * LOOKS[0] * max(calls.UNIT_SECONDS, self.step_seconds)
-        if stepwise.switchable([remedy], base):
+        if stepwise.switchable([remedy], base, self.in_workers(base)):
             return (warm + 2 * LOOKS[0] * (1 + settle)) * self.step_seconds + starts
         steps = 2 * 2 * (max(warm, settle) + self._turn_looks[0])
+        if self.renews([remedy, *base]):
+            steps += 2 * 2 * FEW_BATCHES
         return steps * self.step_seconds + remedy.one_off_seconds + remedy.start_seconds + 4 * starts
 
     @property
@@ -134,7 +137,7 @@ class TrialRoom:
         changed = [r for r in (*without, *with_) if (r in without) != (r in with_)]
         if all(r.grain is Grain.CALL for r in changed):
             return self._by_calls([r for r in without if r in with_], seconds)
-        one = stepwise.switchable(changed, [r for r in without if r in with_])
+        one = stepwise.switchable(changed, [r for r in without if r in with_], self.in_workers(with_))
         pairs: Pairs
         if one:
             pairs = Pairs(hoped=hoped)
@@ -158,7 +161,7 @@ class TrialRoom:
             calls.Calls(sender, self.watch, self.switchboard.forward).run()
 
         child = fork.go(self.watch, driver, allowed=self.allowed, processes=False)
-        why = self._listen(child, pairs, seconds)
+        why = self._listen(child, pairs, seconds, common)
         often = record.evaluations_with_graph / max(1, self.watch.steps)
         share = min(1.0, often * pairs.mean_without / max(self.step_seconds, 1e-9))
         return Measured(pairs, FORKED_CALLS, time.monotonic() - start, why, share)
@@ -175,10 +178,12 @@ class TrialRoom:
             )
 
         child = fork.go(self.watch, driver, allowed=self.allowed, processes=False)
-        return self._listen(child, pairs, seconds)
+        return self._listen(child, pairs, seconds, [*without, *with_])
 
-    def _listen(self, child: fork.Child, pairs: Pairs, seconds: float) -> str:
-        return stepwise.listen(child, pairs, seconds, SILENT_SECONDS + 40 * self.step_seconds)
+    def _listen(self, child: fork.Child, pairs: Pairs, seconds: float, remedies: list[Remedy]) -> str:
+        """An evaluation may be compiled in between, where the training is."""
+        patience = SILENT_SECONDS + 40 * self.step_seconds + sum(r.one_off_seconds for r in {*remedies})
+        return stepwise.listen(child, pairs, seconds, patience)
 
     def _in_turns(self, without: list[Remedy], with_: list[Remedy], pairs: TurnPairs, seconds: float) -> str:
         """Two children take turns; a claim is made only where two others, forked in the other order, confirm it.
@@ -204,10 +209,11 @@ class TrialRoom:
         self, without: list[Remedy], with_: list[Remedy], pairs: TurnPairs, end: float, order: tuple[int, int]
     ) -> str:
         changed = [r for r in (*without, *with_) if (r in without) != (r in with_)]
-        fresh = any(r.seam is Seam.LOADER for r in changed)
+        fresh = self.renews(changed, self.in_workers(without) or self.in_workers(with_))
         unit = max(1, min(16, round(UNIT_SECONDS / max(self.step_seconds, 1e-6))))
         warm = max(warm_steps(self.step_seconds), self._settle([*without, *with_]))
-        if fresh:
+        few = self.keeps_for_workers(without) or self.keeps_for_workers(with_)
+        if fresh or few:
             unit, warm = max(unit, WORKER_UNIT), warm + 4
         children: dict[int, fork.Child] = {}
 
@@ -218,17 +224,18 @@ class TrialRoom:
         with fork.AtEnd(kill):
             for way in order:
                 remedies = without if way == WITHOUT else with_
-                child = children[way] = fork.go(
-                    self.watch, self._tokened(remedies, fresh, warm, unit), allowed=self.allowed, processes=False
-                )
+                driver = self._tokened(remedies, fresh, few, warm, unit)
+                child = children[way] = fork.go(self.watch, driver, allowed=self.allowed, processes=False)
                 if not self._ready(child, end):
                     return stepwise.too_early(child) if child.ended else "the child was not ready in time"
                 child.freeze()
             return self._take_turns(children, pairs, end)
 
-    def _tokened(self, remedies: list[Remedy], fresh: bool, warm: int, unit: int) -> Callable[[fork.Sender], Tokened]:
+    def _tokened(
+        self, remedies: list[Remedy], fresh: bool, few: bool, warm: int, unit: int
+    ) -> Callable[[fork.Sender], Tokened]:
         def driver(sender: fork.Sender) -> Tokened:
-            batches = self.arrange(remedies, fresh)
+            batches = self.arrange(remedies, fresh, few=few)
             return Tokened(sender, self.watch, warm=warm, unit=unit, prepare=Ahead(self.watch, batches, remedies))
 
         return driver
@@ -286,7 +293,7 @@ class TrialRoom:
             words = ""
             self.arrange(base, fresh=False)
             try:
-                self.switchboard.on(remedy)
+                self._on(remedy, base)
                 words = calls.unsuited(self.watch, self.switchboard.forward) if remedy.grain is Grain.CALL else ""
             except Unsuited as error:
                 words = str(error)
@@ -316,7 +323,7 @@ class TrialRoom:
 
         child = fork.go(self.watch, driver, allowed=self.allowed, processes=False)
         child.drain(min(seconds, SILENT_SECONDS + 40 * self.step_seconds))
-        seen = seen_again(trace, path, self.recorded is None or any(r.seam is Seam.LOADER for r in remedies))
+        seen = seen_again(trace, path, self.recorded is None or self.renews(remedies))
         if seen is not None:
             self.step_seconds = seen.step_seconds
         return seen
@@ -327,26 +334,42 @@ class TrialRoom:
     def allowed(self) -> tuple[str, ...]:
         return tuple(f for f in (self.folder, self.compiled) if f)
 
-    def arrange(self, remedies: list[Remedy], fresh: bool, endless: bool = True) -> Batches:
+    def in_workers(self, remedies: Sequence[Remedy]) -> bool:
+        """Whether worker processes make the batches with these on."""
+        counts = [r.workers for r in remedies if hasattr(r, "workers")]
+        return bool(counts[-1]) if counts else self.recorded is not None
+
+    def renews(self, remedies: Sequence[Remedy], workers: bool | None = None) -> bool:
+        """Whether these take hold of a new pass only: those of loaders, and how batches are made where workers do."""
+        workers = self.in_workers(remedies) if workers is None else workers
+        return any(r.seam is Seam.LOADER or (workers and r.seam is Seam.FETCHER) for r in remedies)
+
+    def keeps_for_workers(self, remedies: Sequence[Remedy]) -> bool:
+        """Whether workers would find ready, from the second pass on, what these have kept."""
+        return self.in_workers(remedies) and any(hasattr(r, "ahead") for r in remedies)
+
+    def arrange(self, remedies: list[Remedy], fresh: bool, endless: bool = True, few: bool = False) -> Batches:
         """In a child: serve batches so that the loop goes on, and switch remedies on.
 
         Args:
             fresh: give the loop a new iterator, made with the remedies on.
+            few: have it ask for a few batches again and again, as is done where workers keep samples: what is kept of
+                these is made before they start.
         """
         watch = self.watch
         if self.compiled:
             os.environ[compiled.VARIABLE] = self.compiled
             os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = "1"
             os.environ["TMPDIR"] = self.compiled
-        loaders = any(r.seam is Seam.LOADER for r in remedies)
-        recorded = deque(self.recorded) if self.recorded is not None and not (fresh or loaders) else None
+        fresh = fresh or self.renews(remedies)
+        recorded = deque(self.recorded) if self.recorded is not None and not fresh else None
         batches = Batches(watch, recorded, endless)
         batches.take_over()
-        early = [r for r in remedies if r.seam in (Seam.LOADER, Seam.FETCHER)] if fresh or loaders else []
+        early = [r for r in remedies if r.seam in (Seam.LOADER, Seam.FETCHER)] if fresh else []
         for remedy in early:  # the new iterator's fetcher, here or in its workers, is made with them on
             self.switchboard.on(remedy, required=False)
-        if fresh or loaders:
-            self._renew_iterator(batches)
+        if fresh:
+            renew_iterator(watch, batches, remedies, endless and (few or self.keeps_for_workers(remedies)))
         for remedy in remedies:
             if remedy not in early:
                 self.switchboard.on(remedy)
@@ -358,10 +381,9 @@ class TrialRoom:
         record = self.watch.trained_from
         return record is not None and record.loader() is not None
 
-    def _renew_iterator(self, batches: Batches) -> None:
-        """Give the training loop an iterator made now, in place of the one it holds."""
-        record = self.watch.trained_from
-        loader = record.loader() if record is not None else None
-        if record is None or loader is None:
-            raise Unsuited("no loader feeds the training")
-        batches.renew(record.iterator, loader, record)
+    def _on(self, remedy: Remedy, base: list[Remedy]) -> None:
+        """Switch on in a child; how workers make batches is asked of their loader."""
+        if remedy.seam is Seam.FETCHER and self.in_workers(base):
+            remedy.on(training_loader(self.watch)[1])
+        else:
+            self.switchboard.on(remedy)

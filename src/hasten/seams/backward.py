@@ -33,7 +33,7 @@ def _wrapped(watch: Watch, call: Callable[..., Any], counts: bool) -> Callable[.
     def backward(*args: Any, **kwargs: Any) -> Any:
         if get_ident() != clock.thread or clock.current == BACKWARD:
             return call(*args, **kwargs)
-        if watch.tentative is not None:
+        if watch.tentative is not None and reaches(_roots(args, kwargs), watch.tentative.module()):
             watch.graph_used(watch.tentative, trains=counts)
         clock.enter(BACKWARD)
         start = clock.last
@@ -56,3 +56,31 @@ def _wrapped(watch: Watch, call: Callable[..., Any], counts: bool) -> Callable[.
     backward.__qualname__ = call.__qualname__
     backward.__name__ = getattr(call, "__name__", "backward")
     return backward
+
+
+def _roots(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """What is differentiated: ``tensors`` or ``outputs``, or what a method is called on."""
+    return args[0] if args else kwargs.get("tensors", kwargs.get("outputs"))
+
+
+def reaches(roots: Any, module: Any) -> bool:
+    """Whether the graph behind tensors holds a parameter of ``module``, as far as can be seen: where the graph has no
+    leaves, or nothing of the module is trained, it may."""
+    import torch
+
+    trained = {id(p) for p in module.parameters() if p.requires_grad} if module is not None else set()
+    tensors = [roots] if isinstance(roots, torch.Tensor) else roots
+    if not trained or not isinstance(tensors, (list, tuple)) or not all(isinstance(t, torch.Tensor) for t in tensors):
+        return True
+    waiting, seen, leaves = [t.grad_fn for t in tensors], {None}, 0
+    while waiting:
+        node = waiting.pop()
+        if node in seen:
+            continue
+        seen.add(node)
+        leaf = getattr(node, "variable", None)
+        if id(leaf) in trained:
+            return True
+        leaves += leaf is not None
+        waiting.extend(following for following, _ in node.next_functions)
+    return not leaves

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -86,7 +87,7 @@ class Batches:
 
     def renew(self, iterator: Any, loader: Any, record: Any) -> Any:
         """A new iterator, which stands in for ``iterator`` from now on."""
-        fresh = loader._get_iterator()
+        fresh = next_pass(loader)
         self.stand_ins[id(iterator)] = (iterator, fresh)
         self.watch.iterators[fresh] = record
         record.iterator = fresh
@@ -116,6 +117,27 @@ class Batches:
         self._versions = versions
 
 
+def next_pass(loader: Any) -> Any:
+    """A pass over a loader as its script would begin the next one. Where workers outlive their passes, those of the
+    process that this one is a copy of cannot be asked: others begin it, which are given no row and draw nothing before.
+    """
+    import torch
+
+    if getattr(loader, "_iterator", None) is None:
+        return loader._get_iterator()
+    fields, name = vars(loader), "sampler" if loader.batch_sampler is None else "batch_sampler"
+    before = {name: fields[name], "generator": fields["generator"]}
+    fields.update({name: (), "generator": torch.Generator()})
+    try:
+        fresh = loader._get_iterator()
+    finally:
+        fields.update(before)
+    fresh._index_sampler = loader._index_sampler
+    fresh._reset(loader)
+    fields["_iterator"] = fresh
+    return fresh
+
+
 def tensors(value: Any) -> Iterator[Any]:
     import torch
 
@@ -127,6 +149,23 @@ def tensors(value: Any) -> Iterator[Any]:
     elif isinstance(value, dict):
         for item in value.values():
             yield from tensors(item)
+
+
+class Few:
+    """A sampler of batches that gives its first few again and again, and looks like the one that it is made of."""
+
+    def __init__(self, sampler: Any, count: int) -> None:
+        self.sampler = sampler
+        self.rows = list(itertools.islice(sampler, count))
+
+    def __iter__(self) -> Iterator[Any]:
+        return itertools.cycle(self.rows)
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.sampler, name)
 
 
 class Ahead:

@@ -85,10 +85,11 @@ class Opens:
 
     def of(self, files: Collection[str]) -> tuple[Event, ...]:
         """Of these files, how often each line opened one, and its seconds, in all; ``kind`` is the file's path."""
+        whole = set(map(os.path.abspath, files))
         return tuple(
             Event(shown(file), place_of(code, lasti), count, nanoseconds / 1e9)
             for (file, code, lasti), (count, nanoseconds) in self.counts.items()
-            if os.path.abspath(file) in files
+            if os.path.abspath(file) in whole
         )
 
     def events(self) -> tuple[Event, ...]:

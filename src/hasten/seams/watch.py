@@ -217,8 +217,6 @@ class Watch(Steps):
                 self.differentiated = counted
             elif record is not self.trained_from:
                 self._trains(record)
-        if self.tentative is not None:
-            self.graph_used(self.tentative)
         if self.optimizers:
             return
         if self.clock_name == "backward":
