@@ -55,6 +55,13 @@ def test_series_from_parquet(sales: Path, tmp_path: Path, capsys: pytest.Capture
     assert "best on held-out rows, of 2 keys" in said and "proof" in said and "yes" in said
     document = json.loads(figures.read_text())
     assert document["models"] == 3 and document["failed"] == 1 and len(document["rows"]) == 3
+    drawn = document["forecasts"]
+    assert {one["key"] for one in drawn} == {"1", "2"} and {one["group"] for one in drawn} == {
+        "best",
+        "median",
+        "worst",
+    }
+    assert all((len(f["seen"]), len(f["came"]), len(f["predicted"])) == (12, 4, 4) for f in drawn)
     assert "<svg" in page.read_text() and "best keys" in page.read_text()
     assert out.exists() and len(pd.read_parquet(f"{out}.parquet")) == 3
 

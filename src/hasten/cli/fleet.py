@@ -54,13 +54,15 @@ def run(options: argparse.Namespace) -> int:
     learned = learn(trained, Path(options.update)) if options.update else True
     written = saved(trained, out, options.journal) if out else True
     document = plain(trained.summary().document())
+    if options.json or options.html:
+        document["forecasts"] = plain(forecasts(trained))
     if options.json:
         text = json.dumps(document, indent=1) + "\n"
         written = output.attempt(options.json, lambda: output.write(options.json, text)) and written
     if options.html:
         from hasten.report.fleet_page import page as draw
 
-        page = draw(document, forecasts(trained))
+        page = draw(document)
         written = output.attempt(options.html, lambda: output.write(options.html, page)) and written
     if not options.quiet and output.STDOUT not in (options.json, options.html):
         print(report.text(document))

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from hasten.core.errors import UsageError, in_a_line
+from hasten.fleet.arrays import Array, as_floats, standardised
 from hasten.fleet.described import own_ways
 from hasten.fleet.modules import Factory, blank, copied
 from hasten.fleet.naive import SeasonalNaive
@@ -21,7 +22,7 @@ from hasten.fleet.recipe import Recipe
 from hasten.fleet.state import Floats, Layout
 from hasten.fleet.summary import Summary
 from hasten.fleet.taken import refusal
-from hasten.fleet.tasks import Array, as_floats, by_name, standardised
+from hasten.fleet.tasks import by_name
 from hasten.fleet.workers import Kind
 
 ROWS = 4096  # of one forward pass

@@ -12,26 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from hasten.core.errors import UsageError, in_a_line
+from hasten.fleet.arrays import Array, as_array, as_floats, as_target, rounds, standardised, unbroken, windows_of
 from hasten.fleet.extras import need
 from hasten.fleet.recipe import Recipe
-from hasten.fleet.tasks import (
-    Array,
-    Task,
-    Windows,
-    as_array,
-    as_floats,
-    as_target,
-    by_name,
-    checked,
-    from_mapping,
-    held_out,
-    once,
-    read_alike,
-    rounds,
-    standardised,
-    unbroken,
-    windows_of,
-)
+from hasten.fleet.tasks import Task, Windows, by_name, checked, from_mapping, held_out, once, read_alike
 from hasten.fleet.times import Times, breaks, dates, disorder, in_order, repeated, usual_step
 
 GAPS = SKIP, JOIN = "skip", "join"  # what windows over a gap in time are: left out, or learned like others

@@ -21,6 +21,7 @@ import torch
 
 from hasten.core.errors import UsageError, in_a_line
 from hasten.fleet import arrived, engines, remarks, streams
+from hasten.fleet.arrays import Array
 from hasten.fleet.frames import SKIP
 from hasten.fleet.history import Rows, parts_of, task_of
 from hasten.fleet.loop import batch_of
@@ -31,7 +32,7 @@ from hasten.fleet.state import FAILED, Floats, State
 from hasten.fleet.store import Store
 from hasten.fleet.summary import predicted_sentence
 from hasten.fleet.taken import refusal
-from hasten.fleet.tasks import Array, Job, Task
+from hasten.fleet.tasks import Job, Task
 from hasten.fleet.times import Times, longer
 from hasten.fleet.workers import Kind, Run
 

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hasten.core.errors import UsageError
+from hasten.fleet.arrays import Array
 from hasten.fleet.frames import JOIN
 from hasten.fleet.history import Rows, parts_of, task_of
 from hasten.fleet.modules import Factory
 from hasten.fleet.state import State
-from hasten.fleet.tasks import Array, Task
+from hasten.fleet.tasks import Task
 
 if TYPE_CHECKING:
     from hasten.fleet.fleet import Fleet

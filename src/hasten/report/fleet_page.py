@@ -15,16 +15,17 @@ WIDE, HIGH = 220, 80  # of one small multiple
 MANY = 10  # keys from which on their losses are drawn, too
 
 
-def page(document: Document, forecasts: Sequence[Document]) -> str:
+def page(document: Document) -> str:
     """One self-contained page.
 
     Args:
-        forecasts: of some keys: ``key``, ``group``, ``held`` or ``loss``, ``seen``, ``came``, ``predicted``.
+        document: also with ``forecasts`` of some keys: ``key``, ``group``, ``held`` or ``loss``, ``seen``, ``came``,
+            ``predicted``.
     """
     title = f"{document['trained']} of {document['models']} models trained"
     head = el("header", el("p", "hasten fleet", class_="eyebrow"), el("h1", title))
     tiles = el("div", *_tiles(document), class_="tiles")
-    return whole(title, joined([head, tiles, *_sections(document), *_multiples(forecasts)]))
+    return whole(title, joined([head, tiles, *_sections(document), *_multiples(document["forecasts"])]))
 
 
 def _tiles(d: Document) -> Iterator[Markup]:

@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional
 
 from hasten import fleet
-from hasten.fleet import planner, stacked
+from hasten.fleet import planner, stack_trial, stacked
 from hasten.fleet.modules import Factory
 from hasten.fleet.native.build import TARGETS, NoCompiler, kernel
 from hasten.fleet.recipe import Recipe
@@ -55,10 +55,10 @@ def apart(make: Callable[[], nn.Module], loss: Any = "mse", y: Any = None, batch
     recipe, factory = Recipe(loss=loss, batch_size=batch), Factory(make)
     jobs = jobs_of(tasks, recipe, {})
     kinds, _ = planner.kinds_of(jobs, factory)
-    stack = stacked._filled(kinds[0], jobs, factory, recipe, 2)
+    stack = stack_trial.filled(kinds[0], jobs, factory, recipe, 2)
     assert stack.tape is not None, stack.why_no_tape
     if not stack.norms:
-        stacked._rows_are_independent(stack)
+        stack_trial.rows_are_independent(stack)
     return planner._apart(kinds[0], jobs[1], factory, recipe)
 
 

@@ -18,6 +18,13 @@ class NotATape(Exception):
     """The kernel cannot run this step; the text says why."""
 
 
+class Shaped:
+    """Stands for a node of the graph."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.meta = {"val": torch.empty(shape, device="meta")}
+
+
 def calls(module: nn.Module, x: torch.Tensor) -> int:
     """How many operations of torch a forward calls."""
     from torch.utils._python_dispatch import TorchDispatchMode
