@@ -267,7 +267,8 @@ class Columns:
         self.read = ""
         if time_column:
             order, times, self.read = in_order(self._whole(time_column, "time"), time_column, read)
-        names, groups = np.unique(keys[order].astype(str), return_inverse=True)
+        texts = np.array([str(key) for key in keys]) if keys.dtype.kind == "O" else keys.astype(str)  # tuples are keys, too
+        names, groups = np.unique(texts[order], return_inverse=True)
         self.order = order[np.argsort(groups, kind="stable")]
         ends = np.cumsum(np.bincount(groups, minlength=len(names)))
         starts = ends - np.diff(ends, prepend=0)
@@ -327,10 +328,12 @@ class Columns:
 
     def _column(self, name: str) -> npt.NDArray[Any]:
         if not isinstance(name, str) or name not in self.frame.columns:
+            index = name in getattr(getattr(self.frame.to_native(), "index", None), "names", ())  # of pandas
             raise UsageError(
-                f"there is no column {name!r}", f"the frame has {', '.join(map(str, self.frame.columns[:8]))}",
-                "one of these",
-            )  # fmt: skip
+                f"there is no column {name!r}",
+                "it is the frame's index" if index else f"the frame has {', '.join(map(str, self.frame.columns[:8]))}",
+                "frame.reset_index()" if index else "one of these",
+            )
         found: npt.NDArray[Any] = self.frame[name].to_numpy()
         return found
 
