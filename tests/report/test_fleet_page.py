@@ -52,6 +52,11 @@ def test_an_update_is_told_in_words() -> None:
         assert words in Reader(page(found)).text and words in text(found)
 
 
+def test_a_fleet_that_took_longer_says_so() -> None:
+    slow = document(loop_seconds=40.0)
+    assert ": 0.44×" in text(slow) and "0.44×" in page(slow)
+
+
 def test_names_of_keys_are_escaped() -> None:
     forecast = {"key": EVIL, "group": "best", "held": 0.5, "seen": [1.0, 2.0], "came": [3.0], "predicted": [2.5]}
     found = document(

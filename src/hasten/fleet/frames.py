@@ -267,7 +267,9 @@ class Columns:
         self.read = ""
         if time_column:
             order, times, self.read = in_order(self._whole(time_column, "time"), time_column, read)
-        texts = np.array([str(key) for key in keys]) if keys.dtype.kind == "O" else keys.astype(str)  # tuples are keys, too
+        texts = (
+            np.array([str(key) for key in keys]) if keys.dtype.kind == "O" else keys.astype(str)
+        )  # tuples are keys, too
         names, groups = np.unique(texts[order], return_inverse=True)
         self.order = order[np.argsort(groups, kind="stable")]
         ends = np.cumsum(np.bincount(groups, minlength=len(names)))

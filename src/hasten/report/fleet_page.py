@@ -34,8 +34,11 @@ def _tiles(d: Document) -> Iterator[Markup]:
         yield tile("failed", str(d["failed"]), "causes stand below", "bad")
     yield tile("took", duration(d["seconds"]), f"on {fleet.workers(d)}")
     if d["loop_seconds"]:
-        times = d["loop_seconds"] / max(d["seconds"], 1e-9)
-        yield tile("against one at a time", f"{times:.0f}×", f"expected {duration(d['loop_seconds'])}", "good")
+        times, kind = (
+            fleet.times(d["loop_seconds"], d["seconds"]),
+            "good" if d["loop_seconds"] > d["seconds"] else "bad",
+        )
+        yield tile("against one at a time", times, f"expected {duration(d['loop_seconds'])}", kind)
     what, known = fleet.losses(d)
     if known:
         middle = statistics.median(row[what] for row in known)
