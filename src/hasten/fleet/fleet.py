@@ -185,7 +185,10 @@ class Fleet(Mapping[str, nn.Module]):
             for start in range(0, len(asked), ROWS):
                 rows = torch.from_numpy(np.array(asked[start : start + ROWS], order="C"))  # modules may write to it
                 try:
-                    pieces.append(torch.func.functional_call(module, tensors, (rows,)).numpy())
+                    given = torch.func.functional_call(module, tensors, (rows,))
+                    pieces.append(given.numpy() if isinstance(given, torch.Tensor) else _no_tensor(key, given))
+                except UsageError:
+                    raise
                 except Exception as error:
                     why = refusal(module, tensors, np.asarray(X), np.arange(len(X)))
                     raise _not_taken(key, held, X, error, why) from error
@@ -298,6 +301,14 @@ def _rows(key: Any, given: Any, kind: Kind, dtype: Any) -> Array:
             "X[None] for a single row",
         )
     return X
+
+
+def _no_tensor(key: Any, given: Any) -> NoReturn:
+    raise UsageError(
+        f"the model of {key!r} gives a {type(given).__name__}, and no tensor",
+        "predict puts the predictions of all rows together",
+        f"fleet[{key!r}](X), which gives it as it is",
+    )
 
 
 def _not_taken(key: Any, kind: Kind, X: Array, error: Exception, why: str) -> UsageError:

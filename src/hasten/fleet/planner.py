@@ -94,9 +94,10 @@ def kinds_of(jobs: Sequence[Job], factory: Factory) -> tuple[list[Kind], dict[st
 
 
 def _kind_of(module: torch.nn.Module, row: tuple[int, ...], by_signature: dict[Any, Kind]) -> Kind:
+    layout = Layout.of(module)
     form = (signature(module), row)
     if form not in by_signature:
-        by_signature[form] = Kind(f"k{len(by_signature)}", module, Layout.of(module), row)
+        by_signature[form] = Kind(f"k{len(by_signature)}", module, layout, row)
     return by_signature[form]
 
 
