@@ -289,9 +289,9 @@ def test_a_series_that_is_constant_until_rows_are_held_out_is_named() -> None:
 
 
 def test_modules_that_no_fleet_can_hold_are_named() -> None:
-    with pytest.raises(UsageError, match="0.weight has no shape yet"):
+    with pytest.raises(UsageError, match=r"0\.weight has no shape yet"):
         fleet.fit(lambda: nn.Sequential(nn.LazyLinear(1)), ragged(1), epochs=1)
-    with pytest.raises(UsageError, match="0.weight is on meta"):
+    with pytest.raises(UsageError, match=r"0\.weight is on meta"):
         fleet.fit(lambda: mlp().to("meta"), ragged(1), epochs=1)
 
 
