@@ -111,6 +111,13 @@ def bent(m: Any, x: torch.Tensor) -> torch.Tensor:
     return m.last(torch.cat(parts, 1))
 
 
+def spread(m: Any, x: torch.Tensor) -> torch.Tensor:
+    h = m.a(x)
+    scaled = (h - h.mean(1, keepdim=True)) / (h.std(1, keepdim=True) + 0.1)
+    sizes = (h.std(dim=1, unbiased=False)[:, None], h.norm(p=1, dim=1, keepdim=True))
+    return m.last(torch.cat([scaled, functional.normalize(h, dim=1), *sizes], 1))
+
+
 def gated(m: Any, x: torch.Tensor) -> torch.Tensor:
     a, b = m.a(x).chunk(2, 1)
     return m.last(torch.cat([a * torch.sigmoid(b), functional.silu(a[:, 1:])], 1))
@@ -179,6 +186,7 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
         plane, a=nn.Conv2d(1, 5, 3, padding=1), norm=nn.LocalResponseNorm(4, 0.5, 0.7, 1.1), last=nn.Linear(100, 3)
     ),
     "bends": lambda: Own(bent, a=nn.Linear(WIDTH, 8), last=nn.Linear(24, 3)),
+    "spreads": lambda: Own(spread, a=nn.Linear(WIDTH, 8), last=nn.Linear(18, 3)),
     "gru": lambda: Own(recurrent, cell=nn.GRU(2, 5, batch_first=True), last=nn.Linear(5, 3)),
     "lstm": lambda: Own(recurrent, cell=nn.LSTM(2, 5, 2, batch_first=True), last=nn.Linear(5, 3)),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -50,7 +51,18 @@ _KEPT = (  # which the kernel has itself
         "max_pool2d_with_indices", "avg_pool2d", "adaptive_max_pool2d", "_adaptive_avg_pool2d")),
 )  # fmt: skip
 _MORE = ("_softmax", "_log_softmax", "native_group_norm", "var", "var_mean", "addmm", "gelu", "elu", "leaky_relu",
-         "hardtanh", "silu", "mish", "softplus", "hardswish", "hardsigmoid", "log_sigmoid_forward")  # fmt: skip
+         "hardtanh", "silu", "mish", "softplus", "hardswish", "hardsigmoid", "log_sigmoid_forward",
+         "linalg_vector_norm")  # fmt: skip
+
+
+def _std(
+    x: torch.Tensor, dim: list[int] | None = None, *, correction: float | None = None, keepdim: bool = False
+) -> torch.Tensor:
+    """``std`` without torch's own helpers, which cannot be traced where its gradient writes in place."""
+    over = dim or list(range(x.dim()))
+    apart = x - x.mean(over, True)
+    count = math.prod(x.shape[d] for d in over) - (1.0 if correction is None else correction)
+    return ((apart * apart).sum(over, keepdim) * (1.0 / count)).sqrt()
 
 
 def traced(module: nn.Module, loss: Loss, params: Tensors, buffers: Tensors, batch: tuple[torch.Tensor, ...]) -> Any:
@@ -68,6 +80,7 @@ def traced(module: nn.Module, loss: Loss, params: Tensors, buffers: Tensors, bat
 
     aten = torch.ops.aten
     table = {**core_aten_decompositions(), **get_decompositions([getattr(aten, name) for name in _MORE])}
+    table[aten.std.correction] = _std
     table = {op: rule for op, rule in table.items() if op.name().split("::")[1].split(".")[0] not in _KEPT}
 
     def step(params: Tensors, buffers: Tensors, x: torch.Tensor, y: torch.Tensor, rows: torch.Tensor) -> Any:
