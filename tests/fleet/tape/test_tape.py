@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.nn.utils.parametrizations import weight_norm
 
 from hasten import fleet
 from hasten.fleet import planner, stack_trial, stacked
@@ -186,6 +187,11 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
         plane, a=nn.Conv2d(1, 5, 3, padding=1), norm=nn.LocalResponseNorm(4, 0.5, 0.7, 1.1), last=nn.Linear(100, 3)
     ),
     "bends": lambda: Own(bent, a=nn.Linear(WIDTH, 8), last=nn.Linear(24, 3)),
+    "weight norm": lambda: Own(
+        lambda m, x: m.last(m.a(x.reshape(len(x), 2, -1)).tanh().flatten(1)),
+        a=weight_norm(nn.Conv1d(2, 5, 3, padding=2, dilation=2)),
+        last=weight_norm(nn.Linear(50, 3), dim=1),
+    ),
     "spreads": lambda: Own(spread, a=nn.Linear(WIDTH, 8), last=nn.Linear(18, 3)),
     "gru": lambda: Own(recurrent, cell=nn.GRU(2, 5, batch_first=True), last=nn.Linear(5, 3)),
     "lstm": lambda: Own(recurrent, cell=nn.LSTM(2, 5, 2, batch_first=True), last=nn.Linear(5, 3)),

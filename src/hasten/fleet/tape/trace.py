@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -11,6 +10,7 @@ import torch
 from torch import nn
 
 from hasten.core.errors import in_a_line
+from hasten.fleet.tape import written
 
 MOST = 160  # operations of a forward; a trace takes some hundredths of a second for each
 
@@ -55,16 +55,6 @@ _MORE = ("_softmax", "_log_softmax", "native_group_norm", "var", "var_mean", "ad
          "linalg_vector_norm")  # fmt: skip
 
 
-def _std(
-    x: torch.Tensor, dim: list[int] | None = None, *, correction: float | None = None, keepdim: bool = False
-) -> torch.Tensor:
-    """``std`` without torch's own helpers, which cannot be traced where its gradient writes in place."""
-    over = dim or list(range(x.dim()))
-    apart = x - x.mean(over, True)
-    count = math.prod(x.shape[d] for d in over) - (1.0 if correction is None else correction)
-    return ((apart * apart).sum(over, keepdim) * (1.0 / count)).sqrt()
-
-
 def traced(module: nn.Module, loss: Loss, params: Tensors, buffers: Tensors, batch: tuple[torch.Tensor, ...]) -> Any:
     """The graph of (params, buffers, x, y, rows) -> (*gradients, loss); buffers are changed in place.
 
@@ -79,8 +69,8 @@ def traced(module: nn.Module, loss: Loss, params: Tensors, buffers: Tensors, bat
     from torch.nn.attention import SDPBackend, sdpa_kernel
 
     aten = torch.ops.aten
-    table = {**core_aten_decompositions(), **get_decompositions([getattr(aten, name) for name in _MORE])}
-    table[aten.std.correction] = _std
+    more = get_decompositions([getattr(aten, name) for name in _MORE])
+    table = {**core_aten_decompositions(), **more, **written.rules()}
     table = {op: rule for op, rule in table.items() if op.name().split("::")[1].split(".")[0] not in _KEPT}
 
     def step(params: Tensors, buffers: Tensors, x: torch.Tensor, y: torch.Tensor, rows: torch.Tensor) -> Any:
