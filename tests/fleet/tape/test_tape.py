@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional
-from torch.nn.utils.parametrizations import weight_norm
+from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 
 from hasten import fleet
 from hasten.fleet import planner, stack_trial, stacked
@@ -191,6 +191,9 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
         lambda m, x: m.last(m.a(x.reshape(len(x), 2, -1)).tanh().flatten(1)),
         a=weight_norm(nn.Conv1d(2, 5, 3, padding=2, dilation=2)),
         last=weight_norm(nn.Linear(50, 3), dim=1),
+    ),
+    "spectral norm": lambda: Own(
+        lambda m, x: m.last(m.a(x).tanh()), a=spectral_norm(nn.Linear(WIDTH, 7)), last=nn.Linear(7, 3)
     ),
     "spreads": lambda: Own(spread, a=nn.Linear(WIDTH, 8), last=nn.Linear(18, 3)),
     "gru": lambda: Own(recurrent, cell=nn.GRU(2, 5, batch_first=True), last=nn.Linear(5, 3)),
