@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from hasten.fleet import planner, stacked
+from hasten.fleet import planner, stack_trial, stacked
 from hasten.fleet.loop import LoopTrainer
 from hasten.fleet.modules import Factory
 from hasten.fleet.recipe import Recipe
@@ -86,7 +86,7 @@ def measured(name: str) -> None:
     kind = planner.kinds_of(jobs, factory)[0][0]
 
     def stack(order: Any = range(WIDTH), call: Any = None, tape: bool = False) -> stacked.Stack:
-        made = stacked._filled(kind, [jobs[k] for k in order], factory, recipe, WIDTH)
+        made = stack_trial.filled(kind, [jobs[k] for k in order], factory, recipe, WIDTH)
         made.tape, made.call = made.tape if tape else None, call or made.call
         return made
 
@@ -107,7 +107,7 @@ def measured(name: str) -> None:
     taken: dict[str, list[float]] = {way: [] for way in (*ways, "loop")}
     for _ in range(ROUNDS):
         for way, one in ways.items():
-            stacked._rewind(one)
+            stack_trial.rewind(one)
             taken[way].append(cpu(one.step) / WIDTH)
         taken["loop"].append(cpu(lambda: trainer.step(rows)))
     said = ", ".join(f"{way} {1e6 * np.median(found[2:]):.0f} µs" for way, found in taken.items())

@@ -58,6 +58,13 @@ def test_series_from_parquet(sales: Path, tmp_path: Path, capsys: pytest.Capture
     form = stored("schema_fleet.json")
     assert faults(document, form, form) == [] and document["proof"] and document["worth"]
     assert document["models"] == 3 and document["failed"] == 1 and len(document["rows"]) == 3
+    drawn = document["forecasts"]
+    assert {one["key"] for one in drawn} == {"1", "2"} and {one["group"] for one in drawn} == {
+        "best",
+        "median",
+        "worst",
+    }
+    assert all((len(f["seen"]), len(f["came"]), len(f["predicted"])) == (12, 4, 4) for f in drawn)
     assert "<svg" in page.read_text() and "best keys" in page.read_text()
     assert out.exists() and len(pd.read_parquet(f"{out}.parquet")) == 3
 
@@ -120,6 +127,32 @@ def test_keys_of_csv_are_text(sales: Path, tmp_path: Path, capsys: pytest.Captur
         assert set(bits(out)) == {"0001", "0002"}
         assert main(["fleet", str(out), "--update", str(new)]) == 0
         assert "60 new rows learned" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("mark", "ending"), [(";", "csv"), ("\t", "csv"), (";", "csv.gz")])
+def test_columns_may_stand_apart_by_other_marks(mark: str, ending: str, sales: Path, tmp_path: Path) -> None:
+    path, out = tmp_path / f"sales.{ending}", tmp_path / "f.safetensors"
+    pd.read_parquet(sales).to_csv(path, index=False, sep=mark)
+    assert main(["fleet", str(path), *WORDS, *SERIES, "--baseline", "none", "--out", str(out), "--quiet"]) == 0
+    assert set(bits(out)) == {"1", "2"}
+
+
+def test_a_full_disk_loses_no_update(
+    sales: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:  # fmt: skip
+    """Beside a fleet's file there is no journal that could be advised."""
+    out = tmp_path / "f.safetensors"
+    assert main(["fleet", str(sales), *WORDS, *SERIES, "--out", str(out), "--quiet"]) == 0
+    before = out.read_bytes()
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files.os, "fsync", full)
+    assert main(["fleet", str(out), "--update", str(sales), "--quiet"]) == 1
+    said = capsys.readouterr().err
+    assert "No space left" in said and "call it again" in said and "--journal" not in said
+    assert out.read_bytes() == before
 
 
 def test_a_full_disk_loses_no_report(

@@ -286,3 +286,21 @@ def test_a_series_that_is_constant_until_rows_are_held_out_is_named() -> None:
     series = np.r_[np.full(160, 19.99), waves(1, 40)["w0"]]
     trained = fleet.fit(series_net, {"w": series}, window=8, horizon=3, epochs=1, stop=fleet.EarlyStop())
     assert "constant: every value before those held out is 19.99" in trained.failed["w"]
+
+
+def test_modules_that_no_fleet_can_hold_are_named() -> None:
+    with pytest.raises(UsageError, match=r"0\.weight has no shape yet"):
+        fleet.fit(lambda: nn.Sequential(nn.LazyLinear(1)), ragged(1), epochs=1)
+    with pytest.raises(UsageError, match=r"0\.weight is on meta"):
+        fleet.fit(lambda: mlp().to("meta"), ragged(1), epochs=1)
+
+
+def test_predictions_that_are_no_tensor_are_named() -> None:
+    class Pair(nn.Linear):
+        def forward(self, x: torch.Tensor) -> Any:
+            return super().forward(x), x
+
+    tasks = ragged(1)
+    trained = fleet.fit(lambda: Pair(6, 1), tasks, epochs=1, loss=lambda p, y: (p[0][:, 0] - y).square().mean())
+    with pytest.raises(UsageError, match=r"gives a tuple, and no tensor\n.*\n.*fleet\['s0'\]\(X\)"):
+        trained.predict("s0", tasks["s0"][0])

@@ -59,6 +59,19 @@ def test_updates_learn_and_do_not_depend_on_neighbours(engine: str) -> None:
     assert alone.weights_of("s1").tobytes() == whole.weights_of("s1").tobytes()
 
 
+def test_updates_do_not_depend_on_when_neighbours_learn(tmp_path: Path) -> None:
+    tasks, new = ragged(2), [rows(12, seed) for seed in range(3)]
+    whole, alone = (fleet.fit(mlp, {key: tasks[key] for key in keys}, epochs=1) for keys in (("s0", "s1"), ("s1",)))
+    whole.update({"s0": new[0]})
+    whole.update({"s0": new[1], "s1": (new[1][0] * np.nan, new[1][1])})
+    for trained in (whole, alone):
+        trained.update({"s1": new[1]})
+    whole.save(tmp_path / "f")
+    for trained in (alone, whole, again := fleet.Fleet.load(tmp_path / "f", mlp)):
+        trained.update({"s1": new[2]})
+    assert weights(alone)["s1"] == weights(whole)["s1"] == weights(again)["s1"]
+
+
 def test_the_error_is_of_rows_not_yet_learned() -> None:
     trained = fleet.fit(mlp, {"a": rows(200, 0)}, epochs=20, lr=0.01, batch_size=16)
     strange = {"a": (rows(40, 1)[0], np.full(40, 5.0, np.float32) + rows(40, 1)[1])}

@@ -127,6 +127,13 @@ def test_functions_with_arguments_are_what_their_modules_are(act: Callable[..., 
     assert proof["holds"]
 
 
+def test_a_shared_parameter_is_named() -> None:
+    first, second = nn.Linear(6, 6), nn.Linear(6, 6)
+    second.weight = first.weight
+    with pytest.raises(NotAChain, match=r"1.weight is another layer's, too"):
+        chain_of(nn.Sequential(first, second), (6,))
+
+
 REFUSED: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
     "LogSoftmax": (nn.LogSoftmax(1), (6,)), "GLU": (nn.GLU(), (6,)), "PReLU": (nn.PReLU(), (6,)),
     "Hardsigmoid": (nn.Hardsigmoid(), (6,)), "LogSigmoid": (nn.LogSigmoid(), (6,)), "RMSNorm": (nn.RMSNorm(6), (6,)),

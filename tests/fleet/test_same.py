@@ -11,7 +11,7 @@ import torch
 
 from hasten import fleet
 from hasten.core.errors import UsageError
-from hasten.fleet import stacked, streams
+from hasten.fleet import stack_trial, streams
 from hasten.fleet.native.build import NoCompiler, kernel
 from hasten.fleet.native.engine import NativeTrainer
 from hasten.fleet.update_rows import Updater
@@ -164,7 +164,7 @@ def judged(request: pytest.FixtureRequest) -> Any:
 
 def wrong_gradients(monkeypatch: pytest.MonkeyPatch, factor: Any) -> None:
     """Let engines say a gradient times ``factor(epoch, step)``."""
-    right, whole = NativeTrainer.gradient, stacked.gradient
+    right, whole = NativeTrainer.gradient, stack_trial.gradient
 
     def native(self: Any, rows: Any, epoch: int = 0, step: int = 0) -> Any:
         found, loss = right(self, rows, epoch, step)
@@ -174,7 +174,7 @@ def wrong_gradients(monkeypatch: pytest.MonkeyPatch, factor: Any) -> None:
         return whole(kind, job, recipe, state, step) * np.float32(factor(state.epoch, step))
 
     monkeypatch.setattr(NativeTrainer, "gradient", native)
-    monkeypatch.setattr(stacked, "gradient", stack)
+    monkeypatch.setattr(stack_trial, "gradient", stack)
 
 
 @pytest.mark.parametrize(

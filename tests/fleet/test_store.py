@@ -20,8 +20,13 @@ from torch import nn
 
 from hasten import fleet
 from hasten.core.errors import HastenError, UsageError
+from hasten.fleet.modules import Factory
+from hasten.fleet.recipe import Recipe
+from hasten.fleet.schedule import Queue
 from hasten.fleet.state import DONE, State
 from hasten.fleet.store import Store
+from hasten.fleet.tasks import from_mapping, jobs_of
+from hasten.fleet.workers import Child, Run, _hand_out
 from tests.fleet.common import Convolution, mlp, ragged, weights
 
 ROOT = Path(__file__).parents[2]
@@ -333,6 +338,21 @@ def test_other_arithmetic_does_not_go_on_with_a_journal(
     assert weights(whole) == weights(fleet.fit(mlp, ragged(), **options))
     head.write_text(json.dumps(known))  # all is trained: nothing is left to be rounded
     assert weights(fleet.fit(mlp, ragged(), **options, journal=tmp_path)) == weights(whole)
+
+
+def test_slots_of_what_was_in_flight_are_kept_for_it(tmp_path: Path) -> None:
+    """A worker that has room for more of its kind waits while all slots are taken or spoken for."""
+    recipe = Recipe()
+    jobs = jobs_of(from_mapping(ragged(3), recipe), recipe, {})
+    queue = Queue(jobs, ["k0", "k1", "k0"], recipe)
+    queue.before_others({0, 1})
+    begun = {0: (0, state(5, 3)), 1: (1, state(9, 3))}
+    going_on = Run(jobs, Factory(mlp), recipe, [], queue, store(tmp_path), 2, begun)
+    child = Child(None, None)  # type: ignore[arg-type]
+    assert _hand_out(going_on, child, 4, "k0") == [(0, 0)]
+    assert _hand_out(going_on, child, 4, "k0") == [] and len(queue) == 2
+    going_on.give_back(child.holds.pop(0))
+    assert _hand_out(going_on, child, 4, "k0") == [(2, 0)]
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from torch import nn
 
 from hasten import fleet
 from hasten.core.errors import UsageError
+from hasten.fleet import growing
 from tests.fleet.common import weights
 from tests.fleet.test_fit import series_net, waves
 
@@ -97,6 +98,21 @@ def test_an_update_that_fails_leaves_no_gap_behind() -> None:
     trained = fleet.fit(series_net, whole[:30], **BY_DAY)
     assert trained.update(whole[40:].assign(y=np.nan)).failed
     assert trained.update(whole[30:]).rows == 30 and trained._growing.lines["a"].breaks == []
+
+
+def test_an_update_that_is_interrupted_leaves_no_gap_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = days(slice(90), count=90)
+    trained = fleet.fit(series_net, whole[:30], **BY_DAY)
+    trained.update(whole[30:40])
+
+    def interrupted(*_: Any) -> Any:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(growing, "_train", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            trained.update(whole[60:])
+    assert trained.update(whole[40:]).rows == 50 and trained._growing.lines["a"].breaks == []
 
 
 @pytest.mark.parametrize("form", ["%Y%m%d", "%Y%m"])

@@ -53,8 +53,10 @@ def run(options: argparse.Namespace) -> int:
         print(f"hasten: {error}", file=sys.stderr)
         return FAILED_ALL
     learned = learn(trained, Path(options.update)) if options.update else True
-    written = saved(trained, out, options.journal) if out else True
+    written = saved(trained, out, options.journal, rows=not saved_before) if out else True
     document = plain(trained.summary().document())
+    if options.json or options.html:
+        document["forecasts"] = plain(forecasts(trained))
     if options.json:
         from hasten.report.json import headed
 
@@ -63,7 +65,7 @@ def run(options: argparse.Namespace) -> int:
     if options.html:
         from hasten.report.fleet_page import page as draw
 
-        page = draw(document, forecasts(trained))
+        page = draw(document)
         written = output.attempt(options.html, lambda: output.write(options.html, page)) and written
     if not options.quiet and output.STDOUT not in (options.json, options.html):
         print(report.text(document))
@@ -72,15 +74,19 @@ def run(options: argparse.Namespace) -> int:
     return 0 if written and learned and len(trained) else FAILED_ALL
 
 
-def saved(trained: Any, path: str, journal: str | None) -> bool:
-    """Write the fleet; where that fails, the report is still to come, and hours of training are not lost without it."""
+def saved(trained: Any, path: str, journal: str | None, rows: bool) -> bool:
+    """Write the fleet; where that fails, the report is still to come, and hours of training are not lost without it.
+
+    Args:
+        rows: whether it was trained on rows, and not read from a file, beside which there is no journal.
+    """
     try:
         trained.save(path)
     except HastenError as error:
         print(f"hasten: {error.what}", file=sys.stderr)
         kept = f"what was trained is kept in {journal}" if journal else "the weights are lost with this process"
         print(f"  {kept}; an older file is untouched", file=sys.stderr)
-        also = "" if journal else "; --journal FOLDER keeps what was trained"
+        also = "; --journal FOLDER keeps what was trained" if rows and not journal else ""
         print(f"  try: make room and call it again{also}", file=sys.stderr)
         return False
     return True
@@ -220,13 +226,23 @@ def read(path: Path, by: str) -> Any:
         if path.suffix.lower() == ".parquet":
             return need("pyarrow.parquet", "reading a file of rows").read_table(path)
         csv = need("pyarrow.csv", "reading a file of rows")
-        return csv.read_csv(path, convert_options=csv.ConvertOptions(column_types={by: "string"}))
+        parse = csv.ParseOptions(delimiter=delimiter(path))
+        return csv.read_csv(path, parse_options=parse, convert_options=csv.ConvertOptions(column_types={by: "string"}))
     except (OSError, ValueError) as error:
         raise UsageError(
             f"cannot read {path}: {str(error).splitlines()[0]}",
             "a typing error, or neither Parquet nor CSV",
             "a .parquet, .csv or .csv.gz file",
         ) from None
+
+
+def delimiter(path: Path) -> str:
+    """What stands between the columns of a CSV file: a comma, or where its head has none, a semicolon or a tab."""
+    from hasten.fleet.extras import need
+
+    with need("pyarrow", "reading a file of rows").input_stream(str(path)) as file:
+        head = file.read(1 << 16).partition(b"\n")[0]
+    return next((mark for mark in (",", ";", "\t") if mark.encode() in head), ",")
 
 
 def factory(notes: Mapping[str, Any]) -> Callable[..., Any]:

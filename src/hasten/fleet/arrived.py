@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hasten.core.errors import UsageError
+from hasten.fleet.arrays import Array, as_floats, as_target
 from hasten.fleet.frames import as_series
 from hasten.fleet.losses import Loss
-from hasten.fleet.tasks import Array, as_floats, as_target, classes_of
+from hasten.fleet.tasks import classes_of
 from hasten.fleet.times import Times
 
 if TYPE_CHECKING:
@@ -147,12 +148,14 @@ def _pair(line: Line, given: Any, recipe: Recipe) -> list[Array]:
 @contextlib.contextmanager
 def undone_by_errors(lines: Iterable[Line]) -> Iterator[None]:
     """Whatever is raised inside, an interrupt too, leaves these histories and their errors as they were before."""
-    before = [(line, [part.count for part in line.parts], list(line.errors), line.until) for line in lines]
+    before = [
+        (line, [part.count for part in line.parts], list(line.errors), line.until, list(line.breaks)) for line in lines
+    ]
     try:
         yield
     except BaseException:
-        for line, counts, errors, until in before:
-            line.errors, line.until = errors, until
+        for line, counts, errors, until, breaks in before:
+            line.errors, line.until, line.breaks = errors, until, breaks
             for part, count in zip(line.parts, counts, strict=True):
                 part.count = count
         raise

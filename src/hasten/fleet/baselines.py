@@ -16,11 +16,12 @@ import torch
 
 from hasten.core.errors import HastenError
 from hasten.fleet import streams
+from hasten.fleet.arrays import Array
 from hasten.fleet.loop import EVAL_ROWS, batches
 from hasten.fleet.naive import naive_loss
 from hasten.fleet.recipe import Recipe
 from hasten.fleet.state import Floats
-from hasten.fleet.tasks import Array, Job, Task
+from hasten.fleet.tasks import Job, Task
 
 if TYPE_CHECKING:
     from hasten.fleet.fit import Session

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from hasten.core.errors import UsageError, in_a_line
+from hasten.fleet.arrays import Array, as_floats, standardised
 from hasten.fleet.described import own_ways
 from hasten.fleet.modules import Factory, blank, copied
 from hasten.fleet.naive import SeasonalNaive
@@ -21,7 +22,7 @@ from hasten.fleet.recipe import Recipe
 from hasten.fleet.state import Floats, Layout
 from hasten.fleet.summary import Summary
 from hasten.fleet.taken import refusal
-from hasten.fleet.tasks import Array, as_floats, by_name, standardised
+from hasten.fleet.tasks import by_name
 from hasten.fleet.workers import Kind
 
 ROWS = 4096  # of one forward pass
@@ -184,7 +185,10 @@ class Fleet(Mapping[str, nn.Module]):
             for start in range(0, len(asked), ROWS):
                 rows = torch.from_numpy(np.array(asked[start : start + ROWS], order="C"))  # modules may write to it
                 try:
-                    pieces.append(torch.func.functional_call(module, tensors, (rows,)).numpy())
+                    given = torch.func.functional_call(module, tensors, (rows,))
+                    pieces.append(given.numpy() if isinstance(given, torch.Tensor) else _no_tensor(key, given))
+                except UsageError:
+                    raise
                 except Exception as error:
                     why = refusal(module, tensors, np.asarray(X), np.arange(len(X)))
                     raise _not_taken(key, held, X, error, why) from error
@@ -297,6 +301,14 @@ def _rows(key: Any, given: Any, kind: Kind, dtype: Any) -> Array:
             "X[None] for a single row",
         )
     return X
+
+
+def _no_tensor(key: Any, given: Any) -> NoReturn:
+    raise UsageError(
+        f"the model of {key!r} gives a {type(given).__name__}, and no tensor",
+        "predict puts the predictions of all rows together",
+        f"fleet[{key!r}](X), which gives it as it is",
+    )
 
 
 def _not_taken(key: Any, kind: Kind, X: Array, error: Exception, why: str) -> UsageError:

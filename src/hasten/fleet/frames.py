@@ -12,26 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from hasten.core.errors import UsageError, in_a_line
+from hasten.fleet.arrays import Array, as_array, as_floats, as_target, rounds, standardised, unbroken, windows_of
 from hasten.fleet.extras import need
 from hasten.fleet.recipe import Recipe
-from hasten.fleet.tasks import (
-    Array,
-    Task,
-    Windows,
-    as_array,
-    as_floats,
-    as_target,
-    by_name,
-    checked,
-    from_mapping,
-    held_out,
-    once,
-    read_alike,
-    rounds,
-    standardised,
-    unbroken,
-    windows_of,
-)
+from hasten.fleet.tasks import Task, Windows, by_name, checked, from_mapping, held_out, once, read_alike
 from hasten.fleet.times import Times, breaks, dates, disorder, in_order, repeated, usual_step
 
 GAPS = SKIP, JOIN = "skip", "join"  # what windows over a gap in time are: left out, or learned like others
@@ -283,7 +267,10 @@ class Columns:
         self.read = ""
         if time_column:
             order, times, self.read = in_order(self._whole(time_column, "time"), time_column, read)
-        names, groups = np.unique(keys[order].astype(str), return_inverse=True)
+        texts = (
+            np.array([str(key) for key in keys]) if keys.dtype.kind == "O" else keys.astype(str)
+        )  # tuples are keys, too
+        names, groups = np.unique(texts[order], return_inverse=True)
         self.order = order[np.argsort(groups, kind="stable")]
         ends = np.cumsum(np.bincount(groups, minlength=len(names)))
         starts = ends - np.diff(ends, prepend=0)
@@ -343,10 +330,12 @@ class Columns:
 
     def _column(self, name: str) -> npt.NDArray[Any]:
         if not isinstance(name, str) or name not in self.frame.columns:
+            index = name in getattr(getattr(self.frame.to_native(), "index", None), "names", ())  # of pandas
             raise UsageError(
-                f"there is no column {name!r}", f"the frame has {', '.join(map(str, self.frame.columns[:8]))}",
-                "one of these",
-            )  # fmt: skip
+                f"there is no column {name!r}",
+                "it is the frame's index" if index else f"the frame has {', '.join(map(str, self.frame.columns[:8]))}",
+                "frame.reset_index()" if index else "one of these",
+            )
         found: npt.NDArray[Any] = self.frame[name].to_numpy()
         return found
 

@@ -21,6 +21,7 @@ import torch
 
 from hasten.core.errors import UsageError, in_a_line
 from hasten.fleet import arrived, engines, remarks, streams
+from hasten.fleet.arrays import Array
 from hasten.fleet.frames import SKIP
 from hasten.fleet.history import Rows, parts_of, task_of
 from hasten.fleet.loop import batch_of
@@ -31,7 +32,7 @@ from hasten.fleet.state import FAILED, Floats, State
 from hasten.fleet.store import Store
 from hasten.fleet.summary import predicted_sentence
 from hasten.fleet.taken import refusal
-from hasten.fleet.tasks import Array, Job, Task
+from hasten.fleet.tasks import Job, Task
 from hasten.fleet.times import Times, longer
 from hasten.fleet.workers import Kind, Run
 
@@ -78,6 +79,7 @@ class Line:
         states: (weights and moments) by share.
         errors: prequential, by share; one more where something else predicts for this key until a share beats it.
         until: the time of the last row, as of a ``Task``. breaks: likewise, of all rows known.
+        iteration: how many updates have learned rows of this key; it tells their random numbers apart.
     """
 
     job: Job
@@ -85,6 +87,7 @@ class Line:
     states: list[State]
     errors: list[float]
     until: float = -math.inf
+    iteration: int = 0
     breaks: list[int] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -119,10 +122,8 @@ class Line:
 class Growing:
     """The histories and candidates of a fleet, from its first update on."""
 
-    def __init__(
-        self, session: Session, shares: Sequence[float], lines: Mapping[str, Line], iteration: int = 0
-    ) -> None:
-        self.session, self.shares, self.lines, self.iteration = session, tuple(shares), dict(lines), iteration
+    def __init__(self, session: Session, shares: Sequence[float], lines: Mapping[str, Line]) -> None:
+        self.session, self.shares, self.lines = session, tuple(shares), dict(lines)
         self.recipe = replace(session.recipe, epochs=1, stop=None)
 
     @classmethod
@@ -192,7 +193,8 @@ def update(
         else:
             done = _flat(fleet, growing, firsts, rows, error, visits or BATCHES * growing.recipe.batch_size, start)
     fleet._growing = growing
-    growing.iteration += 1
+    for key in firsts:
+        growing.lines[key].iteration += 1
     done = replace(done, failed={**new.failed, **strange, **done.failed}, remarks=told)
     fleet._summary = replace(fleet._summary, updates=(*fleet._summary.updates, asdict(done)))
     if done.predicted:
@@ -278,7 +280,7 @@ def _train(
         known = task.learnable() if task.breaks else None  # others are all of them
         old, all_ = (first, task.rows) if known is None else (int((known < first).sum()), len(known))
         for number, share in enumerate(growing.shares):
-            order = _mixed(line.job.stream, old, all_, visits, share, growing.iteration, number)
+            order = _mixed(line.job.stream, old, all_, visits, share, line.iteration, number)
             order = order if known is None else known[order]
             job = replace(line.job, index=len(jobs), task=task, rows=len(task.y), train=None, order=order)
             state = State(1, line.states[number].flat.shape[1])

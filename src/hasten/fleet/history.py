@@ -9,7 +9,8 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from hasten.fleet.tasks import Array, Task, windows_of
+from hasten.fleet.arrays import Array, windows_of
+from hasten.fleet.tasks import Task
 
 LINE = 64  # bytes
 

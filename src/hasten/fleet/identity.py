@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from hasten.fleet.arrays import Array, shared
 from hasten.fleet.described import code_of, described, signature
 from hasten.fleet.files import recipe_json, repr_of
 from hasten.fleet.native.build import made_of
 from hasten.fleet.store import ROUNDING
-from hasten.fleet.tasks import Array, Task, Windows, shared
+from hasten.fleet.tasks import Task, Windows
 
 if TYPE_CHECKING:
     from hasten.fleet.fit import Session

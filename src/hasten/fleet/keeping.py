@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hasten.core.errors import UsageError
+from hasten.fleet.arrays import Array
 from hasten.fleet.frames import JOIN
 from hasten.fleet.history import Rows, parts_of, task_of
 from hasten.fleet.modules import Factory
 from hasten.fleet.state import State
-from hasten.fleet.tasks import Array, Task
+from hasten.fleet.tasks import Task
 
 if TYPE_CHECKING:
     from hasten.fleet.fleet import Fleet
@@ -43,7 +44,7 @@ def write(fleet: Fleet, rows: Sequence[Document], tensors: dict[str, Array]) -> 
     for row in rows:
         key = row["key"]
         row |= {"form": -1, "history_rows": 0, "gap": 0, "season": 0, "steps": [], "errors": []}
-        row |= {"until": -math.inf, "usual": math.nan, "breaks": []}
+        row |= {"until": -math.inf, "usual": math.nan, "breaks": [], "iteration": 0}
         if key not in fleet.places:
             continue
         line = growing.lines[key] if growing is not None else None
@@ -58,6 +59,7 @@ def write(fleet: Fleet, rows: Sequence[Document], tensors: dict[str, Array]) -> 
         row |= {"until": task.until if line is None else line.until, "usual": task.usual, "breaks": list(task.breaks)}
         if line is not None:
             row |= {"steps": [state.steps for state in line.states], "errors": line.errors}
+            row["iteration"] = line.iteration
             flats = candidates.setdefault(fleet.places[key][0], [])
             flats.append(np.stack([state.flat[:3] for state in line.states]))
     for number, held in enumerate(pieces):
@@ -66,7 +68,7 @@ def write(fleet: Fleet, rows: Sequence[Document], tensors: dict[str, Array]) -> 
     for kind, held_states in candidates.items():
         tensors[f"candidates/{kind}"] = np.stack(held_states)
     head: Document = {"forms": forms, "columns": session.columns, "gaps": session.gaps}
-    return head if growing is None else {**head, "shares": growing.shares, "iteration": growing.iteration}
+    return head if growing is None else {**head, "shares": growing.shares}
 
 
 def read(
@@ -143,5 +145,7 @@ def _growing(
             states.append(state)
         job = jobs[row["key"]]
         parts = [Rows(part) for part in parts_of(job.task)]
-        lines[job.key] = Line(job, parts, states, list(row["errors"]), job.task.until)
-    return Growing(fleet.session, saved["shares"], lines, saved["iteration"])
+        lines[job.key] = Line(
+            job, parts, states, list(row["errors"]), job.task.until, row.get("iteration") or saved.get("iteration", 0)
+        )
+    return Growing(fleet.session, saved["shares"], lines)

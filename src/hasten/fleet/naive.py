@@ -7,8 +7,9 @@ import torch
 from torch import nn
 
 from hasten.core.errors import UsageError
+from hasten.fleet.arrays import Array
 from hasten.fleet.recipe import Recipe
-from hasten.fleet.tasks import Array, Task
+from hasten.fleet.tasks import Task
 
 LEAST_SCALE = 1e-6  # added to a window's scale, so that a flat window divides by something
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from hasten.core.errors import HastenError, UsageError, in_a_line
-from hasten.fleet import stacked
+from hasten.fleet import stack_trial
 from hasten.fleet.described import own_ways, signature
 from hasten.fleet.engines import ENGINES
 from hasten.fleet.loop import LoopTrainer, batch_of, fresh, make_optimizer
@@ -24,7 +24,8 @@ from hasten.fleet.native.chain import Chain
 from hasten.fleet.native.engine import NativeTrainer, fits
 from hasten.fleet.native.reader import NotAChain, chain_of
 from hasten.fleet.recipe import Recipe
-from hasten.fleet.stackable import stackable
+from hasten.fleet.stackable import CannotStack, stackable
+from hasten.fleet.stacked import WIDTH
 from hasten.fleet.state import Layout, State, tensors_of
 from hasten.fleet.taken import refusal
 from hasten.fleet.tasks import Job
@@ -93,9 +94,10 @@ def kinds_of(jobs: Sequence[Job], factory: Factory) -> tuple[list[Kind], dict[st
 
 
 def _kind_of(module: torch.nn.Module, row: tuple[int, ...], by_signature: dict[Any, Kind]) -> Kind:
+    layout = Layout.of(module)
     form = (signature(module), row)
     if form not in by_signature:
-        by_signature[form] = Kind(f"k{len(by_signature)}", module, Layout.of(module), row)
+        by_signature[form] = Kind(f"k{len(by_signature)}", module, layout, row)
     return by_signature[form]
 
 
@@ -197,7 +199,7 @@ def _taken(kind: Kind, jobs: Sequence[Job], recipe: Recipe) -> Sequence[Job]:
     for job in sorted(jobs, key=lambda j: -j.steps(recipe.batch_size)):
         if not refusal(module, {}, job.task.X, job.epoch_order(0)[: 2 * recipe.batch_size]):
             found.append(job)
-        if len(found) == stacked.WIDTH:
+        if len(found) == WIDTH:
             break
     return found or jobs
 
@@ -293,8 +295,8 @@ def _probe_loop(kind: Kind, job: Job, factory: Factory, recipe: Recipe) -> float
 
 def _probe_stacked(kind: Kind, jobs: Sequence[Job], factory: Factory, recipe: Recipe) -> float:
     try:
-        seconds = stacked.probe(kind, jobs, factory, recipe, PROBE)
-    except stacked.CannotStack as why:
+        seconds = stack_trial.probe(kind, jobs, factory, recipe, PROBE)
+    except CannotStack as why:
         raise Unfit(str(why)) from None
     try:
         wrong = _apart(kind, max(jobs, key=lambda j: j.rows), factory, recipe)
@@ -313,7 +315,7 @@ def _apart(kind: Kind, job: Job, factory: Factory, recipe: Recipe) -> dict[str, 
     state = _moved(fresh(module, layout, recipe), layout)  # no gradient passes a layer that begins at nought
     layout.write(state.flat[0], module)
     reference = LoopTrainer(module, layout, job, recipe)
-    ours = stacked.gradient(kind, job, recipe, state)
+    ours = stack_trial.gradient(kind, job, recipe, state)
     X, _ = batch_of(job, rows)
     with torch.no_grad():
         idle = torch.func.functional_call(

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from hasten.fleet import stacked
+from hasten.fleet import stack_trial, stacked
 from hasten.fleet.loop import drive, fresh
 from hasten.fleet.native.engine import NativeTrainer
 from hasten.fleet.state import Floats, State
@@ -121,7 +121,7 @@ def gradient(session: Session, job: Job, state: State, step: int) -> Floats:
     """The engine's gradient on batch ``step`` of the epoch that ``state`` is in. (total,), float32."""
     recipe, kind = session.recipe, session.kinds[job.index]
     if session.choices[kind.name].engine == "stacked":
-        return stacked.gradient(kind, job, recipe, state, step)
+        return stack_trial.gradient(kind, job, recipe, state, step)
     trainer = NativeTrainer(kind.chain, kind.layout, recipe, most=job.most).take(job)
     trainer.load(state)
     rows = job.epoch_order(state.epoch)[step * recipe.batch_size : (step + 1) * recipe.batch_size]

@@ -68,6 +68,11 @@ class Queue:
             choose = min if self.shortest else max
             return self.lanes[choose(lanes, key=lambda k: self._expected(k, self.lanes[k][-1]))].pop()
 
+    def put_back(self, job: Job) -> None:
+        """Let a job that was popped come next again, among those of its kind."""
+        with self._lock:
+            self.lanes[self.kind_of[job.index]].append(job)
+
     def coming(self, job: Job, count: int) -> list[Job]:
         """Up to ``count`` jobs of the same kind that come next."""
         with self._lock:

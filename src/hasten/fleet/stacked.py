@@ -8,8 +8,6 @@ reduced over the models, so a model's bits do not depend on the others; that is 
 from __future__ import annotations
 
 import copy
-import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,22 +17,23 @@ import torch
 
 from hasten.core.errors import HastenError, in_a_line
 from hasten.fleet import streams
-from hasten.fleet.loop import EVAL_ROWS, batches, fresh
-from hasten.fleet.modules import Factory, dropout_scale
+from hasten.fleet.arrays import Array
+from hasten.fleet.loop import EVAL_ROWS, batches
+from hasten.fleet.modules import dropout_scale
 from hasten.fleet.native.engine import SINGLE, fits
 from hasten.fleet.recipe import Recipe
 from hasten.fleet.stackable import Bounded, CannotStack, StackBatchNorm, StackDropout, stackable, up
 from hasten.fleet.state import FAILED, RUNNING, State
 from hasten.fleet.taken import refusal
 from hasten.fleet.tape.step import Program, Step, program_of
-from hasten.fleet.tasks import Array, Job
+from hasten.fleet.tasks import Job
 from hasten.fleet.update_rows import Updater
 from hasten.fleet.workers import Kind
 
 WIDTH = 32  # models side by side
 BYTES = 256 << 20  # of weights and moments of one stack, at most
 
-__all__ = ["WIDTH", "CannotStack", "Stack", "probe"]
+__all__ = ["WIDTH", "CannotStack", "Stack"]
 
 
 @dataclass
@@ -187,11 +186,11 @@ class Stack:
         with torch.no_grad():
             for i, slot in enumerate(self.places):
                 if slot is not None:
-                    counts[i] = self._fill(i, slot)
+                    counts[i] = self.fill(i, slot)
         losses = self.backward()
         taken = [slot.state.steps + slot.step + 1 if slot else 0 for slot in self.places]
         self.updater(self.flat, self.params, [slot.job if slot else None for slot in self.places], taken)
-        self._collect(counts)
+        self.collect(counts)
         each = losses.numpy()
         ended = []
         for i, slot in enumerate(self.places):
@@ -219,9 +218,9 @@ class Stack:
             losses.sum().backward()
         return losses.detach()
 
-    def _fill(self, i: int, slot: Slot) -> int:
+    def fill(self, i: int, slot: Slot) -> int:
         if slot.step == 0:
-            self._begin(i, slot)
+            self.begin(i, slot)
         size = self.recipe.batch_size
         rows = slot.order[slot.step * size : (slot.step + 1) * size]
         n = len(rows)
@@ -242,13 +241,13 @@ class Stack:
             np.multiply(kept.reshape(mask.shape), dropout_scale(drop.p), out=mask)
         return n
 
-    def _begin(self, i: int, slot: Slot) -> None:
+    def begin(self, i: int, slot: Slot) -> None:
         """The first batch of an epoch."""
         slot.order, slot.total = slot.job.epoch_order(slot.state.epoch), 0.0
         if self.tape is not None:
             self.tape.begin(i, slot.job.stream, slot.state.epoch, slot.rows, slot.order, self.recipe.batch_size)
 
-    def _collect(self, counts: npt.NDArray[np.int64]) -> None:
+    def collect(self, counts: npt.NDArray[np.int64]) -> None:
         """Bring what modules have changed by themselves back into the flat rows."""
         for e in self.kept if self.tape is None else ():  # the tape keeps them there
             self.flat[0, :, e.start : e.start + e.size] = self.buffers[e.name].reshape(self.width, -1)
@@ -324,103 +323,3 @@ def width_of(kind: Kind) -> int:
     depended on the number of keys would let it reach a model's bits. Places without a model are computed and ignored.
     """
     return int(max(2, min(WIDTH, BYTES // max(16 * kind.layout.total, 1))))
-
-
-# -- probing -----------------------------------------------------------------------------------------------------------
-
-
-def probe(kind: Kind, jobs: Sequence[Job], factory: Factory, recipe: Recipe, seconds: float) -> float:
-    """Seconds that a step of one model takes in a stack.
-
-    Raises:
-        CannotStack: these models cannot be stacked, or not to the same bits whatever lies beside them.
-    """
-    if not recipe.plain:
-        raise CannotStack("the loss or the optimizer is a callable")
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        width = width_of(kind)
-        some = list(jobs[:width])
-        stack = _filled(kind, some, factory, recipe, width)
-        before = _filled(kind, [some[-1], some[0]] if len(some) > 1 else some, factory, recipe, width)
-        for _ in range(2):
-            for _, ended in (*stack.step(), *before.step()):
-                ended.step = 0  # the same epoch again, where it holds one batch
-        _rewind(stack)
-        _rewind(before)
-        last = min(len(some), 2) - 1
-        if not torch.equal(stack.flat[0, 0], before.flat[0, last]):
-            raise CannotStack("a model's bits depend on what lies beside it, on this machine")
-        _rows_are_independent(stack)
-        best, end, calls = float("inf"), time.perf_counter() + seconds, 0
-        while calls < 3 or (time.perf_counter() < end and calls < 20):
-            start = time.perf_counter()
-            _rewind(stack)
-            stack.step()
-            best = min(best, time.perf_counter() - start)
-            calls += 1
-        return best / len(some)
-    except CannotStack:
-        raise
-    except Exception as error:
-        raise CannotStack(in_a_line(error)) from error
-    finally:
-        torch.set_num_threads(threads)
-
-
-def _filled(kind: Kind, jobs: Sequence[Job], factory: Factory, recipe: Recipe, width: int) -> Stack:
-    stack = Stack(kind, recipe, width)
-    for job in jobs:
-        stack.put(Slot(job, fresh(factory(job), kind.layout, recipe), -1, 0, 0.0))
-    return stack
-
-
-def _rewind(stack: Stack) -> None:
-    for slot in stack.places:
-        if slot is not None:
-            slot.step = 0
-
-
-def _rows_are_independent(stack: Stack) -> None:
-    """A short batch is padded: what stands in the padding must not reach the other rows.
-
-    Raises:
-        CannotStack: it does.
-    """
-    n = max(1, stack.recipe.batch_size // 2)
-    with torch.no_grad():
-        if stack.tape is not None:
-            stack.tape.hold()
-        counts = stack.rows.sum(1).int().tolist()
-        stack.rows[:, n:] = 0
-        before = stack.losses().clone()
-        for X, count in zip(
-            stack.X, counts, strict=True
-        ):  # by another row that is there: its numbers may name something
-            X[n:] = X[count - 1 if count < len(X) else 0] + (count == 1)
-        after = stack.losses()
-    if not torch.allclose(before, after, rtol=1e-5, atol=1e-7, equal_nan=True):
-        raise CannotStack("rows of a batch depend on each other, so that a short last batch cannot be padded")
-
-
-def gradient(kind: Kind, job: Job, recipe: Recipe, state: State, step: int = 0) -> npt.NDArray[np.float32]:
-    """A model's gradient on one batch of its epoch, computed in a stack, and what its modules keep behind it.
-    (total,)."""
-    stack = Stack(kind, recipe, width_of(kind))
-    slot = Slot(job, state, -1, 0, 0.0)
-    stack.put(slot)
-    stack._begin(0, slot)
-    slot.step = step
-    with torch.no_grad():
-        stack._fill(0, slot)
-    stack.backward()
-    stack._collect(np.zeros(stack.width, np.int64))
-    flat = np.zeros(kind.layout.total, np.float32)
-    for e in kind.layout.entries:
-        grad = stack.params[e.name].grad if e.trains else None
-        if grad is not None:
-            flat[e.start : e.start + e.size] = grad[0].numpy().reshape(-1)
-    for e in stack.kept:
-        flat[e.start : e.start + e.size] = stack.flat[0, 0, e.start : e.start + e.size].numpy()
-    return flat

@@ -52,7 +52,7 @@ class Layout:
         """The layout of a module's parameters and buffers.
 
         Raises:
-            UsageError: a tensor is neither float32 nor a whole number.
+            UsageError: a tensor is neither float32 nor a whole number, has no shape yet, or is not on the CPU.
         """
         persistent = set(module.state_dict(keep_vars=True))
         tensors = [(n, p, p.requires_grad) for n, p in module.named_parameters()]
@@ -60,6 +60,7 @@ class Layout:
         tensors.sort(key=lambda t: not t[2])
         entries, at, trained = [], 0, 0
         for name, tensor, trains in tensors:
+            _check_there(name, tensor)
             inexact = tensor.dtype.is_floating_point or tensor.dtype.is_complex
             if tensor.dtype != torch.float32 and (trains or inexact):
                 raise UsageError(
@@ -95,6 +96,19 @@ class Layout:
         return {
             e.name: flat[..., e.start : e.start + e.size].reshape((*lead, *e.shape)).to(e.dtype) for e in self.entries
         }
+
+
+def _check_there(name: str, tensor: torch.Tensor) -> None:
+    if torch.nn.parameter.is_lazy(tensor):
+        raise UsageError(
+            f"{name} has no shape yet", "a lazy layer takes it from the first rows it sees",
+            "sizes in make_model, or a first call there",
+        )  # fmt: skip
+    if tensor.device.type != "cpu":
+        raise UsageError(
+            f"{name} is on {tensor.device}", "a fleet is trained by the cores of the processor",
+            "make_model returning a module on the CPU",
+        )  # fmt: skip
 
 
 def tensors_of(module: nn.Module) -> dict[str, torch.Tensor]:

@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 from hasten.core.errors import HastenError, in_a_line
+from hasten.fleet.arrays import Array
 from hasten.fleet.loop import EVAL_ROWS, batches
-from hasten.fleet.tasks import Array
 
 
 def refusal(module: nn.Module, tensors: Mapping[str, torch.Tensor], X: Array, rows: npt.NDArray[np.int64]) -> str:

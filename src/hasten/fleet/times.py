@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hasten.core.errors import UsageError
-from hasten.fleet.tasks import Array
+from hasten.fleet.arrays import Array
 
 USUAL = 0.9  # of a key's steps in time are no longer than what counts as usual: weekends between working days are
 LONGER = 1.5  # times as long as usual is a gap; months differ by less

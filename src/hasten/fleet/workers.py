@@ -87,14 +87,15 @@ class Run:
         if self.interrupted.is_set():
             raise Interrupted
 
-    def slot_for(self, index: int) -> int:
-        """The slot of the store in which a job is kept while in flight; -1 where nothing is kept."""
+    def slot_for(self, index: int) -> int | None:
+        """The slot of the store in which a job is kept while in flight; -1 where nothing is kept, None where all are
+        taken, or wait for what was in flight when a run before this one was killed."""
         if not self.store.slots:
             return -1
         if index in self.resumed:
             return self.resumed[index][0]
         with self.lock:
-            return self.free.pop()
+            return self.free.pop() if self.free else None
 
     def give_back(self, slot: int) -> None:
         """A slot whose model has been finished."""
@@ -185,6 +186,7 @@ def in_threads(run: Run, work: Callable[[], Callable[[Job, int], State]]) -> Non
 
 def _one(run: Run, job: Job, train: Callable[[Job, int], State]) -> None:
     slot = run.slot_for(job.index)
+    assert slot is not None  # threads take what was in flight before anything else
     start = run.start_of(job)
     before = start.steps if start is not None else 0
     begun = time.perf_counter()
@@ -316,7 +318,11 @@ def _hand_out(run: Run, child: Child, count: int, kind: Hashable) -> list[tuple[
     given: list[tuple[int, int]] = []
     while len(given) < count and (job := run.queue.pop(kind)) is not None:
         kind = run.queue.kind_of[job.index]  # a stack takes models of one kind
-        given.append((job.index, run.slot_for(job.index)))
+        slot = run.slot_for(job.index)
+        if slot is None:
+            run.queue.put_back(job)
+            break
+        given.append((job.index, slot))
     child.holds.update(given)
     return given
 

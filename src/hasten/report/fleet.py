@@ -24,7 +24,7 @@ def progress_line(progress: Any) -> str:
     """One line while training goes on. progress: a ``hasten.fleet.Progress``."""
     p = progress
     left = f"{p.left_seconds:.0f} s left" if p.left_seconds == p.left_seconds else ""
-    than = f"{p.loop_seconds / p.elapsed:.0f}× one at a time" if p.loop_seconds and p.elapsed else ""
+    than = f"{times(p.loop_seconds, p.elapsed)} one at a time" if p.loop_seconds and p.elapsed else ""
     parts = [
         f"{bar(p.done / max(p.models, 1), 20):<20} {p.done} of {p.models} done",
         f"{p.training} training",
@@ -94,12 +94,8 @@ def _facts(d: Document) -> list[Line]:
     if d["before"]:
         lines.append([(f"{d['before']} of them were trained by a run before this one; times do not count them", "")])
     if d["loop_seconds"]:
-        times = d["loop_seconds"] / max(d["seconds"], 1e-9)
-        lines += wrapped(
-            [],
-            f"the plain loop, one model at a time, is expected to take {duration(d['loop_seconds'])}: {times:.0f}×",
-            WIDTH,
-        )
+        expected = f"{duration(d['loop_seconds'])}: {times(d['loop_seconds'], d['seconds'])}"
+        lines += wrapped([], f"the plain loop, one model at a time, is expected to take {expected}", WIDTH)
     for name, why in engines(d):
         lines += wrapped([(f"{name}  ", "dim")], why, WIDTH)
     return lines
@@ -109,6 +105,12 @@ def engines(d: Document) -> list[tuple[str, str]]:
     """What trained and why; by kind of model where there are several."""
     several = len(d["engines"]) > 1
     return [(f"engine of {kind}" if several else "engine", why) for kind, why in d["engines"].items()]
+
+
+def times(of: float, seconds: float) -> str:
+    """How many times as long as ``seconds`` something else takes."""
+    ratio = of / max(seconds, 1e-9)
+    return f"{ratio:.0f}×" if ratio >= 9.5 else f"{ratio:.2g}×"
 
 
 def workers(d: Document) -> str:

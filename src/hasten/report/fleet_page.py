@@ -15,16 +15,17 @@ WIDE, HIGH = 220, 80  # of one small multiple
 MANY = 10  # keys from which on their losses are drawn, too
 
 
-def page(document: Document, forecasts: Sequence[Document]) -> str:
+def page(document: Document) -> str:
     """One self-contained page.
 
     Args:
-        forecasts: of some keys: ``key``, ``group``, ``held`` or ``loss``, ``seen``, ``came``, ``predicted``.
+        document: also with ``forecasts`` of some keys: ``key``, ``group``, ``held`` or ``loss``, ``seen``, ``came``,
+            ``predicted``.
     """
     title = f"{document['trained']} of {document['models']} models trained"
     head = el("header", el("p", "hasten fleet", class_="eyebrow"), el("h1", title))
     tiles = el("div", *_tiles(document), class_="tiles")
-    return whole(title, joined([head, tiles, *_sections(document), *_multiples(forecasts)]))
+    return whole(title, joined([head, tiles, *_sections(document), *_multiples(document["forecasts"])]))
 
 
 def _tiles(d: Document) -> Iterator[Markup]:
@@ -33,8 +34,11 @@ def _tiles(d: Document) -> Iterator[Markup]:
         yield tile("failed", str(d["failed"]), "causes stand below", "bad")
     yield tile("took", duration(d["seconds"]), f"on {fleet.workers(d)}")
     if d["loop_seconds"]:
-        times = d["loop_seconds"] / max(d["seconds"], 1e-9)
-        yield tile("against one at a time", f"{times:.0f}×", f"expected {duration(d['loop_seconds'])}", "good")
+        times, kind = (
+            fleet.times(d["loop_seconds"], d["seconds"]),
+            "good" if d["loop_seconds"] > d["seconds"] else "bad",
+        )
+        yield tile("against one at a time", times, f"expected {duration(d['loop_seconds'])}", kind)
     what, known = fleet.losses(d)
     if known:
         middle = statistics.median(row[what] for row in known)

@@ -14,7 +14,7 @@ from torch import nn
 
 from hasten import fleet
 from hasten.core.errors import UsageError
-from hasten.fleet import planner, stacked
+from hasten.fleet import planner, stack_trial, stacked
 from hasten.fleet.models import Gru
 from hasten.fleet.modules import Factory
 from hasten.fleet.native.build import kernel
@@ -112,7 +112,7 @@ def filled(make: Callable[[], nn.Module], width: int, outputs: int = 1) -> stack
     tasks = {f"k{i}": Task(X, X[:, :outputs].copy()) for i, X in enumerate(rows)}
     recipe, factory = Recipe(batch_size=16), Factory(make)
     jobs = jobs_of(tasks, recipe, {})
-    return stacked._filled(planner.kinds_of(jobs, factory)[0][0], jobs, factory, recipe, 2)
+    return stack_trial.filled(planner.kinds_of(jobs, factory)[0][0], jobs, factory, recipe, 2)
 
 
 def test_a_window_of_any_length_is_one_operation() -> None:

@@ -11,9 +11,10 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 
 from hasten import fleet
-from hasten.fleet import planner, stacked
+from hasten.fleet import planner, stack_trial, stacked
 from hasten.fleet.modules import Factory
 from hasten.fleet.native.build import TARGETS, NoCompiler, kernel
 from hasten.fleet.recipe import Recipe
@@ -55,10 +56,10 @@ def apart(make: Callable[[], nn.Module], loss: Any = "mse", y: Any = None, batch
     recipe, factory = Recipe(loss=loss, batch_size=batch), Factory(make)
     jobs = jobs_of(tasks, recipe, {})
     kinds, _ = planner.kinds_of(jobs, factory)
-    stack = stacked._filled(kinds[0], jobs, factory, recipe, 2)
+    stack = stack_trial.filled(kinds[0], jobs, factory, recipe, 2)
     assert stack.tape is not None, stack.why_no_tape
     if not stack.norms:
-        stacked._rows_are_independent(stack)
+        stack_trial.rows_are_independent(stack)
     return planner._apart(kinds[0], jobs[1], factory, recipe)
 
 
@@ -109,6 +110,13 @@ def bent(m: Any, x: torch.Tensor) -> torch.Tensor:
     h = m.a(x)
     parts = (torch.atan(3 * h), functional.softshrink(h, 0.3), functional.hardshrink(h, 0.2))
     return m.last(torch.cat(parts, 1))
+
+
+def spread(m: Any, x: torch.Tensor) -> torch.Tensor:
+    h = m.a(x)
+    scaled = (h - h.mean(1, keepdim=True)) / (h.std(1, keepdim=True) + 0.1)
+    sizes = (h.std(dim=1, unbiased=False)[:, None], h.norm(p=1, dim=1, keepdim=True))
+    return m.last(torch.cat([scaled, functional.normalize(h, dim=1), *sizes], 1))
 
 
 def gated(m: Any, x: torch.Tensor) -> torch.Tensor:
@@ -179,6 +187,15 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
         plane, a=nn.Conv2d(1, 5, 3, padding=1), norm=nn.LocalResponseNorm(4, 0.5, 0.7, 1.1), last=nn.Linear(100, 3)
     ),
     "bends": lambda: Own(bent, a=nn.Linear(WIDTH, 8), last=nn.Linear(24, 3)),
+    "weight norm": lambda: Own(
+        lambda m, x: m.last(m.a(x.reshape(len(x), 2, -1)).tanh().flatten(1)),
+        a=weight_norm(nn.Conv1d(2, 5, 3, padding=2, dilation=2)),
+        last=weight_norm(nn.Linear(50, 3), dim=1),
+    ),
+    "spectral norm": lambda: Own(
+        lambda m, x: m.last(m.a(x).tanh()), a=spectral_norm(nn.Linear(WIDTH, 7)), last=nn.Linear(7, 3)
+    ),
+    "spreads": lambda: Own(spread, a=nn.Linear(WIDTH, 8), last=nn.Linear(18, 3)),
     "gru": lambda: Own(recurrent, cell=nn.GRU(2, 5, batch_first=True), last=nn.Linear(5, 3)),
     "lstm": lambda: Own(recurrent, cell=nn.LSTM(2, 5, 2, batch_first=True), last=nn.Linear(5, 3)),
 }

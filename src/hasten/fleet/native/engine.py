@@ -12,12 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from hasten.core.errors import HastenError
+from hasten.fleet.arrays import Array
 from hasten.fleet.losses import Loss
 from hasten.fleet.native.build import kernel
 from hasten.fleet.native.chain import Chain, compiled
 from hasten.fleet.recipe import Recipe
 from hasten.fleet.state import Floats, Layout, State
-from hasten.fleet.tasks import Array, Job
+from hasten.fleet.tasks import Job
 
 CALL = 0.4  # seconds that one call of the kernel may take, where its epochs are shorter: an interrupt waits for it
 LEAST = 64  # rows that there is room for; less would change how rows lie side by side

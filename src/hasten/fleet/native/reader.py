@@ -47,6 +47,9 @@ def chain_of(module: nn.Module, row: Shape) -> Chain:
         return renamed(chain_of(nn.Sequential(module), row), lambda name: name.removeprefix("0."))
     if any(not p.requires_grad for p in module.parameters()):
         raise NotAChain("some parameters are frozen")
+    own = dict(module.named_parameters())
+    if shared := [name for name, _ in module.named_parameters(remove_duplicate=False) if name not in own]:
+        raise NotAChain(f"{shared[0]} is another layer's, too")
     try:
         graph = fx.symbolic_trace(module)
         evaluated = fx.symbolic_trace(copy.deepcopy(module).eval())

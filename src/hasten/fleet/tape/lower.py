@@ -10,22 +10,9 @@ from typing import Any
 
 import torch
 
-from hasten.fleet.tape import scan, taken
-from hasten.fleet.tape.program import (
-    CONVOLVE,
-    CONVOLVE_WEIGHT,
-    NORM,
-    NORM_BACK,
-    PRODUCT,
-    REDUCE,
-    Buffer,
-    Operation,
-    Point,
-    View,
-    fresh,
-    row_major,
-)  # fmt: skip
-from hasten.fleet.tape.trace import NotATape
+from hasten.fleet.tape import layers, scan, taken
+from hasten.fleet.tape.program import REDUCE, Buffer, Operation, Point, View, fresh, row_major
+from hasten.fleet.tape.trace import NotATape, Shaped
 
 Value = Any  # a View, a tuple of them, or a torch.Tensor whose numbers are known
 
@@ -230,7 +217,7 @@ class Lowering:
 
     # -- sums ----------------------------------------------------------------------------------------------------------
 
-    def _reduce(self, name: str, node: Any, given: Value, dims: Any = None, keepdim: bool = False, **_: Any) -> View:
+    def reduce(self, name: str, node: Any, given: Value, dims: Any = None, keepdim: bool = False, **_: Any) -> View:
         x = self.view(given)
         count = len(x.shape)
         dims = [dims] if isinstance(dims, int) else list(dims or range(count))
@@ -256,77 +243,10 @@ class Lowering:
     def _variance(self, _: str, node: Any, given: Value, dims: Any, correction: float = 1.0, **__: Any) -> View:
         x = self.view(given)
         over = sorted(d % len(x.shape) for d in dims) if dims else list(range(len(x.shape)))
-        kept = _Shaped(tuple(1 if d in over else n for d, n in enumerate(x.shape)))
-        apart = self.point("sub", x.shape, x, self._reduce("mean", kept, x, over))
-        total = self._reduce("sum", node, self.point("mul", x.shape, apart, apart), over)
+        kept = Shaped(tuple(1 if d in over else n for d, n in enumerate(x.shape)))
+        apart = self.point("sub", x.shape, x, self.reduce("mean", kept, x, over))
+        total = self.reduce("sum", node, self.point("mul", x.shape, apart, apart), over)
         return self.point("mul", total.shape, total, 1.0 / max(math.prod(x.shape[d] for d in over) - correction, 0.0))
-
-    # -- layers --------------------------------------------------------------------------------------------------------
-
-    def _norm(self, _: str, __: Any, given: Value, shape: Any, weight: Value, bias: Value, eps: float) -> Value:
-        x, n = self.plain(given), math.prod(shape)
-        lead = x.shape[: len(x.shape) - len(shape)]
-        y, mean, rest = fresh(x.shape), fresh((*lead, *[1] * len(shape))), fresh((*lead, *[1] * len(shape)))
-        w, b = (x if v is None else self.plain(v) for v in (weight, bias))
-        rows = math.prod(lead)
-        words = [rows, n, float(eps), weight is not None, bias is not None, x, w, b, y, mean, rest]
-        self.steps.append(Operation(NORM, words, [x, w, b], [y, mean, rest]))
-        return y, mean, rest
-
-    def _norm_back(
-        self, _: str, __: Any, g: Value, given: Value, shape: Any, mean: Value, rest: Value, weight: Value, bias: Value,
-        wanted: Any,
-    ) -> Value:  # fmt: skip
-        g, x, n = self.plain(g), self.plain(given), math.prod(shape)
-        w = x if weight is None else self.plain(weight)
-        dx, dw, db = fresh(x.shape), fresh(shape), fresh(shape)
-        rows = math.prod(x.shape) // n
-        words = [rows, n, weight is not None, *wanted, g, x, self.plain(mean), self.plain(rest), w, dx, dw, db]
-        self.steps.append(Operation(NORM_BACK, words, [g, x, mean, rest, w], [dx, dw, db]))
-        return dx, dw, db
-
-    def _product(self, _: str, __: Any, a: Value, b: Value, first: View | None = None) -> View:
-        a, b = self.view(a), self.view(b)
-        batch = a.shape[0] if len(a.shape) == 3 else 1
-        (m, k), n = a.shape[-2:], b.shape[-1]
-        made = fresh((*a.shape[:-1], n))
-        steps = [(v.stride[0] if len(v.shape) == 3 else 0, *v.stride[-2:]) for v in (a, b)]
-        words = [batch, m, n, k, *steps[0], *steps[1], 0 if first is None else n, a, b, made, first or a]
-        self.steps.append(Operation(PRODUCT, words, [a, b], [made]))
-        return made
-
-    def _convolution(
-        self, _: str, __: Any, x: Value, weight: Value, bias: Value, stride: Any, pad: Any, dilation: Any, across: bool,
-        output: Any, groups: int,
-    ) -> View:  # fmt: skip
-        x, weight = self.plain(x), self.plain(weight)
-        shape, made = _convolved(x, weight, stride, pad, dilation, across, output, groups)
-        y = fresh(made)
-        b = weight if bias is None else self.plain(bias)
-        words = [*shape, across, bias is not None, x, weight, b, y]
-        self.steps.append(Operation(CONVOLVE, words, [x, weight, b], [y]))
-        return y
-
-    def _convolution_back(
-        self, _: str, __: Any, g: Value, x: Value, weight: Value, sizes: Any, stride: Any, pad: Any, dilation: Any,
-        across: bool, output: Any, groups: int, wanted: Any,
-    ) -> Value:  # fmt: skip
-        g, x, weight = self.plain(g), self.plain(x), self.plain(weight)
-        shape = _convolved(x, weight, stride, pad, dilation, across, output, groups)[0]
-        found: list[View | None] = [None, None, None]
-        if wanted[0]:
-            found[0] = dx = fresh(x.shape)
-            words: list[Any] = [*shape, not across, 0, g, weight, weight, dx]
-            self.steps.append(Operation(CONVOLVE, words, [g, weight], [dx]))
-        if wanted[1]:
-            wide, narrow = (g, x) if across else (x, g)
-            found[1], found[2] = dw, db = fresh(weight.shape), fresh((narrow.shape[1],))
-            words = [*shape, bool(wanted[2]) and not across, wide, narrow, dw, db]
-            self.steps.append(Operation(CONVOLVE_WEIGHT, words, [wide, narrow], [dw, db]))
-        if wanted[2] and (across or not wanted[1]):
-            node = _Shaped((g.shape[1],))
-            found[2] = self._reduce("sum", node, g, [0, *range(2, len(g.shape))])
-        return found
 
     # -- pieces of tensors ---------------------------------------------------------------------------------------------
 
@@ -378,14 +298,9 @@ class Lowering:
 
 
 METHODS: Mapping[str, Callable[..., Value]] = {
-    **dict.fromkeys(("sum", "mean", "amax", "amin", "any"), Lowering._reduce),
+    **dict.fromkeys(("sum", "mean", "amax", "amin", "any"), Lowering.reduce),
     "var": Lowering._variance,
-    **dict.fromkeys(("mm", "bmm"), Lowering._product),
-    "native_layer_norm": Lowering._norm,
-    "native_layer_norm_backward": Lowering._norm_back,
     **dict.fromkeys(("hardshrink_backward", "softshrink_backward"), Lowering._shrink_back),
-    "convolution": Lowering._convolution,
-    "convolution_backward": Lowering._convolution_back,
     "as_strided": Lowering._strided,
     "cat": Lowering._cat,
     **dict.fromkeys(("slice_scatter", "select_scatter"), Lowering._placed),
@@ -394,15 +309,9 @@ METHODS: Mapping[str, Callable[..., Value]] = {
     "copy_": Lowering._copy_into,
     "scan": scan.forward,
     "scan_back": scan.backward,
+    **layers.METHODS,
     **taken.METHODS,
 }
-
-
-class _Shaped:
-    """Stands for a node of the graph."""
-
-    def __init__(self, shape: tuple[int, ...]) -> None:
-        self.meta = {"val": torch.empty(shape, device="meta")}
 
 
 def _viewed(target: Any, view: View, args: Any, options: Any) -> Value:
@@ -415,33 +324,6 @@ def _viewed(target: Any, view: View, args: Any, options: Any) -> Value:
         for m in (made if several else [made])
     ]
     return found if several else found[0]
-
-
-def _convolved(
-    x: View, weight: View, stride: Any, pad: Any, dilation: Any, across: bool, more: Any, groups: int
-) -> tuple[list[int], tuple[int, ...]]:
-    """A convolution as the kernel has it, and the shape of what it makes.
-
-    A transposed one is what the gradient with respect to the inputs of a plain one is, whose results are its inputs.
-    """
-    dims = len(x.shape) - 2
-    if dims not in (1, 2):
-        raise NotATape("it has a three-dimensional convolution")
-    images, channels, *size = x.shape
-    kernel, out = weight.shape[2:], list(size)
-    each = [list(v) if len(v) == dims else [v[0]] * dims for v in (stride, pad, dilation, more)]
-    if across:
-        size = [(n - 1) * s - 2 * p + d * (k - 1) + m + 1 for n, k, s, p, d, m in zip(out, kernel, *each, strict=True)]
-        channels = weight.shape[1] * groups
-    else:
-        out = [(n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d, _ in zip(size, kernel, *each, strict=True)]
-    made = (images, channels, *size) if across else (images, weight.shape[0], *out)
-    if dims == 1:
-        size, out, kernel = [1, *size], [1, *out], (1, *kernel)
-        each = [[1, *each[0]], [0, *each[1]], [1, *each[2]]]
-    (sh, sw), (ph, pw), (dh, dw) = each[:3]
-    shape = [images, groups, channels // groups, *size, weight.shape[0] // groups, *out, *kernel]
-    return [*shape, sh, sw, ph, pw, dh, dw], made
 
 
 def bound(buffer: Buffer, shape: tuple[int, ...]) -> View:

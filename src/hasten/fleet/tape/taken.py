@@ -141,7 +141,7 @@ def rows_of_back(low: Any, _: str, __: Any, g: Any, numbers: Any, rows: int, ski
 
 def entry(low: Any, _: str, node: Any, x: Any, dim: int, index: Any, *__: Any) -> View:
     """``gather`` of one entry along a dimension, as the loss of a class is: the sum of the only one that counts."""
-    found: View = low._reduce("sum", node, low.point("where", x.shape, _hit(low, x.shape, dim, index), x, 0.0), dim)
+    found: View = low.reduce("sum", node, low.point("where", x.shape, _hit(low, x.shape, dim, index), x, 0.0), dim)
     return found
 
 

@@ -10,12 +10,20 @@ import torch
 from torch import nn
 
 from hasten.core.errors import in_a_line
+from hasten.fleet.tape import written
 
 MOST = 160  # operations of a forward; a trace takes some hundredths of a second for each
 
 
 class NotATape(Exception):
     """The kernel cannot run this step; the text says why."""
+
+
+class Shaped:
+    """Stands for a node of the graph."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.meta = {"val": torch.empty(shape, device="meta")}
 
 
 def calls(module: nn.Module, x: torch.Tensor) -> int:
@@ -43,7 +51,8 @@ _KEPT = (  # which the kernel has itself
         "max_pool2d_with_indices", "avg_pool2d", "adaptive_max_pool2d", "_adaptive_avg_pool2d")),
 )  # fmt: skip
 _MORE = ("_softmax", "_log_softmax", "native_group_norm", "var", "var_mean", "addmm", "gelu", "elu", "leaky_relu",
-         "hardtanh", "silu", "mish", "softplus", "hardswish", "hardsigmoid", "log_sigmoid_forward")  # fmt: skip
+         "hardtanh", "silu", "mish", "softplus", "hardswish", "hardsigmoid", "log_sigmoid_forward",
+         "linalg_vector_norm")  # fmt: skip
 
 
 def traced(module: nn.Module, loss: Loss, params: Tensors, buffers: Tensors, batch: tuple[torch.Tensor, ...]) -> Any:
@@ -60,7 +69,8 @@ def traced(module: nn.Module, loss: Loss, params: Tensors, buffers: Tensors, bat
     from torch.nn.attention import SDPBackend, sdpa_kernel
 
     aten = torch.ops.aten
-    table = {**core_aten_decompositions(), **get_decompositions([getattr(aten, name) for name in _MORE])}
+    more = get_decompositions([getattr(aten, name) for name in _MORE])
+    table = {**core_aten_decompositions(), **more, **written.rules()}
     table = {op: rule for op, rule in table.items() if op.name().split("::")[1].split(".")[0] not in _KEPT}
 
     def step(params: Tensors, buffers: Tensors, x: torch.Tensor, y: torch.Tensor, rows: torch.Tensor) -> Any:
