@@ -53,6 +53,7 @@ _MODULES = (
     "m310_python_loop",
     "s501_logging",
     "s502_host_wait",
+    "s503_host_work",
     "e602_evaluation_share",
     "e603_checkpoint_share",
     "g701_graph_kept_alive",

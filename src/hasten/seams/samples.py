@@ -19,7 +19,8 @@ from hasten.seams.locate import is_users, line_of, place_of_line
 
 LEAST_FAULTS = 2000  # page faults that must be seen before a line is blamed for most of them
 
-# What a library's frame is busy with, by a piece of its path; the first match from the inside out counts.
+# What a library's frame is busy with, by a piece of its path; the first match from the inside out counts, but for what
+# is done for the sake of those in _WHOLE.
 _WORK = (
     (f"PIL{os.sep}Image.py", "transform"),
     (f"{os.sep}PIL{os.sep}", "decode"),
@@ -38,18 +39,23 @@ _WORK = (
     (f"{os.sep}selectors.py", "wait for workers"),
     (f"{os.sep}tqdm{os.sep}", "progress bar"),
     (f"{os.sep}matplotlib{os.sep}", "plot"),
+    (f"{os.sep}sklearn{os.sep}metrics{os.sep}", "metric"),
+    (f"{os.sep}copy.py", "deep copy"),
     (f"{os.sep}tensorboard", "log"),
     (f"{os.sep}logging{os.sep}", "log"),
     (f"torch{os.sep}optim{os.sep}lr_scheduler", "schedule"),
 )
 # PIL's Image.py holds pixel operations; decoding happens lazily in these functions of it.
 _PIL_DECODE = frozenset({"open", "load", "frombytes", "_decode"})
+_WHOLE = frozenset({"encode", "plot"})
 
 
 @functools.cache
 def _work(filename: str, function: str) -> str:
     for piece, kind in _WORK:
         if piece in filename:
+            if "PIL" in piece and function == "save":
+                return "encode"
             if kind == "transform" and "PIL" in piece and function in _PIL_DECODE:
                 return "decode"
             return kind
@@ -227,7 +233,8 @@ class Sampler:
                     return None
             else:
                 callee = code.co_name
-                kind = kind or _work(filename, code.co_name)
+                work = _work(filename, code.co_name)
+                kind = work if work in _WHOLE else kind or work
             at = at.f_back
         return (self.clock.current, frame.f_code, frame.f_lineno or frame.f_code.co_firstlineno, kind, callee)
 

@@ -1,0 +1,39 @@
+"""What is said of metrics, copies and tables that are made between the training's calls."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from hasten.core.interval import Interval
+from hasten.core.trace import Phase, Place, Trace
+from tests.rules.test_judgements import found, trace
+
+AUC, COPY = (Place("train.py", n, "main", text) for n, text in ((20, "auc = roc_auc_score(y, p)"), (22, "deepcopy(w)")))
+
+
+def between(*lines: Phase) -> Trace:
+    """A step of 100 ms, 40 of which are Python with these lines."""
+    of = trace(0.1, python=0.04)
+    phases = tuple(dataclasses.replace(p, children=lines) if p.name == "python" else p for p in of.phases)
+    return dataclasses.replace(of, phases=phases)
+
+
+def line(name: str, place: Place, seconds: float, give: float = 0.1) -> Phase:
+    return Phase(name, Interval(seconds, (1 - give) * seconds, (1 + give) * seconds, "s", 0.95, 100), place)
+
+
+def test_a_metric_of_every_step_and_a_copy_are_told_with_their_lines() -> None:
+    metric, copy = found("S503", between(line("metric", AUC, 0.02), line("deep copy", COPY, 0.01)))
+    assert metric.place == AUC and "20 ms of a step of 100 ms" in metric.message and "once an epoch" in metric.advice
+    assert 1.05 < metric.predicted.low < metric.predicted.high < 1.26
+    assert copy.place == COPY and copy.predicted.high < 1.12
+
+
+def test_a_line_of_the_training_is_no_work_of_the_host() -> None:
+    """What is computed between the model's calls may be the loss."""
+    assert not found("S503", between(line("loss = (a - b).pow(2).mean()", AUC, 0.03)))
+
+
+def test_what_few_samples_saw_is_not_told() -> None:
+    assert not found("S503", between(line("metric", AUC, 0.004, give=0.5)))
+    assert not found("S503", between(line("metric", AUC, 0.002)))
