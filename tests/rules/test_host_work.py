@@ -1,14 +1,15 @@
-"""What is said of metrics, copies and tables that are made between the training's calls."""
+"""What is said of metrics, tables and tensors that are made between the training's calls."""
 
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 from hasten.core.interval import Interval
 from hasten.core.trace import Phase, Place, Trace
 from tests.rules.test_judgements import found, trace
 
-AUC, COPY = (Place("train.py", n, "main", text) for n, text in ((20, "auc = roc_auc_score(y, p)"), (22, "deepcopy(w)")))
+AUC, ROW = (Place("train.py", n, "main", text) for n, text in ((20, "auc = roc_auc_score(y, p)"), (22, "df.iloc[i]")))
 
 
 def between(*lines: Phase) -> Trace:
@@ -22,11 +23,19 @@ def line(name: str, place: Place, seconds: float, give: float = 0.1) -> Phase:
     return Phase(name, Interval(seconds, (1 - give) * seconds, (1 + give) * seconds, "s", 0.95, 100), place)
 
 
-def test_a_metric_of_every_step_and_a_copy_are_told_with_their_lines() -> None:
-    metric, copy = found("S503", between(line("metric", AUC, 0.02), line("deep copy", COPY, 0.01)))
+def test_a_metric_of_every_step_and_a_table_are_told_with_their_lines() -> None:
+    metric, table = found("S503", between(line("metric", AUC, 0.02), line("table", ROW, 0.01)))
     assert metric.place == AUC and "20 ms of a step of 100 ms" in metric.message and "once an epoch" in metric.advice
     assert 1.05 < metric.predicted.low < metric.predicted.high < 1.26
-    assert copy.place == COPY and copy.predicted.high < 1.12
+    assert table.place == ROW and table.predicted.high < 1.12
+
+
+def test_a_line_that_makes_tensors_of_lists_is_told_where_it_does_nothing_else(tmp_path: Path) -> None:
+    script = tmp_path / "train.py"
+    script.write_text("import torch\nx, y = torch.tensor(a), torch.tensor(b)\nz = model(torch.tensor(a))\n")
+    lines = [Place(str(script), n, "", text) for n, text in ((2, "x, y = …"), (3, "z = …"))]
+    (finding,) = found("S503", between(*(line(at.text, at, 0.015) for at in lines)))
+    assert finding.place == lines[0] and "torch.tensor takes 15 ms" in finding.message
 
 
 def test_a_line_of_the_training_is_no_work_of_the_host() -> None:

@@ -265,6 +265,26 @@ class LinearFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class UnusedFacts:
+    """Gradients that one call of backward computes and no step uses.
+
+    Attributes:
+        place: the call.
+        modules: whose they are, as the script names them; ``elements`` numbers in their parameters.
+        stepped: whether an optimizer holds them, which steps by other gradients of theirs.
+        share: of the call's time that they take.
+        steps: after which all weights were the same bits without them.
+    """
+
+    place: Place
+    modules: tuple[str, ...]
+    elements: int
+    stepped: bool
+    share: Interval
+    steps: int
+
+
+@dataclass(frozen=True, slots=True)
 class Usage:
     """Per-step use of the machine by this process over the window."""
 
@@ -364,6 +384,7 @@ class Trace:
     models: tuple[ModelFacts, ...] = ()
     successions: tuple[SuccessionFacts, ...] = ()
     linear: LinearFacts | None = None
+    unused: tuple[UnusedFacts, ...] = ()
     usage: Usage = field(default_factory=Usage)
     process: Process = field(default_factory=Process)
     hot: tuple[Hot, ...] = ()

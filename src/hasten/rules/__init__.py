@@ -51,6 +51,7 @@ _MODULES = (
     # Advice: what only the user can change.
     "m309_double_precision",
     "m310_python_loop",
+    "m311_unused_gradients",
     "s501_logging",
     "s502_host_wait",
     "s503_host_work",

@@ -1,13 +1,13 @@
-"""Metrics, copies of weights or tables are made on the host in every step.
+"""Metrics, tables or tensors of lists are made on the host in every step.
 
 Why it is slow
-    While scikit-learn computes a metric, ``copy.deepcopy`` copies all weights, or pandas looks up a row, nothing
-    trains. A metric of everything so far costs more in every step.
+    While scikit-learn computes a metric, pandas looks up a row, or ``torch.tensor`` goes through a list of arrays value
+    by value, nothing trains. A metric of everything so far costs more in every step.
 
 Remedy
     None from outside: what is computed is the script's business. By hand: collect detached tensors, and compute metrics
-    once an epoch; copy weights when the validation is best, not in every step, into tensors that are there already
-    (``torch._foreach_copy_``); make arrays of a table's columns before the loop, and a table of a list after it.
+    once an epoch; make arrays of a table's columns before the loop, and a table of a list after it;
+    ``torch.from_numpy(np.array(rows))``, or ``torch.stack`` of tensors.
 
 Fidelity
     identical: the training does not depend on it.
@@ -26,14 +26,20 @@ from collections.abc import Iterator
 
 from hasten.core.finding import Finding, Rule, ms
 from hasten.core.trace import Phase, Trace
+from hasten.seams.source import calls_on, source_of
 
 LEAST_SHARE = 0.03  # of the step, with what samples leave uncertain taken off
 SAVED = (0.5, 1.0)  # part of the work: half as often, and once an epoch
+_MADE = "tensors made"
 _TOLD = {
     "metric": ("scikit-learn's metric", "collect detached tensors, and compute the metric once an epoch"),
     "deep copy": (
         "copy.deepcopy",
         "copy only what is needed, by torch._foreach_copy_ into tensors that are there",
+    ),
+    _MADE: (
+        "torch.tensor",
+        "it takes sequences value by value: torch.from_numpy(np.array(…)) of lists, torch.stack of tensors",
     ),
     "table": (
         "pandas",
@@ -48,8 +54,9 @@ def detect(trace: Trace) -> Iterator[Finding]:
         return
     kinds: dict[str, list[Phase]] = {}
     for line in python.children:
-        if line.name in _TOLD and line.place is not None:
-            kinds.setdefault(line.name, []).append(line)
+        kind = _kind(line)
+        if kind:
+            kinds.setdefault(kind, []).append(line)
     for kind, lines in kinds.items():
         cost = sum(line.seconds.value for line in lines)
         least = sum(line.seconds.low for line in lines)
@@ -64,6 +71,14 @@ def detect(trace: Trace) -> Iterator[Finding]:
             advice=advice,
             notes=tuple(f"{line.place}  {ms(line.seconds.value)}" for line in lines[1:4]),
         )
+
+
+def _kind(line: Phase) -> str:
+    """What a line does on the host; empty where it may be part of the training."""
+    if line.place is None or line.name in _TOLD:
+        return line.name if line.place is not None else ""
+    here = [source_of(line.place.file, c.func) for c in calls_on(line.place.file, line.place.line)]
+    return _MADE if here and all(name in ("torch.tensor", "torch.as_tensor") for name in here) else ""
 
 
 RULE = Rule("S503", "host-work", detect, __doc__)

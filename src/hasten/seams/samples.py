@@ -40,7 +40,6 @@ _WORK = (
     (f"{os.sep}tqdm{os.sep}", "progress bar"),
     (f"{os.sep}matplotlib{os.sep}", "plot"),
     (f"{os.sep}sklearn{os.sep}metrics{os.sep}", "metric"),
-    (f"{os.sep}copy.py", "deep copy"),
     (f"{os.sep}tensorboard", "log"),
     (f"{os.sep}logging{os.sep}", "log"),
     (f"torch{os.sep}optim{os.sep}lr_scheduler", "schedule"),
