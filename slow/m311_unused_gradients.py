@@ -13,7 +13,7 @@ adam_c = torch.optim.Adam(critic.parameters(), lr=1e-4)
 loss = nn.BCEWithLogitsLoss()
 ones, zeros = torch.ones(100, 1), torch.zeros(100, 1)
 
-for epoch in range(20):
+for epoch in range(80):
     for rows in torch.randperm(1000).split(100):
         fake = generator(torch.randn(100, 32))
         loss_c = loss(critic(real[rows]), ones) + loss(critic(fake), zeros)
@@ -24,4 +24,4 @@ for epoch in range(20):
         adam_g.zero_grad()
         loss_g.backward()
         adam_g.step()
-print(f"critic {loss_c.item():.3f} generator {loss_g.item():.3f}")
+print(f"loss {loss_c.item():.3f} of the critic, {loss_g.item():.3f} of the generator")

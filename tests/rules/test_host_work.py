@@ -9,7 +9,12 @@ from hasten.core.interval import Interval
 from hasten.core.trace import Phase, Place, Trace
 from tests.rules.test_judgements import found, trace
 
-AUC, ROW = (Place("train.py", n, "main", text) for n, text in ((20, "auc = roc_auc_score(y, p)"), (22, "df.iloc[i]")))
+SLOW = Path(__file__).parents[2] / "slow"
+AUC = Place(str(SLOW / "s503_host_work.py"), 23, "", "auc = roc_auc_score(truth, scores)")
+RARE = Place(
+    str(SLOW / "fixed" / "s503_host_work.py"), 23, "", "auc = roc_auc_score(torch.cat(truth), torch.cat(scores))"
+)
+ROW = Place("train.py", 22, "", "df.iloc[i]")
 
 
 def between(*lines: Phase) -> Trace:
@@ -36,6 +41,10 @@ def test_a_line_that_makes_tensors_of_lists_is_told_where_it_does_nothing_else(t
     lines = [Place(str(script), n, "", text) for n, text in ((2, "x, y = …"), (3, "z = …"))]
     (finding,) = found("S503", between(*(line(at.text, at, 0.015) for at in lines)))
     assert finding.place == lines[0] and "torch.tensor takes 15 ms" in finding.message
+
+
+def test_a_metric_once_an_epoch_is_what_is_advised() -> None:
+    assert not found("S503", between(line("metric", RARE, 0.02)))
 
 
 def test_a_line_of_the_training_is_no_work_of_the_host() -> None:

@@ -132,6 +132,8 @@ class Probe:
         shared_files: those that were opened anew for each of several items.
         reopened: the lines that opened them, with opens and their seconds of all that was asked.
         unkept: what its samples hold that no cache can keep.
+        collate_seconds: for one sample, in a batch that the loader's function puts together.
+        check_seconds: to look, before a batch, whether the dataset is as it was.
         why_not: why something could not be probed.
     """
 
@@ -150,7 +152,13 @@ class Probe:
     shared_files: tuple[str, ...] = ()
     reopened: tuple[Event, ...] = ()
     unkept: str = ""
+    collate_seconds: float = math.nan
+    check_seconds: float = math.nan
     why_not: str = ""
+
+    def made_share(self, seconds: float) -> float:
+        """Part of the time to make a batch for which samples are made, ``seconds`` each; NaN where unknown."""
+        return seconds / max(seconds + self.collate_seconds, 1e-12)
 
 
 @dataclass(frozen=True, slots=True)

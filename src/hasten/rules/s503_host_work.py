@@ -13,8 +13,8 @@ Fidelity
     identical: the training does not depend on it.
 
 When it does not help
-    Where each step's number decides what happens next. Only lines outside of models, loaders and evaluations are
-    looked at: other rules are for these.
+    Where each step's number decides what happens next. Of metrics only those are told that are computed in every step.
+    Only lines outside of models, loaders and evaluations are looked at: other rules are for these.
 
 References
     https://scikit-learn.org/stable/modules/model_evaluation.html
@@ -26,13 +26,13 @@ from collections.abc import Iterator
 
 from hasten.core.finding import Finding, Rule, ms
 from hasten.core.trace import Phase, Trace
-from hasten.seams.source import calls_on, source_of
+from hasten.seams.source import calls_on, in_every_round, source_of
 
 LEAST_SHARE = 0.03  # of the step, with what samples leave uncertain taken off
 SAVED = (0.5, 1.0)  # part of the work: half as often, and once an epoch
-_MADE = "tensors made"
+_METRIC, _MADE = "metric", "tensors made"
 _TOLD = {
-    "metric": ("scikit-learn's metric", "collect detached tensors, and compute the metric once an epoch"),
+    _METRIC: ("scikit-learn's metric", "collect detached tensors, and compute the metric once an epoch"),
     "deep copy": (
         "copy.deepcopy",
         "copy only what is needed, by torch._foreach_copy_ into tensors that are there",
@@ -75,8 +75,11 @@ def detect(trace: Trace) -> Iterator[Finding]:
 
 def _kind(line: Phase) -> str:
     """What a line does on the host; empty where it may be part of the training."""
-    if line.place is None or line.name in _TOLD:
-        return line.name if line.place is not None else ""
+    if line.place is None:
+        return ""
+    if line.name in _TOLD:
+        rarely = line.name == _METRIC and not in_every_round(line.place.file, line.place.line)
+        return "" if rarely else line.name
     here = [source_of(line.place.file, c.func) for c in calls_on(line.place.file, line.place.line)]
     return _MADE if here and all(name in ("torch.tensor", "torch.as_tensor") for name in here) else ""
 
