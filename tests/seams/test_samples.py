@@ -121,3 +121,11 @@ def innermost(sampler: Sampler, files: list[str]) -> SampleKey:
         exec(compile("def save(): return inner()", name, "exec"), names)
     key: SampleKey = names["save"]()
     return key
+
+
+def test_what_a_checkpoint_runs_again_in_backward_is_recomputed(sampler: Sampler) -> None:
+    calls = ["train.py", "torch/utils/checkpoint.py", "train.py"]
+    assert innermost(sampler, calls)[3] == ""
+    sampler.clock.current = INDEX["backward"]
+    assert innermost(sampler, calls)[3] == "recompute"
+    assert innermost(sampler, calls[:1])[3] == ""

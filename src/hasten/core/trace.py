@@ -14,6 +14,7 @@ LEAST_PASSES = 1.5  # over the data, that a job is expected to make, below which
 
 # First-level phases in the order a step passes them. Exclusive: an instant belongs to exactly one.
 COLLATE_LOOP = "loop in collate"  # kind of an event
+RECOMPUTE = "recompute"  # part of backward: a model's own code, run once more
 PHASES = (
     "fetch",
     "copy",

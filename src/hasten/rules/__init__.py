@@ -52,6 +52,7 @@ _MODULES = (
     "m309_double_precision",
     "m310_python_loop",
     "m311_unused_gradients",
+    "m312_recomputed_activations",
     "s501_logging",
     "s502_host_wait",
     "s503_host_work",

@@ -13,7 +13,7 @@ import threading
 from types import CodeType, FrameType
 
 from hasten.core import OURS
-from hasten.core.trace import Place
+from hasten.core.trace import RECOMPUTE, Place
 from hasten.measure.clock import CHECKPOINT, EVALUATION, INDEX, PhaseClock
 from hasten.seams.locate import is_users, line_of, place_of_line
 
@@ -47,6 +47,7 @@ _WORK = (
 # PIL's Image.py holds pixel operations; decoding happens lazily in these functions of it.
 _PIL_DECODE = frozenset({"open", "load", "frombytes", "_decode"})
 _WHOLE = frozenset({"encode", "plot"})
+_CHECKPOINT = f"torch{os.sep}utils{os.sep}checkpoint.py"  # runs a model's own code once more, inside of backward
 
 
 @functools.cache
@@ -61,7 +62,8 @@ def _work(filename: str, function: str) -> str:
     return ""
 
 
-_MODEL = (INDEX["forward"], INDEX["backward"])
+_BACKWARD = INDEX["backward"]
+_MODEL = (INDEX["forward"], _BACKWARD)
 SampleKey = tuple[int, CodeType, int, str, str]
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
@@ -226,6 +228,8 @@ class Sampler:
             code = at.f_code
             filename = code.co_filename
             if is_users(filename):
+                if self.clock.current == _BACKWARD and _is_called_by(at, _CHECKPOINT):
+                    kind = RECOMPUTE
                 return (self.clock.current, code, at.f_lineno or code.co_firstlineno, kind, callee)
             if filename.startswith(OURS):
                 if code.co_name in ("boundary", "_sample"):
@@ -236,6 +240,14 @@ class Sampler:
                 kind = work if work in _WHOLE else kind or work
             at = at.f_back
         return (self.clock.current, frame.f_code, frame.f_lineno or frame.f_code.co_firstlineno, kind, callee)
+
+
+def _is_called_by(frame: FrameType | None, path: str) -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename.endswith(path):
+            return True
+        frame = frame.f_back
+    return False
 
 
 _MAIN_IDENT = threading.main_thread().ident or 0
