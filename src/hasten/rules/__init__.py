@@ -53,6 +53,7 @@ _MODULES = (
     "m310_python_loop",
     "m311_unused_gradients",
     "m312_recomputed_activations",
+    "m313_slow_autocast",
     "s501_logging",
     "s502_host_wait",
     "s503_host_work",
