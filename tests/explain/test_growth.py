@@ -277,6 +277,21 @@ def test_a_list_in_a_dictionary_of_an_object_is_found() -> None:
     assert found["module.logged['loss']"] == LONG_GRAPH
 
 
+def test_the_line_of_a_list_in_a_dictionary_is_found_however_it_asks_for_it() -> None:
+    told: dict[str, list[Any]] = {}
+    named: dict[str, list[Any]] = {"accuracy": []}
+    for loss in losses(30):
+        told.setdefault("loss", []).append(loss)
+        for key, value in {"loss": loss}.items():
+            named.setdefault("accuracy", []).append(0)
+            named.setdefault(key, []).append(value)
+    texts = {n: k.place.text.strip() for n, k in here().items() if k.place is not None}
+    assert texts == {
+        "told['loss']": 'told.setdefault("loss", []).append(loss)',
+        "named['loss']": "named.setdefault(key, []).append(value)",
+    }
+
+
 def test_a_running_mean_is_found_with_its_line() -> None:
     mean, other = torch.zeros(()), torch.zeros(())
     for loss in losses(30):

@@ -203,6 +203,13 @@ def test_no_finding_where_nothing_is_gained(change: dict[str, float]) -> None:
     assert not list(RULE.detect(Trace("train.py", linear=dataclasses.replace(FACTS, **change))))
 
 
+def test_a_loop_that_is_no_part_of_the_job_worth_saving_is_left_alone() -> None:
+    """73 ms of a job that takes seconds to import its libraries."""
+    short = dataclasses.replace(FACTS, loop_seconds=0.073, pass_seconds=0.005)
+    assert not list(RULE.detect(Trace("train.py", linear=short, wall_seconds=4.0)))
+    assert list(RULE.detect(Trace("train.py", linear=short, wall_seconds=0.5)))
+
+
 def test_classes_that_do_not_occur_are_never_the_answer() -> None:
     x = np.random.default_rng(0).standard_normal((200, 3))
     y = np.where(x[:, 0] > 0, 3, 1)

@@ -47,6 +47,14 @@ BY_HAND: dict[str, tuple[Trace, tuple[Trace, ...]]] = {
     "C201": (gpu(copy=0.02), (gpu(copy=0.001), pinned(gpu(copy=0.02)))),
     "M303": (gpu(), (with_process(gpu(), autocast=True), with_process(gpu(), device="cpu", bfloat16_units=False))),
     "M304": (gpu(), (with_process(gpu(), float32_matmul="high"), with_process(gpu(), device="cpu"))),
+    "M313": (
+        with_process(gpu(), device="cpu", autocast=True, bfloat16_units=False),
+        (
+            with_process(gpu(), device="cpu", autocast=False, bfloat16_units=False),
+            with_process(gpu(), device="cpu", autocast=True, bfloat16_units=True),
+            with_process(gpu(), autocast=True, bfloat16_units=False),
+        ),
+    ),
     "S502": (
         waits(gpu(wait=0.04), 20, 0.05),
         (

@@ -17,3 +17,17 @@ def test_the_size_of_all_samples_is_never_nought(each: int, shown: str) -> None:
     loader = LoaderFacts("training", "Photos", samples.LOOP_LINE, 1000, 64, probe=probe)
     found = list(detect(dataclasses.replace(samples.trace(), loaders=(loader,))))
     assert f"all samples take {shown};" in found[0].notes[1]
+
+
+def test_looking_for_changes_before_each_batch_is_no_gain() -> None:
+    """Batches of 128 rows of an array take 2 ms, and half of that to look whether the dataset is as it was."""
+    of = samples.trace()
+    fetch = of.phase("fetch")
+    probe = Probe(deterministic=True, random_free=True, sample_bytes=80, seconds=1e-5)
+    loader = LoaderFacts("training", "Rows", samples.LOOP_LINE, 1000, 64, probe=probe)
+    (before,) = detect(dataclasses.replace(of, loaders=(loader,)))
+    half = dataclasses.replace(loader, probe=dataclasses.replace(probe, check_seconds=fetch / of.batches / 2))
+    (now,) = detect(dataclasses.replace(of, loaders=(half,)))
+    assert 1.0 < now.predicted.low < before.predicted.low and now.predicted.high < before.predicted.high
+    more = dataclasses.replace(loader, probe=dataclasses.replace(probe, check_seconds=fetch / of.batches))
+    assert not list(detect(dataclasses.replace(of, loaders=(more,))))

@@ -21,6 +21,9 @@ from hasten.seams import locate
         (locate.__file__, False),
         ("<string>", False),
         ("<ipython-input-3>", True),
+        ("/tmp/torch.nn.modules.conv_propagate_31coniye.py", False),  # as torch_geometric writes what it generates
+        ("/tmp/torch_trainer.py", True),
+        ("/tmp/v1.2_train.py", True),
     ],
 )
 def test_whose_a_file_is(filename: str, users: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import zipimport
 from types import CodeType
 from typing import Any
@@ -101,3 +102,30 @@ def test_a_part_is_never_more_than_the_whole() -> None:
     samples = {key(FETCH, line, "wait for workers"): weight for line, weight in enumerate(weights, 1)}
     (part,) = _children(FETCH, Interval.exact(2.0), samples)
     assert part.seconds.value == pytest.approx(2.0)
+
+
+def test_a_figure_that_is_saved_is_no_picture_that_is_decoded(sampler: Sampler) -> None:
+    """PIL writes it, from inside of matplotlib; and a picture that a script saves itself is encoded."""
+    calls = ["train.py", "matplotlib/figure.py", "PIL/Image.py", "PIL/PngImagePlugin.py"]
+    assert innermost(sampler, calls)[3] == "plot"
+    assert innermost(sampler, [calls[0], *calls[2:]])[3] == "encode"
+
+
+def innermost(sampler: Sampler, files: list[str]) -> SampleKey:
+    """The key of a stack in which each file's ``save`` calls the next one's."""
+    root = "/usr/lib/site-packages/"
+    names: dict[str, Any] = {"inner": lambda: sampler._key(sys._getframe(1))}
+    for file in reversed(files):
+        name = USER.co_filename if file == "train.py" else root + file
+        names = {"inner": names.get("save", names["inner"])}
+        exec(compile("def save(): return inner()", name, "exec"), names)
+    key: SampleKey = names["save"]()
+    return key
+
+
+def test_what_a_checkpoint_runs_again_in_backward_is_recomputed(sampler: Sampler) -> None:
+    calls = ["train.py", "torch/utils/checkpoint.py", "train.py"]
+    assert innermost(sampler, calls)[3] == ""
+    sampler.clock.current = INDEX["backward"]
+    assert innermost(sampler, calls)[3] == "recompute"
+    assert innermost(sampler, calls[:1])[3] == ""

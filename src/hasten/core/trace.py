@@ -14,6 +14,7 @@ LEAST_PASSES = 1.5  # over the data, that a job is expected to make, below which
 
 # First-level phases in the order a step passes them. Exclusive: an instant belongs to exactly one.
 COLLATE_LOOP = "loop in collate"  # kind of an event
+RECOMPUTE = "recompute"  # part of backward: a model's own code, run once more
 PHASES = (
     "fetch",
     "copy",
@@ -133,6 +134,8 @@ class Probe:
         shared_files: those that were opened anew for each of several items.
         reopened: the lines that opened them, with opens and their seconds of all that was asked.
         unkept: what its samples hold that no cache can keep.
+        collate_seconds: for one sample, in a batch that the loader's function puts together.
+        check_seconds: to look, before a batch, whether the dataset is as it was.
         why_not: why something could not be probed.
     """
 
@@ -151,7 +154,13 @@ class Probe:
     shared_files: tuple[str, ...] = ()
     reopened: tuple[Event, ...] = ()
     unkept: str = ""
+    collate_seconds: float = math.nan
+    check_seconds: float = math.nan
     why_not: str = ""
+
+    def made_share(self, seconds: float) -> float:
+        """Part of the time to make a batch for which samples are made, ``seconds`` each; NaN where unknown."""
+        return seconds / max(seconds + self.collate_seconds, 1e-12)
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,6 +275,26 @@ class LinearFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class UnusedFacts:
+    """Gradients that one call of backward computes and no step uses.
+
+    Attributes:
+        place: the call.
+        modules: whose they are, as the script names them; ``elements`` numbers in their parameters.
+        stepped: whether an optimizer holds them, which steps by other gradients of theirs.
+        share: of the call's time that they take.
+        steps: after which all weights were the same bits without them.
+    """
+
+    place: Place
+    modules: tuple[str, ...]
+    elements: int
+    stepped: bool
+    share: Interval
+    steps: int
+
+
+@dataclass(frozen=True, slots=True)
 class Usage:
     """Per-step use of the machine by this process over the window."""
 
@@ -365,6 +394,7 @@ class Trace:
     models: tuple[ModelFacts, ...] = ()
     successions: tuple[SuccessionFacts, ...] = ()
     linear: LinearFacts | None = None
+    unused: tuple[UnusedFacts, ...] = ()
     usage: Usage = field(default_factory=Usage)
     process: Process = field(default_factory=Process)
     hot: tuple[Hot, ...] = ()

@@ -8,29 +8,63 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import math
 import os
 import statistics
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from hasten.core.trace import Probe
 from hasten.data.chain import Split, cacheable_stages, find_chain, plain
 from hasten.data.effects import Effects
-from hasten.data.fingerprint import DEEPEST, SMALL, draws_by_itself, fingerprint
+from hasten.data.fingerprint import DEEPEST, SMALL, draws_by_itself, fingerprint, quick_fingerprint
 from hasten.data.gather import NotGatherable, gather_of
 from hasten.data.structure import Unsupported, flatten
 from hasten.measure.digest import random_digest, random_states, restore, sha256
 
 ITEMS = 6
+MIXED, MOST_COLLATED = 3, 256  # samples of which a batch is put together to time collating, and its size at most
 MOST_SHARED = 16  # files that are told
 FEW = 16  # smaller whole numbers may be switches (a mode, a level); larger ones are sizes and counts
 
 
-def probe(dataset: Any) -> Probe:
-    """Ask for a few items twice, with the same random states before each."""
-    return dataclasses.replace(_asked(dataset), gatherable=_gatherable(dataset), kind=kind_of(dataset))
+def probe(dataset: Any, loader: Any = None) -> Probe:
+    """Ask for a few items twice, with the same random states before each.
+
+    Args:
+        loader: that collates them, for what this takes.
+    """
+    found = dataclasses.replace(_asked(dataset), gatherable=_gatherable(dataset), kind=kind_of(dataset))
+    if not found.deterministic and not found.prefix_exact:
+        return found
+    check = _median_seconds(lambda: quick_fingerprint(dataset))
+    return dataclasses.replace(found, check_seconds=check, collate_seconds=_collating(dataset, loader))
+
+
+def _collating(dataset: Any, loader: Any) -> float:
+    """Seconds for one sample; NaN where nothing is collated, or not by what a few samples show."""
+    size = getattr(loader, "batch_size", None)
+    if not size:
+        return math.nan
+    try:
+        items = [dataset[i] for i in range(min(MIXED, size, len(dataset)))]
+        batch = [items[i % len(items)] for i in range(min(size, MOST_COLLATED))]
+        return _median_seconds(lambda: loader.collate_fn(batch)) / len(batch)
+    except Exception:
+        return math.nan
+
+
+def _median_seconds(call: Callable[[], object]) -> float:
+    """Of three calls, after one that is not timed."""
+    call()
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
 
 
 def kind_of(dataset: Any) -> str:

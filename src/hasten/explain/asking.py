@@ -15,11 +15,11 @@ from hasten.seams.watch import Watch
 def examined(watch: Watch) -> Examine:
     """:func:`hasten.data.probe.probe`, and the lines of :attr:`Probe.reopened`; for a child."""
 
-    def examine(dataset: Any) -> Probe:
+    def examine(dataset: Any, loader: Any) -> Probe:
         opens = Opens(watch, anywhere=True)
         opens.start()
         try:
-            found = probe(dataset)
+            found = probe(dataset, loader)
         finally:
             opens.stop()
         return dataclasses.replace(found, reopened=opens.of(found.shared_files))

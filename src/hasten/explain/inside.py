@@ -7,12 +7,13 @@ import math
 import time
 from typing import Any
 
-from hasten.core.trace import Ceilings, Trace
+from hasten.core.trace import Ceilings, Trace, UnusedFacts
 from hasten.explain.asking import examined
 from hasten.explain.ceilings import aside, measure
 from hasten.explain.growth import GrowthWatch, growth
 from hasten.explain.linear import Linear, step_seconds
 from hasten.explain.loops import count_repeats, loop_events
+from hasten.explain.unused import unused_gradients
 from hasten.seams import fork, schedule
 from hasten.seams.ask import probe_loaders
 from hasten.seams.collect import collect
@@ -38,6 +39,7 @@ class Explainer:
             self.watch.at_step = self._until
         session.finish = self._finish
         self.linear: Any = None
+        self.unused: tuple[UnusedFacts, ...] = ()
         self._measured = False
         self.predicted = (-1, "")
         self.held_up = 0.0
@@ -87,6 +89,7 @@ class Explainer:
         self.probes = probe_loaders(self.watch, examined(self.watch))
         self.ceilings = measure(self.watch)
         self.repeats = count_repeats(self.watch)
+        self.unused = unused_gradients(self.watch)
         self.linear = Linear(self.watch)
         self.linear.measure(self.predicted[0])
 
@@ -118,6 +121,7 @@ class Explainer:
             steps_from=source,
             ceilings=self.ceilings,
             linear=self.linear.judged() if self.linear is not None and ended else None,
+            unused=self.unused,
             loaders=loaders,
             events=trace.events + loop_events(self.repeats, trace.hot),
             growth=growth(self.watch, self.window),

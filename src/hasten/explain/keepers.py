@@ -159,32 +159,45 @@ def _does(node: Any, *operations: str) -> bool:
 
 
 def assignment(file: str, name: str, function: str = "") -> Place | None:
-    """The line that adds to a variable: ``name += …``, ``name = name + …``, ``name.append(…)``."""
-    for node in ast.walk(tree_of(file) or ast.Module([], [])):
-        if _adds_to(node, name):
+    """The line that adds to a variable: ``name += …``, ``name = name + …``, ``name.append(…)``; of an entry of a
+    dictionary also one whose key is computed, where none names it."""
+    nodes = list(ast.walk(tree_of(file) or ast.Module([], [])))
+    for any_key in (False, True) if "[" in name else (False,):
+        node = next((n for n in nodes if _adds_to(n, name, any_key)), None)
+        if node is not None:
             assert isinstance(node, (ast.stmt, ast.expr))
             place = place_in(file, node, function)
             return Place(shown(file), place.line, function, place.text, place.column, place.end_column)
     return None
 
 
-def _adds_to(node: ast.AST, name: str) -> bool:
+def _adds_to(node: ast.AST, name: str, any_key: bool) -> bool:
     if isinstance(node, ast.AugAssign):
-        return _is(node.target, name)
+        return _is(node.target, name, any_key)
     if isinstance(node, ast.Assign):
-        return any(_is(t, name) for t in node.targets) and any(_is(n, name) for n in ast.walk(node.value))
+        again = any(_is(n, name, any_key) for n in ast.walk(node.value))
+        return again and any(_is(t, name, any_key) for t in node.targets)
     return (
         isinstance(node, ast.Call)
         and isinstance(node.func, ast.Attribute)
         and node.func.attr == "append"
-        and _is(node.func.value, name)
+        and _is(node.func.value, name, any_key)
     )
 
 
-def _is(node: ast.AST, name: str) -> bool:
-    """Whether an expression is the variable; of an attribute only its own name counts (``self`` elsewhere)."""
+def _is(node: ast.AST, name: str, any_key: bool = False) -> bool:
+    """Whether an expression is the variable; of an attribute only its own name counts (``self`` elsewhere), of an entry
+    its dictionary and its key, be it asked for by ``[…]`` or by ``setdefault``."""
+    if name.endswith("]"):
+        held, _, key = name[:-1].partition("[")
+        if isinstance(node, ast.Subscript):
+            asked: ast.expr = node.slice
+        elif isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "setdefault" and node.args:
+            asked, node = node.args[0], node.func
+        else:
+            return False
+        same = not isinstance(asked, ast.Constant) if any_key else ast.unparse(asked) == key
+        return same and isinstance(node, (ast.Subscript, ast.Attribute)) and _is(node.value, held)
     if isinstance(node, ast.Attribute):
         return "." in name and node.attr == name.rsplit(".", 1)[1]
-    if isinstance(node, ast.Subscript):
-        return "[" in name and ast.unparse(node) == name
     return isinstance(node, ast.Name) and node.id == name

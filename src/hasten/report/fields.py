@@ -95,6 +95,14 @@ FIELDS: dict[str, dict[str, str]] = {
         "solved_loss": "mean loss of the solution on these rows",
         "bias": "whether the layer, and so the solution, has one",
     },
+    "UnusedFacts": {
+        "place": "the call of backward",
+        "modules": "whose gradients they are, as the script names them",
+        "elements": "numbers in these modules' parameters",
+        "stepped": "whether an optimizer holds them, and steps by other gradients of theirs",
+        "share": "part of the call's time that they take, measured in a forked child",
+        "steps": "steps after which all weights were the same bits without them",
+    },
     "Usage": {
         "cpu_seconds": "processor time of this process per step, all threads",
         "system_seconds": "of it, in the kernel",
@@ -161,6 +169,7 @@ FIELDS: dict[str, dict[str, str]] = {
         "optimizers": "optimizers that stepped",
         "models": "modules that were called",
         "linear": "a model that is linear in what is trained, fitted once more without the loop",
+        "unused": "gradients that calls of backward compute and no step uses",
         "successions": "models of one class and size that were trained one after the other",
         "usage": "use of the machine per step",
         "process": "switches and facts of the process",

@@ -51,8 +51,12 @@ _MODULES = (
     # Advice: what only the user can change.
     "m309_double_precision",
     "m310_python_loop",
+    "m311_unused_gradients",
+    "m312_recomputed_activations",
+    "m313_slow_autocast",
     "s501_logging",
     "s502_host_wait",
+    "s503_host_work",
     "e602_evaluation_share",
     "e603_checkpoint_share",
     "g701_graph_kept_alive",

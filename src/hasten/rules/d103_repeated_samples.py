@@ -42,8 +42,7 @@ from hasten.data.view import Changes, original, put, source
 
 LEAST_SHARE = 0.03  # of the step spent fetching
 SAVED = (0.75, 0.98)  # part of the fetch that a gather from the cache saves
-ONE_BY_ONE = 0.5  # the least part that samples save which the script's own function collates; seen with one script only
-LONGER = 2.0  # times as long as in the child that asked for a few a sample may take between steps; one script took 1.7
+ONE_BY_ONE = 0.5  # the least part that samples save which come out one by one, for the script's own collate function
 SMALLER = "store them once as small as the model needs them (smaller pictures, uint8 for float32), and read those"
 ONCE = "this job makes one epoch, a second one would gain"
 
@@ -120,12 +119,14 @@ def detect(trace: Trace) -> Iterator[Finding]:
     if loader is None or loader.probe is None or not loader.probe.deterministic or not loader.map_style:
         return
     probe = loader.probe
-    made = probe.seconds * loader.batch_size * trace.batches
-    if not loader.default_collate and loader.batch_size > 0:  # what the script's own does is done every time
-        cost = min(cost, LONGER * made)
-    if probe.unkept or not cost >= LEAST_SHARE * trace.step_seconds:
+    saved = SAVED
+    if not loader.default_collate:  # what the script's own does is done every time
+        share = probe.made_share(probe.seconds)
+        cost, saved = (cost * share, (ONE_BY_ONE, SAVED[1])) if share >= 0 else (cost, (0.0, SAVED[1]))
+    checks = probe.check_seconds * trace.batches if probe.check_seconds > 0 else 0.0
+    least, most = (max(0.0, part * cost - checks) for part in saved)
+    if probe.unkept or not most >= LEAST_SHARE * trace.step_seconds:
         return
-    least = SAVED[0] * cost if loader.default_collate else ONE_BY_ONE * min(cost, made)
     size, room = probe.sample_bytes * max(loader.length, 0), SHARE_OF_MEMORY * trace.process.available_bytes
     again, fits = trace.passes >= LEAST_PASSES, not size > room  # where it is unknown, too
     too_much = "" if fits else f", more than half of the memory that is free ({_bytes(room)} would do)"
@@ -133,7 +134,7 @@ def detect(trace: Trace) -> Iterator[Finding]:
     yield RULE.finding(
         f"{loader.dataset} makes each of its {loader.length} samples anew every epoch, {ms(cost)} a step",
         loader.place,
-        (trace.amdahl(least), trace.amdahl(SAVED[1] * cost)) if again else (1.0, 1.0),
+        (trace.amdahl(least), trace.amdahl(most)) if again else (1.0, 1.0),
         label="asks for the same bytes every epoch",
         remedies=(CacheSamples(),) if fits else (),
         advice="" if fits else SMALLER,

@@ -36,7 +36,6 @@ from hasten.data.view import Changes, original, put, samples_of, source
 from hasten.measure.digest import random_states, restore
 
 LEAST_SHARE = 0.03  # of the step spent fetching
-LONGER = 2.0  # times as long as in the child that asked for a few a sample may take between steps; one script took 1.7
 READING = 0.10  # part of the prefix's time that reading it from the cache takes
 ONCE = "this job makes one epoch, a second one would gain"
 
@@ -130,14 +129,14 @@ def detect(trace: Trace) -> Iterator[Finding]:
     loader, cost = trace.loader, trace.phase("fetch")
     if loader is None or loader.probe is None or not loader.probe.prefix_exact or not loader.probe.cacheable_stages:
         return
-    probe, least = loader.probe, cost
-    if loader.batch_size > 0:  # beside it there is collating
-        made = (probe.prefix_seconds + probe.suffix_seconds) * loader.batch_size * trace.batches
-        cost, least = min(cost, LONGER * made), min(cost, made)
+    probe = loader.probe
+    share = probe.made_share(probe.prefix_seconds + probe.suffix_seconds)  # beside it there is collating
+    cost, least = (cost * share, cost * share) if share >= 0 else (cost, 0.0)
     if not cost >= LEAST_SHARE * trace.step_seconds:
         return
     part = probe.prefix_seconds / max(probe.prefix_seconds + probe.suffix_seconds, 1e-12)
-    least, saved = (seconds * part * (1 - READING) for seconds in (least, cost))
+    checks = probe.check_seconds * trace.batches if probe.check_seconds > 0 else 0.0
+    least, saved = (max(0.0, seconds * part * (1 - READING) - checks) for seconds in (least, cost))
     again = trace.passes >= LEAST_PASSES
     if probe.prefix_bytes * loader.length > SHARE_OF_MEMORY * trace.process.available_bytes:
         return  # it would not be kept

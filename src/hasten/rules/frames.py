@@ -19,6 +19,7 @@ _WRITTEN: dict[str, dict[str, str]] = {
         "Autocast(bfloat16)": "TrainingArguments(bf16=True)",
         "Autocast(float16)": "TrainingArguments(fp16=True)",
         "TensorFloat32": "TrainingArguments(tf32=True)",
+        "M313": "TrainingArguments(bf16=False, fp16=False)",
         "D101": "TrainingArguments(dataloader_num_workers=…)",
         "D105": "TrainingArguments(dataloader_persistent_workers=True)",
         "S501": "TrainingArguments(logging_steps=…, disable_tqdm=True)",
@@ -35,6 +36,7 @@ _WRITTEN: dict[str, dict[str, str]] = {
         "Autocast(bfloat16)": 'Trainer(precision="bf16-mixed")',
         "Autocast(float16)": 'Trainer(precision="16-mixed")',
         "AnomalyOff": "Trainer(detect_anomaly=False)",
+        "M313": 'Trainer(precision="32-true")',
         "D101": "DataLoader(num_workers=…)",
         "D105": "DataLoader(persistent_workers=True)",
         "S501": "Trainer(log_every_n_steps=…, enable_progress_bar=False)",
@@ -45,6 +47,7 @@ _WRITTEN: dict[str, dict[str, str]] = {
         "Compile": "fabric.setup(torch.compile(model), optimizer)",
         "Autocast(bfloat16)": 'Fabric(precision="bf16-mixed")',
         "Autocast(float16)": 'Fabric(precision="16-mixed")',
+        "M313": 'Fabric(precision="32-true")',
     },
     "skorch": {
         "LoaderWorkers": "iterator_train__num_workers={}, iterator_train__persistent_workers=True for the net",
@@ -62,6 +65,7 @@ _WRITTEN: dict[str, dict[str, str]] = {
         "Compile": 'Accelerator(dynamo_backend="inductor")',
         "Autocast(bfloat16)": 'Accelerator(mixed_precision="bf16")',
         "Autocast(float16)": 'Accelerator(mixed_precision="fp16")',
+        "M313": 'Accelerator(mixed_precision="no")',
     },
 }
 

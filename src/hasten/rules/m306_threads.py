@@ -37,7 +37,16 @@ MANY = 8  # threads, from which on a quarter of them is tried before one
 FACTOR_BUSY = 10.0  # measured 4, 6 and 9 where others kept both of two cores busy: threads wait for each other …
 FACTOR_SPIN = 1.25  # … and for work, on the core that what is no work of torch's needs (figures: measured 1.13)
 
-ELSEWHERE = ("plot", "progress bar", "log", "decode", "read", "table")  # kinds of work of which torch does none
+ELSEWHERE = (
+    "plot",
+    "progress bar",
+    "log",
+    "decode",
+    "encode",
+    "read",
+    "table",
+    "metric",
+)  # kinds of work of which torch does none
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,8 @@ When it does not help
     seconds of that pass and of the solution, and the mean loss of the solution and of the loop's last weights on just
     these rows. With random augmentation they are one draw of many. Nothing is said of layers behind dropout, of
     weighted losses and added penalties, where two layers are trained or several optimizers step, where a pass takes
-    more than 15 s or 256 MB, where pass and solution take more than half of what the loop is expected to take, or where
-    the solution's loss is not as small as the loop's.
+    more than 15 s or 256 MB, where pass and solution take more than half of what the loop is expected to take, where
+    less than 5 % of the job would be saved, or where the solution's loss is not as small as the loop's.
 
 References
     https://hastie.su.domains/ElemStatLearn/
@@ -37,6 +37,7 @@ from hasten.core.finding import Finding, Rule
 from hasten.core.trace import LinearFacts, Place, Trace
 from hasten.seams.source import loops_around, place_in
 
+LEAST_SHARE = 0.05  # of all seconds since the process was started; who waits for these will not notice fewer
 LEAST_GAIN = 2.0  # times the solution must be faster than the loop was, pass over the data included
 WORSE = 1.02  # the solution's loss may be so many times the loop's, where a default penalty keeps it from the optimum
 MOST_GAIN = 900.0  # a report shows no larger ratio; the seconds in the message are as measured
@@ -48,7 +49,7 @@ def detect(trace: Trace) -> Iterator[Finding]:
         return
     whole = facts.pass_seconds + facts.solve_seconds
     gain = facts.loop_seconds / whole
-    if not gain >= LEAST_GAIN:
+    if not gain >= LEAST_GAIN or facts.loop_seconds - whole < LEAST_SHARE * trace.wall_seconds:
         return
     yield RULE.finding(
         f"{_layer(facts)} is trained for {facts.loop_seconds:.3g} s by a loop; solved on the same {facts.rows:,} rows"

@@ -16,12 +16,12 @@ from hasten.seams.child import exchange_folder
 from hasten.seams.watch import Watch
 
 LIMIT_SECONDS = 10.0
-Examine = Callable[[Any], Probe]
+Examine = Callable[[Any, Any], Probe]  # of a dataset and its loader
 
 
 def probe_loaders(watch: Watch, examine: Examine) -> dict[int, Probe]:
     """A probe for every loader, by the key of :attr:`Watch.loaders`, each made in a forked child."""
-    return probes_of(watch, lambda dataset: probe_in_child(watch, dataset, examine))
+    return probes_of(watch, lambda dataset, loader: probe_in_child(watch, dataset, loader, examine))
 
 
 def probes_of(watch: Watch, examine: Examine) -> dict[int, Probe]:
@@ -36,17 +36,17 @@ def probes_of(watch: Watch, examine: Examine) -> dict[int, Probe]:
         if isinstance(loader.dataset, IterableDataset):
             found[key] = Probe(why_not="an IterableDataset has no items to ask for")
             continue
-        found[key] = examine(loader.dataset)
+        found[key] = examine(loader.dataset, loader)
     return found
 
 
-def probe_in_child(watch: Watch, dataset: Any, examine: Examine) -> Probe:
+def probe_in_child(watch: Watch, dataset: Any, loader: Any, examine: Examine) -> Probe:
     """Probe a dataset in a forked child; the caller has checked that forking is safe."""
     folder = exchange_folder(watch)
     path = os.path.join(folder, "probe.json")
 
     def driver(sender: fork.Sender) -> Any:
-        result = examine(dataset)
+        result = examine(dataset, loader)
         with open(path, "w", encoding="utf-8") as file:
             json.dump(encode(result), file)
         sender.row(fork.DONE)

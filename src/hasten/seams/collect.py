@@ -12,6 +12,7 @@ from typing import Any
 from hasten.core.interval import Interval
 from hasten.core.trace import (
     PHASES,
+    RECOMPUTE,
     Epoch,
     Event,
     Hot,
@@ -126,13 +127,17 @@ def _phases(watch: Watch, records: list[tuple[int, ...]], samples: dict[SampleKe
             continue
         seconds = Interval.of_mean(values)
         owner = owners.get(i)
-        children = _children(i, seconds, samples) if name in _SPLIT else ()
+        children = _children(i, seconds, samples) if name in _SPLIT or _recomputes(i, samples) else ()
         if owner is None and name == "evaluation":
             owner = next((f.evaluation_place for f in models if f is not None and f.evaluation_place is not None), None)
         if owner is None and children:
             owner = max(children, key=lambda c: c.seconds.value).place
         found.append(Phase(name, seconds, owner, watch.clock.calls[i] / max(1, watch.steps), children))
     return tuple(sorted(found, key=lambda p: -p.seconds.value))
+
+
+def _recomputes(phase: int, samples: dict[SampleKey, float]) -> bool:
+    return any(key[0] == phase and key[3] == RECOMPUTE for key in samples)
 
 
 def _children(phase: int, seconds: Interval, samples: dict[SampleKey, float]) -> tuple[Phase, ...]:

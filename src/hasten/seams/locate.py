@@ -39,6 +39,15 @@ def _main_root() -> str:
     return os.path.dirname(os.path.abspath(path)) + os.sep if path else "\0"
 
 
+def _is_generated(path: str) -> bool:
+    """Whether a library has written it, as torch_geometric writes what it makes of templates: into a file outside of
+    its folder, named as a module of its own."""
+    name = os.path.basename(path)
+    roots = {other.partition(".")[0] for other in list(sys.modules) if "." in other and name.startswith(other)}
+    files = (getattr(sys.modules.get(root), "__file__", None) for root in roots)
+    return any(isinstance(file, str) and _is_librarys(os.path.abspath(file)) for file in files)
+
+
 @functools.cache
 def is_users(filename: str) -> bool:
     """Whether a code file belongs to the user rather than to Python, a library or hasten."""
@@ -51,7 +60,7 @@ def is_users(filename: str) -> bool:
         root = _main_root()  # a script inside site-packages (python -m package) has its own folder there
         alone = root not in _library_roots() and not root.endswith(_LIBRARY_FOLDERS)
         return _is_librarys(root) and alone and path.startswith(root)
-    return True
+    return not _is_generated(path)
 
 
 def user_frame(frame: FrameType) -> FrameType:

@@ -13,13 +13,14 @@ import threading
 from types import CodeType, FrameType
 
 from hasten.core import OURS
-from hasten.core.trace import Place
+from hasten.core.trace import RECOMPUTE, Place
 from hasten.measure.clock import CHECKPOINT, EVALUATION, INDEX, PhaseClock
 from hasten.seams.locate import is_users, line_of, place_of_line
 
 LEAST_FAULTS = 2000  # page faults that must be seen before a line is blamed for most of them
 
-# What a library's frame is busy with, by a piece of its path; the first match from the inside out counts.
+# What a library's frame is busy with, by a piece of its path; the first match from the inside out counts, but for what
+# is done for the sake of those in _WHOLE.
 _WORK = (
     (f"PIL{os.sep}Image.py", "transform"),
     (f"{os.sep}PIL{os.sep}", "decode"),
@@ -38,25 +39,31 @@ _WORK = (
     (f"{os.sep}selectors.py", "wait for workers"),
     (f"{os.sep}tqdm{os.sep}", "progress bar"),
     (f"{os.sep}matplotlib{os.sep}", "plot"),
+    (f"{os.sep}sklearn{os.sep}metrics{os.sep}", "metric"),
     (f"{os.sep}tensorboard", "log"),
     (f"{os.sep}logging{os.sep}", "log"),
     (f"torch{os.sep}optim{os.sep}lr_scheduler", "schedule"),
 )
 # PIL's Image.py holds pixel operations; decoding happens lazily in these functions of it.
 _PIL_DECODE = frozenset({"open", "load", "frombytes", "_decode"})
+_WHOLE = frozenset({"encode", "plot"})
+_CHECKPOINT = f"torch{os.sep}utils{os.sep}checkpoint.py"  # runs a model's own code once more, inside of backward
 
 
 @functools.cache
 def _work(filename: str, function: str) -> str:
     for piece, kind in _WORK:
         if piece in filename:
+            if "PIL" in piece and function == "save":
+                return "encode"
             if kind == "transform" and "PIL" in piece and function in _PIL_DECODE:
                 return "decode"
             return kind
     return ""
 
 
-_MODEL = (INDEX["forward"], INDEX["backward"])
+_BACKWARD = INDEX["backward"]
+_MODEL = (INDEX["forward"], _BACKWARD)
 SampleKey = tuple[int, CodeType, int, str, str]
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
@@ -221,15 +228,26 @@ class Sampler:
             code = at.f_code
             filename = code.co_filename
             if is_users(filename):
+                if self.clock.current == _BACKWARD and _is_called_by(at, _CHECKPOINT):
+                    kind = RECOMPUTE
                 return (self.clock.current, code, at.f_lineno or code.co_firstlineno, kind, callee)
             if filename.startswith(OURS):
                 if code.co_name in ("boundary", "_sample"):
                     return None
             else:
                 callee = code.co_name
-                kind = kind or _work(filename, code.co_name)
+                work = _work(filename, code.co_name)
+                kind = work if work in _WHOLE else kind or work
             at = at.f_back
         return (self.clock.current, frame.f_code, frame.f_lineno or frame.f_code.co_firstlineno, kind, callee)
+
+
+def _is_called_by(frame: FrameType | None, path: str) -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename.endswith(path):
+            return True
+        frame = frame.f_back
+    return False
 
 
 _MAIN_IDENT = threading.main_thread().ident or 0

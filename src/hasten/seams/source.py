@@ -168,6 +168,12 @@ def calls(file: str, wanted: Callable[[ast.Call], bool]) -> list[Place]:
     return [place_in(file, n) for n in sorted(found, key=lambda n: (n.lineno, n.col_offset))]
 
 
+def calls_on(file: str, line: int) -> list[ast.Call]:
+    """All calls that a line's text makes, or begins to make."""
+    tree = tree_of(file)
+    return [n for n in ast.walk(tree) if isinstance(n, ast.Call) and n.lineno == line] if tree is not None else []
+
+
 def callers(file: str, function: str) -> list[Place]:
     """Where a file calls a function or method of that name, inside a loop."""
 
