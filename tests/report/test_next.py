@@ -10,8 +10,9 @@ import pytest
 from hasten.core.report import Report
 from hasten.report import view
 from hasten.run.fidelity import TOO_LONG
-from hasten.run.search import ALMOST, LONG_STEPS, TOO_DEAR, USED_UP
+from hasten.run.search import LONG_STEPS, TOO_DEAR, USED_UP
 from hasten.run.stepwise import TIME_UP
+from hasten.run.verdict import ALMOST
 from tests import samples
 
 DROPPED = dataclasses.replace(samples.TRIALS[1], verdict="dropped", why="slower")

@@ -221,7 +221,7 @@ def test_a_cache_on_a_tiny_disk_is_not_made(lab: Any, tiny_disk: Path) -> None:
 # -- broken promises ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("wrong", ["one_bit", "draws", "percent"])
+@pytest.mark.parametrize("wrong", ["one_bit", "draws", "stale", "percent"])
 def test_broken_promises_are_caught(lab: Any, wrong: str) -> None:
     """Every time, and the script's own weights are as without."""
     hooks = {"remedies": [wrong, *EVERY_WAY[:1]]}

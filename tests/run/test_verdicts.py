@@ -18,17 +18,11 @@ from hasten.core.trace import Trace
 from hasten.measure.interleave import Outcome, Pairs, TurnPairs
 from hasten.run import fidelity
 from hasten.run.fidelity import LEAST_STEPS, Comparison, Judge, curves
+from hasten.run.kept import Kept, payback
 from hasten.run.processes import ProcessJudge, ProcessPairs
-from hasten.run.search import (
-    MOST_SECONDS,
-    UNKNOWN_SECONDS,
-    Kept,
-    Search,
-    _verdict,
-    budget_of,
-    payback,
-)
+from hasten.run.search import MOST_SECONDS, UNKNOWN_SECONDS, Search, budget_of
 from hasten.run.trial import Measured, TrialRoom
+from hasten.run.verdict import verdict
 from hasten.seams.child import WITH, WITHOUT
 from tests import samples
 
@@ -43,9 +37,9 @@ def faster(cpu: float) -> Measured:
 
 def test_a_gain_that_costs_processor_time_is_not_believed() -> None:
     """Unless it is a remedy that trades the one for the other."""
-    assert _verdict(faster(0.5), hasten.FusedOptimizer()) == ("kept", "")
-    assert _verdict(faster(1.5), hasten.FusedOptimizer())[0] == "cannot tell"
-    assert _verdict(faster(1.5), hasten.LoaderWorkers(2)) == ("kept", "")
+    assert verdict(faster(0.5), hasten.FusedOptimizer()) == ("kept", "")
+    assert verdict(faster(1.5), hasten.FusedOptimizer())[0] == "cannot tell"
+    assert verdict(faster(1.5), hasten.LoaderWorkers(2)) == ("kept", "")
 
 
 def test_equal_processes_are_told_apart_at_most_once_in_200() -> None:
@@ -124,7 +118,7 @@ class Told(Judge):
 def judge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Told:
     state = SimpleNamespace(parameters=lambda: [1], write=lambda path: None, layout=lambda: None)
     monkeypatch.setattr(fidelity, "Snapshot", SimpleNamespace(of=lambda watch: state))
-    room: Any = SimpleNamespace(watch=None, renewable=False)
+    room: Any = SimpleNamespace(watch=None, renewable=False, renews=lambda remedies: False)
     return Told(room, str(tmp_path), 0.01)
 
 

@@ -22,6 +22,7 @@ import numpy.typing as npt
 from hasten.core.remedy import Fidelity, Remedy
 from hasten.run.trial import TrialRoom
 from hasten.seams import fork
+from hasten.seams.batches import Ahead
 from hasten.seams.child import Straight
 from hasten.seams.state import Layout, Snapshot
 from hasten.seams.thrown import reseed
@@ -175,10 +176,21 @@ class Judge:
         def driver(sender: fork.Sender) -> Straight:
             if seed is not None:
                 reseed(seed)
-            self.room.arrange(remedies, fresh, endless=False)
+            batches = self.room.arrange(remedies, fresh, endless=False)
             if perturb:
                 snapshot.perturb()
-            return Straight(sender, self.room.watch, self.steps, warm=0, snapshot=snapshot, outcome=path, marks=MARKS)
+            # what a cache serves is compared, and not what it was filled with; one batch ahead draws what comes next
+            ahead = Ahead(self.room.watch, batches, remedies, depth=1)
+            return Straight(
+                sender,
+                self.room.watch,
+                self.steps,
+                warm=0,
+                snapshot=snapshot,
+                outcome=path,
+                marks=MARKS,
+                prepare=ahead if ahead.remedies else lambda: None,
+            )
 
         child = fork.go(self.room.watch, driver, allowed=(self.folder,), processes=False)
         one_off = max((r.one_off_seconds for r in remedies), default=0.0)

@@ -6,6 +6,7 @@ import json
 import os
 import statistics
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from hasten.core.remedy import Remedy, Undo
 from hasten.measure.device import device_waiter
 from hasten.rules import remedy_types
 from hasten.run import stepwise
-from hasten.seams.batches import Batches
+from hasten.seams.batches import Ahead, Batches
 from hasten.seams.child import loss_of
 from hasten.seams.fork import DONE
 from hasten.seams.isolate import lead_libraries
@@ -55,9 +56,11 @@ class Throwaway:
         self.watch.driver = self
         self.wait: Any = None
         self.unit = 1
+        self.prepare: Callable[[], None] = lambda: None
         self._start()
 
     def _start(self) -> None:
+        self.prepare()
         if self.wait is not None and not self.counted:
             self.wait()
         if not self.counted:
@@ -94,9 +97,19 @@ class Throwaway:
             Snapshot.of(self.watch).perturb()
         if self.order.get("seed", SEED) != SEED:  # the script may have set its own before
             reseed(self.order["seed"])
+        if self.watch.keep_loss:
+            self._keep_ahead()
         self.wait = device_waiter()
         if self.wait is not None and self.order["warm"]:
             self.unit = min(DEVICE_STEPS, self.order.get("steps", DEVICE_STEPS))
+
+    def _keep_ahead(self) -> None:
+        """Where weights are compared, what a cache serves is, and not what it was filled with."""
+        batches = Batches(self.watch, None, endless=False)
+        ahead = Ahead(self.watch, batches, self.remedies, depth=1)
+        if ahead.remedies:
+            batches.take_over()
+            self.prepare = ahead
 
     def _alternate(self) -> None:
         """From here on, what was ordered is switched on and off."""

@@ -226,6 +226,7 @@ class Straight:
         outcome: file that receives the digest (JSON) and, beside it, the weights (raw float32).
         marks: steps after which the weights are written, too, as ``outcome + ".weights" + step``.
         snapshot: which objects make up the state.
+        prepare: called before each step; what it takes is not counted.
     """
 
     def __init__(
@@ -238,7 +239,9 @@ class Straight:
         snapshot: Snapshot | None = None,
         outcome: str = "",
         marks: tuple[int, ...] = (),
+        prepare: Callable[[], None] = lambda: None,
     ) -> None:
+        self.prepare = prepare
         self.sender = sender
         self.watch = watch
         self.warm = warm
@@ -253,6 +256,7 @@ class Straight:
         self._start()
 
     def _start(self) -> None:
+        self.prepare()
         self.wall = time.perf_counter()
         self.cpu = time.process_time()
         self.watch.clock.pause_until(self.watch.clock.now())

@@ -79,6 +79,32 @@ class Draws(Wrong):
         torch.rand(1)
 
 
+_AHEAD: set[tuple[int, ...]] = set()
+
+
+@dataclass(frozen=True)
+class Stale(Nothing):
+    """Promises the same bits, and makes batches well until it serves what it has kept: one bit of that is wrong."""
+
+    seam: ClassVar[Seam] = Seam.FETCHER
+
+    def on(self, target: Any = None) -> Undo:
+        from hasten.data.view import original, put
+
+        dataset, collate = original(target)
+
+        def batch(indices: Any) -> Any:
+            made = collate([dataset[i] for i in indices])
+            if tuple(indices) not in _AHEAD:
+                return made
+            return made.nextafter(made + 1) if hasattr(made, "nextafter") else [x.nextafter(x + 1) for x in made]
+
+        return put(target, batch)
+
+    def ahead(self, target: Any, indices: Any) -> None:
+        _AHEAD.add(tuple(indices))
+
+
 @dataclass(frozen=True)
 class Percent(Remedy):
     """Promises the same mathematics and learns by one percent too much."""
@@ -110,6 +136,7 @@ KINDS: dict[str, type[Remedy]] = {
     "loader": NothingNew,
     "one_bit": OneBit,
     "draws": Draws,
+    "stale": Stale,
     "percent": Percent,
     "rough": Rough,
 }
@@ -129,7 +156,7 @@ def install(asked: dict[str, Any]) -> None:
     window.LEAST_SECONDS = 0.2
     search.LEAST_TRIAL = 0.5
     search.find = find  # type: ignore[attr-defined]
-    search._verdict = lambda measured, remedy: ("kept", "") if measured.pairs.wall else ("cannot tell", measured.why)
+    search.verdict = lambda measured, remedy: ("kept", "") if measured.pairs.wall else ("cannot tell", measured.why)
     inside.remedy_types = throwaway.remedy_types = lambda: {type(r).__name__: type(r) for r in remedies}
     for room in (trial.TrialRoom, processes.ProcessRoom):
         _be_brief(room, asked.get("seconds", TRIAL_SECONDS))
