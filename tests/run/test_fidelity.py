@@ -128,7 +128,7 @@ def test_why_a_child_ended_before_the_comparison_is_told(
     weights = SimpleNamespace(parameters=lambda: [1])
     monkeypatch.setattr(fidelity, "Snapshot", SimpleNamespace(of=lambda watch: weights))
     monkeypatch.setattr(fidelity, "fork", SimpleNamespace(go=lambda *a, **k: Child(), DONE=-1))
-    room: Any = SimpleNamespace(watch=None, renewable=False)
+    room: Any = SimpleNamespace(watch=None, renewable=False, renews=lambda remedies: False)
     found = Judge(room, str(tmp_path), 0.01).judge([])
     assert found.kept is None
     assert found.words == "a child ended before the comparison" + (f": {error}" if error else "")

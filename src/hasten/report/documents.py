@@ -11,6 +11,7 @@ _TEXT, _COUNT, _TRUTH = {"type": "string"}, {"type": "integer"}, {"type": "boole
 _TEXTS = {"type": "array", "items": _TEXT}
 _SECONDS = {**_NUMBER, "x-unit": "s"}
 _PLAIN = {**_NUMBER, "x-unit": "1"}
+_NUMBERS = {"type": "array", "items": _NUMBER}
 
 
 def _map(of: dict[str, Any]) -> dict[str, Any]:
@@ -68,6 +69,15 @@ WORTH: Fields = {
     "seconds": (_SECONDS, "that the comparison took"),
     "kept": (_TRUTH, "whether the best of them predicts"),
 }
+FORECAST: Fields = {
+    "key": (_TEXT, "its key"),
+    "group": ({"enum": ["best", "median", "worst"]}, "among all keys, by the loss that is given"),
+    "held": (_PLAIN, "its held-out loss; absent where nothing is held out"),
+    "loss": (_PLAIN, "its training loss, where nothing is held out"),
+    "seen": (_NUMBERS, "the last held-out window, or the last one, in the data's unit"),
+    "came": (_NUMBERS, "what came after it"),
+    "predicted": (_NUMBERS, "what the key's own network says"),
+}
 FLEET: Fields = {
     "models": (_COUNT, "keys that were given"),
     "trained": (_COUNT, "of them, keys with a network"),
@@ -85,17 +95,19 @@ FLEET: Fields = {
     "proof": (_rows("Proof"), "comparisons with the plain loop"),
     "remarks": (_TEXTS, "sentences on the data and the training"),
     "updates": (_rows("Update"), "one for each update; the figures above are of the training before them"),
+    "forecasts": (_rows("Forecast"), "of the best, median and worst keys; empty where the data are no series"),
     "before": (_COUNT, "models that a run before this one has finished; no time counts them"),
 }
 OPTIONAL = {  # present only where it is known
     "Proof": set(PROOF) - {"key", "engine", "holds"},
     "Worth": set[str](),
+    "Forecast": {"held", "loss"},
 }
 
 
 def fleet(version: int) -> dict[str, Any]:
     """What ``hasten fleet --json`` writes."""
-    parts = {"Row": ROW, "Proof": PROOF, "Update": UPDATE, "Worth": WORTH}
+    parts = {"Row": ROW, "Proof": PROOF, "Update": UPDATE, "Worth": WORTH, "Forecast": FORECAST}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "hasten fleet report",
