@@ -56,7 +56,9 @@ class Room:
         usage = dataclasses.replace(trace.usage, system_seconds=system, minor_faults=faults)
         return dataclasses.replace(trace, step=Interval.exact(wall), usage=usage)
 
-    def compare(self, without: list[Remedy], with_: list[Remedy], seconds: float, hoped: float = math.inf) -> Measured:
+    def compare(
+        self, without: list[Remedy], with_: list[Remedy], seconds: float, hoped: float = math.inf, before: Any = None
+    ) -> Measured:
         self.tried.append(([r.name for r in without], [r.name for r in with_]))
         self.allowed.append(seconds)
         pairs = Pairs()
@@ -218,7 +220,9 @@ class Interrupted(Room):
 
     why = TIME_UP
 
-    def compare(self, without: list[Remedy], with_: list[Remedy], seconds: float, hoped: float = math.inf) -> Measured:
+    def compare(
+        self, without: list[Remedy], with_: list[Remedy], seconds: float, hoped: float = math.inf, before: Any = None
+    ) -> Measured:
         pairs = Pairs(wall=[0.4, 0.5, 0.6, 0.7, 0.8, -0.05, 0.9, 1.0, 1.1, 1.2])
         pairs.look()
         return Measured(pairs, "by hand", 0.0, self.why)
@@ -261,7 +265,9 @@ class Slow(Room):
     def least_seconds(self, remedy: Remedy, base: Sequence[Remedy] = ()) -> float:
         return self.costs.get(remedy.name, self.least)
 
-    def compare(self, without: list[Remedy], with_: list[Remedy], seconds: float, hoped: float = math.inf) -> Measured:
+    def compare(
+        self, without: list[Remedy], with_: list[Remedy], seconds: float, hoped: float = math.inf, before: Any = None
+    ) -> Measured:
         self.now += self.least_seconds(with_[-1])
         return super().compare(without, with_, seconds, hoped)
 
@@ -297,7 +303,9 @@ def test_one_dear_trial_does_not_take_the_place_of_many_that_promise_more(monkey
 
 def test_what_trials_leave_of_the_budget_goes_to_those_it_did_not_hold(monkeypatch: pytest.MonkeyPatch) -> None:
     class Sooner(Slow):
-        def compare(self, without: Any, with_: Any, seconds: float, hoped: float = math.inf) -> Measured:
+        def compare(
+            self, without: Any, with_: Any, seconds: float, hoped: float = math.inf, before: Any = None
+        ) -> Measured:
             self.now -= 0.9 * self.least_seconds(with_[-1])  # ends long before it might
             return super().compare(without, with_, seconds, hoped)
 
@@ -309,7 +317,9 @@ def test_what_trials_leave_of_the_budget_goes_to_those_it_did_not_hold(monkeypat
 
 def test_no_trial_eats_into_the_shortest_of_those_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
     class Greedy(Slow):
-        def compare(self, without: Any, with_: Any, seconds: float, hoped: float = math.inf) -> Measured:
+        def compare(
+            self, without: Any, with_: Any, seconds: float, hoped: float = math.inf, before: Any = None
+        ) -> Measured:
             self.now += seconds - self.least_seconds(with_[-1])
             return super().compare(without, with_, seconds, hoped)
 
@@ -322,7 +332,9 @@ def test_only_trials_that_others_wait_for_are_given_up_early() -> None:
     hopes: list[float] = []
 
     class Asked(Room):
-        def compare(self, without: Any, with_: Any, seconds: float, hoped: float = math.inf) -> Measured:
+        def compare(
+            self, without: Any, with_: Any, seconds: float, hoped: float = math.inf, before: Any = None
+        ) -> Measured:
             hopes.append(hoped)
             return super().compare(without, with_, seconds, hoped)
 
@@ -388,7 +400,9 @@ class Copies(Room):
         super().__init__(gains or {})
         self.faults = faults
 
-    def compare(self, without: Any, with_: Any, seconds: float, hoped: float = math.inf) -> Measured:
+    def compare(
+        self, without: Any, with_: Any, seconds: float, hoped: float = math.inf, before: Any = None
+    ) -> Measured:
         measured = super().compare(without, with_, seconds, hoped)
         if with_[-1].name == "Allocator":
             measured.pairs = TurnPairs(measured.pairs.wall, outcome=measured.outcome, faults=[self.faults] * 9)

@@ -51,7 +51,9 @@ def test_what_promises_nothing_is_tried_only_where_it_was_asked_for() -> None:
 @pytest.mark.parametrize(("outcome", "left"), [(Outcome.FASTER, ["Compile"]), (Outcome.SLOWER, ["Threads", "Compile"])])
 def test_what_was_kept_goes_only_where_it_is_faster_without(outcome: Outcome, left: list[str]) -> None:
     class Known(Room):
-        def compare(self, without: Any, with_: Any, seconds: float, hoped: float = math.inf) -> Measured:
+        def compare(
+            self, without: Any, with_: Any, seconds: float, hoped: float = math.inf, before: Any = None
+        ) -> Measured:
             pairs = Pairs(outcome=outcome)
             for i in range(20):
                 pairs.add((1.2 if outcome is Outcome.FASTER else 0.8) + 0.001 * i, 1.0)

@@ -225,6 +225,7 @@ def _too_few(trace: Trace, loader: LoaderFacts) -> Iterator[Finding]:
         many = f"{workers} workers are" if workers > 1 else "1 worker is"
         doing = f"on a core {each:.0%} of the time" if each >= 0 else "working all the time"
         best, why = more, f": {many} too few, {doing}"
+        counts = (counts[0], 0, *counts[1:]) if none < IN_PROCESS * step else counts  # a trial will tell
     else:
         yield from _too_many(trace, loader)
         return

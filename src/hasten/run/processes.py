@@ -116,17 +116,26 @@ class ProcessRoom:
         once = self.command.start_seconds + (WARM_STEPS + self._timed) * self.step_seconds + remedy.one_off_seconds
         return 2 * LEAST_PAIRS * (once + starts)
 
-    def compare(self, without: list[Remedy], with_: list[Remedy], seconds: float, hoped: float = math.inf) -> Measured:
+    def compare(
+        self,
+        without: list[Remedy],
+        with_: list[Remedy],
+        seconds: float,
+        hoped: float = math.inf,
+        before: Pairs | None = None,
+    ) -> Measured:
         """Steps with ``with_`` against steps with ``without``, for at most ``seconds``.
 
         Args:
             hoped: the largest speed-up that is expected; a trial step by step that cannot tell so much ends early.
+            before: pairs of the same comparison so far; those of steps are gone on with.
         """
         start = time.monotonic()
         common, off, on = stepwise.split(without, with_)
         pairs: Pairs
         if self._stepwise([*off, *on], common):
-            pairs = Pairs(hoped=hoped)
+            pairs = before if before is not None else Pairs(hoped=hoped)
+            pairs.hoped = hoped
             why = self._by_turns(without, with_, pairs, seconds)
             return Measured(pairs, STEPWISE, time.monotonic() - start, why)
         pairs = ProcessPairs()

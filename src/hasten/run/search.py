@@ -6,17 +6,18 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from hasten.core.finding import Finding
 from hasten.core.remedy import Fidelity, Grain, Remedy, Seam
 from hasten.core.report import Trial
 from hasten.core.trace import LEAST_PASSES, Trace
-from hasten.measure.interleave import Outcome
+from hasten.measure.interleave import Outcome, Pairs
 from hasten.rules import find
 from hasten.run.fidelity import Judge
 from hasten.run.kept import Kept
 from hasten.run.processes import ProcessJudge, ProcessRoom
+from hasten.run.stepwise import TIME_UP, TOO_NOISY
 from hasten.run.trial import Measured, TrialRoom
 from hasten.run.verdict import SPARED, spared, verdict
 
@@ -35,8 +36,17 @@ USED_UP = "the budget was used up"
 LEAST_TRIAL = 2.0  # seconds; a trial that would get less is not begun
 GENEROUS = 1.5  # times an equal part of what is left: what a trial leaves, later ones have
 CLEARLY_SLOWER = 0.9  # measured speed-up of one setting below which others of the same direction are not tried
+MUCH_MORE = 2.0  # times as long as it had, for which a trial that could not tell is taken up again
 LEAST_REVEALED = 1.02  # predicted gain that a remedy needs to be tried after the second look
 LEAST_GAIN = 1.005  # predicted best case below which a remedy is not tried
+
+
+class Cut(NamedTuple):
+    """A trial that ended for want of time: what was on in both ways, its pairs, what it took."""
+
+    base: list[Remedy]
+    pairs: Pairs
+    seconds: float
 
 
 @dataclass
@@ -77,6 +87,8 @@ class Search:
     _unsuited: set[str] = field(default_factory=set)
     _slower: set[tuple[str, str]] = field(default_factory=set)
     _seen_with: list[Remedy] = field(default_factory=list)
+    _cut: dict[str, Cut] = field(default_factory=dict)
+    _goes_on: dict[str, Cut] = field(default_factory=dict)
     _proved: tuple[set[str], str] = field(default_factory=lambda: (set(), ""))
 
     def run(self) -> None:
@@ -102,7 +114,10 @@ class Search:
                     candidates.extend(self._reopened(candidates) if remedy.seam is Seam.LOADER else ())
                     self._reconsider(remedy)
             if number == len(candidates):
-                more = self._revealed(self.left) or self._afforded(candidates, affordable, self.left)
+                left = self.left
+                more = (
+                    self._revealed(left) or self._afforded(candidates, affordable, left) or self._cut_short(candidates)
+                )
                 candidates.extend(more)
                 affordable |= self._affordable(more, self.left)
         for number, trial in enumerate(self.trials):
@@ -199,6 +214,19 @@ class Search:
         self.trials = [t for t in self.trials if t.remedy not in chosen]
         return [(f, r) for f, r in waiting if str(r) in chosen]
 
+    def _cut_short(self, candidates: list[tuple[Finding, Remedy]]) -> list[tuple[Finding, Remedy]]:
+        """Remedies whose trials could not tell in the time they had, where each can have much more of it now: what was
+        reserved for others was not used up. Each once."""
+        open_ = {t.remedy for t in self.trials if t.verdict == "cannot tell" and t.remedy in self._cut}
+        found = {str(r): (f, r) for f, r in candidates if str(r) in open_ and not self._why_not(f, r, self.left)}
+        share = self.left / max(1, len(found))
+        more = [c for name, c in found.items() if share >= max(LEAST_TRIAL, MUCH_MORE * self._cut[name].seconds)]
+        names = {str(r) for _, r in more}
+        self.trials = [t for t in self.trials if t.remedy not in names]
+        for name in names:
+            self._goes_on[name] = self._cut.pop(name)
+        return more
+
     def _why_not(self, finding: Finding, remedy: Remedy, left: float) -> str:
         if self.only and remedy.name not in self.only:
             return "not among --only"
@@ -231,7 +259,14 @@ class Search:
             return replace(trial, why=unsuited)
         self._begun += 1
         self.say(f"trial {self._begun}: {remedy}")
-        measured = self.room.compare(base, with_, seconds, finding.predicted.high if awaited else math.inf)
+        before = self._goes_on.pop(str(remedy), None)
+        hoped = finding.predicted.high if awaited and before is None else math.inf
+        if before is not None and before.base == base:
+            measured = self.room.compare(base, with_, seconds, hoped, before.pairs)
+        else:
+            measured = self.room.compare(base, with_, seconds, hoped)
+        if before is None and measured.why in (TIME_UP, TOO_NOISY):
+            self._cut[str(remedy)] = Cut(base, measured.pairs, measured.seconds)
         trial = self._judged(trial, measured, remedy, with_, self.judge)
         self._note_proof(trial, remedy, with_)
         if trial.verdict == "kept":

@@ -127,11 +127,19 @@ class TrialRoom:
 
     # -- one trial -----------------------------------------------------------------------------------------------
 
-    def compare(self, without: list[Remedy], with_: list[Remedy], seconds: float, hoped: float = math.inf) -> Measured:
+    def compare(
+        self,
+        without: list[Remedy],
+        with_: list[Remedy],
+        seconds: float,
+        hoped: float = math.inf,
+        before: Pairs | None = None,
+    ) -> Measured:
         """Steps with ``with_`` against steps with ``without``, for at most ``seconds``.
 
         Args:
             hoped: the largest speed-up that is expected; a trial that cannot tell so much is ended early.
+            before: pairs of the same comparison so far; those of steps are gone on with: all looks share one error.
         """
         start = time.monotonic()
         changed = [r for r in (*without, *with_) if (r in without) != (r in with_)]
@@ -140,7 +148,8 @@ class TrialRoom:
         one = stepwise.switchable(changed, [r for r in without if r in with_], self.in_workers(with_))
         pairs: Pairs
         if one:
-            pairs = Pairs(hoped=hoped)
+            pairs = before if before is not None else Pairs(hoped=hoped)
+            pairs.hoped = hoped
             why = self._stepwise(without, with_, pairs, seconds)
         else:
             pairs = turns = TurnPairs(hoped=hoped, looks=self._turn_looks)
