@@ -121,6 +121,13 @@ def test_sleeping_workers_that_the_step_waits_for_are_too_few() -> None:
     assert 1.5 < finding.predicted.low < finding.predicted.high < 10
 
 
+def test_where_no_worker_would_do_nearly_as_well_as_more_both_are_tried() -> None:
+    for sample, none in ((0.0018, True), (0.0030, False)):
+        made = loader(2, sample)
+        (finding,) = found("D101", trace(0.04, usage=used(0.04, 0.1, 0.05, 0.2), loader=made, fetch=0.03))
+        assert counts(finding)[0] > 2 and (0 in counts(finding)) == none
+
+
 def test_computing_workers_get_no_more_than_there_are_cores() -> None:
     (finding,) = found("D101", trace(0.04, usage=used(0.04, 0.1, 0.95, 1.0), loader=loader(1), fetch=0.036))
     assert counts(finding) == [2]
