@@ -16,9 +16,9 @@ Fidelity
 When it does not help
     Models that depend on each other (boosting, meta-learning, rounds of federated averaging, one starting from the
     last one's weights; the last two are seen, and nothing is said), and large ones, whose steps are arithmetic. The
-    range is measured on two cores of several kinds of CPU, against one process of the loop: 61 to 91 times for small
+    range is measured on two cores of several kinds of CPU, against one process of the loop: 61 to 118 times for small
     perceptrons where a DataLoader makes the batches, 30 to 50 times where they are picked by index; 24 to 35 times
-    against ``MLPRegressor``; 11 to 33 times for a small convolution, 10 to 24 where it has to be stacked, 8 to 17 for a
+    against ``MLPRegressor``; 11 to 39 times for a small convolution, 10 to 24 where it has to be stacked, 8 to 20 for a
     recurrent network that has to (one CPU). What the stacked engine cannot trace gains less, 1.4 times in the least
     case seen. More cores gain more. Nothing is said where the script uses a GPU, nor where a step takes more than 5 ms,
     less what it waits for a core on a busy machine.
@@ -46,7 +46,7 @@ LEAST_STEPS = 20  # a model, on average; the inner loops of meta-learning take f
 MOST_SECONDS = 0.005  # a step; longer ones are arithmetic, which fleet does not make less
 MOST_ELEMENTS = 100_000  # in a model; weights, gradients and moments then take 1.6 MB, about a core's cache
 PREDICTED = (1.4, 51.0)  # bench/results: 1.4 where torch.func alone stacks, modules 8 to 33, perceptrons 30 to 50 …
-PREDICTED_LOADERS = (1.4, 91.0)  # … and 61 to 91 where every batch costs the calls of a DataLoader, too
+PREDICTED_LOADERS = (1.4, 118.0)  # … and 61 to 118 where every batch costs the calls of a DataLoader, too
 PREDICTED_FITS = (2.0, 40.0)  # bench/fleet_sklearn.py: 24 for small batches; large ones are arithmetic there, too
 NOTED = 0.1  # of a step spent waiting for a core, from which on it is said
 MOST_CALLS = 3  # functions between the loop and the line that makes the optimizer
