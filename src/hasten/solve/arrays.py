@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import warnings
 from typing import Any
 
@@ -63,9 +64,16 @@ def absent(value: Any) -> bool:
     return value is None or type(value).__name__ in ("NAType", "NaTType") or bool(value != value)
 
 
+def is_masked(x: Any) -> bool:
+    """Whether ``x`` is a masked array; ``numpy.ma`` is not imported to ask: that takes longer than a pass over a small
+    file."""
+    ma = sys.modules.get("numpy.ma")
+    return ma is not None and isinstance(x, ma.MaskedArray)
+
+
 def filled(x: Any) -> Any:
     """A masked array with NaN, a missing value, in its masked places; anything else as it is."""
-    if not isinstance(x, np.ma.MaskedArray):
+    if not is_masked(x):
         return x
     masked: Any = x.astype(x.dtype if x.dtype.kind == "f" else np.float64)
     return masked.filled(np.nan)

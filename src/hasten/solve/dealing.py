@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from hasten.solve.arrays import absent, in_host
+from hasten.solve.arrays import absent, in_host, is_masked
 from hasten.solve.kernel import Array, Floats, Stats, two_sum
 from hasten.solve.problems import BadData
 from hasten.solve.source import Block, Source
@@ -87,7 +87,7 @@ def as_array(given: Any) -> Array:
     """Labels as an array, times in one unit. Those of a list stay what they are: of several kinds NumPy makes texts, of
     whole numbers below and beyond 2**63 floats."""
     given = in_host(given)
-    if isinstance(given, np.ma.MaskedArray):
+    if is_masked(given):
         given = [
             None if hidden else label
             for label, hidden in zip(given.data.tolist(), np.ma.getmaskarray(given), strict=True)
