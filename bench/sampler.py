@@ -1,4 +1,6 @@
-"""Where an independent sampler, py-spy, sees the main thread of a training script, in groups."""
+"""Where an independent sampler, py-spy, sees the main thread of a training script, in groups.
+
+Samples are of wall time: a thread that waits for its loader's workers, or for a file, counts as well."""
 
 from __future__ import annotations
 
@@ -12,7 +14,7 @@ RATE = 200  # samples a second
 LOADER = "/torch/utils/data/"
 MARKS = (  # group, files of torch, functions in them
     ("backward", re.compile("/torch/autograd/"), re.compile("(backward|grad|_engine_run_backward)$")),
-    ("optimizer", re.compile("/torch/optim/(?!lr_scheduler)"), re.compile("")),
+    ("optimizer", re.compile("/torch/optim/(?!lr_scheduler)"), re.compile("(step|wrapper|zero_grad)$")),
     ("forward", re.compile("/torch/nn/(modules/|functional)"), re.compile("")),
 )
 EVALUATES = re.compile(r"(?:^|_)(?:test|eval|evaluate|evaluation|valid|validate|validation|vali|estimate_loss)(?:$|_)")
@@ -21,7 +23,7 @@ EVALUATION_LOOPS = "lightning/pytorch/loops/evaluation_loop"
 
 def command(sampler: Path, out: Path, script: list[str]) -> list[str]:
     """``script`` under py-spy, which writes ``out``."""
-    options = ["--rate", str(RATE), "--format", "speedscope", "--output", str(out), "--nolineno"]
+    options = ["--rate", str(RATE), "--idle", "--format", "speedscope", "--output", str(out), "--nolineno"]
     return [str(sampler), "record", *options, "--", *script]
 
 
@@ -45,7 +47,7 @@ def shares(document: dict[str, Any]) -> dict[str, float]:
 def _group(stack: list[dict[str, Any]]) -> str:
     """Of a stack, outermost frame first. Whatever an evaluation calls is the evaluation's, whatever a loader calls the
     loader's; else the innermost mark counts, for an optimizer may call the forward and backward pass."""
-    frames = [(frame.get("file") or "", frame["name"]) for frame in stack]
+    frames = [(frame.get("file") or "", frame["name"].rpartition(".")[2]) for frame in stack]  # names may be qualified
     if any(
         EVALUATION_LOOPS in file or ("site-packages" not in file and EVALUATES.search(name)) for file, name in frames
     ):

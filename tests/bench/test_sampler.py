@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,8 +18,16 @@ FRAMES = {
     "call": ("_call_impl", TORCH + "nn/modules/module.py"),
     "backward": ("backward", TORCH + "autograd/__init__.py"),
     "guard": ("__enter__", TORCH + "autograd/grad_mode.py"),
-    "step": ("step", TORCH + "optim/adam.py"),
+    "step": ("Adam.step", TORCH + "optim/adam.py"),
     "schedule": ("step", TORCH + "optim/lr_scheduler.py"),
+    "optim": ("<module>", TORCH + "optim/adam.py"),
+    "made": ("add_param_group", TORCH + "optim/optimizer.py"),
+    "hook": (
+        "Optimizer.profile_hook_step.<locals>.wrapper",
+        TORCH + "optim/optimizer.py",
+    ),  # around the step of anybody's optimizer
+    "own": ("step", "/home/me/lion.py"),
+    "zero": ("zero_grad", TORCH + "optim/optimizer.py"),
     "import": ("_find_and_load", "<frozen importlib._bootstrap>"),
 }
 
@@ -42,6 +51,7 @@ def document(*threads: list[list[str]]) -> dict[str, Any]:
         (["main", "step", "backward"], "backward"),
         (["main", "step", "call"], "forward"),
         (["main", "schedule"], "other"),
+        (["main", "made"], "other"),
         (["main", "test", "call"], "evaluation"),
         (["main", "test", "loader", "item"], "evaluation"),
         (["main"], "other"),
@@ -55,9 +65,19 @@ def test_groups(stack: list[str], group: str) -> None:
 
 def test_start_up_end_and_other_threads_do_not_count() -> None:
     step = ["main", "step"]
-    main = [["import"], ["main", "call"], step, ["main", "call"], step, ["main", "test"]]
+    main = [["import", "optim"], ["main", "made"], ["main", "call"], step, ["main", "call"], step, ["main", "test"]]
     assert sampler.shares(document([["main"]], main)) == {"optimizer": 0.5, "forward": 0.5}
 
 
 def test_no_steps() -> None:
     assert sampler.shares(document([["import"]])) == {}
+
+
+@pytest.mark.parametrize("stack", [["main", "hook", "own"], ["main", "zero"]])
+def test_the_optimizer_is_stepping_and_zeroing(stack: list[str]) -> None:
+    step = ["main", "step"]
+    assert sampler.shares(document([step, stack, ["main"], ["main"], step])) == {"optimizer": 0.5, "other": 0.5}
+
+
+def test_waiting_counts() -> None:
+    assert "--idle" in sampler.command(Path("py-spy"), Path("out.json"), ["python", "train.py"])
