@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from hasten.solve.kernel import Array, Floats, Stats
-from hasten.solve.linear import Factor, Normal, check_targets, penalty_matrix, tell_digits
+from hasten.solve.linear import Factor, Normal, check_targets, tell_digits
 from hasten.solve.moments import Moments
 from hasten.solve.problems import BadData, no_rows
+from hasten.solve.tikhonov import penalty_matrix
 
 REFRESH = 64  # columns dropped before the inverse is made anew, so that rounding cannot pile up
 TINY = 1e-300

@@ -13,7 +13,7 @@ import numpy as np
 
 from hasten.solve import dealing, device, storage
 from hasten.solve.columns import Kinds
-from hasten.solve.combine import check_part, combined, common_names, duplicate, other_columns
+from hasten.solve.combine import check_part, combined, common_names, duplicate, other_columns, unsettled
 from hasten.solve.encode import Encoder
 from hasten.solve.kernel import Floats, Stats, Sums, merge, piece_rows
 from hasten.solve.problems import BadData
@@ -354,6 +354,8 @@ class Moments:
         if self._view is None:
             stats, pairs = self._merged(), self.encoder.pairs()
             stats = dealing.refilled(stats, pairs, self.dense, self.imputed - self.fill)
+            if self._most is not None:
+                stats = unsettled(stats, self._most, self.precision)
             self._view = stats.taken(dealing.targets_last(self.p, self.q, len(self.encoder.columns)))
         return self._view
 

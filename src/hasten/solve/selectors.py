@@ -14,10 +14,10 @@ from hasten.solve.elimination import kept_scores
 from hasten.solve.estimator import Streaming, as_numpy, is_stream
 from hasten.solve.files import NpySource
 from hasten.solve.kernel import Array, Floats
-from hasten.solve.linear import ridge
 from hasten.solve.moments import Moments
 from hasten.solve.regress import Linear
 from hasten.solve.spread import check_count, components
+from hasten.solve.tikhonov import fitted
 
 ALIKE = 1e-9  # of a score: closer ones differ by rounding (of perfect fits, say), and fewer columns are kept
 
@@ -73,7 +73,7 @@ class ExactRFECV(SelectorMixin, Linear):  # type: ignore[misc]
             "std_test_score": scores.std(axis=0),
             "n_features": np.arange(least, p + 1),
         } | {f"split{k}_test_score": row for k, row in enumerate(scores)}
-        fit = ridge(_columns(m, self.support_), self.alpha, fit_intercept=self.fit_intercept)
+        fit = fitted(_columns(m, self.support_), self.alpha, fit_intercept=self.fit_intercept)
         coef = np.zeros((p, m.q))
         coef[self.support_] = fit.coef
         self._linear(coef, fit.intercept)
