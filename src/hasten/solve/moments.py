@@ -85,7 +85,7 @@ class Moments:
         Args:
             X: (rows, features) as NumPy array, memory map, torch tensor on any device, SciPy sparse matrix, pandas,
                 polars or Arrow table; or an iterable of batches ``(X, y)`` or ``(X, y, weight)``, as a ``DataLoader``
-                is; or a path (see ``scan``), or a ``Source``.
+                is; or a path or paths (see ``scan``), or a ``Source``.
             y: (rows,) or (rows, targets), also beside a file or batches without targets; the name of a column of a
                 table or file; None for none.
             sample_weight: (rows,) non-negative.

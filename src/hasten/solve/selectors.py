@@ -12,7 +12,6 @@ from sklearn.utils.validation import check_is_fitted
 from hasten.solve.accuracy import refuse_categories
 from hasten.solve.elimination import kept_scores
 from hasten.solve.estimator import Streaming, as_numpy, is_stream
-from hasten.solve.files import NpySource
 from hasten.solve.kernel import Array, Floats
 from hasten.solve.moments import Moments
 from hasten.solve.regress import Linear
@@ -132,7 +131,7 @@ class StreamingPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Streaming)
 
     def _add(self, X: Any, sample_weight: Any, before: Moments | None, least: int) -> Self:
         rows = self._rows(X, None, sample_weight, reset=before is None, ensure_all_finite=False)
-        rows = rows.whole() if isinstance(rows, NpySource) else rows  # whose last column is no target here
+        rows = rows.whole()  # of a .npy the last column is no target here
         m = Moments(precision=self.precision) if before is None else before
         if before is not None:  # while the rows are not in yet
             check_count(self.n_components, m.p, m.n, 0)

@@ -151,6 +151,10 @@ class Source(ABC):
     fingerprint: str = ""
     named: Sequence[str] = ()
 
+    def whole(self) -> Source:
+        """The same rows without a target, where nothing but their place says which column it is."""
+        return self
+
     @abstractmethod
     def blocks(self, first: int = 0) -> Iterator[Block]:
         """Blocks from row ``first`` on."""
@@ -287,7 +291,7 @@ def open_source(
     from hasten.solve.streams import BatchSource, beside, is_batches
 
     named, y = _names_of_targets(target, y)
-    if isinstance(X, str | os.PathLike):
+    if is_path(X):
         from hasten.solve.files import open_file
 
         return open_file(X, named, features, y, weight, known=known)
@@ -303,6 +307,13 @@ def open_source(
     if isinstance(X, Source):
         return beside(X, y, weight)
     return SparseSource(X, y, weight) if is_sparse(X) else ArraySource(X, y, weight)
+
+
+def is_path(X: Any) -> bool:
+    """Whether X is the path of a file, folder or pattern, or a list of paths."""
+    if isinstance(X, list | tuple):
+        return bool(X) and all(isinstance(each, str | os.PathLike) for each in X)
+    return isinstance(X, str | os.PathLike)
 
 
 def _names_of_targets(target: Any, y: Any) -> tuple[list[str], Any]:
