@@ -21,7 +21,7 @@ from hasten.solve import (
     ridge,
     solve_groups,
 )  # fmt: skip
-from hasten.solve.problems import FewDigits
+from hasten.solve.problems import DependentColumns, FewDigits
 from tests.solve.data import apart, moments_of, table
 
 
@@ -192,6 +192,7 @@ def test_a_category_that_a_removal_leaves_without_rows_gets_no_coefficient(kept:
     first, gone, later = shard(500, "abc"), shard(300, "bcd"), shard(200, "ab")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        warnings.simplefilter("ignore", DependentColumns)  # categories beside an intercept
         for m in (first + gone - gone, first + later + gone - gone, first + gone - gone + later):
             at = m.names.index("town=d")
             assert m.mean[at] == 0 and not m.scatter[at].any()
