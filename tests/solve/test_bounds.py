@@ -137,7 +137,7 @@ def test_what_is_solved_from_squares_alone_tells_its_digits(condition: float) ->
     y, labels = X @ np.ones(6) + np.random.default_rng(0).standard_normal(300), np.arange(300) % 2
     uses: list[Any] = [
         lambda: eliminate(Moments(X, y)),
-        lambda: ExactRFECV().fit(X, y),
+        lambda: ExactRFECV().fit(iter([(X, y)])),  # rows that can be read again are
         lambda: discriminant(Moments(X, groups=labels)),
         lambda: solve_groups(Moments(X, y, groups=labels), 0.0),
         lambda: GroupRidge(0.0).fit(X, y, groups=labels),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 
 import numpy as np
@@ -20,7 +21,7 @@ from hasten.solve import (
     ridge,
     solve_groups,
 )  # fmt: skip
-from hasten.solve.problems import FewDigits
+from hasten.solve.problems import DependentColumns, FewDigits
 from tests.solve.data import apart, moments_of, table
 
 
@@ -142,3 +143,59 @@ def test_an_offset_changes_nothing(offset: float) -> None:
     for what, wanted in answers[1].items():
         digits = 1e-11 if what != "scores" else 1e-12 * offset  # X @ coef itself takes those of the offset
         assert apart(answers[0][what], wanted) < digits, what
+
+
+def _shards(const: float) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """X, y, folds of three shards; column 1 varies in the second one only."""
+    rng = np.random.default_rng(0)
+    found = []
+    for rows in (300, 200, 100):
+        x = rng.standard_normal((rows, 3))
+        if len(found) != 1:
+            x[:, 1] = const
+        found.append((x, x @ [1.0, 2.0, 3.0] + rng.standard_normal(rows), rng.integers(0, 5, rows)))
+    return found
+
+
+@pytest.mark.parametrize("const", [0.0, 0.1, 5.0, 1000.1])
+@pytest.mark.parametrize("folded", [False, True])
+@pytest.mark.parametrize("intercept", [False, True])
+def test_a_constant_that_a_removal_leaves_gets_no_coefficient(const: float, folded: bool, intercept: bool) -> None:
+    first, gone, later = _shards(const)
+
+    def of(x: np.ndarray, y: np.ndarray, fold: np.ndarray) -> Moments:
+        return Moments(x, y, folds=fold if folded else None)
+
+    left = of(*first) + of(*gone) - of(*gone)
+    updated = copy.deepcopy(left).update(later[0], later[1], fold=later[2] if folded else None)
+    for m, known in (
+        (left, of(*first)), (left + of(*later), of(*first) + of(*later)), (updated, of(*first) + of(*later)),
+    ):  # fmt: skip
+        found, wanted = (ridge(each, 0.0, fit_intercept=intercept) for each in (m, known))
+        assert found.rank == wanted.rank
+        np.testing.assert_allclose(found.coef, wanted.coef, atol=1e-9)
+        if folded:
+            scores, others = (kfold(each, [0.0, 1.0], fit_intercept=intercept).mse for each in (m, known))
+            np.testing.assert_allclose(scores, others, rtol=1e-7)
+
+
+@pytest.mark.parametrize("kept", ["folds", "groups", "both", "neither"])
+def test_a_category_that_a_removal_leaves_without_rows_gets_no_coefficient(kept: str) -> None:
+    rng = np.random.default_rng(0)
+
+    def shard(rows: int, towns: str) -> Moments:
+        table = pd.DataFrame({"town": rng.choice(list(towns), rows), "x": rng.standard_normal(rows)})
+        folds = rng.integers(0, 3, rows) if kept in ("folds", "both") else None
+        groups = rng.integers(0, 4, rows) if kept in ("groups", "both") else None
+        return Moments(table, rng.standard_normal(rows), sample_weight=rng.random(rows), folds=folds, groups=groups)
+
+    first, gone, later = shard(500, "abc"), shard(300, "bcd"), shard(200, "ab")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.simplefilter("ignore", DependentColumns)  # categories beside an intercept
+        for m in (first + gone - gone, first + later + gone - gone, first + gone - gone + later):
+            at = m.names.index("town=d")
+            assert m.mean[at] == 0 and not m.scatter[at].any()
+            assert abs(ridge(m, 0.0).coef[at, 0]) < 1e-12
+            if kept in ("groups", "both"):
+                assert np.abs(solve_groups(m, 1e-3).coef[:, at]).max() < 1e-9

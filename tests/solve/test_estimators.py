@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +123,28 @@ def test_logistic_says_who_was_called_and_both_agree() -> None:
     assert three.predict_proba(X).shape == (300, 3)
     with pytest.raises(BadData, match="binary"):
         StreamingLogistic(solver="stream").fit(X, np.digitize(y, [1, 5]))
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("features", [3, 60])  # Newton's method, and L-BFGS
+def test_an_offset_of_columns_costs_logistic_regression_in_memory_no_digits(dtype: Any, features: int) -> None:
+    """Times in seconds left scikit-learn's solver with a singular matrix, and nearly random answers."""
+    X, y = table(300, features)
+    X, labels = np.round(10 * X), y > 3  # so that both hold the same numbers beside their offset
+    far = (X + 2**20).astype(dtype)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = StreamingLogistic(alpha=100.0, solver="sklearn").fit(far, labels)
+    near = LogisticRegression(C=0.01, tol=1e-10, max_iter=10_000).fit(X, labels)
+    assert apart(found.coef_, near.coef_) < 5e-3
+    assert apart(found.predict_proba(far), near.predict_proba(X)) < 5e-3
+
+
+def test_a_window_is_a_whole_number_of_rows() -> None:
+    X, y = table(30, 3)
+    for size in (2.5, 0, "10"):
+        with pytest.raises(BadData, match="size="):
+            SlidingRidge(size).fit(X, y)  # type: ignore[arg-type]
 
 
 def test_sliding_ridge_follows_its_window() -> None:

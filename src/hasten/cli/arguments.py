@@ -73,7 +73,7 @@ class Asked:
     skip: tuple[str, ...] = ()
     strict: bool = False
     options: argparse.Namespace | None = None
-    data: str = ""
+    data: tuple[str, ...] = ()
     target: str = ""
     features: tuple[str, ...] = ()
     task: str = "auto"

@@ -77,7 +77,7 @@ def _solved(asked: Asked) -> tuple[Solution, HastenError | None]:
     from hasten.solve.command import solve
 
     return solve(
-        asked.data,
+        asked.data[0] if len(asked.data) == 1 else asked.data,
         asked.target,
         features=asked.features,
         task=asked.task,

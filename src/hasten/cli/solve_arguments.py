@@ -26,7 +26,7 @@ def add(commands: argparse._SubParsersAction[Parser], kind: type[Parser]) -> Non
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("data", nargs="?", help="a .parquet, .csv (also .gz) or .npy file")
+    add("data", nargs="*", help="a .parquet, .csv (also .gz) or .npy file; several, a folder, or a pattern of names")
     add("--target", metavar="COLUMN", help="column to predict; the last one of a .npy")
     add(
         "--features",
@@ -54,11 +54,12 @@ def asked(options: argparse.Namespace) -> Asked:
     if options.update and options.features:
         raise UsageError("--update takes the columns of the saved moments", "--features was given, too", "leave it out")
     words = list(options.features or [])
-    if options.data is None and len(words) > 1 and words[-1].lower().endswith(ENDINGS):
-        options.data = words.pop()  # --features takes all words that follow it
-    if options.data is None:
+    behind = [] if options.data else words  # --features takes all words that follow it
+    while len(behind) > 1 and behind[-1].lower().endswith(ENDINGS):
+        options.data = [behind.pop(), *options.data]
+    if not options.data:
         raise UsageError("no file was named", "", "hasten solve DATA.parquet --target COLUMN")
-    given: dict[str, Any] = {k: v for k, v in vars(options).items() if v is not None}
+    given: dict[str, Any] = {k: v for k, v in vars(options).items() if v is not None} | {"data": tuple(options.data)}
     if words:
         given["features"] = tuple(name for word in words for name in next(csv.reader([word]), []) if name)
     return Asked(**given)

@@ -78,6 +78,7 @@ class Solution:
         coefficients: the largest ones.
         saved: path of the model, or "".
         outcome: what the coefficients are of: the target, or of classes the one that they speak for, as "target=class".
+        files: how many the data are in.
         earlier: how many of the rows are those of the moments that were updated.
     """
 
@@ -100,3 +101,4 @@ class Solution:
     saved: str = ""
     outcome: str = ""
     earlier: int = 0
+    files: int = 1

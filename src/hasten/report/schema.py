@@ -19,7 +19,7 @@ from hasten.core.finding import Finding
 from hasten.core.interval import Interval
 from hasten.core.plan import Plan
 from hasten.core.report import Outcome, Report, Trial
-from hasten.core.solution import Solution
+from hasten.core.solution import Alpha, Coefficient, Solution
 from hasten.core.trace import Trace
 from hasten.report import documents
 from hasten.report.fields import FIELDS
@@ -149,6 +149,8 @@ def unit_of(kind: type, name: str) -> str:
         return "s"
     if name.endswith("_bytes"):
         return "B"
+    if kind in (Alpha, Coefficient):
+        return {"error": "outcome²", "value": "outcome"}.get(name, "1")
     return "1"
 
 

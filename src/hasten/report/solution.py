@@ -17,7 +17,8 @@ def render(solution: Solution) -> str:
     """The report of ``hasten solve``."""
     s = solution
     earlier = f" with {s.earlier:,} earlier ones" if s.earlier else ""
-    head = f"{s.path}: {s.rows - s.earlier:,} rows{earlier}, {s.features} features, {s.task} of {s.target}"
+    files = f" ({s.files} files)" if s.files > 1 else ""
+    head = f"{s.path}{files}: {s.rows - s.earlier:,} rows{earlier}, {s.features} features, {s.task} of {s.target}"
     parts = [head]
     if s.methods:
         parts.append(plain(columns(_methods(s), "lrr..rl")))
@@ -78,7 +79,8 @@ def _coefficients(s: Solution) -> list[Line]:
 
 def _next(s: Solution) -> str:
     if not s.saved:
-        return f"next: hasten solve {quote(s.path)} --target {quote(s.target)} --save model.safetensors"
+        path = "FILES" if "…" in s.path else quote(s.path)
+        return f"next: hasten solve {path} --target {quote(s.target)} --save model.safetensors"
     return f"saved to {s.saved}\nnext: hasten solve MORE_ROWS --update {quote(s.saved)}"
 
 

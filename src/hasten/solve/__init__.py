@@ -14,7 +14,7 @@ _HOMES = {
     "Moments": "hasten.solve.moments",
     "open_source": "hasten.solve.source",
     "lstsq": "hasten.solve.accuracy",
-    "ridge": "hasten.solve.linear",
+    "ridge": "hasten.solve.tikhonov",
     "summary": "hasten.solve.linear",
     "whitening": "hasten.solve.linear",
     "kfold": "hasten.solve.path",

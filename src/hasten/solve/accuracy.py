@@ -22,10 +22,12 @@ import numpy as np
 
 from hasten.solve import gram, tsqr
 from hasten.solve.arrays import in_host
+from hasten.solve.bounds import bound_of, fit_bound, gram_bound, shift_growth
 from hasten.solve.kernel import Array, Floats, block_rows, piece_rows
 from hasten.solve.linear import EPS, Factor, Normal, faint, one_alpha
 from hasten.solve.moments import Moments
 from hasten.solve.problems import BadData
+from hasten.solve.problems import DependentColumns as DependentColumns
 from hasten.solve.source import Block, Source, first_block, open_source
 
 METHODS = ("gram32", "gram64", "refined", "tsqr")
@@ -45,10 +47,6 @@ FEW_TARGETS = 8  # of more, BLAS makes the residuals together
 SAME = 1e-4  # of a column's spread, by which means of the same rows differ at most, also of products in float32
 ROUNDED = 1e-9  # of a mean, by which rounding may move it
 SLOW = 0.3  # a correction more than this of the last one: refinement does not converge
-
-
-class DependentColumns(UserWarning):
-    """Columns of X depend on each other: the coefficients are one solution of many."""
 
 
 @dataclass(frozen=True)
@@ -149,7 +147,7 @@ def climb(source: Source, m: Moments, alpha: Any, intercept: bool, method: str =
     _warn(factor.deficient, factor.rank, m.p)
     last = corrections[-1]
     shrink = min(last / corrections[-2] if len(corrections) > 1 and corrections[-2] > 0 else last, 0.99)
-    bound = _bound(normal, factor, coef) + last * shrink / (1 - shrink)
+    bound = fit_bound(normal, factor, coef) + last * shrink / (1 - shrink)
     return _answer(m, normal, factor, coef, "gram32" if unit > EPS else "refined", bound, passes, corrections)
 
 
@@ -162,11 +160,8 @@ def from_moments(m: Moments, alpha: Any, intercept: bool) -> Answer:
 
 def _by_gram(m: Moments, normal: Normal, factor: Factor, coef: Floats, unit: float) -> Answer:
     """What is not refined; its sums of squares are rounded by their size around the shift, not around the mean."""
-    own = unit * max(m.p, 10) * factor.condition**2 if factor.rank or factor.deficient else 0.0
-    bound = _bound(normal, factor, coef) + own
-    squares = np.append(factor.scale[: len(m.encoder.numeric)] ** 2, np.diagonal(normal.yy))
-    away = float(np.max(m.shifted / np.maximum(squares, 1e-300), initial=0.0, where=squares > 0))
-    return _answer(m, normal, factor, coef, "gram64", bound * (1 + away), 1, ())
+    bound = gram_bound(normal, factor, coef, unit) * shift_growth(m, normal, factor)
+    return _answer(m, normal, factor, coef, "gram64", bound, 1, ())
 
 
 def _answer(
@@ -190,7 +185,7 @@ def _refined(
         length = float(np.linalg.norm(coef * factor.scale[:, None]))
         size = float(np.linalg.norm(step * factor.scale[:, None])) / max(length, 1e-300)
         if not np.isfinite(size) or (sizes and size > SLOW * sizes[-1]):  # only rounding is left, or it diverges
-            floor = _bound(normal, factor, coef)
+            floor = fit_bound(normal, factor, coef)
             return coef, tuple(sizes), bool(sizes) and size <= floor
         coef = coef + step
         sizes.append(size)
@@ -338,25 +333,6 @@ def _by_tsqr(source: Source, alpha: Any, intercept: bool, passes: int) -> Answer
     return Answer(
         coef, r.intercept_of(coef), NAMES["tsqr"], fit.condition, fit.rank, float(known), passes, corrections, r.names
     )  # fmt: skip
-
-
-def bound_of(p: int, condition: float, tangent: float) -> float:
-    """First-order error of a backward stable method: EPS p cond (2 + (cond + 1) tangent)."""
-    if condition == np.inf:
-        return condition
-    return EPS * max(p, 10) * condition * (2 + (condition + 1) * tangent)
-
-
-def tangent_of(normal: Normal, factor: Factor, coef: Floats) -> float:
-    """|r| / (|A| |x|), of the target of which it is largest."""
-    lengths = np.linalg.norm(coef * factor.scale[:, None], axis=0) * np.sqrt(max(factor.values[-1], 0.0))
-    return float(np.max(np.sqrt(normal.residual(coef)) / np.maximum(lengths, 1e-300), initial=0.0))
-
-
-def _bound(normal: Normal, factor: Factor, coef: Floats) -> float:
-    if not factor.rank:
-        return 0.0  # of constants, whose coefficients are 0
-    return bound_of(len(coef), factor.condition, tangent_of(normal, factor, coef))
 
 
 def _warn(deficient: bool, rank: int, p: int) -> None:

@@ -39,8 +39,8 @@ def tell_rounded(values: Array, what: str) -> None:
 
 
 def is_table(x: Any) -> bool:
-    """Whether ``x`` is a table in memory; Arrow's readers and datasets are none."""
-    if hasattr(x, "read_next_batch") or hasattr(x, "scanner"):
+    """Whether ``x`` is a table in memory; Arrow's readers, datasets and scanners are none."""
+    if any(hasattr(x, name) for name in ("read_next_batch", "scanner", "scan_batches")):
         return False
     return type(x).__module__.split(".")[0] in ("pandas", "polars", "pyarrow", "narwhals", "modin", "cudf")
 

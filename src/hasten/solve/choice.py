@@ -17,10 +17,9 @@ from hasten.solve.accuracy import (
     SINGLE_COLUMNS,
     SINGLE_CONDITION,
     WELL,
-    bound_of,
     host,
-    tangent_of,
 )
+from hasten.solve.bounds import bound_of, tangent_of
 from hasten.solve.kernel import Array
 from hasten.solve.linear import EPS, Factor, Normal, one_alpha
 from hasten.solve.moments import Moments

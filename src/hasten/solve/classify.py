@@ -120,11 +120,14 @@ class StreamingLogistic(Scored):
 
     def _sklearn(self, X: Array, codes: Array, sample_weight: Any) -> Self:
         solver = "newton-cholesky" if len(X) > 10 * X.shape[1] and X.shape[1] * len(self.classes_) < 3000 else "lbfgs"
-        found = LogisticRegression(
+        weighed = sample_weight is not None and sample_weight.any()
+        mean = np.average(X, axis=0, weights=sample_weight if weighed else None).astype(X.dtype)
+        mean *= self.fit_intercept
+        found = LogisticRegression(  # of centred columns: an offset is a condition, and the intercept is not penalised
             C=1 / max(self.alpha, 1e-300), solver=solver, fit_intercept=self.fit_intercept, max_iter=1000
-        ).fit(X, codes, sample_weight)  # fmt: skip
-        self.coef_ = found.coef_
-        self.intercept_ = np.broadcast_to(found.intercept_, (len(found.coef_),))
+        ).fit(X - mean, codes, sample_weight)  # fmt: skip
+        self.coef_ = found.coef_.astype(np.float64)  # of float32 an offset would cost the scores their digits
+        self.intercept_ = np.broadcast_to(found.intercept_, (len(found.coef_),)) - self.coef_ @ mean
         self.method_, self.n_iter_ = f"scikit-learn, {solver}", int(np.max(found.n_iter_))
         return self
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import time
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from numbers import Real
 from typing import Any
@@ -14,6 +14,10 @@ import numpy as np
 from hasten.solve.arrays import absent, seconds_of, tell_rounded, wrong_shape
 from hasten.solve.kernel import Array
 from hasten.solve.problems import BadData, need
+
+NUMBERS = Real | Decimal | np.bool_
+TIMES = date | time | timedelta  # a datetime is a date, too
+NESTED: Any = (list, tuple, dict, set, np.ndarray)
 
 
 @dataclass(frozen=True)
@@ -31,8 +35,14 @@ def split_columns(nw: Any, frame: Any, names: Sequence[str], known: Kinds | None
     for name in names:
         kind = frame.schema[name]
         number = kind.is_numeric() or kind == nw.Boolean or kind.is_temporal()
-        number = number or (kind == nw.Object and _all_numbers(frame[name].to_numpy()))
-        text = not number and (kind in (nw.String, nw.Categorical, nw.Object, nw.Enum) or isinstance(kind, nw.Enum))
+        inside = _kinds_inside(frame[name].to_numpy()) if kind == nw.Object else set()
+        number = number or _are(inside, NUMBERS) or _are(inside, TIMES)
+        nested = any(issubclass(each, NESTED) for each in inside)
+        text = (
+            not number
+            and not nested
+            and (kind in (nw.String, nw.Categorical, nw.Object, nw.Enum) or isinstance(kind, nw.Enum))
+        )
         if not number and name in known.numeric:
             number = _empty(frame[name])
         elif not text and name in known.categorical and _empty(frame[name]):
@@ -82,7 +92,7 @@ def dense(frame: Any, names: Sequence[str]) -> Array:
         if kind.is_temporal() and array.dtype != object:
             out[:, j] = seconds_of(array)
         elif array.dtype == object:
-            out[:, j] = [np.nan if absent(v) else _seconds(v) if isinstance(v, time) else float(v) for v in array]
+            out[:, j] = [np.nan if absent(v) else _seconds(v) if isinstance(v, TIMES) else float(v) for v in array]
         else:
             out[:, j] = array
         if kind.is_integer() or (array.dtype == object and any(isinstance(v, int | Decimal) for v in array)):
@@ -90,9 +100,16 @@ def dense(frame: Any, names: Sequence[str]) -> Array:
     return np.ascontiguousarray(out)
 
 
-def _seconds(moment: time) -> float:
-    """Of a time of day, since midnight."""
-    return 3600 * moment.hour + 60 * moment.minute + moment.second + moment.microsecond / 1e6
+def _seconds(moment: Any) -> float:
+    """Since midnight, of a time of day; since 1970, of a date or a moment (of the clock on the wall where it names no
+    zone); of a span."""
+    if isinstance(moment, time):
+        return 3600 * moment.hour + 60 * moment.minute + moment.second + moment.microsecond / 1e6
+    if isinstance(moment, datetime):
+        moment -= datetime(1970, 1, 1, tzinfo=UTC if moment.tzinfo else None)
+    elif isinstance(moment, date):
+        moment -= date(1970, 1, 1)
+    return float(moment.total_seconds())
 
 
 def _empty(column: Any) -> bool:
@@ -100,10 +117,16 @@ def _empty(column: Any) -> bool:
     return bool(column.null_count() == len(column)) or all(absent(v) for v in column.to_numpy().tolist())
 
 
-def _all_numbers(values: Any) -> bool:
-    """Whether objects are numbers or missing: what databases give, and columns that held None."""
-    kinds = {type(v) for v in values if not absent(v)}
-    return bool(kinds) and all(issubclass(kind, Real | Decimal | np.bool_) for kind in kinds)
+def _kinds_inside(values: Any) -> set[type]:
+    """Types of the objects in a column, but for missing ones."""
+    return {type(v) for v in values if not (isinstance(v, NESTED) or absent(v))} | {
+        type(v) for v in values if isinstance(v, NESTED)
+    }
+
+
+def _are(kinds: set[type], wanted: Any) -> bool:
+    """Whether objects are of these kinds: what databases give, and columns that held None."""
+    return bool(kinds) and all(issubclass(kind, wanted) for kind in kinds)
 
 
 def texts_of(column: Any) -> Array:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy as np
 from hasten.solve.arrays import nameless
 from hasten.solve.dealing import mixed_labels, refilled
 from hasten.solve.encode import Encoder
-from hasten.solve.kernel import Array, Floats, Stats, merge
+from hasten.solve.kernel import Array, Floats, Stats, merge, settle
 from hasten.solve.problems import BadData, FewDigits
 
 if TYPE_CHECKING:
@@ -116,6 +117,18 @@ def _check_removed(whole: Stats, part: Stats, left: Stats, rounding: Floats) -> 
         )  # fmt: skip
 
 
+def unsettled(stats: Stats, most: Floats, precision: str) -> Stats:
+    """``stats`` with what of them may be rounding since rows were removed.
+
+    Args:
+        most: (cells, columns) squares that this is relative to; of cells and columns that there were then.
+    """
+    unsure, scatter = np.zeros_like(stats.mean), stats.scatter.copy()
+    unsure[: most.shape[0], : most.shape[1]] = ROUNDING[precision] * most
+    settle(scatter, unsure)
+    return replace(stats, scatter=scatter, unsure=unsure)
+
+
 def _tell_lost(m: Moments, left: Stats, rounding: Floats) -> None:
     """Warn where what remains of a column is known to few digits; what is rounding alone becomes 0, as of a constant.
 
@@ -128,8 +141,9 @@ def _tell_lost(m: Moments, left: Stats, rounding: Floats) -> None:
     names = [*m.encoder.numeric, *m.target_names]
     told = np.flatnonzero(few[:, : m.dense].any(axis=0)).tolist()
     share = float((rounding / np.maximum(after, rounding))[few].max(initial=0.0))
-    for k, j in np.argwhere(gone):
-        left.scatter[k, j, :] = left.scatter[k, :, j] = 0.0
+    settle(left.scatter, np.where(gone, rounding, 0.0))
+    k, j = np.nonzero(gone[:, m.dense :])  # of zeros and ones alike the mean is one of both
+    left.mean[k, m.dense + j], left.rest[k, m.dense + j] = np.round(left.mean[k, m.dense + j]) + 0.0, 0.0
     if len(told):
         known = f"are off by up to {share:.0e} of themselves" if share < 1 else "cannot be told from nought"
         warnings.warn(

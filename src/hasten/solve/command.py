@@ -17,12 +17,14 @@ from hasten.solve import storage
 from hasten.solve.accuracy import Answer, centred, climb, from_moments
 from hasten.solve.choice import Candidate, Validation, ranked
 from hasten.solve.columns import class_texts
+from hasten.solve.combine import shortened
 from hasten.solve.digest import Digest
 from hasten.solve.encode import encoded
 from hasten.solve.files import BATCH_ROWS, open_file
 from hasten.solve.moments import Moments
 from hasten.solve.problems import BadData, CannotWrite
 from hasten.solve.scan import scan_source
+from hasten.solve.shards import ending, files_of
 from hasten.solve.source import Block, Source, first_block
 
 FOLDS = 10  # kept apart, so that later updates can choose alpha without the rows
@@ -48,13 +50,14 @@ class Timed(Source):
 
 
 def solve(
-    path: str, target: str, *, features: Sequence[str] = (), task: str = "auto", budget: float = math.inf,
-    update: str = "", save: str = "", checkpoint: str = "", progress: bool = False,
+    path: str | Sequence[str], target: str, *, features: Sequence[str] = (), task: str = "auto",
+    budget: float = math.inf, update: str = "", save: str = "", checkpoint: str = "", progress: bool = False,
 ) -> tuple[Solution, CannotWrite | None]:  # fmt: skip
     """Fit a file.
 
     Args:
-        path: ``.parquet``, ``.csv`` or ``.npy``. target: column to predict; with ``update`` that of the saved moments.
+        path: ``.parquet``, ``.csv`` or ``.npy``; a folder of such files, a pattern of names, or several.
+        target: column to predict; with ``update`` that of the saved moments.
         features: columns to predict from; empty for all others.
         task: "regression"; "classification", by ridge on one column of 0 and 1 a class; or "auto".
         budget: seconds for reading. When they are spent the first pass is given up; after it, the rows are not read
@@ -75,22 +78,24 @@ def solve(
 
 
 def _solved(
-    path: str, target: str, features: Sequence[str], task: str, budget: float, update: str, save: str, checkpoint: str,
-    progress: bool,
+    path: str | Sequence[str], target: str, features: Sequence[str], task: str, budget: float, update: str, save: str,
+    checkpoint: str, progress: bool,
 ) -> tuple[Solution, CannotWrite | None]:  # fmt: skip
     deadline = time.perf_counter() + budget
     old, target, classes, source = _opened(path, target, features, task, update)
     per_row = _reading_seconds(source)
     folds = FOLDS if source.rows is None else min(FOLDS, source.rows)
     begun = time.perf_counter()
-    with Digest(path) if save or update else contextlib.nullcontext() as digest:
+    files = files_of(path) or [Path(str(path))]
+    with Digest(*files) if save or update else contextlib.nullcontext() as digest:
         m = scan_source(
             Moments, source, folds=folds, checkpoint=checkpoint or None, progress=progress, budget=budget,
             seconds=deadline - time.perf_counter(), keep=True,
         )  # fmt: skip
-        m.shards |= {f"content {digest.result()}"} if digest else set()
-    if old is not None and old.shards & m.shards:
-        raise _learned(path, update, checkpoint)
+        contents = [f"content {each}" for each in digest.results()] if digest else []
+        m.shards |= set(contents)
+    if old is not None and (again := [str(f) for f, each in zip(files, contents, strict=True) if each in old.shards]):
+        raise _learned(again, len(files), update, checkpoint)
     new, m = m.n, m if old is None else old + m
     read, start = time.perf_counter() - begun, time.perf_counter()
     rows = None if old is not None or not source.again else encoded(Timed(source, deadline), m)
@@ -107,12 +112,30 @@ def _solved(
     saved, failure = _saved(m, save or update, target, classes)
     if checkpoint and failure is None:
         Path(checkpoint).unlink(missing_ok=True)
-    about = (path, target or m.targets[0].removeprefix("column "), "classification" if classes else "regression", saved)
+    about = (
+        _told(path),
+        len(files),
+        target or m.targets[0].removeprefix("column "),
+        "classification" if classes else "regression",
+        saved,
+    )
     return _described(about, m, found, answer, (score, metric), seconds, new, rows is not None), failure
 
 
+def _told(path: str | Sequence[str]) -> str:
+    """Of many files the first and the last one."""
+    if isinstance(path, str):
+        return path
+    return path[0] if len(path) == 1 else f"{path[0]} … {path[-1]}"
+
+
+def _is_npy(path: str | Sequence[str]) -> bool:
+    files = files_of(path)
+    return ending(files[0] if files else str(path)) == ".npy"
+
+
 def _opened(
-    path: str, target: str, features: Sequence[str], task: str, update: str
+    path: str | Sequence[str], target: str, features: Sequence[str], task: str, update: str
 ) -> tuple[Moments | None, str, list[str], Source]:
     """The moments to add to, the target, its classes, and the rows."""
     old, notes = storage.load(Moments, update) if update else (None, {})
@@ -120,8 +143,9 @@ def _opened(
     if saved_target and target not in ("", saved_target):
         raise BadData(f"--target {target}", f"the moments in {update} predict {saved_target!r}", "leave it out")
     target = target or saved_target
-    if not target and not path.lower().endswith(".npy"):
-        raise BadData("no target was named", "--target is missing", f"hasten solve {path} --target COLUMN")
+    npy = _is_npy(path)
+    if not target and not npy:
+        raise BadData("no target was named", "--target is missing", f"hasten solve {_told(path)} --target COLUMN")
     if task not in ("auto", "regression", "classification"):
         raise BadData(f"--task {task}", "a typing error", "regression or classification")
     labels = _saved_classes(notes.get("classes", ""))
@@ -130,7 +154,7 @@ def _opened(
     classes = labels if old is not None else _classes(path, target, task)
     if old is not None:
         features = [*old.encoder.numeric, *old.encoder.categorical]
-    if old is not None and path.lower().endswith(".npy"):
+    if old is not None and npy:
         features = [name.removeprefix("x") for name in features]  # the numbers of the columns
     known = None if old is None else old.kinds
     source = open_file(path, [target] if target else [], list(features) or None, None, None, classes, known)
@@ -147,13 +171,18 @@ def _saved(m: Moments, path: str, target: str, classes: list[str]) -> tuple[str,
     return path, None
 
 
-def _learned(path: str, update: str, checkpoint: str) -> BadData:
-    """The error where the rows are in the moments already; the state of the pass over them is removed."""
+def _learned(again: list[str], files: int, update: str, checkpoint: str) -> BadData:
+    """The error where rows are in the moments already; the state of the pass over them is removed.
+
+    Args:
+        again: the files that are. files: how many were given.
+    """
     if checkpoint:
         Path(checkpoint).unlink(missing_ok=True)
     return BadData(
-        f"the rows of {path} were learned before; {update} is as it was", "the command was run twice",
-        "a file of new rows",
+        f"the rows of {shortened(again) if files > 1 else again[0]} were learned before; {update} is as it was",
+        "the command was run twice" if files == 1 else "a folder with files of an earlier run, or the same run again",
+        "a file of new rows" if files == 1 else f"the new files alone: hasten solve FILE FILE --update {update}",
     )  # fmt: skip
 
 
@@ -193,11 +222,11 @@ def _accuracy(rows: Source, spectrum: paths.Spectrum, alpha: float) -> float:
 
 
 def _described(
-    about: tuple[str, str, str, str], m: Moments, found: paths.Path, answer: Answer, score: tuple[float, str],
+    about: tuple[str, int, str, str, str], m: Moments, found: paths.Path, answer: Answer, score: tuple[float, str],
     seconds: tuple[float, float, float], new: float, again: bool,
 ) -> Solution:  # fmt: skip
     """Args: new: rows that were read now; those of an update's moments were read before."""
-    path, target, task, saved = about
+    path, files, target, task, saved = about
     spread = np.sqrt(np.diagonal(m.covariance)[: m.p])
     shown = 1 if m.q == 2 else 0  # of two classes the latter, as scikit-learn's
     effect = answer.coef_[:, shown] * spread
@@ -214,7 +243,7 @@ def _described(
         tuple(Alpha(float(a), float(e), float(a) == found.alpha) for a, e in zip(found.alphas, errors, strict=True)),
         score[0], score[1], validation, answer.condition_, answer.error_bound_, *seconds[1:],
         tuple(Coefficient(m.names[j], float(effect[j])) for j in order[:20]), saved,
-        m.targets[shown] if task == "classification" else target, int(m.n) - int(new),
+        m.targets[shown] if task == "classification" else target, int(m.n) - int(new), files,
     )  # fmt: skip
 
 
@@ -253,14 +282,15 @@ def _reading_seconds(source: Source) -> float:
     return (time.perf_counter() - start) / max(rows, 1)
 
 
-def _classes(path: str, target: str, task: str) -> list[str]:
+def _classes(path: str | Sequence[str], target: str, task: str) -> list[str]:
     """Texts of the target's classes; empty for regression. Reads the target's column."""
-    if path.lower().endswith(".npy") and task == "classification":
+    npy = _is_npy(path)
+    if npy and task == "classification":
         raise BadData(
-            f"{path} holds numbers without names of classes", "--task classification with a .npy",
+            f"{_told(path)} holds numbers without names of classes", "--task classification with a .npy",
             "a .parquet or .csv; in Python StreamingLogistic",
         )  # fmt: skip
-    if task == "regression" or path.lower().endswith(".npy"):
+    if task == "regression" or npy:
         return []
     seen: set[str] = set()
     for block in open_file(path, [], [target], None, None).blocks():

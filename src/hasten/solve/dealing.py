@@ -154,8 +154,8 @@ def along(stats: Stats, labels: Sequence[Any], which: int) -> tuple[list[Hashabl
     for i, label in enumerate(labels):
         cells.setdefault(label[which], []).append(i)
     pooled = [stats.some(at).pooled() for at in cells.values()]
-    parts = ([getattr(s, name) for s in pooled] for name in ("rows", "weight", "mean", "scatter", "rest"))
-    return list(cells), Stats(*(np.concatenate(part) for part in parts))
+    names = ["rows", "weight", "mean", "scatter", "rest"] + ["unsure"] * (stats.unsure is not None)
+    return list(cells), Stats(*(np.concatenate([getattr(s, name) for s in pooled]) for name in names))
 
 
 def means_of(x: Array) -> Floats:

@@ -13,12 +13,14 @@ from typing import Any
 import numpy as np
 
 from hasten.solve.kernel import Array, Floats, Stats
-from hasten.solve.linear import Factor, Normal, check_targets, penalty_matrix, tell_digits
+from hasten.solve.linear import EPS, Factor, Normal, check_targets, tell_digits
 from hasten.solve.moments import Moments
 from hasten.solve.problems import BadData, no_rows
+from hasten.solve.tikhonov import penalty_matrix
 
 REFRESH = 64  # columns dropped before the inverse is made anew, so that rounding cannot pile up
 TINY = 1e-300
+STEEP = 1e-9  # error by the square of the condition; scores of large coefficients have some hundred times as much
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,13 @@ def eliminate(
 def _start(matrix: Floats, right: Floats, left: Any) -> tuple[Floats, Floats, Factor]:
     factor = Factor(matrix[np.ix_(left, left)])
     return factor.inverse(), factor.solve(right[left]), factor
+
+
+def too_steep(m: Moments, alpha: float, intercept: bool) -> bool:
+    """Whether X's condition is too large to be squared where coefficients and scores are compared with others'."""
+    normal = Normal.from_moments(m, intercept)
+    factor = Factor(normal.xx + penalty_matrix(m.p, alpha))
+    return factor.deficient or EPS * factor.condition**2 > STEEP
 
 
 def kept_scores(m: Moments, alpha: float = 0.0, fit_intercept: bool = True) -> tuple[Floats, Elimination]:

@@ -11,7 +11,7 @@ from hasten.solve.arrow import whole_table
 from hasten.solve.columns import dense, with_texts_as_names
 from hasten.solve.kernel import Floats
 from hasten.solve.problems import BadData, need
-from hasten.solve.source import ArraySource, Source, holds_rows, open_source
+from hasten.solve.source import ArraySource, Source, holds_rows, is_path, open_source
 from hasten.solve.streams import is_batches
 
 need("sklearn", "an estimator")
@@ -25,9 +25,7 @@ T = TypeVar("T")
 
 def is_stream(X: Any) -> bool:
     """Whether X is read in blocks: a path, a ``Source``, a loader, an iterator, a list of batches."""
-    import os
-
-    if isinstance(X, Source | str | os.PathLike):
+    if isinstance(X, Source) or is_path(X):
         return True
     if hasattr(X, "__array__"):
         return False

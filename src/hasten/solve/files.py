@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import os
 import queue
 import re
 import threading
@@ -30,10 +29,10 @@ BATCH_ROWS = 1 << 16
 
 
 def open_file(
-    path: str | os.PathLike[str], target: Sequence[str], features: Any, y: Any, weight: Any,
+    path: Any, target: Sequence[str], features: Any, y: Any, weight: Any,
     classes: Sequence[str] = (), known: Kinds | None = None,
 ) -> Source:  # fmt: skip
-    """A file as a ``Source``, by its name's ending.
+    """A file as a ``Source``, by its name's ending; or many: a folder, a pattern, a list of paths.
 
     Args:
         known: what columns held in earlier rows: one without any value is of that kind, and in a CSV texts that look
@@ -42,15 +41,14 @@ def open_file(
     Raises:
         BadData: there is no such file, or it is of no known kind.
     """
+    from hasten.solve.shards import Shards, files_of
     from hasten.solve.streams import beside
 
-    file = Path(path)
-    if file.is_dir():
-        raise BadData(
-            f"{file} is a folder", "a table of many files",
-            f'each file by itself: sum(Moments(part, "y") for part in sorted(Path("{file}").glob("*.parquet"))); '
-            "hasten solve PART --save MODEL, then hasten solve PART --update MODEL",
-        )  # fmt: skip
+    files = files_of(path)
+    if files is not None and len(files) > 1:
+        source: Source = Shards(files, target, features, classes, known)
+        return beside(source if y is None else source.whole(), y, weight)
+    file = Path(files[0] if files else path)
     if not file.is_file():
         raise BadData(f"there is no file {file}", "a typing error", "ls -l " + str(file.parent))
     name = file.name.lower()

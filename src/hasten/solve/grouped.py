@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hasten.solve.kernel import Floats
-from hasten.solve.linear import EPS, FEW_DIGITS, Factor, Normal, check_moments, ridge
+from hasten.solve.kernel import Floats, settle
+from hasten.solve.linear import EPS, FEW_DIGITS, Factor, Normal, check_moments
 from hasten.solve.moments import Moments
 from hasten.solve.path import as_alphas
 from hasten.solve.problems import FewDigits
+from hasten.solve.tikhonov import fitted
 
 BATCH_BYTES = 1 << 20  # matrices factored at a time stay in cache
 LEAST = 1e-7  # pivot of a scaled matrix, below which eigenvectors solve it
@@ -45,10 +46,11 @@ def solve_groups(m: Moments, alpha: float = 1.0, toward: float = 0.0, fit_interc
     """
     as_alphas([alpha, toward])
     p, (labels, parts) = check_moments(m).p, m.by_group
-    common = ridge(m, alpha, fit_intercept=fit_intercept)
+    common = fitted(m, alpha, fit_intercept=fit_intercept)
     mean, scatter = parts.mean, parts.scatter
     if not fit_intercept:
         scatter = scatter + parts.weight[:, None, None] * mean[:, :, None] * mean[:, None, :]
+        settle(scatter, parts.unsure)
         mean = np.zeros_like(mean)
     whole = Normal.from_moments(m, fit_intercept)
     prior = toward * whole.xx / max(whole.weight, 1e-300)

@@ -58,6 +58,8 @@ class Stats:
         scatter: (cells, columns, columns) sums of weighted products of deviations from the cell's mean.
         rest: (cells, columns) what rounding took from the means: at an offset of 1e8 that is 1e-8, which would cost
             the scatter of merged cells, a sum over differences of means, half of its digits.
+        unsure: (cells, columns) sums of squares that may be nothing but rounding, where rows were removed; None where
+            none were.
     """
 
     rows: Floats
@@ -65,6 +67,7 @@ class Stats:
     mean: Floats
     scatter: Floats
     rest: Any = None
+    unsure: Any = None
 
     def __post_init__(self) -> None:
         if self.rest is None:
@@ -87,14 +90,18 @@ class Stats:
 
     def some(self, cells: Any) -> Stats:
         """Some of the cells."""
-        return Stats(self.rows[cells], self.weight[cells], self.mean[cells], self.scatter[cells], self.rest[cells])
+        unsure = None if self.unsure is None else self.unsure[cells]
+        return Stats(
+            self.rows[cells], self.weight[cells], self.mean[cells], self.scatter[cells], self.rest[cells], unsure
+        )  # fmt: skip
 
     def taken(self, order: Array) -> Stats:
         """The same with its columns in another order."""
         if np.array_equal(order, np.arange(self.mean.shape[1])):
             return self
         scatter = self.scatter[:, order][:, :, order]
-        return Stats(self.rows, self.weight, self.mean[:, order], scatter, self.rest[:, order])
+        unsure = None if self.unsure is None else self.unsure[:, order]
+        return Stats(self.rows, self.weight, self.mean[:, order], scatter, self.rest[:, order], unsure)
 
     def pooled(self) -> Stats:
         """All cells as one.
@@ -110,7 +117,25 @@ class Stats:
         mean, rest = two_sum(first, middle)
         away = (off - middle) * np.sqrt(np.maximum(self.weight, 0.0))[:, None]
         scatter = self.scatter.sum(axis=0) + away.T @ away
-        return Stats(self.rows.sum(keepdims=True), np.array([weight]), mean[None], scatter[None], rest[None])
+        unsure = None if self.unsure is None else self.unsure.sum(axis=0)
+        settle(scatter, unsure)
+        unsure = None if unsure is None else unsure[None]
+        return Stats(self.rows.sum(keepdims=True), np.array([weight]), mean[None], scatter[None], rest[None], unsure)
+
+
+def settle(scatter: Floats, unsure: Any) -> None:
+    """Set to nought, in place, columns whose squares may be rounding: what is left of a constant after a removal would
+    pass for a column that varies, and get a coefficient of 1e15.
+
+    Args:
+        scatter: (…, columns, columns). unsure: (…, columns) as in ``Stats``.
+    """
+    if unsure is None:
+        return
+    squares = np.diagonal(scatter, axis1=-2, axis2=-1)
+    for at in np.argwhere((unsure > 0) & (squares <= unsure)).tolist():
+        part = scatter[tuple(at[:-1])]
+        part[at[-1]], part[:, at[-1]] = 0.0, 0.0
 
 
 def two_sum(a: Floats, b: Floats) -> tuple[Floats, Floats]:

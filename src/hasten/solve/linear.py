@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from hasten.solve.combine import shortened
-from hasten.solve.kernel import Array, Floats, Stats
+from hasten.solve.kernel import Array, Floats, Stats, settle
 from hasten.solve.moments import Moments
 from hasten.solve.problems import BadData, FewDigits, no_rows, no_target
 
@@ -65,6 +65,7 @@ class Normal:
             scatter[lost], scatter[:, lost] = 0.0, 0.0
         if not intercept:
             scatter = scatter + stats.weight[0] * np.outer(mean, mean)
+            settle(scatter, None if stats.unsure is None else stats.unsure[0])
             mean, rest = np.zeros_like(mean), np.zeros_like(rest)
         return cls(
             scatter[:p, :p], scatter[:p, p:], scatter[p:, p:], mean[:p], mean[p:],
@@ -157,11 +158,12 @@ def _faint(m: Moments, at: slice, kept: slice) -> Array:
     if not (inside < limit * m.parts.weight.sum()).any():  # known without adding up all of many cells
         return np.zeros(len(inside), dtype=bool)
     total, sums = m.total, m._sums
+    unsure = np.zeros(m.p + m.q) if total.unsure is None else total.unsure[0]
     squares = np.diagonal(total.scatter[0])[at]
     small = squares < limit * total.weight[0]
     held = m.parts.mean[m.parts.weight > 0][:, at]
     apart = np.ptp(held, axis=0) > 1e-12 * np.abs(held).max(axis=0) if len(held) else np.zeros(len(small), dtype=bool)
-    found: Array = small & ((squares > 0) | apart)
+    found: Array = small & ((squares > 0) | (apart & (unsure[at] == 0)))
     if sums is not None:  # without any square left, sums of the numbers themselves tell
         second = np.diagonal(sums.sums.scatter, axis1=1, axis2=2)[:, kept]
         varies = (sums.sums.mean[:, kept] != 0) & (second < limit * sums.sums.weight[:, None])
@@ -173,24 +175,6 @@ def _faint(m: Moments, at: slice, kept: slice) -> Array:
 def _limit(m: Moments) -> float:
     """Variance below which products lose digits."""
     return FAINT if m.precision == "float64" else 16 * float(np.finfo(np.float32).tiny)
-
-
-@dataclass(frozen=True)
-class Fit:
-    """A linear model.
-
-    Attributes:
-        coef: (p, q); intercept: (q,).
-        condition: of X with its columns scaled to one length, and with the penalty's rows below it.
-        rank: of the same; less than p where columns depend on each other.
-        method: what was done.
-    """
-
-    coef: Floats
-    intercept: Floats
-    condition: float
-    rank: int
-    method: str
 
 
 class Factor:
@@ -246,29 +230,6 @@ class Factor:
         return self.solve(np.eye(len(self.scale)))
 
 
-def ridge(m: Moments | Normal, alpha: float = 0.0, *, penalty: Array | None = None, fit_intercept: bool = True) -> Fit:
-    """Minimise the weighted sum of squares plus ``alpha * |coef|²``, or plus ``|penalty @ coef|²``.
-
-    Args:
-        m: moments of [X | Y].
-        alpha: a number, as scikit-learn's ``Ridge``; 0 is ordinary least squares.
-        penalty: (k, p) of generalised Tikhonov regularisation (for example differences of neighbours, for smooth
-            coefficients), or (p,) weights of a diagonal one; on top of ``alpha``.
-        fit_intercept: not penalised. Ignored for a ``Normal``.
-
-    Returns:
-        the fit; its error is within ``EPS * p * condition²`` of the coefficients' size where X explains most of Y (see
-        ``Answer.error_bound_`` where it does not), see ``solve.lstsq`` for less.
-
-    Raises:
-        BadData: no rows, a negative alpha, or a penalty of another shape or without numbers.
-    """
-    normal = m if isinstance(m, Normal) else Normal.from_moments(m, fit_intercept)
-    factor = Factor(normal.xx + penalty_matrix(len(normal.xx), alpha, penalty))
-    coef = factor.solve(normal.xy)
-    return Fit(coef, normal.intercept_of(coef), factor.condition, factor.rank, "normal equations, float64")
-
-
 def one_alpha(alpha: Any) -> float:
     """The penalty as a number.
 
@@ -284,22 +245,6 @@ def one_alpha(alpha: Any) -> float:
             f"alpha is {alpha}", "a negative or missing number, or one for each target",
             "one number: 0 for least squares, more for ridge",
         )  # fmt: skip
-    return found
-
-
-def penalty_matrix(p: int, alpha: float, penalty: Array | None = None) -> Floats:
-    """(p, p) what is added to the scatter of X."""
-    added = np.eye(p) * one_alpha(alpha)
-    if penalty is None:
-        return added
-    given = np.asarray(penalty, dtype=np.float64)
-    if given.ndim == 1:
-        given = np.diag(given)
-    if given.ndim != 2 or given.shape[1] != p:
-        raise BadData(f"the penalty has the shape {given.shape}", "one of another X", f"(any, {p}) or ({p},)")
-    if not np.isfinite(given).all():
-        raise BadData("the penalty holds NaN or infinity", "a division by zero", "numbers")
-    found: Floats = added + given.T @ given
     return found
 
 

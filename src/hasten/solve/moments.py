@@ -13,7 +13,7 @@ import numpy as np
 
 from hasten.solve import dealing, device, storage
 from hasten.solve.columns import Kinds
-from hasten.solve.combine import check_part, combined, common_names, duplicate, other_columns
+from hasten.solve.combine import check_part, combined, common_names, duplicate, other_columns, unsettled
 from hasten.solve.encode import Encoder
 from hasten.solve.kernel import Floats, Stats, Sums, merge, piece_rows
 from hasten.solve.problems import BadData
@@ -85,7 +85,7 @@ class Moments:
         Args:
             X: (rows, features) as NumPy array, memory map, torch tensor on any device, SciPy sparse matrix, pandas,
                 polars or Arrow table; or an iterable of batches ``(X, y)`` or ``(X, y, weight)``, as a ``DataLoader``
-                is; or a path (see ``scan``), or a ``Source``.
+                is; or a path or paths (see ``scan``), or a ``Source``.
             y: (rows,) or (rows, targets), also beside a file or batches without targets; the name of a column of a
                 table or file; None for none.
             sample_weight: (rows,) non-negative.
@@ -354,6 +354,8 @@ class Moments:
         if self._view is None:
             stats, pairs = self._merged(), self.encoder.pairs()
             stats = dealing.refilled(stats, pairs, self.dense, self.imputed - self.fill)
+            if self._most is not None:
+                stats = unsettled(stats, self._most, self.precision)
             self._view = stats.taken(dealing.targets_last(self.p, self.q, len(self.encoder.columns)))
         return self._view
 

@@ -20,6 +20,10 @@ class FewDigits(UserWarning):
     """What moments tell is known to a few digits or none: they hold squares, of X's condition too."""
 
 
+class DependentColumns(UserWarning):
+    """Columns of X depend on each other: the coefficients are one solution of many."""
+
+
 class CannotWrite(HastenError, OSError):
     """A file cannot be written; ``errno`` says why.
 

@@ -191,11 +191,11 @@ class SlidingRidge(Linear):
     def _begin(self, x: Array, y: Array) -> None:
         p, q = x.shape[1], y.shape[1]
         on = self.fit_intercept
+        penalty = np.append(np.full(p, self.alpha), [min(INTERCEPT, self.alpha)] * on)
+        self.window_ = Window(p + on, q, self.window, penalty, bound=self.drift_bound)
         last = slice(-min(self.window, 1024), None)
         self.x_shift_ = x[last].mean(axis=0, dtype=np.float64) if on else np.zeros(p)
         self.y_shift_ = y[last].mean(axis=0, dtype=np.float64) if on else np.zeros(q)
-        penalty = np.append(np.full(p, self.alpha), [min(INTERCEPT, self.alpha)] * on)
-        self.window_ = Window(p + on, q, self.window, penalty, bound=self.drift_bound)
         self.uncentred_ = 0
 
     def _centre(self, rows: int) -> None:

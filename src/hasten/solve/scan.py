@@ -47,7 +47,8 @@ def scan(
     """Moments of a file.
 
     Args:
-        path: ``.parquet``, ``.csv`` (also compressed), or ``.npy`` (rows, columns).
+        path: ``.parquet``, ``.csv`` (also compressed), or ``.npy`` (rows, columns); a folder of such files, a pattern
+            such as "data/part-*.parquet", or a list of paths, whose rows are counted in the order of names.
         target: name of the column to predict, or several; a number in a ``.npy``, whose last column it is by default.
         y: targets beside the file: an array, or the path of another ``.npy``.
         sample_weight: (rows,) beside the file.

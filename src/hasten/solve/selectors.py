@@ -9,15 +9,16 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.feature_selection import SelectorMixin
 from sklearn.utils.validation import check_is_fitted
 
+from hasten.solve import triangles
 from hasten.solve.accuracy import refuse_categories
-from hasten.solve.elimination import kept_scores
+from hasten.solve.elimination import kept_scores, too_steep
 from hasten.solve.estimator import Streaming, as_numpy, is_stream
-from hasten.solve.files import NpySource
 from hasten.solve.kernel import Array, Floats
-from hasten.solve.linear import ridge
 from hasten.solve.moments import Moments
 from hasten.solve.regress import Linear
 from hasten.solve.spread import check_count, components
+from hasten.solve.tikhonov import fitted
+from hasten.solve.triangles import fold_triangles
 
 ALIKE = 1e-9  # of a score: closer ones differ by rounding (of perfect fits, say), and fewer columns are kept
 
@@ -25,8 +26,10 @@ ALIKE = 1e-9  # of a score: closer ones differ by rounding (of perfect fits, say
 class ExactRFECV(SelectorMixin, Linear):  # type: ignore[misc]
     """Recursive feature elimination of a linear model with cross-validation, from one pass.
 
-    The ranking and scores are those of scikit-learn's ``RFECV`` with ``Ridge(alpha)`` (``LinearRegression`` for 0),
-    ``step=1``, contiguous folds and R², without fitting a model a step.
+    The ranking and scores are those of scikit-learn's ``RFECV`` with ``Ridge(alpha)``, contiguous folds, ``step=1`` and
+    R², without fitting a model a step; for 0 with ``LinearRegression(tol=0)``, whose default drops what is below 1e-6
+    since 1.9. From X's condition of about 2000 on, whose square costs digits, rows that can be read again are, and each
+    fold's QR decomposition takes the place of moments.
 
     Args:
         alpha: of the ridge model.
@@ -38,6 +41,7 @@ class ExactRFECV(SelectorMixin, Linear):  # type: ignore[misc]
         support_: (p,) kept columns. ranking_: (p,) 1 for those, then in the order of being dropped last.
         n_features_: how many are kept. cv_results_: scores of each split, mean and deviation, for
             ``min_features_to_select`` … p columns, as scikit-learn's. Copies of a column may change places.
+        method_: which of the two it was.
         coef_, intercept_: of the model on the kept columns, 0 for others; ``predict`` uses them.
     """
 
@@ -60,8 +64,14 @@ class ExactRFECV(SelectorMixin, Linear):  # type: ignore[misc]
             folds = min(folds, max(source.rows // 2, 1))
         self.moments_ = m = Moments(folds=None if given else folds).update(source, fold=folds if given else None)
         refuse_categories(m.encoder.categorical)
-        scores, found = kept_scores(m, self.alpha, self.fit_intercept)
-        p = m.p
+        p, models = m.p, None
+        if source.again and too_steep(m, self.alpha, self.fit_intercept):
+            held, shift = fold_triangles(source, m, folds if given else None)
+            scores, models = triangles.kept_scores(held, shift, p, self.alpha, self.fit_intercept)
+            found, self.method_ = models.elimination, "two passes: moments, QR of each fold"
+        else:
+            scores, found = kept_scores(m, self.alpha, self.fit_intercept)
+            self.method_ = "one pass: moments"
         least = min(max(self.min_features_to_select, 1), p)
         scores = scores[:, least - 1 :]
         mean = np.nan_to_num(scores.mean(axis=0), nan=-np.inf)
@@ -73,10 +83,16 @@ class ExactRFECV(SelectorMixin, Linear):  # type: ignore[misc]
             "std_test_score": scores.std(axis=0),
             "n_features": np.arange(least, p + 1),
         } | {f"split{k}_test_score": row for k, row in enumerate(scores)}
-        fit = ridge(_columns(m, self.support_), self.alpha, fit_intercept=self.fit_intercept)
         coef = np.zeros((p, m.q))
-        coef[self.support_] = fit.coef
-        self._linear(coef, fit.intercept)
+        if models is None:
+            fit = fitted(_columns(m, self.support_), self.alpha, fit_intercept=self.fit_intercept)
+            coef[self.support_], intercept = fit.coef, fit.intercept
+        else:
+            kept, coef[self.support_] = found.coefs[self.n_features_ - 1]
+            intercept = models.intercepts[self.n_features_ - 1]
+            if self.fit_intercept:
+                intercept = intercept + shift[p:] - shift[:p][kept] @ coef[kept]
+        self._linear(coef, intercept)
         return self
 
     def transform(self, X: Any) -> Any:
@@ -132,7 +148,7 @@ class StreamingPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Streaming)
 
     def _add(self, X: Any, sample_weight: Any, before: Moments | None, least: int) -> Self:
         rows = self._rows(X, None, sample_weight, reset=before is None, ensure_all_finite=False)
-        rows = rows.whole() if isinstance(rows, NpySource) else rows  # whose last column is no target here
+        rows = rows.whole()  # of a .npy the last column is no target here
         m = Moments(precision=self.precision) if before is None else before
         if before is not None:  # while the rows are not in yet
             check_count(self.n_components, m.p, m.n, 0)

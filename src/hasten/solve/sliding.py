@@ -50,9 +50,11 @@ class Window:
         bound: float = 1e-10,
     ) -> None:  # fmt: skip
         penalty = np.broadcast_to(np.asarray(alpha, dtype=np.float64), (features,)).copy()
-        if not ((penalty >= SMALLEST) & (penalty < INFINITY)).all() or size < 1 or check < 1:
+        whole = isinstance(size, int | np.integer)
+        if not ((penalty >= SMALLEST) & (penalty < INFINITY)).all() or not whole or size < 1 or check < 1:
             raise BadData(
-                f"alpha={alpha}, size={size}, check={check}", f"a number that is not positive, or below {SMALLEST:g}",
+                f"alpha={alpha}, size={size}, check={check}", f"a number that is not positive, or below {SMALLEST:g}"
+                if whole else "a size that is no whole number",
                 "alpha=1e-3, size=1000",
             )  # fmt: skip
         self.p, self.q, self.size, self.penalty, self.check, self.bound = features, targets, size, penalty, check, bound

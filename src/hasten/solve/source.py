@@ -151,6 +151,10 @@ class Source(ABC):
     fingerprint: str = ""
     named: Sequence[str] = ()
 
+    def whole(self) -> Source:
+        """The same rows without a target, where nothing but their place says which column it is."""
+        return self
+
     @abstractmethod
     def blocks(self, first: int = 0) -> Iterator[Block]:
         """Blocks from row ``first`` on."""
@@ -284,13 +288,14 @@ def open_source(
     Raises:
         BadData: X is of no kind that is known, or the shapes do not fit.
     """
-    from hasten.solve.streams import BatchSource, beside, is_batches
+    from hasten.solve.streams import BatchSource, beside, in_batches, is_batches
 
     named, y = _names_of_targets(target, y)
-    if isinstance(X, str | os.PathLike):
+    if is_path(X):
         from hasten.solve.files import open_file
 
         return open_file(X, named, features, y, weight, known=known)
+    X = in_batches(X)
     if is_table(X):
         return TableSource(X, y, weight, named, features, known=known)
     if holds_rows(X) and is_batches(X):
@@ -303,6 +308,13 @@ def open_source(
     if isinstance(X, Source):
         return beside(X, y, weight)
     return SparseSource(X, y, weight) if is_sparse(X) else ArraySource(X, y, weight)
+
+
+def is_path(X: Any) -> bool:
+    """Whether X is the path of a file, folder or pattern, or a list of paths."""
+    if isinstance(X, list | tuple):
+        return bool(X) and all(isinstance(each, str | os.PathLike) for each in X)
+    return isinstance(X, str | os.PathLike)
 
 
 def _names_of_targets(target: Any, y: Any) -> tuple[list[str], Any]:
@@ -329,8 +341,10 @@ def holds_rows(X: Any) -> bool:
     if not (isinstance(X, Source) or is_sparse(X) or any(hasattr(X, kind) for kind in kinds)):
         raise BadData(
             f"rows cannot be read from a {type(X).__name__}",
-            "something else than data was given",
-            "an array, a tensor, a table, a path, or an iterable of (X, y) or of tables",
+            "a data set without a loader" if hasattr(X, "__getitem__") else "something else than data was given",
+            "torch.utils.data.DataLoader(dataset, batch_size=4096)"
+            if hasattr(X, "__getitem__")
+            else "an array, a tensor, a table, a path, or an iterable of (X, y) or of tables",
         )
     return True
 

@@ -69,12 +69,22 @@ def components(m: Moments, k: float | None = None, *, least: int = 2) -> Compone
 
 def check_count(k: float | None, p: int, rows: float, least: int) -> None:
     """Raises: BadData: so many components cannot be had."""
-    known = k is None or (isinstance(k, Real) and 0 < k <= p and (k < 1 or k == int(k)))
-    if rows < least or not known:
+    if rows < least:
         raise BadData(
-            f"{k} components of {p} columns and {rows:.0f} rows; n_samples = 1 has no variance",
-            "too few rows", f"at least two rows, and n_components between 1 and {p}, or a share below 1",
+            f"there are {rows:.0f} rows: n_samples = 1 has no variance", "too few rows", f"{least} rows at least"
+        )
+    if k is None or (isinstance(k, Real) and 0 < k <= p and (k < 1 or k == int(k))):
+        return
+    if isinstance(k, str):
+        raise BadData(
+            f"n_components={k!r} is not done here" if k in ("mle", "auto") else f"n_components={k!r} is no number",
+            "a setting of scikit-learn's PCA" if k in ("mle", "auto") else "a typing error",
+            "n_components=None for all, 0.95 for that share of the variance; or sklearn.decomposition.PCA",
         )  # fmt: skip
+    raise BadData(
+        f"{k} components of {p} columns", "more than there are, or neither a count nor a share",
+        f"a whole number from 1 to {p}, a share of the variance below 1, or None for all",
+    )  # fmt: skip
 
 
 def _largest(matrix: Floats, count: int) -> tuple[Floats, Floats]:

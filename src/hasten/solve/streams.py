@@ -6,10 +6,34 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from hasten.solve.arrays import is_table, target_names, targets_of, weights_of
-from hasten.solve.columns import Kinds
-from hasten.solve.problems import BadData
+import numpy as np
+
+from hasten.solve.arrays import in_host, is_table, target_names, targets_of, weights_of
+from hasten.solve.columns import Kinds, check_names
+from hasten.solve.problems import BadData, need
 from hasten.solve.source import Block, Source, check_lengths, open_source
+
+
+class Scanned:
+    """A dataset of Arrow's as batches, read anew for each pass."""
+
+    def __init__(self, dataset: Any) -> None:
+        self.dataset = dataset
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.dataset.to_batches())
+
+
+def in_batches(X: Any) -> Any:
+    """Arrow's datasets and scanners, and whatever else hands out Arrow's stream (a query of a database), as batches of
+    tables; anything else as it is."""
+    if is_table(X) or hasattr(X, "__array__") or hasattr(X, "__iter__"):
+        return X
+    if hasattr(X, "to_batches"):
+        return Scanned(X) if hasattr(X, "scanner") else iter(X.to_batches())  # a scanner may have one pass
+    if hasattr(X, "__arrow_c_stream__"):
+        return need("pyarrow", "reading Arrow's stream").RecordBatchReader.from_stream(X)
+    return X
 
 
 def is_batches(X: Any) -> bool:
@@ -50,8 +74,11 @@ class BatchSource(Source):
         self._begun = True
         start, known = 0, self.known
         for batch in self.batches:
-            x, y, weight = _parts(batch)
-            source = open_source(x, y, weight, target=self.target, features=self.features, known=known)
+            x, y, weight = _parts(batch, self.target, self.features)
+            named = {} if y is not None and isinstance(batch, Mapping) else {
+                "target": self.target, "features": self.features,
+            }  # fmt: skip
+            source = open_source(x, y, weight, known=known, **named)
             for block in source.blocks():
                 known = known or Kinds(block.names, block.category_names)
                 if start >= first:
@@ -59,20 +86,40 @@ class BatchSource(Source):
                 start += len(block.x)
 
 
-def _parts(batch: Any) -> tuple[Any, Any, Any]:
+def _parts(batch: Any, target: Sequence[str], features: Any) -> tuple[Any, Any, Any]:
     if isinstance(batch, Mapping):
-        names = ", ".join(map(str, batch))
-        raise BadData(
-            f"a batch is a {type(batch).__name__} with the keys {names}",
-            "a data set that gives its items as dictionaries",
-            '((batch["x"], batch["y"]) for batch in loader), or an object whose __iter__ does so',
-        )
+        return _columns(batch, target, features)
     if not isinstance(batch, tuple | list):
         return batch, None, None
     if not 1 <= len(batch) <= 3:
         raise BadData(f"a batch has {len(batch)} parts", "more than one input", "(X, y) or (X, y, weight)")
     x, y, weight = (*batch, None, None)[:3]
     return x, y, weight
+
+
+def _columns(batch: Mapping[Any, Any], target: Sequence[str], features: Any) -> tuple[Any, Any, None]:
+    """X and y of a dictionary: a table of its vectors, or its one matrix with what lies beside it.
+
+    Raises:
+        BadData: nobody said which part is the target, or there are several matrices.
+    """
+    names = ", ".join(map(str, batch))
+    check_names(list(batch), target, features or [])
+    chosen = [name for name in (features or batch) if name not in target]
+    wide = [name for name in chosen if getattr(batch[name], "ndim", 1) > 1]
+    if not target or (wide and len(chosen) > 1):
+        raise BadData(
+            f"a batch is a {type(batch).__name__} with the keys {names}",
+            "a data set that gives its items as dictionaries" if not target else f"{', '.join(map(str, wide))} "
+            "are matrices beside others",
+            'the target\'s key: y="y"; or ((batch["x"], batch["y"]) for batch in loader), or an object whose __iter__ '
+            "does so",
+        )  # fmt: skip
+    if wide:
+        given = [targets_of(in_host(batch[name])) for name in target]
+        return batch[wide[0]], np.concatenate(given, axis=1), None
+    columns = {str(name): in_host(batch[name]) for name in (*chosen, *target)}
+    return need("pyarrow", "a batch of columns").table(columns), None, None
 
 
 class Beside(Source):
