@@ -68,7 +68,7 @@ def load(path: Path, make_model: Any, loss: Any, optimizer: Any) -> Fleet:
     factory = Factory(_of_the_command(head["notes"], path) if make_model is None else make_model)
     kinds, weights = {}, {}
     for name, saved in head["kinds"].items():
-        kind = kinds[name] = _kind(name, saved, factory)
+        kind = kinds[name] = _kind(name, saved, factory, head["recipe"]["seed"])
         _same_parts(kind, saved, path)
         held = [_part(tensors, f"{name}/{e.name}", e.shape, path) for e in kind.layout.entries]
         weights[name] = np.concatenate(held, axis=1).astype(np.float32) if held else np.empty((1, 0), np.float32)
@@ -132,11 +132,11 @@ def _of_the_command(notes: dict[str, Any], path: Path) -> Any:
     return found
 
 
-def _kind(name: str, saved: dict[str, Any], factory: Factory) -> Kind:
+def _kind(name: str, saved: dict[str, Any], factory: Factory, seed: int) -> Kind:
     if "naive" in saved:
         naive = SeasonalNaive(*saved["naive"]).eval()
         return Kind(name, naive, Layout.of(naive), tuple(saved["row"]))
-    module = blank(factory, saved["example"], tuple(saved["row"]), saved["settings"])
+    module = blank(factory, saved["example"], tuple(saved["row"]), saved["settings"], seed)
     return Kind(name, module, Layout.of(module), tuple(saved["row"]))
 
 

@@ -73,7 +73,8 @@ class Fleet(Mapping[str, nn.Module]):
         kind, row = self._place(key)
         held = self.kinds[kind]
         if self.factory is not None and own_ways(held.prototype):  # what hangs on the prototype may hold on to it
-            module = blank(self.factory, str(key), held.row, self.settings.get(str(key), {}))
+            own = self.settings.get(str(key), {})
+            module = blank(self.factory, str(key), held.row, own, self.recipe.seed)
         else:
             module = copied(held.prototype)
         self.kinds[kind].layout.write(self.weights[kind][row], module)

@@ -282,7 +282,10 @@ def _train(
         for number, share in enumerate(growing.shares):
             order = _mixed(line.job.stream, old, all_, visits, share, line.iteration, number)
             order = order if known is None else known[order]
+            own = line.job.stream
+            drawn = streams.of_update(own, line.iteration, number)
             job = replace(line.job, index=len(jobs), task=task, rows=len(task.y), train=None, order=order)
+            job = replace(job, stream=drawn, made_by=own)
             state = State(1, line.states[number].flat.shape[1])
             state.flat[:] = line.states[number].flat
             state.numbers[1] = line.states[number].steps

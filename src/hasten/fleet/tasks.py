@@ -125,7 +125,9 @@ class Job:
     """One model to train.
 
     Attributes:
-        order: rows to visit in one epoch, given from outside; None draws them from the key's stream.
+        stream: what it draws random numbers by.
+        order: rows to visit in one epoch, given from outside; None draws them from the stream.
+        made_by: the stream that its module was made by, where that is another one.
         train: row numbers to train on; None for the first ``rows``.
         held: row numbers held out.
     """
@@ -141,6 +143,7 @@ class Job:
     held: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     settings: Mapping[str, Any] = field(default_factory=dict)
     order: npt.NDArray[np.int64] | None = None
+    made_by: int | None = None
 
     def epoch_order(self, epoch: int) -> npt.NDArray[np.int64]:
         """Row numbers in the order of one epoch. (rows,), int64."""
