@@ -236,7 +236,7 @@ def test_an_update_that_is_killed_while_it_is_written(
             raise Killed
         replace(*paths)
 
-    monkeypatch.setattr(files.os, "replace", killed)
+    monkeypatch.setattr(os, "replace", killed)
     with contextlib.suppress(Killed):
         main(["fleet", str(out), "--update", str(new), "--quiet"])
     monkeypatch.undo()
@@ -273,22 +273,23 @@ def killed_for_good(sales: Path, folder: Path, moments: Sequence[float | None]) 
     assert update(whole, new).wait() == 0
     seconds, before, after = time.monotonic() - begun, bits(out), bits(whole)
     assert before != after
-    original, part = out.read_bytes(), out.with_name(f".{out.name}.part")
+    original = out.read_bytes()
     for moment in moments:
         out.write_bytes(original)
-        written, process = stamp(part), update(out, new)
+        written, process = parts(out), update(out, new)
         end = time.monotonic() + (100 if moment is None else moment * seconds)
-        while process.poll() is None and time.monotonic() < end and (moment is not None or stamp(part) == written):
+        while process.poll() is None and time.monotonic() < end and (moment is not None or not parts(out) - written):
             time.sleep(0.0005)
         process.kill()
         process.wait()
         assert bits(out) in (before, after)
     assert update(out, new).wait() == 0
-    assert bits(out) == after and len(pd.read_parquet(f"{out}.parquet")) == 3
+    assert bits(out) == after and len(pd.read_parquet(f"{out}.parquet")) == 3 and not parts(out)
 
 
-def stamp(path: Path) -> int:
-    return path.stat().st_mtime_ns if path.exists() else 0
+def parts(path: Path) -> set[Path]:
+    """What is being written to take the place of ``path``, or was when its process was killed."""
+    return set(path.parent.glob(f".{path.name}.*.part"))
 
 
 def test_an_update_killed_while_the_fleet_is_written(sales: Path, tmp_path: Path) -> None:
