@@ -405,6 +405,36 @@ def test_a_fleet_of_the_commands_own_models_is_loaded_without_a_factory(sales: P
         assert weights(fleet.Fleet.load(out)) == bits(out)
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        (
+            "README.md",
+            b"# sales, and more\n\nstore\n",
+            "there is no column 'store' in its first line, '# sales, and more'",
+        ),
+        ("sales.xlsx", b"PK\x03\x04\0\0", "it is no text"),
+        ("sales.parquet", b"store,day,sales\n", "it does not begin as Parquet does"),
+        ("sales.csv.gz", b"store,day,sales\n", "Not a gzipped file"),
+        ("empty.csv", b"", "there is no column 'store' in its first line, ''"),
+    ],
+)
+def test_what_is_no_file_of_rows_is_told_before_anything_is_needed_to_read_it(
+    name: str, content: bytes, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    for module in ("pyarrow", "pyarrow.csv", "pyarrow.parquet"):
+        monkeypatch.setitem(sys.modules, module, None)  # as if it were not installed
+    (tmp_path / name).write_bytes(content)
+    words = ["--by", "store", "--target", "sales", "--window", "8", "--horizon", "2"]
+    assert main(["fleet", str(tmp_path / name), *words]) == 2
+    told = capsys.readouterr().err
+    assert f"cannot read {tmp_path / name}" in told and said in told and "pyarrow" not in told
+    (tmp_path / "good.csv").write_text('"day","store","sales"\n1,a,2\n')
+    assert main(["fleet", str(tmp_path / "good.csv"), *words]) == 2
+    assert "pyarrow, which is not installed" in capsys.readouterr().err
+
+
 def test_arguments_are_read() -> None:
     asked = parse(["fleet", "f.csv", "--by", "a", "--target", "b", "--features", "x, y", "--shortest-first"])
     assert asked.command == "fleet" and asked.options is not None

@@ -190,7 +190,7 @@ def once(key: Any, found: Mapping[str, Any]) -> str:
     Raises:
         UsageError: it was, or the key is a missing value.
     """
-    name = str(key)
+    name = name_of(key)
     if not isinstance(key, str) and name in MISSING:
         raise UsageError(
             f"a key is {name}", "rows without a key that were grouped, too", "leave them out, or name them"
@@ -198,6 +198,16 @@ def once(key: Any, found: Mapping[str, Any]) -> str:
     if name in found:
         read_alike(name)
     return name
+
+
+def name_of(key: Any) -> str:
+    """What a key is called, whatever held it: of a moment what Python calls it, ``2024-01-31 12:00:00``."""
+    if not isinstance(key, np.datetime64) or np.isnat(key) or np.datetime_data(key.dtype)[0] in "YMWD":
+        return str(key)
+    seconds = key.astype("datetime64[s]")
+    rest = int((key - seconds) / np.timedelta64(1, "ns"))
+    part = f".{rest:09d}" if rest % 1000 else f".{rest // 1000:06d}" if rest else ""
+    return str(seconds).replace("T", " ") + part
 
 
 def by_name(given: Mapping[Any, Any]) -> dict[str, Any]:
