@@ -249,12 +249,12 @@ def _check_kind(path: Path, by: str) -> None:
     Raises:
         UsageError: it is neither Parquet nor CSV, or its first line lacks the column.
     """
-    opened = {".gz": gzip.open, ".bz2": bz2.open}.get(path.suffix.lower(), open)
+    compressed: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open}
     if not path.is_file() or path.suffix.lower() in (".zst", ".lz4", ".br", ".snappy"):  # which Python cannot open
         return
     try:
-        with opened(path, "rb") as file:
-            head = file.read(HEAD)
+        with compressed.get(path.suffix.lower(), open)(path, "rb") as file:
+            head: bytes = file.read(HEAD)
     except (OSError, EOFError, zlib.error) as error:
         why = str(error)
     else:

@@ -36,7 +36,7 @@ def written(path: Path, write: Callable[[Path], object]) -> None:
             _synced(path.parent)
     except Exception as error:
         raise HastenError(
-            f"cannot write {path}: {error}",
+            f"cannot write {path}: {getattr(error, 'strerror', None) or error}",
             "the disk is full, or the folder is missing or cannot be written",
             "a path on another disk; the fleet is still in memory and an older file is untouched",
         ) from error
