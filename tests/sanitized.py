@@ -2,8 +2,8 @@
 
 ``address`` finds what is read or written outside of an array (NumPy's and torch's, too: their memory is then the
 sanitizer's) and ``undefined`` what C++ leaves open, as sums beyond an integer's range. Either ends the tests at once,
-and is printed with file and line. Both also check the indices of ``std::vector``. GCC is needed; words behind the first go
-to pytest, in place of the files below.
+and is printed with file and line. Both also check the indices of ``std::vector``. GCC is needed; words behind the first
+go to pytest, in place of the files below.
 """
 
 from __future__ import annotations
