@@ -148,7 +148,7 @@ def test_a_full_disk_loses_no_update(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(files.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     assert main(["fleet", str(out), "--update", str(sales), "--quiet"]) == 1
     said = capsys.readouterr().err
     assert "No space left" in said and "call it again" in said and "--journal" not in said
@@ -164,7 +164,7 @@ def test_a_full_disk_loses_no_report(
         if not next(calls):  # the weights; there is room for the report
             raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(files.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     out, figures = tmp_path / "f.safetensors", tmp_path / "f.json"
     words = ["fleet", str(sales), *WORDS, *SERIES, "--out", str(out), "--json", str(figures)]
     assert main(words) == 1
@@ -178,7 +178,7 @@ def test_what_a_journal_keeps_is_not_lost(
     sales: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:  # fmt: skip
     right = os.replace
-    monkeypatch.setattr(files.os, "replace", lambda *paths: right(*paths) if "fleet.json" in str(paths[1]) else full())
+    monkeypatch.setattr(os, "replace", lambda *paths: right(*paths) if "fleet.json" in str(paths[1]) else full())
 
     def full() -> None:
         raise OSError(28, "No space left on device")

@@ -14,9 +14,9 @@ from torch import nn
 from hasten import fleet
 from hasten.core.errors import UsageError
 from hasten.fleet import growing
-from hasten.fleet.fit import Session
 from hasten.fleet.growing import Growing, _mixed
 from hasten.fleet.history import Rows
+from hasten.fleet.session import Session
 from tests.fleet.common import FEATURES, mlp, ragged, rows, weights
 from tests.fleet.test_fit import series_net, waves
 

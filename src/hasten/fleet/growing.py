@@ -37,8 +37,8 @@ from hasten.fleet.times import Times, longer
 from hasten.fleet.workers import Kind, Run
 
 if TYPE_CHECKING:
-    from hasten.fleet.fit import Session
     from hasten.fleet.fleet import Fleet
+    from hasten.fleet.session import Session
 
 SHARES = (0.25, 0.5, 1.0)  # of the visits that go to the newest block
 BATCHES = 20  # visits an iteration, in batches
@@ -346,7 +346,7 @@ def _serve(
 
 def _full(fleet: Fleet, growing: Growing, rows: int, error: float, start: float) -> Update:
     """Train anew on everything, as ``fit`` would; series keep the scale that they had at first."""
-    from hasten.fleet.fit import Session
+    from hasten.fleet.session import Session
 
     old = growing.session
     tasks = {key: line.task() for key, line in growing.lines.items()}
