@@ -15,7 +15,7 @@ TORCH := torch==2.13.0
 PHOTOS := demo/photos
 DEMO := demo/train.py $(PHOTOS)
 
-.PHONY: help demo test check check-all bench docs samples clean
+.PHONY: help demo test check check-all sanitize bench docs samples clean
 
 help:  ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -69,6 +69,10 @@ test: check  ## style, types and all tests that take seconds (this is what CI ru
 
 check-all: check  ## the slow tests, too
 	$(BIN)/pytest
+
+sanitize: $(VENV)/.installed-dev  ## the tests of what is compiled, with GCC's checks of addresses and of undefined behaviour (half an hour)
+	$(BIN)/python -m tests.sanitized address
+	$(BIN)/python -m tests.sanitized undefined
 
 # -- figures and documentation -----------------------------------------------------------------------------------------
 

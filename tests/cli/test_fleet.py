@@ -148,7 +148,7 @@ def test_a_full_disk_loses_no_update(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(files.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     assert main(["fleet", str(out), "--update", str(sales), "--quiet"]) == 1
     said = capsys.readouterr().err
     assert "No space left" in said and "call it again" in said and "--journal" not in said
@@ -164,7 +164,7 @@ def test_a_full_disk_loses_no_report(
         if not next(calls):  # the weights; there is room for the report
             raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(files.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     out, figures = tmp_path / "f.safetensors", tmp_path / "f.json"
     words = ["fleet", str(sales), *WORDS, *SERIES, "--out", str(out), "--json", str(figures)]
     assert main(words) == 1
@@ -178,7 +178,7 @@ def test_what_a_journal_keeps_is_not_lost(
     sales: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:  # fmt: skip
     right = os.replace
-    monkeypatch.setattr(files.os, "replace", lambda *paths: right(*paths) if "fleet.json" in str(paths[1]) else full())
+    monkeypatch.setattr(os, "replace", lambda *paths: right(*paths) if "fleet.json" in str(paths[1]) else full())
 
     def full() -> None:
         raise OSError(28, "No space left on device")
@@ -236,7 +236,7 @@ def test_an_update_that_is_killed_while_it_is_written(
             raise Killed
         replace(*paths)
 
-    monkeypatch.setattr(files.os, "replace", killed)
+    monkeypatch.setattr(os, "replace", killed)
     with contextlib.suppress(Killed):
         main(["fleet", str(out), "--update", str(new), "--quiet"])
     monkeypatch.undo()
@@ -273,22 +273,23 @@ def killed_for_good(sales: Path, folder: Path, moments: Sequence[float | None]) 
     assert update(whole, new).wait() == 0
     seconds, before, after = time.monotonic() - begun, bits(out), bits(whole)
     assert before != after
-    original, part = out.read_bytes(), out.with_name(f".{out.name}.part")
+    original = out.read_bytes()
     for moment in moments:
         out.write_bytes(original)
-        written, process = stamp(part), update(out, new)
+        written, process = parts(out), update(out, new)
         end = time.monotonic() + (100 if moment is None else moment * seconds)
-        while process.poll() is None and time.monotonic() < end and (moment is not None or stamp(part) == written):
+        while process.poll() is None and time.monotonic() < end and (moment is not None or not parts(out) - written):
             time.sleep(0.0005)
         process.kill()
         process.wait()
         assert bits(out) in (before, after)
     assert update(out, new).wait() == 0
-    assert bits(out) == after and len(pd.read_parquet(f"{out}.parquet")) == 3
+    assert bits(out) == after and len(pd.read_parquet(f"{out}.parquet")) == 3 and not parts(out)
 
 
-def stamp(path: Path) -> int:
-    return path.stat().st_mtime_ns if path.exists() else 0
+def parts(path: Path) -> set[Path]:
+    """What is being written to take the place of ``path``, or was when its process was killed."""
+    return set(path.parent.glob(f".{path.name}.*.part"))
 
 
 def test_an_update_killed_while_the_fleet_is_written(sales: Path, tmp_path: Path) -> None:
@@ -402,6 +403,36 @@ def test_a_fleet_of_the_commands_own_models_is_loaded_without_a_factory(sales: P
     for words in ([*SERIES, "--model", "gru"], ["--features", "price,day"]):
         assert main(["fleet", str(sales), *WORDS, *words, "--out", str(out), "--quiet"]) == 0
         assert weights(fleet.Fleet.load(out)) == bits(out)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        (
+            "README.md",
+            b"# sales, and more\n\nstore\n",
+            "there is no column 'store' in its first line, '# sales, and more'",
+        ),
+        ("sales.xlsx", b"PK\x03\x04\0\0", "it is no text"),
+        ("sales.parquet", b"store,day,sales\n", "it does not begin as Parquet does"),
+        ("sales.csv.gz", b"store,day,sales\n", "Not a gzipped file"),
+        ("empty.csv", b"", "there is no column 'store' in its first line, ''"),
+    ],
+)
+def test_what_is_no_file_of_rows_is_told_before_anything_is_needed_to_read_it(
+    name: str, content: bytes, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    for module in ("pyarrow", "pyarrow.csv", "pyarrow.parquet"):
+        monkeypatch.setitem(sys.modules, module, None)  # as if it were not installed
+    (tmp_path / name).write_bytes(content)
+    words = ["--by", "store", "--target", "sales", "--window", "8", "--horizon", "2"]
+    assert main(["fleet", str(tmp_path / name), *words]) == 2
+    told = capsys.readouterr().err
+    assert f"cannot read {tmp_path / name}" in told and said in told and "pyarrow" not in told
+    (tmp_path / "good.csv").write_text('"day","store","sales"\n1,a,2\n')
+    assert main(["fleet", str(tmp_path / "good.csv"), *words]) == 2
+    assert "pyarrow, which is not installed" in capsys.readouterr().err
 
 
 def test_arguments_are_read() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from hasten import fleet
 from hasten.core.errors import UsageError
-from hasten.fleet.fit import Session
+from hasten.fleet.session import Session
 from tests.fleet.common import mlp, rows
 from tests.fleet.test_fit import series_net, waves
 

@@ -14,7 +14,7 @@ from torch import nn
 
 from hasten import fleet
 from hasten.core.errors import HastenError, UsageError
-from hasten.fleet import files, streams
+from hasten.fleet import streams
 from tests.fleet.common import Branched, mlp, ragged, rows, weights
 
 pd = pytest.importorskip("pandas")
@@ -223,7 +223,7 @@ def test_a_full_disk_leaves_the_older_file(tmp_path: Path, monkeypatch: pytest.M
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(files.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(HastenError, match="still in memory"):
         trained.save(path)
     assert path.read_bytes() == before and len(list(tmp_path.iterdir())) == 2

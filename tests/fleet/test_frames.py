@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import datetime
+from pathlib import Path
+
+import numpy as np
 import pytest
 
 from hasten import fleet
@@ -9,7 +13,7 @@ from hasten.core.errors import UsageError
 from tests.fleet.common import mlp, weights
 from tests.fleet.test_given import COLUMNS, frame
 
-pytest.importorskip("pandas")
+pd = pytest.importorskip("pandas")
 
 
 def test_keys_may_be_tuples() -> None:
@@ -23,3 +27,33 @@ def test_keys_may_be_tuples() -> None:
 def test_a_column_that_is_the_index_is_named() -> None:
     with pytest.raises(UsageError, match=r"is the frame's index\n.*reset_index"):
         fleet.fit(mlp, frame(("a",)).set_index(COLUMNS["by"]), **COLUMNS)
+
+
+@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
+def test_keys_that_are_moments_are_found_by_any_of_their_kinds(unit: str, tmp_path: Path) -> None:
+    """Whatever unit a frame keeps them in, before and after saving, for updates and predictions."""
+    moments = [datetime.datetime(2024, 1, 31), datetime.datetime(2024, 2, 29, 23, 5)]
+    data = frame(("a", "b"))
+    named = {"a": moments[0], "b": moments[1]}
+    dated = data.assign(**{COLUMNS["by"]: pd.to_datetime(data[COLUMNS["by"]].map(named)).astype(f"datetime64[{unit}]")})
+    trained = fleet.fit(mlp, dated, **COLUMNS)
+    parts = data.groupby(COLUMNS["by"])
+    tasks = {named[key]: (part[COLUMNS["features"]].to_numpy(), part[COLUMNS["target"]]) for key, part in parts}
+    plain = {key: (X.astype(np.float32), y.to_numpy(np.float32)) for key, (X, y) in tasks.items()}
+    assert weights(trained) == weights(fleet.fit(mlp, plain, **{k: v for k, v in COLUMNS.items() if k == "epochs"}))
+    trained.save(tmp_path / "f.safetensors")
+    for one in (trained, fleet.Fleet.load(tmp_path / "f.safetensors", mlp)):
+        assert list(one) == [str(moment) for moment in moments]
+        for key in moments:
+            assert all(kind in one for kind in (key, str(key), pd.Timestamp(key), np.datetime64(key, unit)))
+        assert (
+            one.predict(np.array(moments, f"datetime64[{unit}]"), [plain[key][0] for key in moments])[0].shape[1] == 1
+        )
+        assert one.update(plain).rows == one.update(dated).rows == len(data)
+
+
+def test_keys_that_are_days_are_called_as_days() -> None:
+    day = datetime.date(2024, 1, 31)
+    data = frame(("a",)).assign(**{COLUMNS["by"]: day})
+    trained = fleet.fit(mlp, data, **COLUMNS)
+    assert list(trained) == ["2024-01-31"] and day in trained and np.datetime64(day) in trained

@@ -14,10 +14,10 @@ from torch import nn
 from hasten import fleet
 from hasten.core.errors import UsageError
 from hasten.fleet import growing
-from hasten.fleet.fit import Session
 from hasten.fleet.growing import Growing, _mixed
 from hasten.fleet.history import Rows
-from tests.fleet.common import mlp, ragged, rows, weights
+from hasten.fleet.session import Session
+from tests.fleet.common import FEATURES, mlp, ragged, rows, weights
 from tests.fleet.test_fit import series_net, waves
 
 
@@ -57,6 +57,60 @@ def test_updates_learn_and_do_not_depend_on_neighbours(engine: str) -> None:
     alone = fleet.fit(mlp, {"s1": tasks["s1"]}, epochs=2, batch_size=8, engine=engine)
     learn(alone, 2)
     assert alone.weights_of("s1").tobytes() == whole.weights_of("s1").tobytes()
+
+
+def thinned() -> nn.Module:
+    return nn.Sequential(nn.Dropout(0.5), nn.Linear(64, 1, bias=False))
+
+
+def kept(trained: fleet.Fleet) -> Any:
+    """Which inputs the dropout let through in an update of one step: others' weights have no gradient."""
+    before = trained.weights_of("a").copy()
+    trained.update({"a": (np.ones((1, 64), np.float32), np.full(1, 9, np.float32))}, visits=1, shares=(1.0,))
+    return trained.weights_of("a") != before
+
+
+@pytest.mark.parametrize("engine", ["native", "stacked", "loop"])
+def test_each_update_draws_dropouts_of_its_own(engine: str, tmp_path: Path) -> None:
+    one = {"a": (np.ones((1, 64), np.float32), np.zeros(1, np.float32))}
+    known: dict[str, Any] = {"optimizer": "sgd", "lr": 1e-3, "batch_size": 1, "engine": engine}
+    begun = torch.full((64,), 0.5)
+
+    def make() -> nn.Module:
+        module = thinned()
+        nn.init.constant_(module[1].weight, 0.5)
+        return module
+
+    trained = fleet.fit(make, one, epochs=1, **known)
+    masks = [trained.weights_of("a") != begun.numpy(), kept(trained), kept(trained)]
+    trained.save(tmp_path / "f.safetensors")
+    again = fleet.Fleet.load(tmp_path / "f.safetensors", make)
+    masks += [kept(trained), kept(trained)]
+    assert all(10 < mask.sum() < 54 for mask in masks)
+    assert len({mask.tobytes() for mask in masks}) == 5
+    assert (kept(again) == masks[3]).all() and (kept(again) == masks[4]).all()
+    assert again.weights_of("a").tobytes() == trained.weights_of("a").tobytes()
+
+
+def noisy() -> nn.Module:
+    """Its projection is drawn when it is made, and no tensor that a fleet keeps."""
+    module = nn.Sequential(nn.Linear(FEATURES, 4), nn.Linear(4, 1))
+    shift = torch.randn(4)
+    module[0].register_forward_hook(lambda layer, given, out: out + shift)
+    return module
+
+
+def test_every_making_of_a_module_draws_the_same_numbers(tmp_path: Path) -> None:
+    trained = fleet.fit(noisy, {"a": rows(16, 0)}, epochs=1)
+    new = rows(16, 1)
+    loss = float(np.mean((trained.predict("a", new[0])[:, 0] - new[1]) ** 2))
+    assert trained.update({"a": new}, visits=16).error == pytest.approx(loss, rel=1e-5)
+    trained.save(tmp_path / "f.safetensors")
+    again = fleet.Fleet.load(tmp_path / "f.safetensors", noisy)
+    out = trained.predict("a", new[0])
+    for same in (trained["a"], again["a"]):
+        assert same(torch.from_numpy(new[0])).detach().numpy() == pytest.approx(out, rel=1e-5)
+    assert again.predict("a", new[0]).tobytes() == out.tobytes()
 
 
 def test_updates_do_not_depend_on_when_neighbours_learn(tmp_path: Path) -> None:

@@ -147,6 +147,26 @@ def test_weeks_as_numbers_are_no_distances() -> None:
             assert len(found.summary().remarks) == lacks
 
 
+@pytest.mark.parametrize("form", ["%G-W%V", "%GW%V", "%G-W%V-1", "%GW%V1"])
+def test_weeks_as_text_are_dates(form: str) -> None:
+    dated = days(slice(120), count=120).assign(day=pd.date_range("2025-01-06", periods=120, freq="7D"))
+    texts = dated.assign(day=dated["day"].dt.strftime(form)).sample(frac=1.0, random_state=0)
+    found = fleet.fit(series_net, texts, **BY_DAY)
+    assert weights(found) == weights(fleet.fit(series_net, dated, **BY_DAY)) and found.summary().remarks == ()
+    with pytest.raises(UsageError, match="cannot be sorted"):
+        fleet.fit(series_net, texts.assign(day="2024-W61"), **BY_DAY)
+
+
+@pytest.mark.parametrize(("last", "wrong"), [(202452, 202453), (20240229, 20240230)])
+def test_numbers_that_are_no_week_and_no_day_stay_numbers(last: int, wrong: int) -> None:
+    """Read as dates the week would be the one after it, 202501, and the day a 1 March."""
+    whole = days(slice(29), count=29).assign(day=range(last - 28, last + 1))
+    trained = fleet.fit(series_net, whole, **BY_DAY)
+    assert trained.session.columns["read"] == ("weeks" if last < 10**6 else "days")
+    with pytest.raises(UsageError, match="these rows hold numbers"):
+        trained.update(whole[:1].assign(day=wrong))
+
+
 @pytest.mark.parametrize("first", [52, 11])
 def test_new_rows_are_read_as_those_before(first: int, tmp_path: Path) -> None:
     """202601 to 202610 by themselves could be months."""

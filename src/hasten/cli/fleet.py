@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import bz2
 import contextlib
+import csv
 import functools
+import gzip
 import hashlib
 import importlib
 import json
 import math
 import os
 import sys
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +25,7 @@ from hasten.cli.fleet_arguments import MODELS, given, of_training
 from hasten.core.errors import HastenError, UsageError
 
 FAILED_ALL = 1
+HEAD = 1 << 16  # bytes of a file that are looked at to tell what it is
 SAVED = ".safetensors"  # what a fleet's file ends in
 PASSED = (  # options that fit takes by the same name
     "loss", "optimizer", "lr", "epochs", "batch_size", "seed", "by", "features", "target", "window", "horizon",
@@ -219,15 +224,17 @@ def read(path: Path, by: str) -> Any:
     """
     from hasten.fleet.extras import need
 
-    need("pyarrow", "reading a file of rows")
     if not path.exists():
         raise UsageError(f"there is no file {path}", "a typing error", "a .parquet, .csv or .csv.gz file")
+    _check_kind(path, by)
+    need("pyarrow", "reading a file of rows")
     try:
         if path.suffix.lower() == ".parquet":
             return need("pyarrow.parquet", "reading a file of rows").read_table(path)
-        csv = need("pyarrow.csv", "reading a file of rows")
-        parse = csv.ParseOptions(delimiter=delimiter(path))
-        return csv.read_csv(path, parse_options=parse, convert_options=csv.ConvertOptions(column_types={by: "string"}))
+        table = need("pyarrow.csv", "reading a file of rows")
+        parse = table.ParseOptions(delimiter=delimiter(path))
+        text = table.ConvertOptions(column_types={by: "string"})
+        return table.read_csv(path, parse_options=parse, convert_options=text)
     except (OSError, ValueError) as error:
         raise UsageError(
             f"cannot read {path}: {str(error).splitlines()[0]}",
@@ -236,13 +243,47 @@ def read(path: Path, by: str) -> Any:
         ) from None
 
 
+def _check_kind(path: Path, by: str) -> None:
+    """Refuse what can be no file of rows with this column, before anything is installed to read it.
+
+    Raises:
+        UsageError: it is neither Parquet nor CSV, or its first line lacks the column.
+    """
+    compressed: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open}
+    if not path.is_file() or path.suffix.lower() in (".zst", ".lz4", ".br", ".snappy"):  # which Python cannot open
+        return
+    try:
+        with compressed.get(path.suffix.lower(), open)(path, "rb") as file:
+            head: bytes = file.read(HEAD)
+    except (OSError, EOFError, zlib.error) as error:
+        why = str(error)
+    else:
+        line = head.partition(b"\n")[0].decode("utf-8", "replace").strip("\ufeff\r")
+        why = ""
+        if path.suffix.lower() == ".parquet":
+            why = "" if head.startswith(b"PAR1") else "it does not begin as Parquet does"
+        elif b"\0" in head:
+            why = "it is no text"
+        elif by not in next(csv.reader([line], delimiter=mark_of(line)), []) and line.count('"') % 2 == 0:
+            why = f"there is no column {by!r} in its first line, {line[:60]!r}"
+    if why:
+        raise UsageError(
+            f"cannot read {path}: {why}", "a typing error, or neither Parquet nor CSV",
+            "a .parquet, .csv or .csv.gz file",
+        )  # fmt: skip
+
+
+def mark_of(line: str) -> str:
+    """What stands between the columns of a head: a comma, or where it has none, a semicolon or a tab."""
+    return next((mark for mark in (",", ";", "\t") if mark in line), ",")
+
+
 def delimiter(path: Path) -> str:
-    """What stands between the columns of a CSV file: a comma, or where its head has none, a semicolon or a tab."""
+    """What stands between the columns of a CSV file."""
     from hasten.fleet.extras import need
 
     with need("pyarrow", "reading a file of rows").input_stream(str(path)) as file:
-        head = file.read(1 << 16).partition(b"\n")[0]
-    return next((mark for mark in (",", ";", "\t") if mark.encode() in head), ",")
+        return mark_of(file.read(HEAD).partition(b"\n")[0].decode("utf-8", "replace"))
 
 
 def factory(notes: Mapping[str, Any]) -> Callable[..., Any]:

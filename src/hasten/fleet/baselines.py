@@ -24,8 +24,8 @@ from hasten.fleet.state import Floats
 from hasten.fleet.tasks import Job, Task
 
 if TYPE_CHECKING:
-    from hasten.fleet.fit import Session
     from hasten.fleet.fleet import Fleet
+    from hasten.fleet.session import Session
 
 SHARE = 0.1  # of the fleet's own rows, all epochs together, that the global model sees
 LEAST = 20_000  # rows it sees at least, where there are as many
@@ -90,7 +90,7 @@ def _share(fleet: Fleet, jobs: Sequence[Job]) -> float:
 def _global(session: Session, jobs: Sequence[Job], share: float) -> Floats | None:
     """The weights of one network trained on a sample of all keys' training rows and, as theirs were, stopped early by
     held-out ones; None where that failed."""
-    from hasten.fleet.fit import Session
+    from hasten.fleet.session import Session
 
     X, y, count = _pooled(jobs, share)
     settings = {GLOBAL: dict(next(iter(session.settings.values())))} if session.settings else {}

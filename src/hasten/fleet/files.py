@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import json
-import os
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
 
-from hasten.core.errors import HastenError, UsageError
-from hasten.fleet import keeping, models
+from hasten.core.errors import UsageError
+from hasten.fleet import keeping, models, whole
 from hasten.fleet.described import parts
 from hasten.fleet.extras import need
 from hasten.fleet.fleet import Fleet
@@ -56,8 +53,8 @@ def save(fleet: Fleet, path: Path, history: bool) -> None:
     parquet.write_table(pa.Table.from_pylist(rows), table)
     written = table.getvalue().to_pybytes()
     tensors[TABLE] = np.frombuffer(written, np.uint8)
-    _whole(path, lambda to: safetensors.save_file(tensors, to, {"format": FORMAT, "fleet": json.dumps(head)}))
-    _whole(path.with_name(path.name + ".parquet"), lambda to: to.write_bytes(written))
+    whole.written(path, lambda to: safetensors.save_file(tensors, to, {"format": FORMAT, "fleet": json.dumps(head)}))
+    whole.written(path.with_name(path.name + ".parquet"), lambda to: to.write_bytes(written))
 
 
 def load(path: Path, make_model: Any, loss: Any, optimizer: Any) -> Fleet:
@@ -68,7 +65,7 @@ def load(path: Path, make_model: Any, loss: Any, optimizer: Any) -> Fleet:
     factory = Factory(_of_the_command(head["notes"], path) if make_model is None else make_model)
     kinds, weights = {}, {}
     for name, saved in head["kinds"].items():
-        kind = kinds[name] = _kind(name, saved, factory)
+        kind = kinds[name] = _kind(name, saved, factory, head["recipe"]["seed"])
         _same_parts(kind, saved, path)
         held = [_part(tensors, f"{name}/{e.name}", e.shape, path) for e in kind.layout.entries]
         weights[name] = np.concatenate(held, axis=1).astype(np.float32) if held else np.empty((1, 0), np.float32)
@@ -132,11 +129,11 @@ def _of_the_command(notes: dict[str, Any], path: Path) -> Any:
     return found
 
 
-def _kind(name: str, saved: dict[str, Any], factory: Factory) -> Kind:
+def _kind(name: str, saved: dict[str, Any], factory: Factory, seed: int) -> Kind:
     if "naive" in saved:
         naive = SeasonalNaive(*saved["naive"]).eval()
         return Kind(name, naive, Layout.of(naive), tuple(saved["row"]))
-    module = blank(factory, saved["example"], tuple(saved["row"]), saved["settings"])
+    module = blank(factory, saved["example"], tuple(saved["row"]), saved["settings"], seed)
     return Kind(name, module, Layout.of(module), tuple(saved["row"]))
 
 
@@ -213,27 +210,3 @@ def _lost(saved: dict[str, Any], loss: Any, optimizer: Any) -> tuple[str, ...]:
 def repr_of(function: Any) -> str:
     """A callable's name, without an address."""
     return getattr(function, "__qualname__", type(function).__qualname__)
-
-
-def _whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Write to a name beside ``path``, then rename: whole or not at all. An older file's mode is kept."""
-    if path.exists() and not path.is_file():
-        raise HastenError(f"cannot write {path}: it is no file", "a folder, a device or a pipe", "the name of a file")
-    beside = path.with_name(f".{path.name}.part")  # one name: what a killed process leaves is written over
-    try:
-        beside.unlink(missing_ok=True)
-        beside.touch()
-        mode = (path if path.exists() else beside).stat().st_mode  # of a new file: what the umask leaves
-        write(beside)
-        os.chmod(beside, mode & 0o777)  # safetensors writes files that only their owner may read
-        with open(beside, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    except Exception as error:
-        with contextlib.suppress(OSError):
-            beside.unlink()
-        raise HastenError(
-            f"cannot write {path}: {error}",
-            "the disk is full, or the folder is missing or cannot be written",
-            "a path on another disk; the fleet is still in memory and an older file is untouched",
-        ) from error

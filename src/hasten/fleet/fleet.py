@@ -22,7 +22,7 @@ from hasten.fleet.recipe import Recipe
 from hasten.fleet.state import Floats, Layout
 from hasten.fleet.summary import Summary
 from hasten.fleet.taken import refusal
-from hasten.fleet.tasks import by_name
+from hasten.fleet.tasks import by_name, name_of
 from hasten.fleet.workers import Kind
 
 ROWS = 4096  # of one forward pass
@@ -73,7 +73,8 @@ class Fleet(Mapping[str, nn.Module]):
         kind, row = self._place(key)
         held = self.kinds[kind]
         if self.factory is not None and own_ways(held.prototype):  # what hangs on the prototype may hold on to it
-            module = blank(self.factory, str(key), held.row, self.settings.get(str(key), {}))
+            own = self.settings.get(name_of(key), {})
+            module = blank(self.factory, name_of(key), held.row, own, self.recipe.seed)
         else:
             module = copied(held.prototype)
         self.kinds[kind].layout.write(self.weights[kind][row], module)
@@ -86,10 +87,10 @@ class Fleet(Mapping[str, nn.Module]):
         return len(self.places)
 
     def __contains__(self, key: object) -> bool:
-        return str(key) in self.places
+        return name_of(key) in self.places
 
     def _place(self, key: Any) -> tuple[str, int]:
-        name = str(key)
+        name = name_of(key)
         if name in self.places:
             return self.stand_ins.get(name) or self.places[name]
         if name in self.failed:
@@ -167,14 +168,14 @@ class Fleet(Mapping[str, nn.Module]):
 
     def _is_one(self, keys: Any) -> bool:
         """Whether this is one key, as a word, a number, a date or a tuple may be, and no sequence of them."""
-        return isinstance(keys, str | bytes) or not isinstance(keys, Iterable) or str(keys) in self
+        return isinstance(keys, str | bytes) or not isinstance(keys, Iterable) or name_of(keys) in self
 
     def _predict_one(self, key: Any, given: Any) -> Floats:
         kind, row = self._place(key)
         held = self.kinds[kind]
-        scaled = str(key) in self.scales
+        scaled = name_of(key) in self.scales
         X = _rows(key, given, held, np.float64 if scaled else np.float32)
-        shift, scale = self.scales.get(str(key), (0.0, 1.0))
+        shift, scale = self.scales.get(name_of(key), (0.0, 1.0))
         if scaled:
             X = standardised(X, shift, scale)
         tensors = held.layout.views(self.weights[kind][row])
@@ -280,10 +281,10 @@ def _by_key(keys: Any, X: Mapping[Any, Any], one: bool) -> Any:
     """The arrays of a mapping in the order of ``keys``."""
     named = by_name(X)
     keys = [keys] if one else list(keys)
-    missing = [key for key in keys if str(key) not in named]
+    missing = [key for key in keys if name_of(key) not in named]
     if missing:
         raise UsageError(f"X has nothing for key {missing[0]!r}", "a typing error", "X = {key: rows for key in keys}")
-    found = [named[str(key)] for key in keys]
+    found = [named[name_of(key)] for key in keys]
     return found[0] if one else found
 
 

@@ -15,7 +15,7 @@ from hasten.core.errors import UsageError, in_a_line
 from hasten.fleet.arrays import Array, as_array, as_floats, as_target, rounds, standardised, unbroken, windows_of
 from hasten.fleet.extras import need
 from hasten.fleet.recipe import Recipe
-from hasten.fleet.tasks import Task, Windows, by_name, checked, from_mapping, held_out, once, read_alike
+from hasten.fleet.tasks import Task, Windows, by_name, checked, from_mapping, held_out, name_of, once, read_alike
 from hasten.fleet.times import Times, breaks, dates, disorder, in_order, repeated, usual_step
 
 GAPS = SKIP, JOIN = "skip", "join"  # what windows over a gap in time are: left out, or learned like others
@@ -227,6 +227,13 @@ def _apart(keys: npt.NDArray[Any]) -> None:
             read_alike(min(both))
 
 
+def _texts(keys: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    if keys.dtype.kind == "M":  # the same for whatever unit a library keeps moments in
+        each, which = np.unique(keys, return_inverse=True)
+        return np.array([name_of(key) for key in each])[which]
+    return np.array([str(key) for key in keys]) if keys.dtype.kind == "O" else keys.astype(str)  # tuples are keys, too
+
+
 class Columns:
     """A data frame of any kind that narwhals knows, its rows grouped by key.
 
@@ -267,9 +274,7 @@ class Columns:
         self.read = ""
         if time_column:
             order, times, self.read = in_order(self._whole(time_column, "time"), time_column, read)
-        texts = (
-            np.array([str(key) for key in keys]) if keys.dtype.kind == "O" else keys.astype(str)
-        )  # tuples are keys, too
+        texts = _texts(keys)
         names, groups = np.unique(texts[order], return_inverse=True)
         self.order = order[np.argsort(groups, kind="stable")]
         ends = np.cumsum(np.bincount(groups, minlength=len(names)))

@@ -37,8 +37,8 @@ from hasten.fleet.times import Times, longer
 from hasten.fleet.workers import Kind, Run
 
 if TYPE_CHECKING:
-    from hasten.fleet.fit import Session
     from hasten.fleet.fleet import Fleet
+    from hasten.fleet.session import Session
 
 SHARES = (0.25, 0.5, 1.0)  # of the visits that go to the newest block
 BATCHES = 20  # visits an iteration, in batches
@@ -282,7 +282,10 @@ def _train(
         for number, share in enumerate(growing.shares):
             order = _mixed(line.job.stream, old, all_, visits, share, line.iteration, number)
             order = order if known is None else known[order]
+            own = line.job.stream
+            drawn = streams.of_update(own, line.iteration, number)
             job = replace(line.job, index=len(jobs), task=task, rows=len(task.y), train=None, order=order)
+            job = replace(job, stream=drawn, made_by=own)
             state = State(1, line.states[number].flat.shape[1])
             state.flat[:] = line.states[number].flat
             state.numbers[1] = line.states[number].steps
@@ -343,7 +346,7 @@ def _serve(
 
 def _full(fleet: Fleet, growing: Growing, rows: int, error: float, start: float) -> Update:
     """Train anew on everything, as ``fit`` would; series keep the scale that they had at first."""
-    from hasten.fleet.fit import Session
+    from hasten.fleet.session import Session
 
     old = growing.session
     tasks = {key: line.task() for key, line in growing.lines.items()}

@@ -18,7 +18,7 @@ from hasten.fleet.store import ROUNDING
 from hasten.fleet.tasks import Task, Windows
 
 if TYPE_CHECKING:
-    from hasten.fleet.fit import Session
+    from hasten.fleet.session import Session
 
 PIECE = 1 << 20  # rows' numbers hashed at once where they do not lie side by side
 

@@ -84,7 +84,7 @@ def read(
     Raises:
         UsageError: the loss or the optimizer was a callable and is ``lost``.
     """
-    from hasten.fleet.fit import Session
+    from hasten.fleet.session import Session
     from hasten.measure import machine
 
     if lost:

@@ -60,7 +60,8 @@ class Factory:
         with _BUILDING:
             before = torch.get_rng_state()
             try:
-                torch.default_generator.manual_seed(streams.torch_seed(job.stream, streams.INIT))
+                stream = job.stream if job.made_by is None else job.made_by
+                torch.default_generator.manual_seed(streams.torch_seed(stream, streams.INIT))
                 module = self.make_model(**given)
             finally:
                 torch.set_rng_state(before)
@@ -158,11 +159,16 @@ def key_dropout(module: nn.Module, moment: Moment) -> None:
             part.moment = moment
 
 
-def blank(factory: Factory, key: str, row: tuple[int, ...], settings: Mapping[str, Any]) -> nn.Module:
-    """A key's module, whose numbers are still to come."""
+def blank(factory: Factory, key: str, row: tuple[int, ...], settings: Mapping[str, Any], seed: int) -> nn.Module:
+    """A key's module, whose numbers are still to come; what it draws beside them is as when it was trained.
+
+    Args:
+        seed: the recipe's.
+    """
     empty = np.zeros((0, *row), np.float32)
     own = {name: value for name, value in settings.items() if name not in OWN}
-    return factory(Job(key, 0, 0, Task(empty, empty), 0, 0.0, 0.0, settings=own)).eval()
+    stream = streams.stream_of(settings.get("seed", seed), key)
+    return factory(Job(key, 0, stream, Task(empty, empty), 0, 0.0, 0.0, settings=own)).eval()
 
 
 def copied(module: nn.Module) -> nn.Module:

@@ -32,8 +32,8 @@ from hasten.fleet.state import State
 from hasten.fleet.tasks import Job
 
 if TYPE_CHECKING:
-    from hasten.fleet.fit import Session
     from hasten.fleet.fleet import Fleet
+    from hasten.fleet.session import Session
 
 MULTIPLE = 8.0  # of torch's own rounding that an engine's gradient, or its step, may differ by
 LEAST = 4 * EPS32  # that rounding is taken to be
@@ -54,7 +54,7 @@ def prove(fleet: Fleet, session: Session, count: int) -> tuple[Mapping[str, Any]
         optimizer step (``step_error``, likewise), and ``holds``; a ``cause`` where something else than a gradient is
         why it does not.
     """
-    from hasten.fleet.fit import Session
+    from hasten.fleet.session import Session
 
     keys = sorted(fleet)
     drawn = streams.permutation(streams.stream_of(session.recipe.seed, "prove"), len(keys), 0, streams.SAMPLE)

@@ -18,7 +18,7 @@ from hasten.fleet.state import Floats, State
 from hasten.fleet.tasks import Job
 
 if TYPE_CHECKING:
-    from hasten.fleet.fit import Session
+    from hasten.fleet.session import Session
 
 STOPS = 5  # of one key's training, at most
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from hasten.fleet.native.build import loaded
 
-INIT, SHUFFLE, DROPOUT, SPLIT, SAMPLE, REPLAY = range(6)  # purposes
+INIT, SHUFFLE, DROPOUT, SPLIT, SAMPLE, REPLAY, UPDATE = range(7)  # purposes
 
 Words = npt.NDArray[np.uint32]
 
@@ -70,6 +70,14 @@ def order_of(keys: npt.NDArray[np.uint32]) -> npt.NDArray[np.int64]:
     both = (keys.astype(np.uint64) << np.uint64(32)) | np.arange(len(keys), dtype=np.uint64)
     both.sort()
     return (both & np.uint64(0xFFFFFFFF)).astype(np.int64)
+
+
+def of_update(stream: int, iteration: int, share: int) -> int:
+    """The stream that a model of stream ``stream`` draws by in one update, for the candidate of one share.
+
+    An update is one epoch, whose steps count from nought: by the model's own stream each would draw the same numbers.
+    """
+    return torch_seed(stream, UPDATE, iteration, share)
 
 
 def torch_seed(stream: int, purpose: int, epoch: int = 0, step: int = 0) -> int:

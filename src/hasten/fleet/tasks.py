@@ -125,7 +125,9 @@ class Job:
     """One model to train.
 
     Attributes:
-        order: rows to visit in one epoch, given from outside; None draws them from the key's stream.
+        stream: what it draws random numbers by.
+        order: rows to visit in one epoch, given from outside; None draws them from the stream.
+        made_by: the stream that its module was made by, where that is another one.
         train: row numbers to train on; None for the first ``rows``.
         held: row numbers held out.
     """
@@ -141,6 +143,7 @@ class Job:
     held: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     settings: Mapping[str, Any] = field(default_factory=dict)
     order: npt.NDArray[np.int64] | None = None
+    made_by: int | None = None
 
     def epoch_order(self, epoch: int) -> npt.NDArray[np.int64]:
         """Row numbers in the order of one epoch. (rows,), int64."""
@@ -187,7 +190,7 @@ def once(key: Any, found: Mapping[str, Any]) -> str:
     Raises:
         UsageError: it was, or the key is a missing value.
     """
-    name = str(key)
+    name = name_of(key)
     if not isinstance(key, str) and name in MISSING:
         raise UsageError(
             f"a key is {name}", "rows without a key that were grouped, too", "leave them out, or name them"
@@ -195,6 +198,16 @@ def once(key: Any, found: Mapping[str, Any]) -> str:
     if name in found:
         read_alike(name)
     return name
+
+
+def name_of(key: Any) -> str:
+    """What a key is called, whatever held it: of a moment what Python calls it, ``2024-01-31 12:00:00``."""
+    if not isinstance(key, np.datetime64) or np.isnat(key) or np.datetime_data(key.dtype)[0] in "YMWD":
+        return str(key)
+    seconds = key.astype("datetime64[s]")
+    rest = int((key - seconds) / np.timedelta64(1, "ns"))
+    part = f".{rest:09d}" if rest % 1000 else f".{rest // 1000:06d}" if rest else ""
+    return str(seconds).replace("T", " ") + part
 
 
 def by_name(given: Mapping[Any, Any]) -> dict[str, Any]:

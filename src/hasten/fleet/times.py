@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import math
+import re
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -17,6 +18,7 @@ from hasten.fleet.arrays import Array
 
 USUAL = 0.9  # of a key's steps in time are no longer than what counts as usual: weekends between working days are
 LONGER = 1.5  # times as long as usual is a gap; months differ by less
+_WEEK = re.compile(r"\d{4}-?W\d{2}(-?\d)?")  # an ISO week, or a day of it, which NumPy does not read
 YEARS = 1900, 2100  # in which whole numbers are taken for days, months or weeks
 DATES, NUMBERS = "dates", "numbers"  # what a column of times is read as, or one of ``_CALENDAR``
 
@@ -62,6 +64,8 @@ def in_order(times: Array, name: str, read: str = "") -> tuple[npt.NDArray[np.in
 
 
 def _dated(texts: Array) -> Array:
+    if all(isinstance(text, str) and _WEEK.fullmatch(text) for text in texts):
+        return np.array([datetime.date.fromisoformat(text) for text in texts], "datetime64[D]")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of a zone, which is taken into account
         found: Array = texts.astype("datetime64[us]")
@@ -98,7 +102,7 @@ def _date(year: Array, month: Array, day: Array) -> Array | None:
         return None
     months = ((year - 1970) * 12 + month - 1).astype("datetime64[M]")
     dated: Array = months.astype("datetime64[D]") + (day - 1).astype("timedelta64[D]")
-    return dated
+    return dated if (dated.astype("datetime64[M]") == months).all() else None  # there is no 20240230
 
 
 def _weeks(times: npt.NDArray[np.int64]) -> Array | None:
@@ -109,7 +113,8 @@ def _weeks(times: npt.NDArray[np.int64]) -> Array | None:
     fourth = (year - 1970).astype("datetime64[Y]").astype("datetime64[D]").astype(np.int64) + 3
     monday = fourth - (fourth + 3) % 7  # 1970 began on a Thursday
     dated: Array = (monday + 7 * (week - 1)).astype("datetime64[D]")
-    return dated
+    years = (dated + 3).astype("datetime64[Y]").astype(np.int64) + 1970  # a week is of the year of its Thursday
+    return dated if (years == year).all() else None  # there is no 202453, which would be 202501
 
 
 def _in_years(year: Array) -> bool:

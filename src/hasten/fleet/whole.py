@@ -1,0 +1,102 @@
+"""Files that are whole or not there: written under a name of their own, then renamed."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import glob
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from hasten.core.errors import HastenError
+
+
+def written(path: Path, write: Callable[[Path], object]) -> None:
+    """Let ``write`` make a file, and put it in the place of ``path``: whole or not at all, whoever else does so at the
+    same time. An older file's mode is kept.
+
+    Raises:
+        HastenError: it cannot be written; an older file is untouched.
+    """
+    if path.exists() and not path.is_file():
+        raise HastenError(f"cannot write {path}: it is no file", "a folder, a device or a pipe", "the name of a file")
+    try:
+        with beside(path) as folder:
+            made = folder / path.name
+            made.touch()
+            mode = (path if path.exists() else made).stat().st_mode  # of a new file: what the umask leaves
+            write(made)
+            os.chmod(made, mode & 0o777)  # safetensors writes files that only their owner may read
+            _synced(made)
+            os.replace(made, path)
+        with contextlib.suppress(OSError):  # so that a power cut leaves the new name; some systems cannot
+            _synced(path.parent)
+    except Exception as error:
+        raise HastenError(
+            f"cannot write {path}: {getattr(error, 'strerror', None) or error}",
+            "the disk is full, or the folder is missing or cannot be written",
+            "a path on another disk; the fleet is still in memory and an older file is untouched",
+        ) from error
+
+
+@contextlib.contextmanager
+def beside(path: Path) -> Iterator[Path]:
+    """A folder of one's own beside ``path``, removed in the end.
+
+    What processes that were killed have left there is removed, too. They are told from those at work by the system's
+    lock on their folder, which ends with its process; where a file system knows no locks nothing is removed.
+    """
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+        with contextlib.suppress(OSError):
+            held = _locked(left)
+            shutil.rmtree(left, ignore_errors=True)
+            os.close(held)
+    folder, own = _made(path)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        if own is not None:
+            os.close(own)
+
+
+def _made(path: Path) -> tuple[Path, int | None]:
+    """A new folder and the lock on it, None where there are no locks."""
+    while True:
+        folder = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
+        folder.mkdir(0o700)
+        try:
+            held = _locked(folder)
+        except (BlockingIOError, FileNotFoundError):  # taken for one that was left, before it was locked
+            continue
+        except OSError:
+            return folder, None
+        if folder.exists():
+            return folder, held
+        os.close(held)
+
+
+def _locked(folder: Path) -> int:
+    """A handle that holds the lock.
+
+    Raises:
+        OSError: another process holds it, or there are no locks.
+    """
+    held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BaseException:
+        os.close(held)
+        raise
+    return held
+
+
+def _synced(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
