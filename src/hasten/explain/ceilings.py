@@ -110,7 +110,8 @@ def paired(without: list[float], with_: list[float], fetched: list[float], why_n
         fetched: of each step as it is, seconds that it waited for its batches.
         why_not: why one of them is not known.
     """
-    ratio, of_data = _ratio(without, with_), _ratio(without, fetched)
+    rest = [a - f for a, f in zip(without, fetched, strict=False)]
+    ratio, of_data = _widened(_ratio(without, with_), _ratio(without, rest)), _ratio(without, fetched)
     as_is = _known(Interval.of_median(without))
     return Ceilings(
         as_is=as_is,
@@ -129,6 +130,14 @@ def _ratio(without: list[float], with_: list[float]) -> Interval | None:
         if a > 0 and b > 0:
             pairs.add(a, b)
     return pairs.ratio(0.95) if len(pairs.wall) >= LEAST else None
+
+
+def _widened(ratio: Interval | None, told: Interval | None) -> Interval | None:
+    """A measured speed-up, its interval reaching as far as another witness of it: a data-free step saves what the step
+    as it is waited for its batches, and little else. On a busy machine few pairs may all tell more."""
+    if ratio is None or told is None:
+        return ratio
+    return dataclasses.replace(ratio, low=min(ratio.low, told.high), high=max(ratio.high, told.low))
 
 
 def _known(x: Interval) -> Interval | None:
