@@ -20,7 +20,8 @@ def record_batches(watch: Watch) -> deque[Any] | None:
     be served from them first, so its data and their order stay the same.
 
     Only with torch's own samplers: they draw from a generator of their own, so asking earlier changes no draw; what
-    iterable datasets give is asked for without any. A generator that the script has given may be drawn from elsewhere, too, so then nothing is taken that would draw.
+    iterable datasets give is asked for without any. A generator that the script has given may be drawn from elsewhere,
+    too, so then nothing is taken that would draw.
     An empty deque says that nothing could be taken.
     """
     from torch.utils.data import dataloader as module
