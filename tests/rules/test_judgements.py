@@ -95,7 +95,7 @@ def test_workers_for_samples_that_draw_random_numbers_or_come_in_a_stream_are_ad
         assert not finding.remedies and "num_workers=1" in finding.advice and words in finding.advice
     shared = dataclasses.replace(loader(2), probe=None, map_style=False)
     (finding,) = found("D101", trace(0.04, usage=used(0.04, 1.0, 0.9, 1.0), loader=shared, fetch=0.03))
-    assert not finding.remedies and "num_workers=0: other batches" in finding.advice
+    assert not finding.remedies and ": other batches, for each worker" in finding.advice
     unknown = dataclasses.replace(loader(0), probe=Probe(why_not="the dataset raised KeyError"))
     assert found("D101", trace(0.04, loader=unknown, fetch=0.03)) == []
 
