@@ -316,6 +316,27 @@ def test_iterations_of_less_than_a_microsecond_take_some_time() -> None:
     assert "0.10 µs each" in finding.message
 
 
+@pytest.mark.parametrize(
+    ("code", "told", "untold"),
+    [
+        (
+            "for k in range(5):\n    g = f(p)\n    p = [a - b for a, b in zip(p, g)]\n",
+            "'p' of the one before",
+            "reduce",
+        ),
+        ("q = {n: p - g for (n, p), g in zip(params.items(), grads)}\n", "torch._foreach_*", "dim 0"),
+        ("for i in range(n):\n    total = total + f(a[i], b[i])\n", "operations on the whole batch", "before"),
+    ],
+)
+def test_a_loop_is_advised_what_can_be_done_with_it(tmp_path: Path, code: str, told: str, untold: str) -> None:
+    """Steps of an inner loop (MAML) were to be done all at once, and weights of all shapes indexed along dim 0."""
+    script = tmp_path / "loops.py"
+    script.write_text(code, encoding="utf-8")
+    events = (Event("loop", dataclasses.replace(LOOP, file=str(script), line=1), 20.0, 0.0004),)
+    (finding,) = found("M310", dataclasses.replace(trace(0.0015, python=0.0004), events=events))
+    assert told in finding.advice and untold not in finding.advice
+
+
 def test_few_subnormal_numbers_promise_little() -> None:
     def promised(share: float) -> float:
         seen = trace(0.1, optimizer=0.02)
