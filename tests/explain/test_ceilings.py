@@ -36,6 +36,15 @@ def test_both_ceilings_are_paired_with_the_step_that_they_are_of() -> None:
     assert found.as_is.value / found.model_free.value == pytest.approx(1.25)
 
 
+def test_a_data_free_step_saves_what_the_step_waited_or_the_interval_says_so() -> None:
+    """A step of 5 ms waits 0.6 ms for its batch; the machine had other work in most steps as they are."""
+    found = paired([0.005 + i * 1e-5 for i in range(24)], [0.0024 + i * 1e-5 for i in range(24)], [0.0006] * 24)
+    ratio = found.data_free_ratio
+    assert ratio is not None and ratio.value == pytest.approx(2.1, rel=0.05)
+    assert ratio.low < 1.15 and ratio.high > 2.0
+    assert found.data_free is not None and found.data_free.high > 0.0043
+
+
 def test_too_few_steps_tell_nothing_but_why() -> None:
     found = paired([0.1, 0.1], [0.1], [], TOO_FEW)
     assert (found.as_is, found.data_free, found.model_free) == (None, None, None)

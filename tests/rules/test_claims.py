@@ -187,6 +187,22 @@ def test_other_optimizers_than_adamw_have_no_such_name_in_transformers() -> None
     assert [f.notes for f in found_by(rule, seen)] == [()]
 
 
+@pytest.mark.parametrize("code", ["O401", "O402"])
+def test_an_optimizer_is_blamed_for_its_own_time_only(code: str) -> None:
+    """SparseAdam, or LBFGS, takes most of what optimizers take and has no faster implementation."""
+    adam = OptimizerFacts("Adam", LOOP, 4, 31, "loop", can_foreach=True, can_fuse=True, share=0.25)
+    other = OptimizerFacts("SparseAdam", LOOP, 2, 31, "loop", share=0.75)
+    seen = dataclasses.replace(trace(0.1, optimizer=0.04), optimizers=(other, adam))
+    rule = next(r for r in all_rules() if r.code == code)
+    (finding,) = found_by(rule, seen)
+    assert "10 ms a step" in finding.message and finding.predicted.high < 1.12
+    both = dataclasses.replace(seen, optimizers=(dataclasses.replace(adam, share=0.5),) * 2)
+    (finding,) = found_by(rule, both)
+    assert "40 ms a step" in finding.message
+    little = (dataclasses.replace(other, share=0.95), dataclasses.replace(adam, share=0.05))
+    assert not list(found_by(rule, dataclasses.replace(seen, optimizers=little)))
+
+
 # -- explained ---------------------------------------------------------------------------------------------------------
 
 

@@ -93,6 +93,9 @@ def test_workers_for_samples_that_draw_random_numbers_or_come_in_a_stream_are_ad
     for made, words in ((draws, "stream of its own"), (stream, "get_worker_info")):
         (finding,) = found("D101", trace(0.04, usage=used(0.04, 1.0, 0.0, 0.1), loader=made, fetch=0.03))
         assert not finding.remedies and "num_workers=1" in finding.advice and words in finding.advice
+    shared = dataclasses.replace(loader(2), probe=None, map_style=False)
+    (finding,) = found("D101", trace(0.04, usage=used(0.04, 1.0, 0.9, 1.0), loader=shared, fetch=0.03))
+    assert not finding.remedies and ": other batches, for each worker" in finding.advice
     unknown = dataclasses.replace(loader(0), probe=Probe(why_not="the dataset raised KeyError"))
     assert found("D101", trace(0.04, loader=unknown, fetch=0.03)) == []
 
@@ -311,6 +314,27 @@ def test_iterations_of_less_than_a_microsecond_take_some_time() -> None:
     events = (Event("loop", LOOP, 2017.0, 0.0002),)
     (finding,) = found("M310", dataclasses.replace(trace(0.0015, python=0.0004), events=events))
     assert "0.10 µs each" in finding.message
+
+
+@pytest.mark.parametrize(
+    ("code", "told", "untold"),
+    [
+        (
+            "for k in range(5):\n    g = f(p)\n    p = [a - b for a, b in zip(p, g)]\n",
+            "'p' of the one before",
+            "reduce",
+        ),
+        ("q = {n: p - g for (n, p), g in zip(params.items(), grads)}\n", "torch._foreach_*", "dim 0"),
+        ("for i in range(n):\n    total = total + f(a[i], b[i])\n", "operations on the whole batch", "before"),
+    ],
+)
+def test_a_loop_is_advised_what_can_be_done_with_it(tmp_path: Path, code: str, told: str, untold: str) -> None:
+    """Steps of an inner loop (MAML) were to be done all at once, and weights of all shapes indexed along dim 0."""
+    script = tmp_path / "loops.py"
+    script.write_text(code, encoding="utf-8")
+    events = (Event("loop", dataclasses.replace(LOOP, file=str(script), line=1), 20.0, 0.0004),)
+    (finding,) = found("M310", dataclasses.replace(trace(0.0015, python=0.0004), events=events))
+    assert told in finding.advice and untold not in finding.advice
 
 
 def test_few_subnormal_numbers_promise_little() -> None:

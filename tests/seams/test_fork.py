@@ -8,10 +8,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from hasten.seams.fork import Child, _by_work
+from hasten.seams.fork import ERROR, Child, _by_work, _note_error
+from hasten.seams.isolate import Stray
 
 BUSY = """
 import threading, time
@@ -77,3 +79,16 @@ print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), *ran)
 """
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert (ran.stdout, ran.stderr) == ("7 before parent\n", "")
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (Stray(), "it was about to start a program or to open a connection"),  # workers that are spawned, say
+        (ValueError("one\ntwo"), "ValueError: one"),
+        (KeyError(), "KeyError"),
+    ],
+)
+def test_what_ended_a_child_is_told_in_words(tmp_path: Path, error: BaseException, told: str) -> None:
+    _note_error(str(tmp_path), type(error), error)
+    assert (tmp_path / ERROR).read_text(encoding="utf-8") == told

@@ -23,11 +23,19 @@ from hasten.seams import locate
         ("<ipython-input-3>", True),
         ("/tmp/torch.nn.modules.conv_propagate_31coniye.py", False),  # as torch_geometric writes what it generates
         ("/tmp/torch_trainer.py", True),
+        ("/tmp/torchinductor_someone/jn/cjn25ggzrqaek3mll7.py", False),  # as torch.compile writes what it generates
         ("/tmp/v1.2_train.py", True),
     ],
 )
 def test_whose_a_file_is(filename: str, users: bool) -> None:
     assert locate.is_users(filename) is users
+
+
+def test_what_torch_compiles_into_a_folder_that_the_user_named_is_no_users(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "/scratch/me/compiled")
+    asked = locate.is_users.__wrapped__
+    assert not asked("/scratch/me/compiled/jn/cjn25ggzrqaek3mll7.py")
+    assert asked("/scratch/me/compiled_models/train.py")
 
 
 @pytest.mark.parametrize("alone", [True, False])

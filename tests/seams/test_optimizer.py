@@ -255,3 +255,27 @@ def test_what_a_closure_does_is_not_the_optimizers(watch: Watch) -> None:
     watch.lighten()
     stepped.step(closure)
     assert seen[2] == (PYTHON, [])
+
+
+def test_optimizers_share_their_time_and_a_closure_is_no_part_of_it(watch: Watch) -> None:
+    from hasten.seams.facts import optimizers_facts
+
+    now = [0]
+    watch.clock.now = lambda: now[0]
+
+    class Slow(torch.optim.SGD):
+        def step(self, closure: Any = None) -> Any:
+            if closure is not None:
+                closure()
+            now[0] += 3_000_000
+
+    def closure() -> None:
+        now[0] += 50_000_000
+
+    weight = torch.nn.Parameter(torch.zeros(2))
+    plain, slow = made(), Slow([weight], lr=1.0)
+    plain.register_step_pre_hook(lambda *_: now.__setitem__(0, now[0] + 1_000_000))
+    for _ in range(10):
+        plain.step()
+        slow.step(closure)
+    assert [round(facts.share, 3) for facts in optimizers_facts(watch)] == [0.25, 0.75]

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset, get_worker_info
 
-from hasten.seams.batches import Batches
+from hasten.seams.batches import Ahead, Batches
 from hasten.seams.record import MOST_BATCHES, may_wait, record_batches
 
 BATCHES = 16
@@ -103,3 +103,66 @@ def test_workers_that_outlive_their_passes_are_replaced_without_a_draw(sampler: 
     fresh = Batches(watch, None).renew(theirs, loader, watch.trained_from)
     assert [batch.tolist() for (batch,) in fresh] == expected and torch.equal(torch.get_rng_state(), drawn)
     assert loader._iterator is fresh is not theirs
+
+
+class Count(IterableDataset[Any]):
+    def __iter__(self) -> Iterator[Any]:
+        worker = get_worker_info()
+        return iter(range(0 if worker is None else worker.id, 60, 1 if worker is None else worker.num_workers))
+
+
+def test_what_an_iterable_dataset_gives_is_taken_ahead_and_served_in_its_order() -> None:
+    """It was refused as a sampler of unknown kind, and no remedy could be tried where data are streamed by workers."""
+    loader = DataLoader(Count(), batch_size=2, num_workers=2)
+    alone = [row.tolist() for row in loader]
+    iterator: Any = iter(loader)
+    got = [next(iterator).tolist()]
+    watch = watch_of(loader, iterator)
+    assert not may_wait(watch)
+    state = torch.random.get_rng_state()
+    taken = record_batches(watch)
+    assert taken is not None and len(taken) == MOST_BATCHES
+    assert torch.equal(state, torch.random.get_rng_state())
+    while True:
+        try:
+            got.append(watch.serve(iterator, next).tolist())
+        except StopIteration:
+            break
+    assert got == alone
+
+
+def test_what_ends_while_it_is_taken_ahead_ends_where_it_would() -> None:
+    loader = DataLoader(Count(), batch_size=10, num_workers=2)
+    alone = [row.tolist() for row in loader]
+    iterator: Any = iter(loader)
+    watch = watch_of(loader, iterator)
+    taken = record_batches(watch)
+    assert taken is not None and len(taken) == len(alone) < MOST_BATCHES
+    assert [watch.serve(iterator, next).tolist() for _ in alone] == alone
+    with pytest.raises(StopIteration):
+        watch.serve(iterator, next)
+
+
+@pytest.mark.parametrize(("batches", "depth"), [(1.0, 2), (4.0, 4), (3.9, 4)])
+def test_as_many_batches_are_made_ahead_as_a_step_takes(batches: float, depth: int) -> None:
+    """Of four batches whose gradients are accumulated two were made while the step was timed, and a cache seemed to
+    take longer than the dataset."""
+
+    class Cache:
+        made: ClassVar[list[Any]] = []
+
+        def ahead(self, _fetcher: Any, indices: Any) -> None:
+            self.made.append(indices)
+
+    loader = DataLoader(TensorDataset(torch.arange(32.0)), 2)
+    watch = watch_of(loader, iter(loader))
+    watch.batches = batches
+    cache = Cache()
+    cache.made.clear()
+    ahead = Ahead(watch, Batches(watch, None), [cache])
+    ahead()
+    assert len(cache.made) == depth
+    for _ in range(round(batches)):
+        next(watch.trained_from.iterator)
+    ahead()
+    assert len(cache.made) == depth + round(batches)

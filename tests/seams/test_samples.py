@@ -129,3 +129,14 @@ def test_what_a_checkpoint_runs_again_in_backward_is_recomputed(sampler: Sampler
     sampler.clock.current = INDEX["backward"]
     assert innermost(sampler, calls)[3] == "recompute"
     assert innermost(sampler, calls[:1])[3] == ""
+
+
+def test_who_asks_a_loader_or_steps_an_optimizer_is_not_what_it_does(sampler: Sampler) -> None:
+    """tqdm around a loader whose own samples take the time; a schedule has put its wrapper around the step."""
+    asked = ["train.py", "tqdm/std.py", "torch/utils/data/dataloader.py", "torch/utils/data/dataset.py"]
+    assert innermost(sampler, asked)[3] == ""
+    assert innermost(sampler, [*asked[:3], "torch/utils/data/_utils/collate.py"])[3] == "collate"
+    assert innermost(sampler, asked[:2])[3] == "progress bar"
+    stepped = ["train.py", "torch/optim/lr_scheduler.py", "torch/optim/optimizer.py", "torch/optim/adam.py"]
+    assert innermost(sampler, stepped)[3] == ""
+    assert innermost(sampler, stepped[:2])[3] == "schedule"

@@ -192,3 +192,24 @@ def test_logging_is_told_from_its_text(text: str) -> None:
 )
 def test_logarithms_are_no_logs(text: str) -> None:
     assert not source.logs(text)
+
+
+@pytest.mark.parametrize(
+    ("body", "name"),
+    [
+        ("total = total + f(x)", ""),
+        ("total += f(x)", ""),
+        ("y = f(x)\n    out.append(y)", ""),
+        ("out[x] = f(x)", ""),
+        ("if x > 0:\n        y = 1\n    else:\n        y = 2\n    out.append(y)", ""),
+        ("h = torch.tanh(f(x) + h @ w)", "h"),
+        ("g = grad(f(p, x))\n    p = {n: q - lr * d for (n, q), d in zip(p.items(), g)}", "p"),
+        ("a, b = f(a, x)", "a"),
+        ("if x > 0:\n        h = f(h)", "h"),
+    ],
+)
+def test_what_an_iteration_takes_over_from_the_one_before(tmp_path: Path, body: str, name: str) -> None:
+    script = tmp_path / "carried.py"
+    script.write_text(f"for x in xs:\n    {body}\n", encoding="utf-8")
+    loop = source.loop_at(str(script), 1)
+    assert loop is not None and source.carried(loop) == name

@@ -187,7 +187,11 @@ class LoaderFacts:
 
 @dataclass(frozen=True, slots=True)
 class OptimizerFacts:
-    """An optimizer that stepped."""
+    """An optimizer that stepped.
+
+    Attributes:
+        share: of the time that all optimizers take together; 1 where it is not known.
+    """
 
     kind: str
     place: Place | None = None
@@ -199,6 +203,7 @@ class OptimizerFacts:
     steps: int = 0
     zeroes_gradients: bool = False
     zero_place: Place | None = None
+    share: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

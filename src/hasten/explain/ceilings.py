@@ -14,7 +14,7 @@ from hasten.seams import fork
 from hasten.seams.batches import Batches
 from hasten.seams.child import WITH, WITHOUT, Alternating, PullOnly
 from hasten.seams.look import look
-from hasten.seams.record import record_batches
+from hasten.seams.record import NOT_ASKED, record_batches
 from hasten.seams.thrown import Command
 from hasten.seams.watch import Watch
 from hasten.seams.window import WARM
@@ -41,7 +41,7 @@ def measure(watch: Watch) -> Ceilings:
         return Ceilings(why_not=SEVERAL)
     recorded = record_batches(watch)
     if recorded is not None and len(recorded) < 2:
-        return Ceilings(why_not="the loader's workers could not be asked ahead without changing the data order")
+        return Ceilings(why_not=NOT_ASKED)
     without, with_, fetched = _data_free(watch, recorded)
     if recorded is None and _made_inside(watch, fetched):
         return paired(without, with_, fetched, "" if len(with_) >= LEAST else TOO_FEW)
@@ -110,7 +110,8 @@ def paired(without: list[float], with_: list[float], fetched: list[float], why_n
         fetched: of each step as it is, seconds that it waited for its batches.
         why_not: why one of them is not known.
     """
-    ratio, of_data = _ratio(without, with_), _ratio(without, fetched)
+    rest = [a - f for a, f in zip(without, fetched, strict=False)]
+    ratio, of_data = _widened(_ratio(without, with_), _ratio(without, rest)), _ratio(without, fetched)
     as_is = _known(Interval.of_median(without))
     return Ceilings(
         as_is=as_is,
@@ -129,6 +130,15 @@ def _ratio(without: list[float], with_: list[float]) -> Interval | None:
         if a > 0 and b > 0:
             pairs.add(a, b)
     return pairs.ratio(0.95) if len(pairs.wall) >= LEAST else None
+
+
+def _widened(ratio: Interval | None, told: Interval | None) -> Interval | None:
+    """A measured speed-up, its interval reaching as far as another witness of it: a data-free step saves what the step
+    as it is waited for its batches, and little else. On a busy machine pairs may tell far more: a step that fits
+    into the scheduler's slice is not made to wait for other processes, a longer one is."""
+    if ratio is None or told is None:
+        return ratio
+    return dataclasses.replace(ratio, low=min(ratio.low, told.value), high=max(ratio.high, told.value))
 
 
 def _known(x: Interval) -> Interval | None:

@@ -82,6 +82,10 @@ class PhaseClock:
         self.current = self.stack.pop() if self.stack else PYTHON
         self.last = t
 
+    def so_far(self, phase: int) -> int:
+        """Nanoseconds booked to a phase since the last cut."""
+        return self.spent[phase] + self.tail[phase]
+
     @property
     def booked_as(self) -> int:
         """The phase that the running one counts for."""

@@ -56,6 +56,7 @@ FIELDS: dict[str, dict[str, str]] = {
         "steps": "how often it stepped",
         "zeroes_gradients": "whether gradients are filled with zeros instead of being dropped",
         "zero_place": "the line that zeroes them",
+        "share": "of the time that all optimizers take together",
     },
     "ModelFacts": {
         "kind": "its class",

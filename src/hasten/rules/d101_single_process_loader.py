@@ -203,7 +203,8 @@ def _by_hand(loader: LoaderFacts, workers: int) -> str:
     """What to write where other processes would make other samples, or all of them."""
     if not loader.map_style:
         shares = ", and in the dataset's __iter__ a share for each worker (get_worker_info)"
-        return f"num_workers={workers}{shares if not loader.num_workers else ''}"
+        others = ": other batches, for each worker makes its own"
+        return f"num_workers={workers}{others if loader.num_workers else shares}"
     alive = ", persistent_workers=True" if workers else ""
     return (
         f"num_workers={workers}{alive}: other samples of the same kind, since each process draws from a random"

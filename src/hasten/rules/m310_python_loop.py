@@ -24,17 +24,20 @@ References
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from hasten.core.finding import Finding, Rule, ms
 from hasten.core.trace import Event, Trace
-from hasten.seams.source import Loop, iterated, iterations_are_alike, loop_at, source_of
+from hasten.seams.source import Loop, carried, iterated, iterations_are_alike, loop_at, source_of
 
 LEAST_SHARE = 0.05  # of the step spent in the loop's own lines; backward comes on top
 LEAST_RUNS = 8.0  # iterations a step; fewer are seldom worth another way to write them
 LONGEST = 1e-3  # seconds an iteration; ten operations take a tenth of it, so longer ones are real work
 FORWARD_SAVED = (0.4, 0.95)  # part of the loop's time; measured 2.2x (losses of pairs) and 2.1x (LSTMCell) for a step
 BACKWARD_SAVED = (0.0, 0.9)  # part of the backward pass that belongs to the loop, by its share of the forward work
+
+_OF_PARAMETERS = re.compile(r"\bparameters\(|\b\w*(params|grads|state_dict)\b")
 
 
 def detect(trace: Trace) -> Iterator[Finding]:
@@ -67,10 +70,15 @@ def detect(trace: Trace) -> Iterator[Finding]:
 def _advice(event: Event, loop: Loop | None) -> str:
     over = source_of(event.place.file, iterated(loop)) if loop is not None else ""
     body = source_of(event.place.file, loop) if loop is not None else ""
-    if "parameters()" in over:
+    if _OF_PARAMETERS.search(over):
         return "work on all parameters at once: torch._foreach_* on their list, clip_grad_norm_ for norms"
     if "cell" in body.lower():
         return "let nn.LSTM, nn.GRU or nn.RNN run over the whole sequence instead of a cell in a loop"
+    if loop is not None and (name := carried(loop)):
+        return (
+            f"each iteration needs {name!r} of the one before: run the loop for many rows or tasks at once (torch.vmap"
+            " around it), or have torch.compile take its iterations together"
+        )
     return "write it as operations on the whole batch (index, reduce along dim 0), or torch.vmap the loop's body"
 
 

@@ -27,7 +27,7 @@ from typing import Any, ClassVar
 from hasten.core.errors import Unsuited
 from hasten.core.finding import Finding, Rule, ms
 from hasten.core.remedy import Fidelity, Remedy, Seam, Undo
-from hasten.core.trace import Trace
+from hasten.core.trace import OptimizerFacts, Trace
 from hasten.seams.optimizer import in_groups_while_stepping, set_in_groups
 
 LEAST_SHARE = 0.03  # of the step spent in the optimizer
@@ -67,19 +67,23 @@ class ForeachOptimizer(Remedy):
 
 
 def detect(trace: Trace) -> Iterator[Finding]:
-    cost = trace.phase("optimizer")
-    if not cost >= LEAST_SHARE * trace.step_seconds or trace.window == 1:  # one step tells no share
+    suited = [o for o in trace.optimizers if _loops(o)]
+    cost = trace.phase("optimizer") * min(1.0, sum(o.share for o in suited))
+    if not suited or not cost >= LEAST_SHARE * trace.step_seconds or trace.window == 1:  # one step tells no share
         return
-    for facts in trace.optimizers:
-        if facts.implementation == "loop" and facts.can_foreach and facts.kind in SAME_BITS and facts.tensors > 2:
-            yield RULE.finding(
-                f"{facts.kind} updates {facts.tensors} tensors one by one, {ms(cost)} a step",
-                facts.place,
-                (trace.amdahl(SAVED[0] * cost), trace.amdahl(SAVED[1] * cost)),
-                label="foreach and fused are off",
-                remedies=(ForeachOptimizer(),),
-            )
-            return
+    yield RULE.finding(
+        f"{suited[0].kind} updates {suited[0].tensors} tensors one by one, {ms(cost)} a step",
+        suited[0].place,
+        (trace.amdahl(SAVED[0] * cost), trace.amdahl(SAVED[1] * cost)),
+        label="foreach and fused are off",
+        remedies=(ForeachOptimizer(),),
+    )
+
+
+def _loops(facts: OptimizerFacts) -> bool:
+    """Whether foreach would do otherwise, to the same bits."""
+    loops = facts.implementation == "loop" and facts.can_foreach
+    return loops and facts.kind in SAME_BITS and facts.tensors > 2
 
 
 RULE = Rule("O401", "loop-optimizer", detect, __doc__, (ForeachOptimizer,))

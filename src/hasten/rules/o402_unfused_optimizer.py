@@ -82,19 +82,17 @@ def _steps_as_tensors(optimizer: Any) -> None:
 
 
 def detect(trace: Trace) -> Iterator[Finding]:
-    cost = trace.phase("optimizer")
-    if not cost >= LEAST_SHARE * trace.step_seconds or trace.window == 1:  # one step tells no share
+    suited = [o for o in trace.optimizers if o.implementation != "fused" and o.can_fuse]
+    cost = trace.phase("optimizer") * min(1.0, sum(o.share for o in suited))
+    if not suited or not cost >= LEAST_SHARE * trace.step_seconds or trace.window == 1:  # one step tells no share
         return
-    for facts in trace.optimizers:
-        if facts.implementation != "fused" and facts.can_fuse:
-            yield RULE.finding(
-                f"{facts.kind} makes a pass over memory per operation, {ms(cost)} a step",
-                facts.place,
-                (trace.amdahl(SAVED[0] * cost), trace.amdahl(SAVED[1] * cost)),
-                label="fused is off",
-                remedies=(FusedOptimizer(),),
-            )
-            return
+    yield RULE.finding(
+        f"{suited[0].kind} makes a pass over memory per operation, {ms(cost)} a step",
+        suited[0].place,
+        (trace.amdahl(SAVED[0] * cost), trace.amdahl(SAVED[1] * cost)),
+        label="fused is off",
+        remedies=(FusedOptimizer(),),
+    )
 
 
 RULE = Rule("O402", "unfused-optimizer", detect, __doc__, (FusedOptimizer,))

@@ -34,7 +34,7 @@ from hasten.seams import fork
 from hasten.seams.apply import Switchboard
 from hasten.seams.batches import Ahead, Batches
 from hasten.seams.child import LONG_STEP, WITH, WITHOUT, Alternating, Tokened, warm_steps
-from hasten.seams.record import record_batches
+from hasten.seams.record import NOT_ASKED, record_batches
 from hasten.seams.watch import Watch
 
 FORKED_STEPWISE = "fork, step by step"
@@ -154,6 +154,8 @@ class TrialRoom:
         else:
             pairs = turns = TurnPairs(hoped=hoped, looks=self._turn_looks)
             why = self._in_turns(without, with_, turns, seconds)
+        if why == stepwise.TOO_EARLY and self.recorded is not None and not self.recorded:
+            why = NOT_ASKED
         method = FORKED_STEPWISE if one else FORKED_IN_TURNS
         return Measured(pairs, method, time.monotonic() - start, why)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -169,13 +170,18 @@ class Few:
 
 
 class Ahead:
-    """Has remedies make what later epochs would find ready, a few batches ahead of the loop."""
+    """Has remedies make what later epochs would find ready, a few batches ahead of the loop.
 
-    def __init__(self, watch: Watch, batches: Batches, remedies: list[Any], depth: int = 2) -> None:
+    Args:
+        depth: batches ahead; by default two, and never fewer than a step takes, for what is not made ahead is made, and
+            kept, inside of the step that is timed.
+    """
+
+    def __init__(self, watch: Watch, batches: Batches, remedies: list[Any], depth: int = 0) -> None:
         self.watch = watch
         self.batches = batches
         self.remedies = [r for r in remedies if hasattr(r, "ahead")]
-        self.depth = depth
+        self.depth = depth or max(2, math.ceil(watch.batches))
         self._iterator: Any = None
         self._queue: deque[Any] = deque()
 

@@ -23,7 +23,7 @@ from hasten.core.trace import (
 )
 from hasten.measure import machine
 from hasten.measure.clock import INDEX
-from hasten.seams.facts import loader_facts, model_facts, optimizer_facts, process_facts
+from hasten.seams.facts import loader_facts, model_facts, optimizers_facts, process_facts
 from hasten.seams.known import MOST_EPOCHS
 from hasten.seams.locate import is_users, place_of_line, resolve, shown
 from hasten.seams.samples import SampleKey
@@ -66,7 +66,7 @@ def collect(watch: Watch, window: Window, *, ended: str = "") -> Trace:
         unaccounted=unaccounted,
         epochs=tuple(_epochs(watch)),
         loaders=tuple(loader_facts(r) for r in watch.loaders.values() if r.batches),
-        optimizers=tuple(o for r in watch.optimizers.values() if (o := optimizer_facts(r)) is not None),
+        optimizers=optimizers_facts(watch),
         models=tuple(m for r in watch.models.values() if (m := model_facts(r)) is not None),
         successions=tuple(_successions(watch)),
         usage=window.usage,

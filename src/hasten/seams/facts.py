@@ -85,6 +85,13 @@ def _batch_size(loader: Any) -> int:
     return size if type(size) is int and size > 0 else -1
 
 
+def optimizers_facts(watch: Watch) -> tuple[OptimizerFacts, ...]:
+    """What is known of the optimizers that stepped, and how they share their time."""
+    known = [(r.nanoseconds, facts) for r in watch.optimizers.values() if (facts := optimizer_facts(r)) is not None]
+    total = sum(own for own, _ in known)
+    return tuple(dataclasses.replace(facts, share=own / total if total else 1.0) for own, facts in known)
+
+
 def optimizer_facts(record: Any) -> OptimizerFacts | None:
     """What is known of an optimizer."""
     facts: OptimizerFacts | None = _last_seen(record, record.optimizer, _optimizer_settings)

@@ -25,7 +25,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from hasten.seams.isolate import folder_in, isolate, why_not_private
+from hasten.seams.isolate import Stray, folder_in, isolate, why_not_private
 from hasten.seams.silent import silent_fork
 from hasten.seams.watch import Departed, Watch
 
@@ -404,7 +404,7 @@ def _note_error(folder: str, kind: Any, error: Any = None, *_: Any) -> None:
     kind, error = (kind, error) if error is not None else (kind.exc_type, kind.exc_value)
     said = str(error).strip().split("\n")[0]
     with open(os.path.join(folder, ERROR), "w", encoding="utf-8", errors="replace") as file:
-        file.write(f"{kind.__name__}: {said}" if said else kind.__name__)
+        file.write(said if kind is Stray else f"{kind.__name__}: {said}" if said else kind.__name__)
 
 
 def die_with(parent: int) -> None:

@@ -44,6 +44,9 @@ _SILENT: list[socket.socket] = []  # far ends; while they are open, reading wait
 class Stray(BaseException):
     """The child was about to do something that would be felt outside of it."""
 
+    def __str__(self) -> str:
+        return "it was about to start a program or to open a connection"
+
 
 # -- memory ------------------------------------------------------------------------------------------------------
 

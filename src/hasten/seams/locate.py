@@ -41,7 +41,10 @@ def _main_root() -> str:
 
 def _is_generated(path: str) -> bool:
     """Whether a library has written it, as torch_geometric writes what it makes of templates: into a file outside of
-    its folder, named as a module of its own."""
+    its folder, named as a module of its own; or torch.compile into its cache."""
+    cache = os.environ.get("TORCHINDUCTOR_CACHE_DIR")
+    if f"{os.sep}torchinductor_" in path or (cache and path.startswith(os.path.abspath(cache) + os.sep)):
+        return True
     name = os.path.basename(path)
     roots = {other.partition(".")[0] for other in list(sys.modules) if "." in other and name.startswith(other)}
     files = (getattr(sys.modules.get(root), "__file__", None) for root in roots)

@@ -12,14 +12,16 @@ from hasten.seams.watch import Watch
 
 MOST_BATCHES = 12
 MOST_BYTES = 512 << 20
+NOT_ASKED = "the loader's workers could not be asked ahead without changing the data order"
 
 
 def record_batches(watch: Watch) -> deque[Any] | None:
     """None where the training loader has no workers. Otherwise batches taken ahead from it; the parent's loop will
     be served from them first, so its data and their order stay the same.
 
-    Only with torch's own samplers: they draw from a generator of their own, so asking earlier changes no draw. A
-    generator that the script has given may be drawn from elsewhere, too, so then nothing is taken that would draw.
+    Only with torch's own samplers: they draw from a generator of their own, so asking earlier changes no draw; what
+    iterable datasets give is asked for without any. A generator that the script has given may be drawn from elsewhere,
+    too, so then nothing is taken that would draw.
     An empty deque says that nothing could be taken.
     """
     from torch.utils.data import dataloader as module
@@ -52,6 +54,8 @@ def may_wait(watch: Watch) -> bool:
     iterator = record.iterator if record is not None else None
     if not isinstance(iterator, module._MultiProcessingDataLoaderIter) or not _draws_for_itself(iterator):
         return False
+    if _is_iterable(iterator):  # which does not tell where it ends
+        return False
     total = len(_samplers(iterator)[0])
     given = _generator_is_given(iterator)
     most = total - (iterator._prefetch_factor * iterator._num_workers if given else 0)
@@ -79,9 +83,18 @@ def _draws_for_itself(iterator: Any) -> bool:
     from torch.utils.data import DistributedSampler, RandomSampler, SequentialSampler
 
     inner = _samplers(iterator)[-1]
+    if _is_iterable(iterator):
+        return True
     if type(inner) is RandomSampler and inner.generator is not None:
         return not inner.replacement and inner.num_samples <= len(inner.data_source)
     return type(inner) in (RandomSampler, SequentialSampler, DistributedSampler)
+
+
+def _is_iterable(iterator: Any) -> bool:
+    """Whether its rows are what workers' copies of an iterable dataset give, which no sampler chooses."""
+    from torch.utils.data.dataloader import _InfiniteConstantSampler
+
+    return type(_samplers(iterator)[-1]) is _InfiniteConstantSampler
 
 
 def _may_be_asked(iterator: Any) -> bool:

@@ -44,6 +44,9 @@ _WORK = (
     (f"{os.sep}logging{os.sep}", "log"),
     (f"torch{os.sep}optim{os.sep}lr_scheduler", "schedule"),
 )
+# Whoever has called one of these (a progress bar around a loader, a schedule around an optimizer's step) is not what it
+# is busy with.
+_OWN = (f"utils{os.sep}data{os.sep}dataloader.py", f"torch{os.sep}optim{os.sep}optimizer.py")
 # PIL's Image.py holds pixel operations; decoding happens lazily in these functions of it.
 _PIL_DECODE = frozenset({"open", "load", "frombytes", "_decode"})
 _WHOLE = frozenset({"encode", "plot"})
@@ -223,6 +226,7 @@ class Sampler:
 
     def _key(self, frame: FrameType) -> SampleKey | None:
         kind = callee = ""
+        own = False
         at: FrameType | None = frame
         while at is not None:
             code = at.f_code
@@ -236,8 +240,9 @@ class Sampler:
                     return None
             else:
                 callee = code.co_name
-                work = _work(filename, code.co_name)
+                work = "" if own else _work(filename, code.co_name)
                 kind = work if work in _WHOLE else kind or work
+                own = own or filename.endswith(_OWN)
             at = at.f_back
         return (self.clock.current, frame.f_code, frame.f_lineno or frame.f_code.co_firstlineno, kind, callee)
 

@@ -97,6 +97,39 @@ def iterations_are_alike(loop: Loop) -> bool:
     return True
 
 
+def carried(loop: Loop) -> str:
+    """A variable that an iteration takes over from the one before; empty where there is none but running sums."""
+    set_so_far: set[str] = set()
+    read_before: set[str] = set()
+    set_anew: set[str] = set()
+    body = loop.body if isinstance(loop, (ast.For, ast.AsyncFor, ast.While)) else []
+    for statement in (n for part in body for n in _statements(part)):
+        inside = (n for t in getattr(statement, "targets", ()) for n in ast.walk(t) if isinstance(n, ast.Name))
+        names = {n.id for n in inside if isinstance(n.ctx, ast.Store)}
+        value = getattr(statement, "value", None)
+        adds = isinstance(value, ast.BinOp) and isinstance(value.op, (ast.Add, ast.Sub))
+        summed = {n.id for n in (value.left, value.right) if isinstance(n, ast.Name)} & names if adds else set()
+        read_before |= _read(statement) - set_so_far - summed - targets(loop)
+        set_anew |= names - summed
+        set_so_far |= names
+    return min(read_before & set_anew, default="")
+
+
+def _statements(node: ast.stmt) -> Iterator[ast.stmt]:
+    """A statement and those inside it, in their order; functions and classes are not entered."""
+    yield node
+    if not isinstance(node, _SCOPES):
+        for child in (n for part in ("body", "orelse", "finalbody") for n in getattr(node, part, ())):
+            yield from _statements(child)
+
+
+def _read(statement: ast.stmt) -> set[str]:
+    """Names that a statement itself reads, not those in its body; ``x += 1`` only adds."""
+    parts = [v for k, v in ast.iter_fields(statement) if k not in ("body", "orelse", "finalbody", "handlers")]
+    nodes = [n for v in parts for n in (v if isinstance(v, list) else [v]) if isinstance(n, ast.AST)]
+    return {m.id for n in nodes for m in ast.walk(n) if isinstance(m, ast.Name) and isinstance(m.ctx, ast.Load)}
+
+
 def differentiates(loop: Loop) -> bool:
     """Whether a loop calls ``backward`` or an optimizer's ``step``: it is the training loop, or accumulates."""
     names = {n.func.attr for n in ast.walk(loop) if isinstance(n, ast.Call) and isinstance(n.func, ast.Attribute)}

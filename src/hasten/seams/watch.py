@@ -25,6 +25,7 @@ from hasten.seams.succession import Succession
 
 FETCH = INDEX["fetch"]
 OPTIMIZER = INDEX["optimizer"]
+FIRST = 3  # steps of an optimizer that make its state, and import what torch loads late
 BACKWARDS_WITHOUT_OPTIMIZER = 8  # calls of backward without any optimizer before backward becomes the clock …
 BACKWARDS_ACCUMULATED = 4096  # … or, where an optimizer exists that has not stepped yet, calls without its step
 IDLE_CLOCK = 25  # steps of other optimizers after which a silent clock optimizer is replaced
@@ -119,6 +120,7 @@ class Watch(Steps):
         self.beginning: OptimizerRecord | None = None
         self._followed: dict[LoaderRecord, int] = {}  # by backward passes that no step has used yet: their batches
         self._patience = BACKWARDS_WITHOUT_OPTIMIZER
+        self._before = 0  # the optimizers' time when the running step of one began
         self._aside = Aside()
 
     # -- the beat ------------------------------------------------------------------------------------------------
@@ -152,6 +154,7 @@ class Watch(Steps):
                 self.clock.leave()  # its last step has raised, and torch calls no hook then
             self.entered = record
             self.clock.enter(OPTIMIZER)
+            self._before = self.clock.so_far(OPTIMIZER)
 
     def calls_from(self, frame: FrameType | None) -> None:
         """Something is called while the end of an optimizer's step was not seen: where that is not on the way to
@@ -177,7 +180,9 @@ class Watch(Steps):
             return
         if not self.light:
             clock.leave()
-            self.entered = None
+            record, self.entered = self.entered, None
+            if record is not None and record.steps > FIRST:
+                record.nanoseconds += max(0, clock.so_far(OPTIMIZER) - self._before)
         if self._followed:
             self._steps_use()
         if self.beginning is not None:
