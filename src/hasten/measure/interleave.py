@@ -109,7 +109,7 @@ def without(steps: Sequence[tuple[float, float]]) -> Interval | None:
         return None
     centre, low, high = hodges_lehmann(logs, WITHOUT_LEVEL)
     low, high = max(low, min(logs)), min(high, max(logs))
-    return Interval(*map(math.exp, (centre, low, high)), "ratio", WITHOUT_LEVEL, len(logs))
+    return Interval(math.exp(centre), math.exp(low), math.exp(high), "ratio", WITHOUT_LEVEL, len(logs))
 
 
 @dataclass
