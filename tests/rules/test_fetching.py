@@ -65,3 +65,19 @@ def test_waiting_for_workers_is_saved_as_far_as_it_is_for_samples() -> None:
     slow = dataclasses.replace(quick, seconds=1e-3)
     (finding,) = found("D103", trace(slow, workers=2))
     assert finding.predicted.low == 1.0 and finding.predicted.high > 2
+
+
+def test_workers_that_hardly_make_samples_are_not_sure_to_be_too_few() -> None:
+    """Two workers are waited for most of the step, but making its samples takes them a hundredth of it."""
+    quick = Probe(deterministic=True, random_free=True, seconds=0.0992 / 64 / 100, kind="rows")
+    usage = {"cpu_seconds": 0.03, "wall_seconds": 0.0992, "worker_cpu_seconds": 0.05, "other_load": 0.6}
+    (unsure,) = found("D101", trace(quick, workers=2, **usage))
+    (sure,) = found("D101", trace(dataclasses.replace(quick, seconds=0.0992 / 64), workers=2, **usage))
+    assert any(getattr(r, "workers", 0) > 2 for r in unsure.remedies)
+    assert unsure.predicted.low == 1.0 < sure.predicted.low
+
+
+def test_a_finding_on_workers_does_not_speak_of_a_single_process() -> None:
+    quick = Probe(deterministic=True, random_free=True, seconds=1e-3, kind="rows")
+    (none,), (two,) = (found("D101", trace(quick, workers=n, cpu_seconds=0.03, wall_seconds=0.0992)) for n in (0, 2))
+    assert (none.name, two.name) == ("single-process-loader", "worker-count")
