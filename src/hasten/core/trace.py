@@ -172,7 +172,7 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class LoaderFacts:
-    """A DataLoader that was iterated."""
+    """A DataLoader that was iterated; ``before``: others of its dataset that were, at the same line, before it."""
 
     role: str
     dataset: str
@@ -186,6 +186,7 @@ class LoaderFacts:
     default_collate: bool = True
     tensor_backed: bool = False
     starts: int = 0
+    before: int = 0
     start_seconds: float = 0.0
     batches: int = 0
     fetch_seconds: float = 0.0

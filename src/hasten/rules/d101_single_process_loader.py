@@ -231,7 +231,7 @@ def _too_few(trace: Trace, loader: LoaderFacts) -> Iterator[Finding]:
     else:
         yield from _too_many(trace, loader)
         return
-    certain = counts == (0,) or not here < MAKING * workers * step  # else they wait, too: for the asking, or the copying
+    certain = counts == (0,) or not here < MAKING * workers * step  # else they mostly wait, too
     yield RULE.finding(
         f"the model waits {ms(fetch)} a step for workers{why}",
         loader.place,
