@@ -381,6 +381,7 @@ class Trace:
     """Everything measured about one process that trained.
 
     ``phases`` sum to ``step`` (seconds per optimizer step, mean over the window); ``unaccounted`` is what is left.
+    ``product_seconds`` are those that a step's matrix products and convolutions would take at the rate of a large one.
     """
 
     script: str
@@ -403,6 +404,7 @@ class Trace:
     successions: tuple[SuccessionFacts, ...] = ()
     linear: LinearFacts | None = None
     unused: tuple[UnusedFacts, ...] = ()
+    product_seconds: float = math.nan
     usage: Usage = field(default_factory=Usage)
     process: Process = field(default_factory=Process)
     hot: tuple[Hot, ...] = ()
