@@ -23,6 +23,7 @@ from hasten.measure.interleave import (
     _rank_counts,
     coin_flips,
     hodges_lehmann,
+    without,
 )
 
 CLAIMS = (Outcome.FASTER, Outcome.SLOWER)
@@ -256,3 +257,21 @@ def test_coins_leave_the_users_random_state_alone() -> None:
     flips = list(itertools.islice(coin_flips(), 200))
     assert random.getstate() == state
     assert 50 < sum(flips) < 150
+
+
+def test_what_a_part_of_a_step_costs_is_told_as_a_trial_would() -> None:
+    """Some steps wait for a core: the part, half of a usual step, is a tenth of the mean."""
+    source = random.Random(1)
+    steps = [(2e-3 * (1 + source.random() / 20), 1e-3) for _ in range(120)]
+    steps[::6] = [(50e-3, 1e-3)] * len(steps[::6])
+    mean = sum(a for a, _ in steps) / sum(a - b for a, b in steps)
+    found = without(steps)
+    assert mean < 1.15 and found is not None
+    assert 1.85 < found.low <= found.high < 2.05
+    assert without(steps[:10]) is None
+
+
+@given(st.lists(st.tuples(st.floats(1e-6, 10.0), st.floats(0.0, 1.0)), min_size=12, max_size=60))
+def test_what_vanishes_is_never_more_than_the_step(steps: list[tuple[float, float]]) -> None:
+    found = without([(seconds, seconds * share) for seconds, share in steps])
+    assert found is not None and 0 < found.low <= found.value <= found.high < math.inf

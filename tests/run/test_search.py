@@ -19,8 +19,8 @@ from hasten.measure.interleave import Pairs, TurnPairs
 from hasten.run.fidelity import Finding
 from hasten.run.kept import Kept, postponed
 from hasten.run.search import BY_PROCESSES, LONG_STEPS, NEXT_START, TOO_DEAR, Search
-from hasten.run.trial import TIME_UP, TOO_NOISY, Measured
-from hasten.run.verdict import ALMOST, SPARED, UNCLEAR
+from hasten.run.trial import SPARED, TIME_UP, TOO_NOISY, Measured
+from hasten.run.verdict import ALMOST, UNCLEAR
 
 PLACE = Place("train.py", 12, "main", "loss = model(x).mean()", 0, 4)
 

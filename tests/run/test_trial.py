@@ -13,7 +13,7 @@ import pytest
 import hasten
 from hasten.measure.interleave import Outcome, Pairs
 from hasten.run import stepwise
-from hasten.run.trial import TrialRoom
+from hasten.run.trial import SPARED, SPARED_AFTER, TrialRoom
 from tests.scripts.lab import LIMIT, SCRIPTS
 
 
@@ -60,6 +60,8 @@ def test_trials_find_what_is_faster_and_what_is_slower(tmp_path: Path, alone: st
     for name in ("raises", "raises in turns"):
         assert answer["found"][name]["pairs"] == 0
         assert answer["found"][name]["why"] == "the child ended: ZeroDivisionError"
+    spared = answer["found"]["spared"]  # at once, the time is for others
+    assert (spared["why"], spared["pairs"], spared["outcome"]) == (SPARED, SPARED_AFTER, "cannot tell")
     assert answer["weights"] == alone
 
 

@@ -56,6 +56,8 @@ class Phase:
         place: the line that owns it.
         calls: calls per step (0 where a sampler found it).
         children: sub-phases, largest first.
+        vanished: speed-up of a usual step without it; None where too few were seen. A mean is moved by some steps that
+            wait for a core on a busy machine, a trial's pairs are not.
     """
 
     name: str
@@ -63,6 +65,7 @@ class Phase:
     place: Place | None = None
     calls: float = 0.0
     children: tuple[Phase, ...] = ()
+    vanished: Interval | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +139,8 @@ class Probe:
         unkept: what its samples hold that no cache can keep.
         collate_seconds: for one sample, in a batch that the loader's function puts together.
         check_seconds: to look, before a batch, whether the dataset is as it was.
+        gathered, cached: a batch's time if it is gathered, or its samples come from a cache, as a part of what it takes
+            sample by sample; measured here, with and without what it needs in the processor's caches.
         why_not: why something could not be probed.
     """
 
@@ -156,6 +161,8 @@ class Probe:
     unkept: str = ""
     collate_seconds: float = math.nan
     check_seconds: float = math.nan
+    gathered: Interval | None = None
+    cached: Interval | None = None
     why_not: str = ""
 
     def made_share(self, seconds: float) -> float:
@@ -165,7 +172,7 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class LoaderFacts:
-    """A DataLoader that was iterated."""
+    """A DataLoader that was iterated; ``before``: others of its dataset that were, at the same line, before it."""
 
     role: str
     dataset: str
@@ -179,6 +186,7 @@ class LoaderFacts:
     default_collate: bool = True
     tensor_backed: bool = False
     starts: int = 0
+    before: int = 0
     start_seconds: float = 0.0
     batches: int = 0
     fetch_seconds: float = 0.0
@@ -378,6 +386,7 @@ class Trace:
     """Everything measured about one process that trained.
 
     ``phases`` sum to ``step`` (seconds per optimizer step, mean over the window); ``unaccounted`` is what is left.
+    ``product_seconds`` are those that a step's matrix products and convolutions would take at the rate of a large one.
     """
 
     script: str
@@ -400,6 +409,7 @@ class Trace:
     successions: tuple[SuccessionFacts, ...] = ()
     linear: LinearFacts | None = None
     unused: tuple[UnusedFacts, ...] = ()
+    product_seconds: float = math.nan
     usage: Usage = field(default_factory=Usage)
     process: Process = field(default_factory=Process)
     hot: tuple[Hot, ...] = ()
@@ -457,6 +467,15 @@ class Trace:
     def amdahl(self, saved: float) -> float:
         """Speed-up of a step when ``saved`` seconds of it vanish; what is left is not known to be nothing."""
         return self.step_seconds / max(self.step_seconds - saved, LEAST_LEFT * self.step_seconds, 1e-9)
+
+    def without(self, name: str, least: float, most: float) -> tuple[float, float]:
+        """Least and greatest speed-up of a usual step when between these parts of a phase vanish."""
+        found = next((p for p in self.phases if p.name == name), None)
+        if found is None or found.vanished is None:
+            cost = self.phase(name)
+            return self.amdahl(least * cost), self.amdahl(most * cost)
+        low, high = (part * (1 - 1 / end) for part, end in ((least, found.vanished.low), (most, found.vanished.high)))
+        return 1 / max(1 - low, LEAST_LEFT), 1 / max(1 - high, LEAST_LEFT)
 
     def faster(self, cost: float, by: tuple[float, float]) -> tuple[float, float]:
         """Least and greatest speed-up of a step, ``cost`` seconds of which are done ``by`` times as fast."""

@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from hasten.core.trace import Probe
+from hasten.data import beside
 from hasten.data.chain import Split, cacheable_stages, find_chain, plain
 from hasten.data.effects import Effects
 from hasten.data.fingerprint import DEEPEST, SMALL, draws_by_itself, fingerprint, quick_fingerprint
@@ -40,7 +41,15 @@ def probe(dataset: Any, loader: Any = None) -> Probe:
     if not found.deterministic and not found.prefix_exact:
         return found
     check = _median_seconds(lambda: quick_fingerprint(dataset))
-    return dataclasses.replace(found, check_seconds=check, collate_seconds=_collating(dataset, loader))
+    collating = _collating(dataset, loader)
+    each = found.seconds + (collating if collating > 0 else 0.0)
+    return dataclasses.replace(
+        found,
+        check_seconds=check,
+        collate_seconds=collating,
+        gathered=beside.gathered(dataset, loader, each) if found.gatherable else None,
+        cached=beside.cached(dataset, loader, each) if found.deterministic and not found.unkept else None,
+    )
 
 
 def _collating(dataset: Any, loader: Any) -> float:

@@ -13,6 +13,7 @@ from hasten.explain.ceilings import aside, measure
 from hasten.explain.growth import GrowthWatch, growth
 from hasten.explain.linear import Linear, step_seconds
 from hasten.explain.loops import count_repeats, loop_events
+from hasten.explain.products import product_seconds
 from hasten.explain.unused import unused_gradients
 from hasten.seams import fork, schedule
 from hasten.seams.ask import probe_loaders
@@ -40,6 +41,7 @@ class Explainer:
         session.finish = self._finish
         self.linear: Any = None
         self.unused: tuple[UnusedFacts, ...] = ()
+        self.products = math.nan
         self._measured = False
         self.predicted = (-1, "")
         self.held_up = 0.0
@@ -89,6 +91,7 @@ class Explainer:
         self.probes = probe_loaders(self.watch, examined(self.watch))
         self.ceilings = measure(self.watch)
         self.repeats = count_repeats(self.watch)
+        self.products = product_seconds(self.watch)
         self.unused = unused_gradients(self.watch)
         self.linear = Linear(self.watch)
         self.linear.measure(self.predicted[0])
@@ -122,6 +125,7 @@ class Explainer:
             ceilings=self.ceilings,
             linear=self.linear.judged() if self.linear is not None and ended else None,
             unused=self.unused,
+            product_seconds=self.products,
             loaders=loaders,
             events=trace.events + loop_events(self.repeats, trace.hot),
             growth=growth(self.watch, self.window),

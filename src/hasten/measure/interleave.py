@@ -12,7 +12,7 @@ import functools
 import math
 import random
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import ClassVar
@@ -36,6 +36,9 @@ FALSE_CLAIMS_IN_TURNS = max(
 HOPELESS = 24  # pairs from which on a trial is given up that its time will not bring to a claim (none is made by that)
 FUTILE = (6, 9)  # pairs after which a trial without any sign of a gain is given up (no claim is made by that)
 REPORT_LEVEL = 0.99
+FEWEST, MOST_PAIRED = 6, 96  # pairs of steps from which is told what they take without a part of them
+WITHOUT_LEVEL = 0.9  # of what is told of that: predictions are made at it
+LEAST_REST = 0.01  # of a step that is left without a part of it
 
 
 class Outcome(StrEnum):
@@ -88,6 +91,25 @@ def hodges_lehmann(log_ratios: list[float], level: float) -> tuple[float, float,
     if k < 0:
         return centre, -math.inf, math.inf
     return centre, float(walsh[k]), float(walsh[len(walsh) - 1 - k])
+
+
+def without(steps: Sequence[tuple[float, float]]) -> Interval | None:
+    """Speed-up of a step when a part of it vanishes, as a trial would tell it: from pairs of neighbouring steps, one as
+    it is and one without its part, by turns. None of fewer than :data:`FEWEST` pairs.
+
+    Args:
+        steps: of each the time, and that of the part, in the order in which they were taken.
+    """
+    last = steps[-2 * MOST_PAIRED :]
+    logs = []
+    for number, (a, b) in enumerate(zip(last[::2], last[1::2], strict=False)):
+        whole, lighter = (a, b) if number % 2 == 0 else (b, a)
+        logs.append(math.log(max(whole[0], 1e-12) / max(lighter[0] - lighter[1], LEAST_REST * lighter[0], 1e-12)))
+    if len(logs) < FEWEST:
+        return None
+    centre, low, high = hodges_lehmann(logs, WITHOUT_LEVEL)
+    low, high = max(low, min(logs)), min(high, max(logs))
+    return Interval(math.exp(centre), math.exp(low), math.exp(high), "ratio", WITHOUT_LEVEL, len(logs))
 
 
 @dataclass

@@ -29,7 +29,7 @@ from __future__ import annotations
 import math
 import multiprocessing
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, TypedDict
 
 from hasten.core.errors import Unsuited
@@ -45,6 +45,8 @@ ASLEEP = 0.5  # of a worker's time on a core, below which it waits for something
 BUSY = 0.85  # of all cores, from which on workers and model take turns
 FREE = 0.5  # of a core that another computing worker needs
 IN_PROCESS = 0.9  # part of the step that making the batches in the training process must leave of it
+MAKING = 0.25  # of the workers' time that making samples must take for more of them to be sure of a gain
+WITH_WORKERS = "worker-count"  # name of a finding on a loader that has some
 IPC_SECONDS = 0.4e-3  # to hand a batch from a worker to the training process
 MOST_WORKERS = 16
 FEWER = 1.65  # largest gain that was measured for taking workers away
@@ -230,10 +232,11 @@ def _too_few(trace: Trace, loader: LoaderFacts) -> Iterator[Finding]:
     else:
         yield from _too_many(trace, loader)
         return
+    certain = counts == (0,) or not here < MAKING * workers * step  # else they mostly wait, too
     yield RULE.finding(
         f"the model waits {ms(fetch)} a step for workers{why}",
         loader.place,
-        _range(trace, best),
+        _range(trace, best, certain),
         label=f"num_workers is {workers}",
         **_cure(trace, loader, *counts),
     )
@@ -277,13 +280,11 @@ def detect(trace: Trace) -> Iterator[Finding]:
         return
     if not (may_move(loader) or draws(loader)):
         return
-    if not loader.num_workers:
-        if cost >= LEAST_SHARE * step:
-            yield from _without_workers(trace, loader)
+    if loader.num_workers:
+        found = _too_few(trace, loader) if cost >= LEAST_SHARE * step else _too_many(trace, loader)
+        yield from (replace(finding, name=WITH_WORKERS) for finding in found)
     elif cost >= LEAST_SHARE * step:
-        yield from _too_few(trace, loader)
-    elif cost >= 0:
-        yield from _too_many(trace, loader)
+        yield from _without_workers(trace, loader)
 
 
 RULE = Rule("D101", "single-process-loader", detect, __doc__, (LoaderWorkers,))

@@ -37,8 +37,11 @@ from hasten.data.rows import row_batches, torchs_own
 from hasten.data.view import gathered, put, samples_of, source
 
 LEAST_SHARE = 0.03  # of the step spent fetching
-SAVED = (0.6, 0.97)  # part of the fetch that a gather saves; measured 3x to 45x on the fetch itself …
+SAVED = (0.6, 0.97)  # part of the fetch that a gather saves where it could not be timed; measured 3x to 45x …
 SAVED_READ = (0.3, 0.97)  # … and 1.5x to 9x where it is read from code: long windows are mostly copying
+RELIEF = 0.05  # of a step, at most, that goes faster, too: samples displace less of what it needs in caches …
+RELIEF_BUSY = 0.5  # … and where others want the cores, a team of threads that has slept meanwhile waits for one (2.8x
+STRANGERS = 0.5  # where fetching was an eighth of the step); cores that others keep busy
 PICTURES = ("MNIST", "FashionMNIST", "KMNIST", "CIFAR10", "CIFAR100")
 
 
@@ -86,15 +89,24 @@ def detect(trace: Trace) -> Iterator[Finding]:
         return
     if not cost >= LEAST_SHARE * trace.step_seconds:
         return
-    least, most = SAVED if _known(loader) else SAVED_READ
+    predicted = trace.without("fetch", *_saved(loader))
+    waits = trace.process.threads > 1 and trace.usage.strangers > STRANGERS
     rows = f"{loader.batch_size} rows" if loader.batch_size > 0 else "rows"
     yield RULE.finding(
         f"{loader.dataset} is asked for {rows} one by one, {ms(cost)} a step",
         loader.place,
-        (trace.amdahl(least * cost), trace.amdahl(most * cost)),
+        (predicted[0], predicted[1] / (1 - (RELIEF_BUSY if waits else RELIEF))),
         label="stacks rows that were one tensor before",
         remedies=(BatchedFetch(),),
     )
+
+
+def _saved(loader: LoaderFacts) -> tuple[float, float]:
+    """Least and greatest part of the fetch that a gather saves: as it was timed on this dataset, if it was."""
+    timed = loader.probe.gathered if loader.probe is not None else None
+    if timed is not None:
+        return max(0.0, 1 - timed.high), max(0.0, 1 - timed.low)
+    return SAVED if _known(loader) else SAVED_READ
 
 
 def _gatherable(loader: LoaderFacts) -> bool:

@@ -34,14 +34,14 @@ from typing import Any, ClassVar
 from hasten.core.errors import Unsuited
 from hasten.core.finding import Finding, Rule, ms
 from hasten.core.remedy import Fidelity, Remedy, Seam, Undo
-from hasten.core.trace import LEAST_PASSES, Trace
+from hasten.core.trace import LEAST_PASSES, LoaderFacts, Trace
 from hasten.data.cache import SampleCache
 from hasten.data.fingerprint import draws_by_itself
 from hasten.data.store import SHARE_OF_MEMORY
 from hasten.data.view import Changes, original, put, source
 
 LEAST_SHARE = 0.03  # of the step spent fetching
-SAVED = (0.75, 0.98)  # part of the fetch that a gather from the cache saves
+SAVED = (0.75, 0.98)  # part of the fetch that a gather from the cache saves, where it could not be timed
 ONE_BY_ONE = 0.5  # the least part that samples save which come out one by one, for the script's own collate function
 SMALLER = "store them once as small as the model needs them (smaller pictures, uint8 for float32), and read those"
 ONCE = "this job makes one epoch, a second one would gain"
@@ -119,13 +119,8 @@ def detect(trace: Trace) -> Iterator[Finding]:
     if loader is None or loader.probe is None or not loader.probe.deterministic or not loader.map_style:
         return
     probe = loader.probe
-    saved = SAVED
-    if not loader.default_collate:  # what the script's own does is done every time
-        share = probe.made_share(probe.seconds)
-        cost, saved = (cost * share, (ONE_BY_ONE, SAVED[1])) if share >= 0 else (cost, (0.0, SAVED[1]))
-    checks = probe.check_seconds * trace.batches if probe.check_seconds > 0 else 0.0
-    least, most = (max(0.0, part * cost - checks) for part in saved)
-    if probe.unkept or not most >= LEAST_SHARE * trace.step_seconds:
+    least, most = _saved(trace, loader)
+    if probe.unkept or not most * cost >= LEAST_SHARE * trace.step_seconds:
         return
     size, room = probe.sample_bytes * max(loader.length, 0), SHARE_OF_MEMORY * trace.process.available_bytes
     again, fits = trace.passes >= LEAST_PASSES, not size > room  # where it is unknown, too
@@ -134,7 +129,7 @@ def detect(trace: Trace) -> Iterator[Finding]:
     yield RULE.finding(
         f"{loader.dataset} makes each of its {loader.length} samples anew every epoch, {ms(cost)} a step",
         loader.place,
-        (trace.amdahl(least), trace.amdahl(most)) if again else (1.0, 1.0),
+        trace.without("fetch", least, most) if again else (1.0, 1.0),
         label="asks for the same bytes every epoch",
         remedies=(CacheSamples(),) if fits else (),
         advice="" if fits else SMALLER,
@@ -143,6 +138,25 @@ def detect(trace: Trace) -> Iterator[Finding]:
             f"all samples take {_bytes(size)}{too_much}; {when}",
         ),
     )
+
+
+def _saved(trace: Trace, loader: LoaderFacts) -> tuple[float, float]:
+    """Least and greatest part of the fetch that is saved; what the script's own collate function does is done every
+    time, and so is looking for changes."""
+    probe, cost = loader.probe, max(trace.phase("fetch"), 1e-12)
+    assert probe is not None
+    part, saved = 1.0, SAVED
+    if not loader.default_collate:
+        share = probe.made_share(probe.seconds)
+        part, saved = (share, (ONE_BY_ONE, SAVED[1])) if share >= 0 else (1.0, (0.0, SAVED[1]))
+    if probe.cached is not None:
+        part, saved = 1.0, (1 - probe.cached.high, 1 - probe.cached.low)
+        if loader.num_workers and loader.batch_size > 0:  # which may wait, or be waited for, for other reasons
+            made = probe.seconds + (probe.collate_seconds if probe.collate_seconds > 0 else 0.0)
+            part, saved = made * loader.batch_size * trace.batches / cost, (0.0, saved[1])
+    checks = probe.check_seconds * trace.batches if probe.check_seconds > 0 else 0.0
+    least, most = (max(0.0, part * x - checks / cost) for x in saved)
+    return least, min(most, trace.step_seconds / cost)
 
 
 def _bytes(count: float) -> str:

@@ -1,12 +1,12 @@
 """Worker processes are started anew in every epoch.
 
 Why it is slow
-    Without ``persistent_workers`` every pass over the loader forks its workers again, and the first batches of the
-    pass wait for them.
+    Without ``persistent_workers`` every pass over the loader forks its workers again, the first batches of the
+    pass wait for them, and its end waits for them to leave. So it does with them where each epoch makes a loader anew.
 
 Remedy
     ``LoaderWorkers(n)`` with the script's own number keeps them alive between passes; advised only where samples draw
-    random numbers.
+    random numbers, and where every epoch makes a loader of its own: make it once, before the loop.
 
 Fidelity
     identical where making a sample draws no random number (a worker's random state then carries on instead of
@@ -21,37 +21,60 @@ References
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Iterator
 
-from hasten.core.finding import Finding, Rule
-from hasten.core.trace import Trace
+from hasten.core.finding import Finding, Rule, ms
+from hasten.core.trace import LEAST_LEFT, LoaderFacts, Trace
 from hasten.rules.d101_single_process_loader import LoaderWorkers, doubts, draws, may_move, settings
 
 LEAST_SHARE = 0.05  # of an epoch spent starting workers
+SPARED = 0.5  # of that, at least; at most all waiting, too: new workers begin slowly, and a pass waits for their end
 _BY_HAND = "persistent_workers=True: other samples of the same kind, since a worker's random state then carries on"
 
 
 def detect(trace: Trace) -> Iterator[Finding]:
     loader = trace.loader
-    if loader is None or not loader.num_workers or loader.persistent_workers or loader.starts < 2:
+    if loader is None or not loader.num_workers:
+        return
+    if loader.starts < 2:
+        yield from _made_anew(trace, loader)
         return
     moves = may_move(loader)
-    if not moves and not draws(loader):
+    if loader.persistent_workers or not (moves or draws(loader)):
         return
     each = loader.start_seconds / loader.starts
-    later = [e.seconds for e in trace.epochs[1:]] or [e.seconds for e in trace.epochs]  # the first one starts up, too
-    epoch = statistics.median(later) if later else trace.step_seconds * max(1, trace.steps) / loader.starts
+    later = trace.epochs[1:] or trace.epochs  # the first one starts up, too
+    epoch = statistics.median(e.seconds for e in later) if later else math.nan
+    waits = statistics.median(e.fetch_seconds for e in later) if later else 0.0
+    if not epoch > 0:
+        epoch = trace.step_seconds * max(1, trace.steps) / loader.starts
     if not epoch > 0 or not each >= LEAST_SHARE * epoch:
         return
     yield RULE.finding(
         f"starting {loader.num_workers} workers takes {1000 * each:.0f} ms of every {1000 * epoch:.0f} ms epoch",
         loader.place,
-        (1 + 0.5 * each / epoch, epoch / max(epoch - each, 0.01 * epoch)),
+        (1 + SPARED * each / epoch, epoch / max(epoch - each - waits, LEAST_LEFT * epoch)),
         label="persistent_workers is False",
         remedies=settings(trace, loader, loader.num_workers) if moves else (),
         advice="" if moves else _BY_HAND,
         notes=doubts(loader) if moves else (),
+    )
+
+
+def _made_anew(trace: Trace, loader: LoaderFacts) -> Iterator[Finding]:
+    """Every pass makes a loader of its own, whose workers cannot outlive it."""
+    start = trace.phase("loader start")
+    others = max(x.before for x in trace.loaders if x.role == loader.role)
+    if not others or not start >= LEAST_SHARE * trace.step_seconds:
+        return
+    yield RULE.finding(
+        f"a new loader starts {loader.num_workers} workers for every pass, {ms(start)} a step",
+        loader.place,
+        (trace.amdahl(SPARED * start), trace.amdahl(start + trace.phase("fetch"))),
+        label=f"{others + 1} loaders of one dataset were iterated here",
+        advice="make the loader once, before the loop over epochs, with persistent_workers=True",
     )
 
 

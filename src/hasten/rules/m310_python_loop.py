@@ -29,7 +29,7 @@ from collections.abc import Iterator
 
 from hasten.core.finding import Finding, Rule, ms
 from hasten.core.trace import Event, Trace
-from hasten.seams.source import Loop, carried, iterated, iterations_are_alike, loop_at, source_of
+from hasten.seams.source import Loop, carried, iterated, iterations_are_alike, loop_at, source_of, without_graph
 
 LEAST_SHARE = 0.05  # of the step spent in the loop's own lines; backward comes on top
 LEAST_RUNS = 8.0  # iterations a step; fewer are seldom worth another way to write them
@@ -51,6 +51,8 @@ def detect(trace: Trace) -> Iterator[Finding]:
         if loop is not None and not iterations_are_alike(loop):
             continue
         behind = trace.phase("backward") * min(1.0, event.seconds / max(work, 1e-9))
+        if without_graph(event.place.file, event.place.line):  # an average of weights
+            behind = 0.0
         low, high = (
             min(FORWARD_SAVED[i] * event.seconds + BACKWARD_SAVED[i] * behind, 0.95 * trace.step_seconds)
             for i in (0, 1)

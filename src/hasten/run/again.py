@@ -107,4 +107,4 @@ def _as_now(phase: Phase, seconds: float) -> Phase:
     before = phase.seconds.value
     parts = phase.children if before > 0 and seconds > 0 else ()
     shared = tuple(_as_now(c, c.seconds.value * seconds / before) for c in parts)
-    return dataclasses.replace(phase, seconds=Interval.exact(seconds), children=shared)
+    return dataclasses.replace(phase, seconds=Interval.exact(seconds), children=shared, vanished=None)  # of medians

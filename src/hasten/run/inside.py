@@ -147,7 +147,10 @@ class Runner:
         folder = exchange_folder(self.watch)
         step_seconds = self.trace.step_median
         with fork.AtEnd(lambda: shutil.rmtree(folder, ignore_errors=True)):
-            room = TrialRoom(self.watch, self.session.switchboard, step_seconds, folder, self._compiled_folder())
+            faults = self.trace.usage.minor_faults
+            room = TrialRoom(
+                self.watch, self.session.switchboard, step_seconds, folder, self._compiled_folder(), faults
+            )
             judge = Judge(room, folder, step_seconds, budget * JUDGE_SHARE)
             self._try_all(room, judge, start, budget, self._processes())
 

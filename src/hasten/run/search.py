@@ -18,8 +18,8 @@ from hasten.run.fidelity import Judge
 from hasten.run.kept import Kept
 from hasten.run.processes import ProcessJudge, ProcessRoom
 from hasten.run.stepwise import TIME_UP, TOO_NOISY
-from hasten.run.trial import Measured, TrialRoom
-from hasten.run.verdict import SPARED, spared, verdict
+from hasten.run.trial import SPARED, Measured, TrialRoom
+from hasten.run.verdict import spared, verdict
 
 MOST_SECONDS = 120.0  # default budget: the smaller of this …
 SHARE_OF_JOB = 0.05  # … and this part of the predicted job,

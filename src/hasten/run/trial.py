@@ -43,6 +43,9 @@ FORKED_CALLS = "fork, calls of an evaluation by turns"
 UNIT_SECONDS = 0.02  # a turn lasts at least this long …
 WORKER_UNIT = 4  # … and this many steps where workers deliver in bursts
 FIRST_SHARE = 0.6  # of a trial's time may pass until two children make a claim; the rest is for the two that confirm it
+SPARED = "the copies had no page faults to save, by chance; the script has"
+SPARED_SHARE = 0.25  # of the script's page faults, below which copies count as spared …
+SPARED_AFTER = 4  # … and pairs after which that is seen: the heap of a new copy grows in its first steps
 NOT_CONFIRMED = "two other children did not confirm it"
 
 
@@ -93,16 +96,24 @@ class TrialRoom:
         step_seconds: mean duration of a step now.
         folder: where children leave outcomes.
         compiled: where they leave compiled code, for the parent to use.
+        faults: minor page faults of a step.
     """
 
     def __init__(
-        self, watch: Watch, switchboard: Switchboard, step_seconds: float, folder: str = "", compiled: str = ""
+        self,
+        watch: Watch,
+        switchboard: Switchboard,
+        step_seconds: float,
+        folder: str = "",
+        compiled: str = "",
+        faults: float = math.nan,
     ) -> None:
         self.watch = watch
         self.switchboard = switchboard
         self.step_seconds = step_seconds
         self.folder = folder
         self.compiled = compiled
+        self.faults = faults
         self.recorded: deque[Any] | None = record_batches(watch)
 
     def least_seconds(self, remedy: Remedy, base: Sequence[Remedy] = ()) -> float:
@@ -240,7 +251,12 @@ class TrialRoom:
                 if not self._ready(child, end):
                     return stepwise.too_early(child) if child.ended else "the child was not ready in time"
                 child.freeze()
-            return self._take_turns(children, pairs, end)
+            return self._take_turns(children, pairs, end, any(r.saves_faults for r in changed))
+
+    def _spared(self, pairs: TurnPairs) -> bool:
+        """Whether copies have none of the script's page faults: nor will others, all are made from the same heap."""
+        few = statistics.median(pairs.faults) < SPARED_SHARE * self.faults
+        return few and pairs.outcome is Outcome.OPEN
 
     def _tokened(
         self, remedies: list[Remedy], fresh: bool, few: bool, warm: int, unit: int
@@ -257,7 +273,9 @@ class TrialRoom:
                 return True
         return False
 
-    def _take_turns(self, children: dict[int, fork.Child], pairs: TurnPairs, end: float) -> str:
+    def _take_turns(
+        self, children: dict[int, fork.Child], pairs: TurnPairs, end: float, saves_faults: bool = False
+    ) -> str:
         start = time.monotonic()
         cores = sorted(os.sched_getaffinity(0))
         source = random.SystemRandom()  # leaves the user's random states alone
@@ -277,6 +295,8 @@ class TrialRoom:
                 pairs.add(times[WITHOUT][1], times[WITH][1], times[WITHOUT][2], times[WITH][2])
                 pairs.faults.append(times[WITHOUT][4])
                 pairs.look()
+            if saves_faults and len(pairs.faults) == SPARED_AFTER and self._spared(pairs):
+                return SPARED
             now = time.monotonic()
             if pairs.exhausted:
                 return ""

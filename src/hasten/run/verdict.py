@@ -6,12 +6,10 @@ from hasten.core.remedy import Remedy
 from hasten.core.trace import Trace
 from hasten.measure.interleave import Outcome
 from hasten.run.stepwise import TIME_UP, TOO_NOISY
-from hasten.run.trial import Measured
+from hasten.run.trial import SPARED_SHARE, Measured
 
 UNCLEAR = "faster, but not clearly enough for a claim"
 ALMOST = "faster so far, but a claim takes more pairs: a larger --budget may make it"
-SPARED = "the copies had no page faults to save, by chance; the script has"
-SPARED_SHARE = 0.25  # of the script's page faults, below which copies count as spared
 
 
 def verdict(measured: Measured, remedy: Remedy) -> tuple[str, str]:

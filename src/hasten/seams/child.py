@@ -7,7 +7,7 @@ import json
 import resource
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from hasten.core.remedy import Undo
 from hasten.measure.clock import CHECKPOINT, EVALUATION, INDEX
@@ -34,7 +34,11 @@ def warm_steps(step_seconds: float) -> int:
 
 def unusual_phases(watch: Watch) -> tuple[int, ...]:
     """What a step must not hold to be compared with others: what most of the script's steps do not hold."""
-    rows = watch.recent(64)
+    return rare_phases(watch.recent(64))
+
+
+def rare_phases(rows: Sequence[Sequence[int]]) -> tuple[int, ...]:
+    """The same of these records of steps."""
     return tuple(i for i in _DIRTY if 2 * sum(row[i + 1] > 0 for row in rows) <= len(rows))
 
 

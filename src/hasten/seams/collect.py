@@ -23,6 +23,8 @@ from hasten.core.trace import (
 )
 from hasten.measure import machine
 from hasten.measure.clock import INDEX
+from hasten.measure.interleave import without
+from hasten.seams.child import rare_phases
 from hasten.seams.facts import loader_facts, model_facts, optimizers_facts, process_facts
 from hasten.seams.known import MOST_EPOCHS
 from hasten.seams.locate import is_users, place_of_line, resolve, shown
@@ -118,6 +120,8 @@ def _seconds(start: int, end: int) -> float:
 def _phases(watch: Watch, records: list[tuple[int, ...]], samples: dict[SampleKey, float]) -> tuple[Phase, ...]:
     owners: dict[int, Place] = {}
     models = [model_facts(record) for record in watch.models.values()]
+    rare = [i + 1 for i in rare_phases(records)]
+    usual = [row for row in records if not any(row[i] for i in rare)]
     for phase, place, _count, _ns in resolve(watch.clock.places):
         owners.setdefault(phase, place)
     found = []
@@ -132,7 +136,9 @@ def _phases(watch: Watch, records: list[tuple[int, ...]], samples: dict[SampleKe
             owner = next((f.evaluation_place for f in models if f is not None and f.evaluation_place is not None), None)
         if owner is None and children:
             owner = max(children, key=lambda c: c.seconds.value).place
-        found.append(Phase(name, seconds, owner, watch.clock.calls[i] / max(1, watch.steps), children))
+        calls = watch.clock.calls[i] / max(1, watch.steps)
+        vanished = without([(row[0], row[i + 1]) for row in usual])
+        found.append(Phase(name, seconds, owner, calls, children, vanished))
     return tuple(sorted(found, key=lambda p: -p.seconds.value))
 
 

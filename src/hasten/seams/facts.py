@@ -44,6 +44,7 @@ def loader_facts(record: LoaderRecord) -> LoaderFacts:
         role="training" if record.feeds else record.role or "unknown",
         place=_place(record.place),
         starts=record.starts,
+        before=record.before,
         start_seconds=record.start_seconds,
         batches=record.batches,
         fetch_seconds=record.fetched / 1e9,

@@ -17,6 +17,7 @@ class LoaderRecord:
     __slots__ = (
         "asked_at",
         "batches",
+        "before",
         "beside",
         "epochs",
         "facts",
@@ -49,6 +50,7 @@ class LoaderRecord:
         self.asked_at = -1  # backward passes before it was asked last
         self.in_a_row = 0  # batches asked for since then, with no backward pass between
         self.beside = 0  # batches after which another loader was asked, for the same step
+        self.before = 0  # other loaders of its dataset that were iterated at the same line before
         self.epochs: list[int] = []  # steps taken when each pass began
 
     @property

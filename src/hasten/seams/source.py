@@ -17,6 +17,7 @@ _LOGGING = re.compile(
     r"|log_metrics?|log_dict|json\.dumps?|wandb\.log|print)\s*\("
 )
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+_GUARDS = (*_FUNCTIONS, ast.With)
 _SCOPES = (*_FUNCTIONS, ast.ClassDef)
 
 
@@ -81,6 +82,18 @@ def _holds(node: ast.AST, line: int) -> bool:
 def loop_at(file: str, line: int) -> Loop | None:
     """The loop whose header stands on a line."""
     return next((n for n in loops_around(file, line) if n.lineno == line), None)
+
+
+def without_graph(file: str, line: int) -> bool:
+    """Whether a line stands below ``torch.no_grad()`` or its like, in a ``with`` or a decorator."""
+    tree = tree_of(file)
+    around = [n for n in ast.walk(tree) if isinstance(n, _GUARDS) and _holds(n, line)] if tree is not None else []
+    said = [
+        e
+        for n in around
+        for e in (n.decorator_list if isinstance(n, _FUNCTIONS) else [item.context_expr for item in n.items])
+    ]
+    return any(word in ast.unparse(e) for e in said for word in ("no_grad", "inference_mode"))
 
 
 def iterations_are_alike(loop: Loop) -> bool:

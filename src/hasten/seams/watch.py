@@ -74,6 +74,7 @@ class Watch(Steps):
     depth: int = 0
     light: bool = False
     loaders: dict[int, LoaderRecord] = field(default_factory=dict)
+    iterated: dict[Any, int] = field(default_factory=dict)  # loaders by line and dataset
     iterators: weakref.WeakKeyDictionary[Any, LoaderRecord] = field(default_factory=weakref.WeakKeyDictionary)
     models: dict[int, ModelRecord] = field(default_factory=dict)
     optimizers: dict[int, OptimizerRecord] = field(default_factory=dict)
@@ -367,6 +368,11 @@ class Watch(Steps):
         if record is None or record.loader() is not loader:
             record = self.loaders[id(loader)] = LoaderRecord(loader)
         return record
+
+    def another_at(self, where: Any) -> int:
+        """How many loaders were iterated there before this one: of those none may live on that could tell."""
+        self.iterated[where] = self.iterated.get(where, 0) + 1
+        return self.iterated[where] - 1
 
     def feeds(self, record: LoaderRecord) -> None:
         """Another loader has given a batch; the one before, for the same step if nothing was differentiated since."""

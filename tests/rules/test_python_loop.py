@@ -1,0 +1,42 @@
+"""A loop that leaves nothing for the backward pass is promised none of it."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from hasten.core.trace import Event, Place
+from hasten.seams.source import without_graph
+from tests.rules.test_judgements import found, trace
+
+AVERAGE = """import torch
+
+def guarded(average, model):
+    with torch.no_grad():
+        for a, p in zip(average.parameters(), model.parameters()):
+            a.mul_(0.99).add_(p, alpha=0.01)
+
+@torch.inference_mode()
+def decorated(average, model):
+    for a, p in zip(average.parameters(), model.parameters()):
+        a.mul_(0.99).add_(p, alpha=0.01)
+
+def penalty(model):
+    total = 0
+    for p in model.parameters():
+        total = total + p.square().sum()
+    return total
+"""
+
+
+@pytest.mark.parametrize(("line", "alone"), [(5, True), (10, True), (15, False)])
+def test_averaging_weights_has_no_backward_pass(line: int, alone: bool, tmp_path: Path) -> None:
+    path = tmp_path / "average.py"
+    path.write_text(AVERAGE, encoding="utf-8")
+    assert without_graph(str(path), line) is alone
+    events = (Event("loop", Place(str(path), line, "f", "for"), 40.0, 0.002),)
+    (finding,) = found("M310", dataclasses.replace(trace(0.01, backward=0.006, python=0.002), events=events))
+    assert "_foreach_" in finding.advice
+    assert (finding.predicted.high < 1 / (1 - 0.2)) is alone
