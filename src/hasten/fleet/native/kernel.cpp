@@ -184,6 +184,7 @@ static inline vf shuffled(vf a, vf b, vi from) {
 // -- random numbers: Philox4x32-10, the same as streams.py ------------------------------------------------------------
 
 typedef uint64_t vq __attribute__((vector_size(VB)));
+typedef int64_t vs __attribute__((vector_size(VB)));
 static constexpr int HALF = VL / 2;
 
 static inline vq multiplied(vq a, vq b) {  // the lower halves, to whole numbers
@@ -229,8 +230,27 @@ static void words(uint64_t stream, long count, uint32_t purpose, uint32_t epoch,
     for (long b = 0; 4 * b < count; b += 16) philox(stream, (uint32_t)b, step, epoch, purpose, out + 4 * b);
 }
 
+// Every second pair of neighbours from `from` on in order; whether all were already.
+static bool pairs_in_order(int64_t* x, long n, long from) {
+    vi other;
+    for (int i = 0; i < VL; i++) other[i] = i ^ 2;
+    const vs odd = [] { vs v; for (int i = 0; i < HALF; i++) v[i] = -(i % 2); return v; }();
+    vs sorted = (vs){} - 1;
+    long i = from;
+    for (; i + HALF <= n; i += HALF) {
+        const vf both = load((const float*)(x + i));
+        const vs a = (vs)both, b = (vs)shuffled(both, both, other), stays = (vs)(a < b) ^ odd;
+        save((float*)(x + i), (vf)(a & stays | b & ~stays)), sorted &= stays;
+    }
+    bool all = true;
+    for (int k = 0; k < HALF; k++) all &= sorted[k] != 0;
+    for (; i + 1 < n; i += 2)
+        if (x[i] > x[i + 1]) std::swap(x[i], x[i + 1]), all = false;
+    return all;
+}
+
 // Rows sorted by their words, and equal words by rows: into about as many parts as there are rows by the words' first
-// bits, and then, since next to nothing is out of its place any more, by insertion.
+// bits. Next to nothing is out of its place then: neighbours change places without a branch that nobody can foresee.
 static void permutation(uint64_t stream, long n, uint32_t epoch, std::vector<uint32_t>& space, int64_t* order) {
     int bits = 4;
     while (bits < 20 && 1l << bits < n) bits++;
@@ -240,12 +260,18 @@ static void permutation(uint64_t stream, long n, uint32_t epoch, std::vector<uin
     words(stream, n, 1, epoch, 0, key);
     for (long i = 0; i < n; i++) at[key[i] >> (32 - bits)]++;
     for (long i = 0, total = 0; i < parts; i++) { const long c = at[i]; at[i] = (uint32_t)total; total += c; }
-    for (long i = 0; i < n; i++) order[at[key[i] >> (32 - bits)]++] = (int64_t)((uint64_t)key[i] << 32 | (uint64_t)i);
-    for (long i = 1; i < n; i++) {
-        const uint64_t one = (uint64_t)order[i];
+    for (long i = 0; i < n; i++)  // signed numbers in the words' order
+        order[at[key[i] >> (32 - bits)]++] = (int64_t)((uint64_t)(key[i] ^ 0x80000000u) << 32 | (uint64_t)i);
+    bool sorted = false;
+    for (int pass = 0; VB > 16 && pass < 16 && !sorted; pass++) {
+        const bool even = pairs_in_order(order, n, 0);
+        sorted = pairs_in_order(order, n, 1) && even;
+    }
+    for (long i = 1; i < n && !sorted; i++) {  // narrow vectors, or far more rows than parts
+        const int64_t one = order[i];
         long k = i;
-        for (; k > 0 && (uint64_t)order[k - 1] > one; k--) order[k] = order[k - 1];
-        order[k] = (int64_t)one;
+        for (; k > 0 && order[k - 1] > one; k--) order[k] = order[k - 1];
+        order[k] = one;
     }
     for (long i = 0; i < n; i++) order[i] &= 0xFFFFFFFF;
 }
