@@ -59,7 +59,7 @@ def test_what_cannot_be_gathered_or_kept_is_not_told() -> None:
 def test_a_cache_is_timed_and_may_take_longer_than_the_samples() -> None:
     slow, cheap = (cached(d, DataLoader(d, n), s) for d, n, s in ((Slow(), 16, 2e-3), (Cheap(), 1, 1e-6)))
     assert slow is not None and slow.high < 0.5
-    assert cheap is not None and cheap.low > 1
+    assert cheap is not None and cheap.high > 1 > 10 * slow.high
 
 
 def test_asking_touches_no_random_state_and_no_number_of_threads() -> None:

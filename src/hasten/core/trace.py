@@ -172,7 +172,7 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class LoaderFacts:
-    """A DataLoader that was iterated; ``before``: others of its dataset that were, at the same line, before it."""
+    """A DataLoader that was iterated."""
 
     role: str
     dataset: str
@@ -386,7 +386,6 @@ class Trace:
     """Everything measured about one process that trained.
 
     ``phases`` sum to ``step`` (seconds per optimizer step, mean over the window); ``unaccounted`` is what is left.
-    ``product_seconds`` are those that a step's matrix products and convolutions would take at the rate of a large one.
     """
 
     script: str

@@ -42,6 +42,8 @@ def detect(trace: Trace) -> Iterator[Finding]:
     small = _small_batches(trace)
     fed = any(x.role == "evaluation" for x in trace.loaders)
     advice = "evaluate less often (every 200 steps, or once an epoch), or on a fixed subset"
+    if _once_an_epoch(trace):
+        advice = "it is once an epoch: evaluate after every few epochs, or on a fixed subset"
     if small is not None:
         advice = f"raise the evaluation's batch size from {small.batch_size}; then {advice}"
     yield RULE.finding(
@@ -62,6 +64,17 @@ def started(place: Place | None) -> Place | None:
         return None
     found = callers(place.file, function)
     return found[0] if len(found) == 1 else None
+
+
+def _once_an_epoch(trace: Trace) -> bool:
+    """Whether no loader of an evaluation was passed over more often than the training's; one that every epoch makes
+    anew stands for those before it."""
+    training = trace.loader
+    if training is None or training.starts + training.before < 2:
+        return False
+    evaluations = [x.starts + x.before for x in trace.loaders if x.role == "evaluation"]
+    epochs = max(x.starts + x.before for x in trace.loaders if x.role == "training")
+    return bool(evaluations) and max(evaluations) <= epochs + 1  # one before the first
 
 
 def _small_batches(trace: Trace) -> LoaderFacts | None:
