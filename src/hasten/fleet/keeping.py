@@ -89,7 +89,8 @@ def read(
 
     if lost:
         raise UsageError(
-            f"the fleet's {' and '.join(lost)} was a callable, which no file keeps",
+            f"the fleet's {' and '.join(lost)} {'was a callable' if len(lost) == 1 else 'were callables'}, which no file "
+            "keeps",
             "Fleet.load was not given it again",
             f"Fleet.load(path, make_model, {', '.join(f'{name}=…' for name in lost)})",
         )
