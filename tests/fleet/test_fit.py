@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -304,3 +306,24 @@ def test_predictions_that_are_no_tensor_are_named() -> None:
     trained = fleet.fit(lambda: Pair(6, 1), tasks, epochs=1, loss=lambda p, y: (p[0][:, 0] - y).square().mean())
     with pytest.raises(UsageError, match=r"gives a tuple, and no tensor\n.*\n.*fleet\['s0'\]\(X\)"):
         trained.predict("s0", tasks["s0"][0])
+
+
+LOADS = """
+import os, sys
+import pyarrow.parquet
+from hasten import fleet
+from tests.fleet.common import mlp
+before = len(os.listdir("/proc/self/task"))
+fleet.Fleet.load(sys.argv[1], mlp)
+print(len(os.listdir("/proc/self/task")) - before)
+"""
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="threads are not counted here")
+def test_loading_starts_no_threads(tmp_path: Path) -> None:
+    """Those of pyarrow abort about one process in a hundred that ends soon after they have been started."""
+    pytest.importorskip("pyarrow")
+    fleet.fit(mlp, ragged(2), epochs=1, engine="loop", workers=1).save(tmp_path / "f")
+    command = [sys.executable, "-c", LOADS, str(tmp_path / "f")]
+    found = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)
+    assert (found.returncode, found.stdout.split()) == (0, ["0"]), found.stderr

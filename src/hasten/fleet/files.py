@@ -61,7 +61,9 @@ def load(path: Path, make_model: Any, loss: Any, optimizer: Any) -> Fleet:
     """See ``Fleet.load``."""
     parquet, pa = need("pyarrow.parquet", "loading a fleet"), need("pyarrow", "loading a fleet")
     head, tensors = _read(path)
-    rows = parquet.read_table(pa.BufferReader(tensors.pop(TABLE).tobytes())).to_pylist()
+    with parquet.ParquetFile(pa.BufferReader(tensors.pop(TABLE).tobytes())) as table:
+        # One in a hundred processes that end soon after pyarrow has started threads is aborted by them.
+        rows = table.read(use_threads=False).to_pylist()
     factory = Factory(_of_the_command(head["notes"], path) if make_model is None else make_model)
     kinds, weights = {}, {}
     for name, saved in head["kinds"].items():

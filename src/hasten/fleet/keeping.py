@@ -88,8 +88,9 @@ def read(
     from hasten.measure import machine
 
     if lost:
+        were = "was a callable" if len(lost) == 1 else "were callables"
         raise UsageError(
-            f"the fleet's {' and '.join(lost)} was a callable, which no file keeps",
+            f"the fleet's {' and '.join(lost)} {were}, which no file keeps",
             "Fleet.load was not given it again",
             f"Fleet.load(path, make_model, {', '.join(f'{name}=…' for name in lost)})",
         )

@@ -286,7 +286,7 @@ static inline float fast_exp(float x) {  // Cephes (Moshier): expf, about 1 ulp
     p = p * r + 1.3981999507e-3f, p = p * r + 8.3334519073e-3f, p = p * r + 4.1665795894e-2f;
     p = p * r + 1.6666665459e-1f, p = p * r + 5.0000001201e-1f;
     p = p * r * r + r + 1.0f;
-    int32_t bits = ((int32_t)n + 127) << 23;
+    uint32_t bits = (uint32_t)((int32_t)n + 127) << 23;  // of a NaN, too: the shift of a negative number is undefined
     float scale;
     memcpy(&scale, &bits, 4);
     return p * scale;
