@@ -61,6 +61,8 @@ def score_folds(estimator: Any, X: Array, y: Array, folds: Any, deadline: float)
         if y.dtype.kind != "f":
             scores.append(float((predictions == y[test]).mean()))
         else:
+            if not np.isfinite(predictions).all():
+                raise ValueError("it predicts NaN or infinity")
             scores.append(r2(y[test], predictions))
     return {"scores": scores, "predicted": predicted, "seconds": time.monotonic() - start}
 
