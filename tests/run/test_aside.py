@@ -34,6 +34,15 @@ def test_ceilings_and_datasets_are_asked_in_a_process_of_their_own(lab: Any) -> 
     assert loader["probe"]["deterministic"] and loader["probe"]["gatherable"]
 
 
+def test_a_script_without_a_loader_is_not_begun_anew_for_ceilings_that_it_has_not(lab: Any) -> None:
+    """It took as long as the whole start-up, to find that there was nothing to ask."""
+    laboratory = lab("beside.py", args=("made_by_a_thread",), hooks=None)
+    plain, explained = laboratory.all(("plain", "explain"))
+    assert_untouched(plain, explained)
+    assert explained.document["trace"]["ceilings"]["why_not"].startswith("no DataLoader feeds"), explained.why
+    assert not any("begins anew" in line for line in explained.said)
+
+
 @pytest.mark.parametrize("kind", ["alone", pytest.param("long_thread_beside", marks=pytest.mark.slow)])
 def test_an_approximate_remedy_is_judged_by_other_seeds(lab: Any, kind: str) -> None:
     """In forked children, which begin a new pass for that, and in processes: the script sets a seed of its own."""
