@@ -199,6 +199,12 @@ def test_an_optimizer_is_blamed_for_its_own_time_only(code: str) -> None:
     both = dataclasses.replace(seen, optimizers=(dataclasses.replace(adam, share=0.5),) * 2)
     (finding,) = found_by(rule, both)
     assert "40 ms a step" in finding.message
+    every = tuple(dataclasses.replace(o, steps=seen.steps) for o in both.optimizers)
+    (finding,) = found_by(rule, dataclasses.replace(both, optimizers=every))
+    assert code == "O402" or "updates 8 tensors" in finding.message
+    after = tuple(dataclasses.replace(o, steps=seen.steps // 2) for o in both.optimizers)
+    (finding,) = found_by(rule, dataclasses.replace(both, optimizers=after))
+    assert code == "O402" or "updates 4 tensors" in finding.message
     little = (dataclasses.replace(other, share=0.95), dataclasses.replace(adam, share=0.05))
     assert not list(found_by(rule, dataclasses.replace(seen, optimizers=little)))
 
