@@ -12,7 +12,7 @@ import pytest
 from hasten.api import explain
 from hasten.core.interval import Interval
 from hasten.core.report import Report
-from hasten.core.trace import Hot, LoaderFacts, OptimizerFacts, Phase, Place, Probe, Process, Trace, Usage
+from hasten.core.trace import Epoch, Hot, LoaderFacts, OptimizerFacts, Phase, Place, Probe, Process, Trace, Usage
 from hasten.rules import all_rules, found_by
 from hasten.rules.d103_repeated_samples import CacheSamples
 from tests.rules.by_hand import gpu, with_process
@@ -153,6 +153,16 @@ def test_calls_in_eval_mode_without_a_loader_may_be_a_policys() -> None:
     held_out = LoaderFacts("evaluation", "Rows", LOOP)
     (finding,) = found("E602", dataclasses.replace(trace(0.1, evaluation=0.05), loaders=(held_out,)))
     assert finding.message.startswith("evaluation takes 50%") and not finding.notes
+
+
+def test_who_evaluates_once_an_epoch_is_not_told_to_do_so() -> None:
+    def advised(first: float) -> str:
+        epochs = (Epoch(50, 5.0, 0.1, first), Epoch(50, 7.0, 0.1, 2.0))
+        (finding,) = found("E602", dataclasses.replace(trace(0.1, evaluation=0.05), epochs=epochs))
+        return finding.advice
+
+    assert "every few epochs" in advised(0.0) and "once an epoch" not in advised(0.0)
+    assert "once an epoch" in advised(2.0)
 
 
 # -- frameworks --------------------------------------------------------------------------------------------------------

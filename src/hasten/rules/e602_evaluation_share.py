@@ -41,7 +41,8 @@ def detect(trace: Trace) -> Iterator[Finding]:
     place = trace.place("evaluation")
     small = _small_batches(trace)
     fed = any(x.role == "evaluation" for x in trace.loaders)
-    advice = "evaluate less often (every 200 steps, or once an epoch), or on a fixed subset"
+    often = "every few epochs" if _between_epochs(trace) else "every 200 steps, or once an epoch"
+    advice = f"evaluate less often ({often}), or on a fixed subset"
     if small is not None:
         advice = f"raise the evaluation's batch size from {small.batch_size}; then {advice}"
     yield RULE.finding(
@@ -53,6 +54,13 @@ def detect(trace: Trace) -> Iterator[Finding]:
         advice=advice,
         notes=() if fed else (ACTING,),
     )
+
+
+def _between_epochs(trace: Trace) -> bool:
+    """Whether it is done once an epoch already: what follows an epoch's last step counts to the next epoch, so the
+    first has none."""
+    first, *others = trace.epochs or (None,)
+    return first is not None and bool(others) and not first.evaluation_seconds and others[0].evaluation_seconds > 0
 
 
 def started(place: Place | None) -> Place | None:
