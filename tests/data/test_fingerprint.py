@@ -98,6 +98,19 @@ def test_what_the_code_does_not_read_is_not_looked_at(module: Any) -> None:
     assert fingerprint(dataset) == before
 
 
+def test_an_attribute_is_no_name_of_the_module(module: Any) -> None:
+    """A training loop at the script's top level has its ``x`` and ``data``; the dataset reads ``self.x``. Its cache was
+    compared anew for every batch, and a generator of that name kept it from being made at all."""
+    module.x, module.shift, module.strength = torch.zeros(3), iter([1]), random.Random(0)
+    dataset = module.Data()
+    marks = fingerprint(dataset), quick_fingerprint(dataset)
+    module.x, module.shift = torch.ones(3), iter([2])
+    assert (fingerprint(dataset), quick_fingerprint(dataset)) == marks
+    assert not draws_by_itself(dataset)
+    module.LEVEL = 3.0
+    assert fingerprint(dataset) != marks[0] and quick_fingerprint(dataset) != marks[1]
+
+
 @pytest.mark.parametrize(
     "generator",
     [

@@ -72,5 +72,6 @@ def test_how_much_of_the_whole_job_was_watched() -> None:
     assert view.watched(early) == "19 of 22 steps watched, 1.9 s of training, 114 expected"  # killed behind the look
     assert view.watched(early, 114) == "19 of 114 steps watched, 1.9 s of training"
     assert view.watched(early, 60) == "19 of 60 steps watched, 1.9 s of training, 114 expected"
+    assert view.watched(samples.trace(steps=1, window=1, step=None)) == "1 step watched"
     ended = dataclasses.replace(early, ended="finished")
     assert view.watched(ended, 60) == "19 of 60 steps watched, 1.9 s of training"

@@ -12,7 +12,7 @@ import pytest
 from hasten.api import explain
 from hasten.core.interval import Interval
 from hasten.core.report import Report
-from hasten.core.trace import Hot, LoaderFacts, OptimizerFacts, Phase, Place, Probe, Process, Trace, Usage
+from hasten.core.trace import Epoch, Hot, LoaderFacts, OptimizerFacts, Phase, Place, Probe, Process, Trace, Usage
 from hasten.rules import all_rules, found_by
 from hasten.rules.d103_repeated_samples import CacheSamples
 from tests.rules.by_hand import gpu, with_process
@@ -155,6 +155,16 @@ def test_calls_in_eval_mode_without_a_loader_may_be_a_policys() -> None:
     assert finding.message.startswith("evaluation takes 50%") and not finding.notes
 
 
+def test_who_evaluates_once_an_epoch_is_not_told_to_do_so() -> None:
+    def advised(first: float) -> str:
+        epochs = (Epoch(50, 5.0, 0.1, first), Epoch(50, 7.0, 0.1, 2.0))
+        (finding,) = found("E602", dataclasses.replace(trace(0.1, evaluation=0.05), epochs=epochs))
+        return finding.advice
+
+    assert "every few epochs" in advised(0.0) and "once an epoch" not in advised(0.0)
+    assert "once an epoch" in advised(2.0)
+
+
 # -- frameworks --------------------------------------------------------------------------------------------------------
 
 
@@ -199,6 +209,12 @@ def test_an_optimizer_is_blamed_for_its_own_time_only(code: str) -> None:
     both = dataclasses.replace(seen, optimizers=(dataclasses.replace(adam, share=0.5),) * 2)
     (finding,) = found_by(rule, both)
     assert "40 ms a step" in finding.message
+    every = tuple(dataclasses.replace(o, steps=seen.steps) for o in both.optimizers)
+    (finding,) = found_by(rule, dataclasses.replace(both, optimizers=every))
+    assert code == "O402" or "updates 8 tensors" in finding.message
+    after = tuple(dataclasses.replace(o, steps=seen.steps // 2) for o in both.optimizers)
+    (finding,) = found_by(rule, dataclasses.replace(both, optimizers=after))
+    assert code == "O402" or "updates 4 tensors" in finding.message
     little = (dataclasses.replace(other, share=0.95), dataclasses.replace(adam, share=0.05))
     assert not list(found_by(rule, dataclasses.replace(seen, optimizers=little)))
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from hasten.explain import inside
+from hasten.explain.ceilings import NO_LOADER
 from hasten.run.processes import STEPWISE
+from hasten.seams.watch import Watch
 from tests.scripts.lab import assert_untouched
 
 BESIDE = ("unseeded_thread_beside",)
@@ -32,6 +36,22 @@ def test_ceilings_and_datasets_are_asked_in_a_process_of_their_own(lab: Any) -> 
     assert all(ceilings[name] is not None for name in ("as_is", "data_free", "model_free", "data_free_ratio"))
     (loader,) = trace["loaders"]
     assert loader["probe"]["deterministic"] and loader["probe"]["gatherable"]
+
+
+def test_a_script_without_a_loader_is_not_begun_anew_for_ceilings(lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It took as long as the whole start-up, to find that there was nothing to ask."""
+
+    def begun(*_: Any) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(inside, "aside", begun)
+    explainer: Any = SimpleNamespace(watch=Watch(), session=SimpleNamespace(cwd="."), ceilings=None)
+    inside.Explainer._measure_aside(explainer, "the script runs a thread of its own")
+    assert explainer.ceilings.why_not == NO_LOADER
+    laboratory = lab("beside.py", args=("made_by_a_thread",), hooks=None)
+    plain, explained = laboratory.all(("plain", "explain"))
+    assert_untouched(plain, explained)
+    assert explained.document["trace"]["ceilings"]["why_not"].startswith("no DataLoader feeds"), explained.why
 
 
 @pytest.mark.parametrize("kind", ["alone", pytest.param("long_thread_beside", marks=pytest.mark.slow)])

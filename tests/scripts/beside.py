@@ -66,6 +66,30 @@ def thread_beside(**how):
     print("counted", counts[0] > 10)
 
 
+def made_by_a_thread():
+    """Batches that a thread puts into a queue, and no DataLoader."""
+    import queue
+
+    import torch
+
+    torch.manual_seed(5)
+    batches, model = queue.Queue(4), torch.nn.Linear(4, 1)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+
+    def make():
+        for i in range(600):
+            batches.put(torch.arange(32.0).view(8, 4) / (i + 1))
+        batches.put(None)
+
+    threading.Thread(target=make, daemon=True).start()
+    while (x := batches.get()) is not None:
+        optimizer.zero_grad()
+        model(x).square().mean().backward()
+        optimizer.step()
+        time.sleep(0.005)
+    print(model.weight.tolist())
+
+
 def in_a_thread():
     thread = threading.Thread(target=train)
     thread.start()

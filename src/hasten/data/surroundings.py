@@ -7,6 +7,8 @@ found here.
 
 from __future__ import annotations
 
+import dis
+import functools
 import os
 import sysconfig
 from collections.abc import Iterable, Iterator
@@ -18,6 +20,7 @@ from hasten.core import OURS
 ENTRIES = ("__getitem__", "__getitems__", "__call__", "forward")
 MOST_FUNCTIONS = 256  # followed
 _LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
+_LOOKED_UP = ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS", "IMPORT_NAME")
 _DATA = (int, float, complex, str, bytes, bool, type(None), list, tuple, dict, set, frozenset)
 
 
@@ -77,7 +80,7 @@ class Surroundings:
         if not names.isdisjoint(("environ", "getenv")):
             self._names[id(os), "environ"] = vars(os), "environ"
         scope = function.__globals__
-        for name in names & scope.keys():
+        for name in _global_names(function.__code__) & scope.keys():
             value = scope[name]
             if isinstance(value, FunctionType):
                 self._waiting.append((value, None))
@@ -106,6 +109,15 @@ def _names(code: CodeType) -> Iterator[str]:
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
             yield from _names(constant)
+
+
+@functools.lru_cache(maxsize=1024)
+def _global_names(code: CodeType) -> frozenset[str]:
+    """Names that are looked up in the module: an attribute of the same name, as ``self.x`` where a training loop of the
+    module has its ``x``, is none."""
+    found = {i.argval for i in dis.get_instructions(code) if i.opname in _LOOKED_UP}
+    inner = (_global_names(constant) for constant in code.co_consts if isinstance(constant, CodeType))
+    return frozenset(found).union(*inner)
 
 
 def _unwrapped(function: Any) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 
 from hasten.core.trace import Ceilings, Trace, UnusedFacts
 from hasten.explain.asking import examined
-from hasten.explain.ceilings import aside, measure
+from hasten.explain.ceilings import NO_LOADER, aside, measure
 from hasten.explain.growth import GrowthWatch, growth
 from hasten.explain.linear import Linear, step_seconds
 from hasten.explain.loops import count_repeats, loop_events
@@ -101,6 +101,8 @@ class Explainer:
         command = Command.of(self.watch, self.session.cwd)
         if fork.grouped():
             self.ceilings = Ceilings(why_not=reason)
+        elif not self.watch.loaders:  # nor is there a dataset to be asked twice
+            self.ceilings = Ceilings(why_not=NO_LOADER)
         elif command.start_seconds > MOST_START:
             self.ceilings = Ceilings(
                 why_not=f"{reason}, and to begin the script anew takes {command.start_seconds:.0f} s"

@@ -42,7 +42,7 @@ def watched(trace: Trace, total: int = 0) -> str:
         total: steps that the script took in all, where it went on after the look at it.
     """
     total = max(trace.steps, total)
-    steps = f"{total} steps"
+    steps = "1 step" if total == 1 else f"{total} steps"
     if trace.window and trace.window != total:
         steps = f"{trace.window} of {total} steps"
     text = f"{steps} watched"

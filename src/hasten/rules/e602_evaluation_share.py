@@ -42,8 +42,8 @@ def detect(trace: Trace) -> Iterator[Finding]:
     small = _small_batches(trace)
     fed = any(x.role == "evaluation" for x in trace.loaders)
     advice = "evaluate less often (every 200 steps, or once an epoch), or on a fixed subset"
-    if _once_an_epoch(trace):
-        advice = "it is once an epoch: evaluate after every few epochs, or on a fixed subset"
+    if _once_an_epoch(trace) or _between_epochs(trace):
+        advice = "evaluate after every few epochs rather than after each, or on a fixed subset"
     if small is not None:
         advice = f"raise the evaluation's batch size from {small.batch_size}; then {advice}"
     yield RULE.finding(
@@ -55,6 +55,13 @@ def detect(trace: Trace) -> Iterator[Finding]:
         advice=advice,
         notes=() if fed else (ACTING,),
     )
+
+
+def _between_epochs(trace: Trace) -> bool:
+    """Whether it is done once an epoch already: what follows an epoch's last step counts to the next epoch, so the
+    first has none."""
+    first, *others = trace.epochs or (None,)
+    return first is not None and bool(others) and not first.evaluation_seconds and others[0].evaluation_seconds > 0
 
 
 def started(place: Place | None) -> Place | None:

@@ -32,6 +32,7 @@ from hasten.seams.optimizer import in_groups_while_stepping, set_in_groups
 
 LEAST_SHARE = 0.03  # of the step spent in the optimizer
 SAME_BITS = ("SGD", "Adam", "AdamW", "Adamax", "Adagrad", "Adadelta", "RMSprop", "Rprop")
+EVERY_STEP = 0.9  # of the script's steps; an optimizer of one model after the other takes part in few
 SAVED = (0.0, 0.6)  # part of the optimizer's time; measured 1.02 to 1.25x of a step
 
 
@@ -71,8 +72,9 @@ def detect(trace: Trace) -> Iterator[Finding]:
     cost = trace.phase("optimizer") * min(1.0, sum(o.share for o in suited))
     if not suited or not cost >= LEAST_SHARE * trace.step_seconds or trace.window == 1:  # one step tells no share
         return
+    together = [o for o in suited if o.steps > EVERY_STEP * trace.steps] or suited[:1]
     yield RULE.finding(
-        f"{suited[0].kind} updates {suited[0].tensors} tensors one by one, {ms(cost)} a step",
+        f"{suited[0].kind} updates {sum(o.tensors for o in together)} tensors one by one, {ms(cost)} a step",
         suited[0].place,
         (trace.amdahl(SAVED[0] * cost), trace.amdahl(SAVED[1] * cost)),
         label="foreach and fused are off",

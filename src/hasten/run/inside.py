@@ -177,7 +177,7 @@ class Runner:
         tell(f"{reason}: trials run the script again in throw-away processes")
         self._announce(budget)
         room, judge = self._processes()
-        if room.command.start_seconds < LOOK_SHARE * budget:
+        if self.watch.loaders and room.command.start_seconds < LOOK_SHARE * budget:
             self._with(look(self.watch, room.command, room.step_seconds).probes)
         self._try_all(room, judge, start, budget)
         self.outcome = dataclasses.replace(self.outcome, message=f"no forks: {reason}")

@@ -120,8 +120,9 @@ def carried(loop: Loop) -> str:
         inside = (n for t in getattr(statement, "targets", ()) for n in ast.walk(t) if isinstance(n, ast.Name))
         names = {n.id for n in inside if isinstance(n.ctx, ast.Store)}
         value = getattr(statement, "value", None)
-        adds = isinstance(value, ast.BinOp) and isinstance(value.op, (ast.Add, ast.Sub))
-        summed = {n.id for n in (value.left, value.right) if isinstance(n, ast.Name)} & names if adds else set()
+        summed: set[str] = set()
+        if isinstance(value, ast.BinOp) and isinstance(value.op, (ast.Add, ast.Sub)):
+            summed = {n.id for n in (value.left, value.right) if isinstance(n, ast.Name)} & names
         read_before |= _read(statement) - set_so_far - summed - targets(loop)
         set_anew |= names - summed
         set_so_far |= names
