@@ -144,6 +144,13 @@ def test_steps_that_got_longer_behind_a_gain_are_explained() -> None:
     assert "meanwhile" not in shown(100.5) and "meanwhile" not in shown(42.9)
 
 
+def test_steps_that_got_shorter_by_more_than_the_gain_are_explained() -> None:
+    """A reader sees "2.2x (1.4-4.0)" above and "6.7 ms before, 0.95 ms after" below it."""
+    assert "that is more than the gain: steps got shorter meanwhile" in " ".join(
+        str(text.render_result(samples.result(after=samples.ms(2, 0.1)))).split()
+    )
+
+
 def test_at_most_five_findings_then_how_to_see_the_rest() -> None:
     many = samples.report(findings=samples.FINDINGS * 3)
     assert str(text.render(many)).count("= predicted") == 5

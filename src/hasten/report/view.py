@@ -310,12 +310,19 @@ def _before_and_after(before: Interval, after: Interval) -> str:
 
 
 def _meanwhile(result: Result) -> str:
-    """Where steps take longer behind a gain than before it: what that means."""
-    before, after = result.before, result.after
-    gained = result.overall if result.overall is not None else next((t.ratio for t in kept(result)), None)
-    if before is None or after is None or gained is None or not (gained.low > 1 and after.low > before.high):
+    """Where steps got longer behind a gain, or shorter by more than it: what that means."""
+    before, after, all_kept = result.before, result.after, kept(result)
+    alone = all_kept[0].ratio if len(all_kept) == 1 else None
+    gained = result.overall if result.overall is not None else alone
+    if before is None or after is None:
         return ""
-    return "; steps got longer meanwhile, by themselves or by what else runs here: pairs of neighbours tell the gain"
+    some = gained if gained is not None else next((t.ratio for t in all_kept), None)
+    told = "meanwhile, by themselves or by what else runs here: pairs of neighbours tell the gain"
+    if some is not None and some.low > 1 and after.low > before.high:
+        return f"; steps got longer {told}"
+    if gained is not None and before.low > gained.high * after.high:
+        return f"; that is more than the gain: steps got shorter {told}"
+    return ""
 
 
 def next_command(outcome: Report | Result) -> str:
