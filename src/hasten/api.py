@@ -212,8 +212,8 @@ def _report(folder: Path, argv: list[str], code: int) -> Report:
     trace = max(traces, key=lambda t: (t.rank == 0, t.steps))
     message = ""
     if trace.steps < LEAST_STEPS:
-        counted = "1 step was" if trace.steps == 1 else f"{trace.steps} steps were"
-        message = f"only {counted} seen; that is too few to say where the time goes"
+        counted = "only 1 step was seen" if trace.steps == 1 else f"only {trace.steps} steps were seen"
+        message = f"{counted}; that is too few to say where the time goes"
     seen = _found(trace) if not message and trace.step is not None and not math.isnan(trace.step_seconds) else []
     return Report(trace, ranked([*seen, *by_library]), tuple(argv), code, message, len(traces) - 1, hasten.__version__)
 
