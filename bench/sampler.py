@@ -54,6 +54,8 @@ def _group(stack: list[dict[str, Any]]) -> str:
         return "evaluation"
     if any(LOADER in file for file, _ in frames):
         return "fetch"
+    if any(name == "<module>" and "/torch/" in file for file, name in frames):
+        return "other"  # it is imported, and its decorators have names of what they decorate
     for file, name in reversed(frames):
         for group, files, names in MARKS:
             if files.search(file) and names.match(name):

@@ -65,7 +65,16 @@ def test_groups(stack: list[str], group: str) -> None:
 
 def test_start_up_end_and_other_threads_do_not_count() -> None:
     step = ["main", "step"]
-    main = [["import", "optim"], ["main", "made"], ["main", "call"], step, ["main", "call"], step, ["main", "test"]]
+    main = [
+        ["import", "optim"],
+        ["import", "optim", "hook"],
+        ["main", "made"],
+        ["main", "call"],
+        step,
+        ["main", "call"],
+        step,
+        ["main", "test"],
+    ]
     assert sampler.shares(document([["main"]], main)) == {"optimizer": 0.5, "forward": 0.5}
 
 
