@@ -81,6 +81,11 @@ class Task:
         return first + unbroken(np.array(self.breaks) - first, self.rows - first, self.row[0] + self.columns)
 
 
+_TAKEN_OVER = tuple(one.name for one in fields(Task) if one.name not in ("X", "y"))
+_NONE_HELD: npt.NDArray[np.int64] = np.empty(0, np.int64)
+_NONE_HELD.flags.writeable = False  # one for all jobs
+
+
 class Windows(Task):
     """Every window of a series and what follows it.
 
@@ -93,8 +98,8 @@ class Windows(Task):
     """
 
     def __init__(self, values: Array, like: Task) -> None:
-        names = {one.name for one in fields(Task)} - {"X", "y"}
-        self.__dict__.update({name: getattr(like, name) for name in names})
+        for name in _TAKEN_OVER:  # one after the other: then instances share the table of names, which is most of them
+            object.__setattr__(self, name, getattr(like, name))
         self.values, self.window, self.horizon = values, like.row[0], like.columns
         self.held: weakref.ref[Array] | None = None
 
@@ -344,7 +349,7 @@ def split(
     """Rows to train on (None for all) and rows held out."""
     stop = recipe.stop
     if stop is None:
-        return task.learnable() if task.breaks else None, np.empty(0, np.int64)
+        return task.learnable() if task.breaks else None, _NONE_HELD
     rows = task.learnable()
     first = len(rows) - held_out(len(rows), task.gap, stop)
     if stop.split == "last":
