@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -466,6 +467,10 @@ class Trace:
     def amdahl(self, saved: float) -> float:
         """Speed-up of a step when ``saved`` seconds of it vanish; what is left is not known to be nothing."""
         return self.step_seconds / max(self.step_seconds - saved, LEAST_LEFT * self.step_seconds, 1e-9)
+
+    def optimizing(self, some: Sequence[OptimizerFacts]) -> float:
+        """Seconds a step that these optimizers take; 0 where one step was seen, which tells no share."""
+        return 0.0 if self.window == 1 else self.phase("optimizer") * min(1.0, sum(o.share for o in some))
 
     def without(self, name: str, least: float, most: float) -> tuple[float, float]:
         """Least and greatest speed-up of a usual step when between these parts of a phase vanish."""

@@ -69,8 +69,8 @@ class ForeachOptimizer(Remedy):
 
 def detect(trace: Trace) -> Iterator[Finding]:
     suited = [o for o in trace.optimizers if _loops(o)]
-    cost = trace.phase("optimizer") * min(1.0, sum(o.share for o in suited))
-    if not suited or not cost >= LEAST_SHARE * trace.step_seconds or trace.window == 1:  # one step tells no share
+    cost = trace.optimizing(suited)
+    if not suited or not cost >= LEAST_SHARE * trace.step_seconds:
         return
     together = [o for o in suited if o.steps > EVERY_STEP * trace.steps] or suited[:1]
     yield RULE.finding(

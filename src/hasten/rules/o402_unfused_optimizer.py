@@ -83,8 +83,8 @@ def _steps_as_tensors(optimizer: Any) -> None:
 
 def detect(trace: Trace) -> Iterator[Finding]:
     suited = [o for o in trace.optimizers if o.implementation != "fused" and o.can_fuse]
-    cost = trace.phase("optimizer") * min(1.0, sum(o.share for o in suited))
-    if not suited or not cost >= LEAST_SHARE * trace.step_seconds or trace.window == 1:  # one step tells no share
+    cost = trace.optimizing(suited)
+    if not suited or not cost >= LEAST_SHARE * trace.step_seconds:
         return
     yield RULE.finding(
         f"{suited[0].kind} makes a pass over memory per operation, {ms(cost)} a step",

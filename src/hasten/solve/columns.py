@@ -119,9 +119,7 @@ def _empty(column: Any) -> bool:
 
 def _kinds_inside(values: Any) -> set[type]:
     """Types of the objects in a column, but for missing ones."""
-    return {type(v) for v in values if not (isinstance(v, NESTED) or absent(v))} | {
-        type(v) for v in values if isinstance(v, NESTED)
-    }
+    return {type(v) for v in values if isinstance(v, NESTED) or not absent(v)}
 
 
 def _are(kinds: set[type], wanted: Any) -> bool:
