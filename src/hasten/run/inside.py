@@ -23,7 +23,8 @@ from hasten.measure import machine
 from hasten.rules import remedy_types
 from hasten.run import compiled
 from hasten.run.fidelity import Judge
-from hasten.run.kept import payback, postponed, remedies_of, repaid
+from hasten.run.kept import Kept, payback, remedies_of
+from hasten.run.late import Waiting, due, gain, repaid, starts, told
 from hasten.run.processes import ProcessJudge, ProcessRoom
 from hasten.run.renewal import held_by_workers
 from hasten.run.search import HELD, LEAST_TRIAL, TOO_LATE, Search, budget_of
@@ -58,6 +59,7 @@ class Runner:
         self._written: Trace | None = None
         self.applied_at = 0
         self.applied: list[Remedy] = []
+        self.waiting = Waiting(self.watch)
         self._idle: set[str] = set()
         session.finish = self._finish
         session.forward.keeps_calls = not self.config.get("plan")
@@ -73,8 +75,10 @@ class Runner:
         plan = decode(Plan, self.config["plan"])
         many = f"{len(plan.steps)} remed{'y' if len(plan.steps) == 1 else 'ies'}"
         self.outcome = Outcome(plan=plan, message=f"replayed a plan of {many}")
-        late = tuple(s for s in plan.steps if s.remedy == "Compile")
-        guarded(self.session, lambda: self._apply(tuple(s for s in plan.steps if s not in late)))
+        made = list(zip(plan.steps, remedies_of(plan.steps, remedy_types()), strict=True))
+        late = [(s, r) for s, r in made if r.start_seconds]
+        others = [(s, r) for s, r in made if not r.start_seconds]
+        guarded(self.session, lambda: self._apply(tuple(s for s, _ in others)))
         if not late:
             return
 
@@ -82,23 +86,28 @@ class Runner:
             self.window.step(now)
             if self.watch.steps >= FIRST_STEPS:
                 self.watch.at_step = self.window.step
-                guarded(self.session, lambda: self._apply(self._repaid(late)))
+                guarded(self.session, lambda: self._apply(self._weighed(late, gain(others))))
 
         self.watch.at_step = after_first_steps
 
-    def _repaid(self, late: tuple[Step, ...]) -> tuple[Step, ...]:
+    def _weighed(self, late: list[tuple[Step, Remedy]], gained: float) -> tuple[Step, ...]:
         """Those whose start the rest of the job repays; of others it is said that they wait."""
         steps, _ = schedule.expected(self.watch)
         seconds = min(r[0] for r in self.watch.recent(FIRST_STEPS)) / 1e9  # without them
         left = max(0, steps - self.watch.steps) * seconds if steps > 0 else math.inf
         known = compiled.found(self.outcome.plan)  # type: ignore[arg-type]
         out = []
-        for step, remedy in zip(late, remedies_of(late, remedy_types()), strict=True):
+        for step, remedy in late:
             start = remedy.start_seconds if known else remedy.one_off_seconds
-            if repaid(start, step.ratio, left / step.ratio.value if step.ratio is not None else left):
+            after = due(start, step.ratio, gained) if left == math.inf else 0.0
+            if after > self.waiting.passed:
+                self.waiting.add(after, step)
+                why = f"{remedy} {told(start, after)}"
+            elif repaid(start, step.ratio, left / step.ratio.value if step.ratio is not None else left):
                 out.append(step)
                 continue
-            why = f"{remedy} waits for a longer run: the {left:.0f} s left do not repay its start of {start:.0f} s"
+            else:
+                why = f"{remedy} waits for a longer run: the {left:.0f} s left do not repay its start of {start:.0f} s"
             say(why)
             self.outcome = dataclasses.replace(self.outcome, message=f"{self.outcome.message}; {why}")
         return tuple(out)
@@ -117,6 +126,9 @@ class Runner:
             self.session.lighten()
         self._write("")
         rest(self.window)
+        if ready := self.waiting.ready():
+            self._apply(ready)
+        self.waiting.call_again()
 
     def _forget_calls(self) -> None:
         self.session.forward.keeps_calls = False
@@ -227,15 +239,15 @@ class Runner:
         cost = time.monotonic() - start
         ratio = overall.ratio if overall is not None and search.kept else None
         before = Interval.of_median([r[0] / 1e9 for r in self.watch.recent(MOST_RECORDS)])
-        late = postponed(search.kept, self._left(before.value / (ratio.value if ratio is not None else 1)))
+        late = self._late(search.kept, self._left(before.value / (ratio.value if ratio is not None else 1)))
         held = held_by_workers(self.watch, [k.remedy for k in search.kept])
-        whys = {str(k.remedy): TOO_LATE for k in late} | {str(r): HELD for r in held}
+        whys = {str(k.remedy): why for k, why in late} | {str(r): HELD for r in held}
         self.outcome = Outcome(
             trials=tuple(
                 dataclasses.replace(t, why=whys[t.remedy]) if t.remedy in whys and t.verdict == "kept" else t
                 for t in search.trials
             ),
-            plan=self._plan(tuple(k.step() for k in (*search.kept, *search.launched))),
+            plan=self._plan([*search.kept, *search.launched]),
             before=before,
             overall=ratio,
             cost_seconds=cost,
@@ -244,16 +256,34 @@ class Runner:
             proof=proof,
             broken=tuple(search.broken),
         )
-        now = [k for k in search.kept if k not in late]
+        waiting = [k for k, _ in late]
+        now = [k for k in search.kept if k not in waiting]
         now += [k for k in search.launched if k.remedy.seam is not Seam.LAUNCH]
         self._apply(tuple(k.step() for k in now))
         if late:  # what trials have compiled is there for the next run all the same
             self._code()
         kept = ", ".join(str(k.remedy) for k in now if k.remedy not in held) or "nothing"
-        ends = "".join(f"; {k.remedy} takes hold with the plan, this run ends too soon" for k in late)
-        waiting = [*held, *(k.remedy for k in search.launched if k not in now)]
-        next_time = "".join(f"; {remedy} takes hold with the plan" for remedy in waiting)
-        tell(f"trials took {cost:.0f} s; kept: {kept}{ends}{next_time}")
+        next_time = [*held, *(k.remedy for k in search.launched if k not in now)]
+        with_plan = [f"; {k.remedy} {why}" for k, why in late]
+        with_plan += [f"; {remedy} takes hold with the plan" for remedy in next_time]
+        tell(f"trials took {cost:.0f} s; kept: {kept}{''.join(with_plan)}")
+
+    def _late(self, kept: list[Kept], left: float) -> list[tuple[Kept, str]]:
+        """Those of ``kept`` that do not start now, and why; where the job's length is unknown, they wait.
+
+        Args:
+            left: seconds that the rest of this job takes with everything on; infinite where unknown.
+        """
+        out = []
+        for k in kept:
+            start, ratio = k.remedy.start_seconds, k.measured.ratio
+            after = due(start, ratio) if left == math.inf else 0.0
+            if after > self.waiting.passed:
+                self.waiting.add(after, k.step())
+                out.append((k, told(start, after)))
+            elif not repaid(start, ratio, left):
+                out.append((k, TOO_LATE))
+        return out
 
     def _left(self, step_seconds: float) -> float:
         """Seconds that the rest of the job takes; infinite where its length is unknown."""
@@ -261,15 +291,18 @@ class Runner:
         predicted = self.trace.predicted_steps
         return max(0, predicted - self.watch.steps) * step_seconds if predicted > 0 else math.inf
 
-    def _plan(self, steps: tuple[Step, ...]) -> Plan:
+    def _plan(self, kept: list[Kept]) -> Plan:
+        assert self.trace is not None
+        unknown = self.trace.predicted_steps <= 0
         return Plan(
             script=self.config.get("script", ""),
             script_sha256=self.config.get("script_sha256", ""),
             versions=machine.versions(),
             machine=machine.machine(),
-            steps=steps,
+            steps=tuple(k.step() for k in kept),
             sources=self._sources(),
             created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            notes=tuple(starts([(k.step(), k.remedy) for k in kept])) if unknown else (),
         )
 
     def _sources(self) -> dict[str, str]:
