@@ -88,6 +88,32 @@ def test_modules_that_are_torchs_own_alone_are_compiled_too(
     assert seen == [2]
 
 
+@pytest.mark.skipif(not machine.has_compiler(), reason="nothing is compiled without a compiler")
+@pytest.mark.parametrize("trains_in_eval_mode", [False, True])
+def test_what_is_no_training_is_not_compiled(trains_in_eval_mode: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each shape of samples and evaluations would be compiled anew, in the middle of the job."""
+    compiled: list[bool] = []
+
+    def backend(graph: Any, _inputs: Any) -> Any:
+        compiled.append(torch.is_grad_enabled())
+        return graph.forward
+
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=backend))
+    model = Own().train(not trains_in_eval_mode)
+    undo = hasten.Compile().on(model)
+    with torch.no_grad():
+        for rows in (3, 4, 5):
+            model(torch.ones(rows, 2))
+    assert compiled == []
+    model.eval()
+    model(torch.ones(3, 2))  # with a graph that nobody needs, unless it is what trains
+    assert compiled == [True] * trains_in_eval_mode
+    model.train(not trains_in_eval_mode)
+    model(torch.ones(3, 2))
+    assert compiled == [True]
+    undo()
+
+
 def test_anomaly_mode_off_still_finds_nan_and_says_what_the_script_asked_for() -> None:
     plain = (torch.is_anomaly_enabled, torch.set_anomaly_enabled, torch.autograd.backward)
     undo = hasten.AnomalyOff().on()

@@ -5,16 +5,16 @@ Why it is slow
     them.
 
 Remedy
-    ``Compile()`` compiles the model's calls in place with ``torch.compile``.
+    ``Compile()`` compiles the model's calls in place with ``torch.compile``: those of training. Evaluations and samples
+    that are drawn from the model stay eager, since each of their shapes would be compiled anew, and no step repays it.
 
 Fidelity
     equivalent: fused operations round at other places. Dropout draws the numbers that eager mode draws
     (``torch._inductor.config.fallback_random``), so that the updates can be compared at all.
 
 When it does not help
-    Short jobs (compiling takes from ten seconds to minutes, and again for evaluation; what trials have compiled is kept
-    for later runs with the plan, which then start some seconds later instead), shapes that change, models dominated by
-    a few large kernels.
+    Short jobs (compiling takes from ten seconds to minutes; what trials have compiled is kept for later runs with the
+    plan, which then start some seconds later instead), shapes that change, models dominated by a few large kernels.
 
 References
     https://docs.pytorch.org/docs/stable/generated/torch.compile.html
@@ -22,7 +22,7 @@ References
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -39,7 +39,7 @@ WORTH = 5.0  # a job must last this many times that before compiling is spoken o
 
 @dataclass(frozen=True)
 class Compile(Remedy):
-    """Compiles a module's calls in place; the module stays the same object."""
+    """Compiles a module's calls in place, where they record a graph; the module stays the same object."""
 
     fidelity: ClassVar[Fidelity] = Fidelity.EQUIVALENT
     seam: ClassVar[Seam] = Seam.MODEL
@@ -69,13 +69,28 @@ class Compile(Remedy):
 
         before, config.fallback_random = config.fallback_random, True
         target.compile()  # never looks into an nn.Sequential of torch's own modules: all of it is torch's code,
-        target._compiled_call_impl = torch.compile(call)  # which is followed from a function that is not
+        compiled = torch.compile(call)  # which is followed from a function that is not
+        target._compiled_call_impl = _in_training(target, compiled)
 
         def undo() -> None:
             target._compiled_call_impl = None
             config.fallback_random = before
 
         return undo
+
+
+def _in_training(module: Any, compiled: Callable[..., Any]) -> Callable[..., Any]:
+    """Calls ``compiled`` where training does: with a graph, and in train mode if the module is in it now."""
+    import torch
+
+    trains, recorded = module.training, torch.is_grad_enabled
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if recorded() and module.training >= trains:
+            return compiled(*args, **kwargs)
+        return module._call_impl(*args, **kwargs)
+
+    return call
 
 
 def detect(trace: Trace) -> Iterator[Finding]:
