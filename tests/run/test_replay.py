@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+import hasten
 from hasten.core.interval import Interval
 from hasten.core.plan import Plan, Step, sha256_of_file
 from hasten.core.report import Outcome
@@ -112,20 +113,58 @@ def test_what_starts_late_waits_where_the_job_is_too_short_to_repay_its_start(
 @pytest.mark.parametrize(
     ("steps", "ratio", "code", "waits"),
     [
-        (1000, 1.5, True, True),  # 10 s, a third of which is spared: 3.3 s of 4
-        (1300, 1.5, True, False),
-        (1300, 1.5, False, True),  # compiled anew: 40 s
-        (-1, 1.5, False, False),  # of unknown length
-        (100, None, True, False),  # edited by hand
+        (1000, 1.5, True, "for a longer run"),  # 10 s, a third of which is spared: 3.3 s of 4
+        (1300, 1.5, True, ""),
+        (1300, 1.5, False, "for a longer run"),  # compiled anew: 40 s
+        (-1, 1.5, True, "starts after 12 s of training"),  # of unknown length
+        (-1, 1.5, False, "starts after 120 s of training"),
+        (-1, None, True, ""),  # edited by hand
+        (100, None, True, ""),
     ],
 )
 def test_a_start_is_weighed_against_the_rest_of_the_job(
-    steps: int, ratio: float | None, code: bool, waits: bool, monkeypatch: pytest.MonkeyPatch
+    steps: int, ratio: float | None, code: bool, waits: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(inside.schedule, "expected", lambda watch: (steps, ""))
     monkeypatch.setattr(inside.compiled, "found", lambda plan: code)
     watch = SimpleNamespace(steps=2, recent=lambda count: [(900_000_000,), (10_000_000,)])
-    runner: Any = SimpleNamespace(watch=watch, outcome=Outcome(message="replayed"))
-    late = (Step("Compile", {}, "equivalent", ratio=ratio and Interval.exact(ratio)),)
-    assert inside.Runner._repaid(runner, late) == (() if waits else late)
-    assert ("Compile() waits" in runner.outcome.message) is waits
+    waiting = SimpleNamespace(passed=0.9, add=lambda after, step: added.append(step))
+    runner: Any = SimpleNamespace(watch=watch, waiting=waiting, outcome=Outcome(message="replayed"))
+    late, added = Step("Compile", {}, "equivalent", ratio=ratio and Interval.exact(ratio)), []
+    now = inside.Runner._weighed(runner, [(late, hasten.Compile())], gained=1.5)
+    assert now == (() if waits else (late,))
+    assert added == ([late] if "starts" in waits else [])
+    assert waits in runner.outcome.message and ("Compile()" in runner.outcome.message) is bool(waits)
+
+
+ENDLESS = """
+import sys
+import torch
+model = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.Tanh(), torch.nn.Linear(8, 1))
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+eager = 0
+while model._compiled_call_impl is None and eager < float(sys.argv[1]):
+    optimizer.zero_grad()
+    model(torch.ones(4, 8)).square().mean().backward()
+    optimizer.step()
+    eager += 1
+print("compiled", model._compiled_call_impl is not None, eager > 20)
+"""
+
+
+@pytest.mark.parametrize(("start", "limit", "said"), [(0.05, "inf", "True True"), (1000.0, "500", "False True")])
+def test_in_a_job_of_unknown_length_it_starts_between_two_steps_once_it_pays(
+    start: float, limit: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not machine.has_compiler():
+        pytest.skip("nothing is compiled without a compiler")
+    monkeypatch.setenv("HASTEN_CACHE_DIR", str(tmp_path / "cache"))
+    script, report = tmp_path / "train.py", tmp_path / "report.json"
+    lines = f"from hasten.rules import m302_eager\nm302_eager.Compile.one_off_seconds = {start}\n"
+    script.write_text(lines + ENDLESS, encoding="utf-8")
+    steps = (Step("Compile", {}, "equivalent", ratio=Interval(1.5, 1.4, 1.6)),)
+    Plan(str(script), sha256_of_file(script), machine.versions(), machine.machine(), steps).save(tmp_path / "plan.json")
+    command = ["-m", "hasten", "run", "--plan", str(tmp_path / "plan.json"), "--json", str(report), str(script), limit]
+    assert ran(*command) == f"compiled {said}\n"
+    message = json.loads(report.read_text(encoding="utf-8"))["run"]["message"]
+    assert re.search(r"Compile\(\) starts after \d+ s of training: a job of unknown length", message)

@@ -11,13 +11,11 @@ from typing import Any
 
 import pytest
 
-import hasten
 from hasten.core.interval import Interval
 from hasten.core.remedy import Fidelity, Remedy
 from hasten.core.trace import LoaderFacts, ModelFacts, OptimizerFacts, Phase, Place, Process, Trace, Usage
 from hasten.measure.interleave import Pairs, TurnPairs
 from hasten.run.fidelity import Finding
-from hasten.run.kept import Kept, postponed
 from hasten.run.search import BY_PROCESSES, LONG_STEPS, NEXT_START, TOO_DEAR, Search
 from hasten.run.trial import SPARED, TIME_UP, TOO_NOISY, Measured
 from hasten.run.verdict import ALMOST, UNCLEAR
@@ -468,17 +466,3 @@ def test_a_start_that_is_too_dear_no_faster_or_breaks_its_promise_is_not_kept() 
 def test_where_all_trials_are_processes_it_is_one_of_them() -> None:
     room = Room({"PreloadedAllocator": 1.3})
     assert names(search(room, with_jemalloc()).kept) == ["PreloadedAllocator"]
-
-
-def test_what_takes_longer_to_start_than_it_gains_waits_for_the_next_run() -> None:
-    def kept(remedy: Remedy, gain: float) -> Kept:
-        pairs = Pairs()
-        for _ in range(9):
-            pairs.add(gain, 1.0)
-        return Kept(remedy, "M302", Measured(pairs, "by hand", 0.0), "")
-
-    compiled, allocator = kept(hasten.Compile(), 1.5), kept(hasten.Allocator(), 1.01)
-    start = hasten.Compile.start_seconds
-    assert postponed([compiled, allocator], 1.9 * start) == [compiled]
-    assert postponed([compiled, allocator], 2.1 * start) == []
-    assert postponed([compiled, allocator], math.inf) == []
