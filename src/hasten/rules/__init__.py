@@ -3,7 +3,8 @@
 Order matters: each remedy is tried on top of those kept before it. First what removes whole passes over the data
 (nothing later can be judged while the loader hides the model), then switches that cost nothing and keep every bit,
 then what changes rounding, then what changes precision; advice without a remedy comes last. The number of threads
-comes before the switches although it changes rounding: the others can be judged in the quiet that it brings.
+comes before the switches although it changes rounding: the others can be judged in the quiet that it brings. Of two
+remedies that take each other's place, the one that promises more has the first one's turn, where it is allowed.
 """
 
 from __future__ import annotations

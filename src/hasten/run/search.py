@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Callable
@@ -89,6 +90,7 @@ class Search:
     _seen_with: list[Remedy] = field(default_factory=list)
     _cut: dict[str, Cut] = field(default_factory=dict)
     _goes_on: dict[str, Cut] = field(default_factory=dict)
+    _aside: list[tuple[Finding, Remedy]] = field(default_factory=list)
     _proved: tuple[set[str], str] = field(default_factory=lambda: (set(), ""))
 
     def run(self) -> None:
@@ -109,20 +111,23 @@ class Search:
                 self.trials.append(replace(trial, why=why))
             else:
                 rest = [r for f, r in candidates[number:] if str(r) in affordable and not self._why_not(f, r, left)]
+                rest += [r for _, r in self._aside if str(r) in affordable]
                 self.trials.append(self._try(finding, remedy, trial, self._seconds(remedy, rest, left), bool(rest)))
+                if self.trials[-1].why == SPARED and self.launches is not None:
+                    self._aside.append((finding, remedy))
+                    affordable = self._chosen_anew(candidates[number:], affordable)
                 if self.trials[-1].verdict == "kept":
                     candidates.extend(self._reopened(candidates) if remedy.seam is Seam.LOADER else ())
                     self._reconsider(remedy)
             if number == len(candidates):
+                affordable |= {str(r) for _, r in self._aside}
+                self._tell_spared()
                 left = self.left
                 more = (
                     self._revealed(left) or self._afforded(candidates, affordable, left) or self._cut_short(candidates)
                 )
                 candidates.extend(more)
                 affordable |= self._affordable(more, self.left)
-        for number, trial in enumerate(self.trials):
-            if trial.why == SPARED and self.launches is not None:
-                self.trials[number] = self._unspared(trial, *next(c for c in candidates if str(c[1]) == trial.remedy))
         for finding, remedy in later:
             self.trials.append(self._launch(finding, remedy, self.left))
 
@@ -144,10 +149,23 @@ class Search:
         for finding in find(trace):
             for remedy in finding.remedies:
                 found.setdefault(str(remedy), (finding, remedy))
-        return list(found.values())
+        return self._rivals_in_turn(list(found.values()))
+
+    def _rivals_in_turn(self, found: list[tuple[Finding, Remedy]]) -> list[tuple[Finding, Remedy]]:
+        """Of two that take each other's place, the one that promises more takes the first one's turn, where it may be
+        tried at all: the other is for where it does not hold what it promises."""
+        out = list(found)
+        for i, j in itertools.combinations(range(len(out)), 2):
+            (first, a), (second, b) = out[i], out[j]
+            promises = first.predicted.value < second.predicted.value
+            if promises and a.replaces(b) and b.replaces(a) and not self._barred(b):
+                out[i], out[j] = out[j], out[i]
+        return out
 
     def _least(self, remedy: Remedy) -> float:
         """Seconds that its shortest trial takes, and its proof."""
+        if self.launches is not None and any(r is remedy for _, r in self._aside):
+            return sum(x.least_seconds(remedy, self._on) for x in self.launches)
         return self.room.least_seconds(remedy, self._on) + self.judge.least_seconds(remedy, self._on)
 
     @property
@@ -205,6 +223,11 @@ class Search:
             chosen.append((gain, names))
         return max(chosen, key=lambda c: c[0])[1]
 
+    def _chosen_anew(self, to_come: list[tuple[Finding, Remedy]], affordable: set[str]) -> set[str]:
+        """``affordable``, of what is to come those that promise most beside whole processes for what is set aside."""
+        waiting = [*to_come, *self._aside]
+        return (affordable - {str(r) for _, r in waiting}) | self._affordable(waiting, self.left)
+
     def _afforded(
         self, candidates: list[tuple[Finding, Remedy]], affordable: set[str], left: float
     ) -> list[tuple[Finding, Remedy]]:
@@ -227,13 +250,25 @@ class Search:
             self._goes_on[name] = self._cut.pop(name)
         return more
 
-    def _why_not(self, finding: Finding, remedy: Remedy, left: float) -> str:
+    def _barred(self, remedy: Remedy) -> str:
+        """Why the user does not want it tried; empty where that may be."""
         if self.only and remedy.name not in self.only:
             return "not among --only"
         if remedy.name in self.skip:
             return "skipped as asked"
-        if remedy.fidelity.rank > self.allow.rank:
-            return f"ask: --allow {remedy.fidelity.value}"
+        return f"ask: --allow {remedy.fidelity.value}" if remedy.fidelity.rank > self.allow.rank else ""
+
+    def _rival(self, finding: Finding, remedy: Remedy) -> Remedy | None:
+        """What is kept in its place, and promised as much."""
+        kept = [k.remedy for k in self.kept if k.remedy.replaces(remedy) and remedy.replaces(k.remedy)]
+        promised = {t.remedy: t.predicted for t in self.trials}
+        return next((r for r in kept if (p := promised.get(str(r))) and p.value >= finding.predicted.value), None)
+
+    def _why_not(self, finding: Finding, remedy: Remedy, left: float) -> str:
+        if barred := self._barred(remedy):
+            return barred
+        if rival := self._rival(finding, remedy):
+            return f"{rival}, which promises more, was kept in its place"
         if any(k.remedy.name == remedy.name for k in (*self.kept, *self.launched)):
             return "another setting of it was kept"
         if (remedy.name, remedy.direction(self.trace)) in self._slower:
@@ -346,12 +381,17 @@ class Search:
             fidelity_found=proof,
         )
 
-    def _unspared(self, trial: Trial, finding: Finding, remedy: Remedy) -> Trial:
-        """What a copy cannot tell, whole processes of the script can, where the budget holds them."""
-        told = self._launch(finding, remedy, self.left)
-        if not told.pairs:
-            return replace(trial, why=f"{SPARED}; {told.why}")
-        return replace(told, seconds=trial.seconds + told.seconds)
+    def _tell_spared(self) -> None:
+        """What copies cannot tell, whole processes of the script can, on top of all that is kept, where the budget
+        holds them."""
+        for finding, remedy in self._aside:
+            number, trial = next((n, t) for n, t in enumerate(self.trials) if t.remedy == str(remedy))
+            told = self._launch(finding, remedy, self.left)
+            if told.pairs:
+                self.trials[number] = replace(told, seconds=trial.seconds + told.seconds)
+            else:
+                self.trials[number] = replace(trial, why=f"{SPARED}; {told.why}")
+        self._aside.clear()
 
     def _launch(self, finding: Finding, remedy: Remedy, left: float) -> Trial:
         """Try in whole processes what is left to them, on top of all that is kept, if the budget holds the starts."""
