@@ -15,7 +15,8 @@ from hasten.core.plan import Plan, Step, sha256_of_file
 from hasten.measure import machine
 from hasten.measure.interleave import Pairs
 from hasten.run.calls import DIFFERENT
-from hasten.run.trial import FORKED_CALLS, Measured
+from hasten.run.room import Measured
+from hasten.run.trial import FORKED_CALLS
 from tests.scripts.lab import LIMIT, SCRIPTS, SOURCE
 
 SCRIPT = SCRIPTS / "evaluates.py"

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from hasten.measure.interleave import Pairs
-from hasten.run.trial import TIME_UP, Measured
+from hasten.run.room import Measured
+from hasten.run.trial import TIME_UP
 from tests.run.test_search import Slow, names, search, with_compiler
 
 

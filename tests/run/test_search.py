@@ -16,8 +16,9 @@ from hasten.core.remedy import Fidelity, Remedy
 from hasten.core.trace import LoaderFacts, ModelFacts, OptimizerFacts, Phase, Place, Process, Trace, Usage
 from hasten.measure.interleave import Pairs, TurnPairs
 from hasten.run.fidelity import Finding
+from hasten.run.room import Measured
 from hasten.run.search import BY_PROCESSES, LONG_STEPS, NEXT_START, TOO_DEAR, Search
-from hasten.run.trial import SPARED, TIME_UP, TOO_NOISY, Measured
+from hasten.run.trial import SPARED, TIME_UP, TOO_NOISY
 from hasten.run.verdict import ALMOST, UNCLEAR
 
 PLACE = Place("train.py", 12, "main", "loss = model(x).mean()", 0, 4)

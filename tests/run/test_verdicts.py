@@ -17,11 +17,13 @@ from hasten.core.remedy import Remedy
 from hasten.core.trace import Trace
 from hasten.measure.interleave import Outcome, Pairs, TurnPairs
 from hasten.run import fidelity
+from hasten.run.budget import MOST_SECONDS, UNKNOWN_SECONDS, budget_of
 from hasten.run.fidelity import LEAST_STEPS, Comparison, Judge, curves
 from hasten.run.kept import Kept, payback
 from hasten.run.processes import ProcessJudge, ProcessPairs
-from hasten.run.search import MOST_SECONDS, UNKNOWN_SECONDS, Search, budget_of
-from hasten.run.trial import Measured, TrialRoom
+from hasten.run.room import Measured
+from hasten.run.search import Search
+from hasten.run.trial import TrialRoom
 from hasten.run.verdict import verdict
 from hasten.seams.child import WITH, WITHOUT
 from tests import samples

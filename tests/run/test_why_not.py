@@ -14,8 +14,8 @@ from hasten.core.interval import Interval
 from hasten.core.remedy import Remedy
 from hasten.measure.interleave import Outcome, Pairs
 from hasten.run.kept import Kept
+from hasten.run.room import Measured
 from hasten.run.search import Search
-from hasten.run.trial import Measured
 from tests.run.test_search import Judge, Room, search, trace
 
 

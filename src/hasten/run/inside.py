@@ -22,12 +22,13 @@ from hasten.data.probe import probe
 from hasten.measure import machine
 from hasten.rules import remedy_types
 from hasten.run import compiled
+from hasten.run.budget import LEAST_TRIAL, budget_of
 from hasten.run.fidelity import Judge
 from hasten.run.kept import Kept, payback, remedies_of
 from hasten.run.late import Waiting, due, gain, repaid, starts, told
 from hasten.run.processes import ProcessJudge, ProcessRoom
 from hasten.run.renewal import held_by_workers
-from hasten.run.search import HELD, LEAST_TRIAL, TOO_LATE, Search, budget_of
+from hasten.run.search import HELD, TOO_LATE, Search
 from hasten.run.trial import TrialRoom
 from hasten.seams import fork, schedule, sources
 from hasten.seams.ask import probe_loaders

@@ -9,7 +9,7 @@ from typing import Any
 from hasten.core.interval import Interval
 from hasten.core.plan import Step
 from hasten.core.remedy import Remedy
-from hasten.run.trial import Measured
+from hasten.run.room import Measured
 
 
 @dataclass

@@ -24,8 +24,8 @@ from hasten.core.trace import Trace
 from hasten.measure.interleave import LOOKS, REPORT_LEVEL, Outcome, Pairs, coin_flips
 from hasten.run import stepwise
 from hasten.run.fidelity import LEAST_JUDGED, SEEDS, Finding, compare, curves, weights
+from hasten.run.room import Asked, Measured, Room
 from hasten.run.stepwise import SILENT_SECONDS, TIME_UP
-from hasten.run.trial import Measured
 from hasten.seams.child import warm_steps
 from hasten.seams.state import Layout
 from hasten.seams.thrown import SEED, Command, await_end
@@ -77,7 +77,7 @@ def _student(logs: list[float], level: float) -> Interval | None:
 
 
 @dataclass
-class ProcessRoom:
+class ProcessRoom(Room):
     """Runs the script's own command again, from where it was started.
 
     Args:
@@ -116,35 +116,17 @@ class ProcessRoom:
         once = self.command.start_seconds + (WARM_STEPS + self._timed) * self.step_seconds + remedy.one_off_seconds
         return 2 * LEAST_PAIRS * (once + starts)
 
-    def compare(
-        self,
-        without: list[Remedy],
-        with_: list[Remedy],
-        seconds: float,
-        hoped: float = math.inf,
-        before: Pairs | None = None,
-    ) -> Measured:
-        """Steps with ``with_`` against steps with ``without``, for at most ``seconds``.
-
-        Args:
-            hoped: the largest speed-up that is expected; a trial step by step that cannot tell so much ends early.
-            before: pairs of the same comparison so far; those of steps are gone on with.
-        """
-        start = time.monotonic()
-        common, off, on = stepwise.split(without, with_)
-        pairs: Pairs
+    def _measured(self, asked: Asked) -> Measured:
+        common, off, on = asked.ways
         if self._stepwise([*off, *on], common):
-            pairs = before if before is not None else Pairs(hoped=hoped)
-            pairs.hoped = hoped
-            why = self._by_turns(without, with_, pairs, seconds)
-            return Measured(pairs, STEPWISE, time.monotonic() - start, why)
-        pairs = ProcessPairs()
-        why = self._in_pairs(without, with_, pairs, seconds)
-        return Measured(pairs, METHOD, time.monotonic() - start, why)
+            pairs = asked.pairs_of_steps()
+            return Measured(pairs, STEPWISE, 0.0, self._by_turns(asked, pairs))
+        few = ProcessPairs()
+        return Measured(few, METHOD, 0.0, self._in_pairs(asked.without, asked.with_, few, asked.seconds))
 
-    def _by_turns(self, without: list[Remedy], with_: list[Remedy], pairs: Pairs, seconds: float) -> str:
+    def _by_turns(self, asked: Asked, pairs: Pairs) -> str:
         """One process, in which the remedies are switched on and off."""
-        common, off, on = stepwise.split(without, with_)
+        common, off, on = asked.ways
         order = {
             "remedies": _named([*common, *off]),
             "warm": WARM_STEPS,
@@ -154,7 +136,7 @@ class ProcessRoom:
             "unit": stepwise.unit_of(self.step_seconds),
         }
         first = self.command.limit(WARM_STEPS * self.step_seconds)
-        timed = max(seconds - self.command.start_seconds, 2 * LOOKS[0] * self.step_seconds)
+        timed = max(asked.seconds - self.command.start_seconds, 2 * LOOKS[0] * self.step_seconds)
         with self.command.begun(order, _environment([*common, *off])) as (child, folder):
             why = stepwise.listen(child, pairs, timed, SILENT_SECONDS + 40 * self.step_seconds, first)
             unsuited = _result(folder).get("unsuited", "")

@@ -15,16 +15,15 @@ from hasten.core.report import Trial
 from hasten.core.trace import LEAST_PASSES, Trace
 from hasten.measure.interleave import Outcome, Pairs
 from hasten.rules import find
+from hasten.run.budget import LEAST_TRIAL, most_promising
 from hasten.run.fidelity import Judge
 from hasten.run.kept import Kept
 from hasten.run.processes import ProcessJudge, ProcessRoom
+from hasten.run.room import Measured
 from hasten.run.stepwise import TIME_UP, TOO_NOISY
-from hasten.run.trial import SPARED, Measured, TrialRoom
+from hasten.run.trial import SPARED, TrialRoom
 from hasten.run.verdict import spared, verdict
 
-MOST_SECONDS = 120.0  # default budget: the smaller of this …
-SHARE_OF_JOB = 0.05  # … and this part of the predicted job,
-UNKNOWN_SECONDS = 30.0  # or this where the job's length cannot be predicted
 NEXT_START = "takes hold when the plan is replayed; not among all kept together below"
 BY_PROCESSES = "told by whole processes, as copies had no page faults to save; not among all kept together below"
 TOO_LATE = "takes hold when the plan is replayed: this run ends before its start would be repaid"
@@ -34,7 +33,6 @@ SLACK = 1.3  # times the shortest trial, where steps are long
 LONG_STEPS = "the budget holds only trials of what promises more"
 TOO_DEAR = "dearer to try than the budget allows"
 USED_UP = "the budget was used up"
-LEAST_TRIAL = 2.0  # seconds; a trial that would get less is not begun
 GENEROUS = 1.5  # times an equal part of what is left: what a trial leaves, later ones have
 CLEARLY_SLOWER = 0.9  # measured speed-up of one setting below which others of the same direction are not tried
 MUCH_MORE = 2.0  # times as long as it had, for which a trial that could not tell is taken up again
@@ -212,16 +210,7 @@ class Search:
         """Where the budget does not hold the shortest trials of all, those that promise most together: a dear one, or
         the cheap ones in its place."""
         open_ = [(f, r) for f, r in candidates if not self._why_not(f, r, left)]
-        costs = [(math.log(f.predicted.value), self._least(r), str(r)) for f, r in open_]
-        chosen: list[tuple[float, set[str]]] = []
-        for order in (sorted(costs, key=lambda c: -c[0]), sorted(costs, key=lambda c: -c[0] / max(c[1], 1e-9))):
-            spent, gain, names = 0.0, 0.0, set()
-            for promised, least, name in order:
-                if spent + least <= left:
-                    spent, gain = spent + least, gain + promised
-                    names.add(name)
-            chosen.append((gain, names))
-        return max(chosen, key=lambda c: c[0])[1]
+        return most_promising([(math.log(f.predicted.value), self._least(r), str(r)) for f, r in open_], left)
 
     def _chosen_anew(self, to_come: list[tuple[Finding, Remedy]], affordable: set[str]) -> set[str]:
         """``affordable``, of what is to come those that promise most beside whole processes for what is set aside."""
@@ -441,12 +430,3 @@ class Search:
 
 def _trial(finding: Finding, remedy: Remedy) -> Trial:
     return Trial(str(remedy), remedy.name, remedy.settings(), remedy.fidelity.value, finding.code, finding.predicted)
-
-
-def budget_of(trace: Trace, asked: float | None) -> float:
-    """Seconds that trials may take."""
-    if asked is not None:
-        return float(asked)
-    if trace.predicted_steps > 0 and trace.step_seconds > 0:
-        return min(MOST_SECONDS, SHARE_OF_JOB * trace.predicted_steps * trace.step_seconds)
-    return UNKNOWN_SECONDS

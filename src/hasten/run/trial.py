@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import os
 import random
@@ -10,11 +9,9 @@ import statistics
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from hasten.core.errors import Unsuited
-from hasten.core.interval import Interval
 from hasten.core.remedy import Grain, Remedy, Seam
 from hasten.core.trace import Trace
 from hasten.measure.interleave import (
@@ -29,6 +26,7 @@ from hasten.measure.interleave import (
 from hasten.run import calls, compiled, stepwise
 from hasten.run.again import Looking, seen_again
 from hasten.run.renewal import FEW_BATCHES, renew_iterator, training_loader
+from hasten.run.room import Asked, Measured, Room
 from hasten.run.stepwise import SILENT_SECONDS, TIME_UP, TOO_NOISY
 from hasten.seams import fork
 from hasten.seams.apply import Switchboard
@@ -49,47 +47,7 @@ SPARED_AFTER = 4  # … and pairs after which that is seen: the heap of a new co
 NOT_CONFIRMED = "two other children did not confirm it"
 
 
-@dataclass
-class Measured:
-    """What a trial found.
-
-    Attributes:
-        share: of a step, what was timed; ratios are those of the whole step.
-    """
-
-    pairs: Pairs
-    method: str
-    seconds: float
-    why: str = ""
-    share: float = 1.0
-    losses: dict[int, list[float]] = field(default_factory=dict)
-
-    @property
-    def outcome(self) -> Outcome:
-        return self.pairs.outcome
-
-    @property
-    def ratio(self) -> Interval | None:
-        return self._of_step(self.pairs.ratio()) if len(self.pairs.wall) >= self.pairs.least else None
-
-    @property
-    def cpu_ratio(self) -> Interval | None:
-        return self._of_step(self.pairs.cpu_ratio()) if len(self.pairs.cpu) >= self.pairs.least else None
-
-    @property
-    def faults(self) -> float:
-        """Minor page faults of a step without, the median; NaN where they were not counted."""
-        counted = self.pairs.faults if isinstance(self.pairs, TurnPairs) else []
-        return statistics.median(counted) if counted else math.nan
-
-    def _of_step(self, ratio: Interval | None) -> Interval | None:
-        if ratio is None or self.share >= 1:
-            return ratio
-        value, low, high = (1 / (1 - self.share + self.share / r) for r in (ratio.value, ratio.low, ratio.high))
-        return dataclasses.replace(ratio, value=value, low=low, high=high)
-
-
-class TrialRoom:
+class TrialRoom(Room):
     """Runs trials at one point of the script: all children start from the same state.
 
     Args:
@@ -138,42 +96,27 @@ class TrialRoom:
 
     # -- one trial -----------------------------------------------------------------------------------------------
 
-    def compare(
-        self,
-        without: list[Remedy],
-        with_: list[Remedy],
-        seconds: float,
-        hoped: float = math.inf,
-        before: Pairs | None = None,
-    ) -> Measured:
-        """Steps with ``with_`` against steps with ``without``, for at most ``seconds``.
-
-        Args:
-            hoped: the largest speed-up that is expected; a trial that cannot tell so much is ended early.
-            before: pairs of the same comparison so far; those of steps are gone on with: all looks share one error.
-        """
-        start = time.monotonic()
-        changed = [r for r in (*without, *with_) if (r in without) != (r in with_)]
+    def _measured(self, asked: Asked) -> Measured:
+        common, off, on = asked.ways
+        changed = [*off, *on]
         if all(r.grain is Grain.CALL for r in changed):
-            return self._by_calls([r for r in without if r in with_], seconds)
-        one = stepwise.switchable(changed, [r for r in without if r in with_], self.in_workers(with_))
+            return self._by_calls(common, asked.seconds)
+        one = stepwise.switchable(changed, common, self.in_workers(asked.with_))
         pairs: Pairs
         if one:
-            pairs = before if before is not None else Pairs(hoped=hoped)
-            pairs.hoped = hoped
-            why = self._stepwise(without, with_, pairs, seconds)
+            pairs = asked.pairs_of_steps()
+            why = self._stepwise(asked, pairs)
         else:
-            pairs = turns = TurnPairs(hoped=hoped, looks=self._turn_looks)
-            why = self._in_turns(without, with_, turns, seconds)
+            pairs = turns = TurnPairs(hoped=asked.hoped, looks=self._turn_looks)
+            why = self._in_turns(asked.without, asked.with_, turns, asked.seconds)
         if why == stepwise.TOO_EARLY and self.recorded is not None and not self.recorded:
             why = NOT_ASKED
-        method = FORKED_STEPWISE if one else FORKED_IN_TURNS
-        return Measured(pairs, method, time.monotonic() - start, why)
+        return Measured(pairs, FORKED_STEPWISE if one else FORKED_IN_TURNS, 0.0, why)
 
     def _by_calls(self, common: list[Remedy], seconds: float) -> Measured:
         """An evaluation's calls without a graph against the same calls with one; what share of a step they are is
         taken from how often the script makes them."""
-        start, pairs = time.monotonic(), Pairs()
+        pairs = Pairs()
         record = calls.evaluated(self.watch)
         if record is None:
             return Measured(pairs, FORKED_CALLS, 0.0, calls.NO_CALL)
@@ -186,10 +129,10 @@ class TrialRoom:
         why = self._listen(child, pairs, seconds, common)
         often = record.evaluations_with_graph / max(1, self.watch.steps)
         share = min(1.0, often * pairs.mean_without / max(self.step_seconds, 1e-9))
-        return Measured(pairs, FORKED_CALLS, time.monotonic() - start, why, share)
+        return Measured(pairs, FORKED_CALLS, 0.0, why, share)
 
-    def _stepwise(self, without: list[Remedy], with_: list[Remedy], pairs: Pairs, seconds: float) -> str:
-        common, off, on = remedies = stepwise.split(without, with_)
+    def _stepwise(self, asked: Asked, pairs: Pairs) -> str:
+        common, off, on = remedies = asked.ways
         settle, unit = self._settle([*on, *off]), stepwise.unit_of(self.step_seconds)
 
         def driver(sender: fork.Sender) -> Alternating:
@@ -200,7 +143,7 @@ class TrialRoom:
             )
 
         child = fork.go(self.watch, driver, allowed=self.allowed, processes=False)
-        return self._listen(child, pairs, seconds, [*without, *with_])
+        return self._listen(child, pairs, asked.seconds, [*asked.without, *asked.with_])
 
     def _listen(self, child: fork.Child, pairs: Pairs, seconds: float, remedies: list[Remedy]) -> str:
         """An evaluation may be compiled in between, where the training is."""

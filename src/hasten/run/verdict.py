@@ -5,8 +5,9 @@ from __future__ import annotations
 from hasten.core.remedy import Remedy
 from hasten.core.trace import Trace
 from hasten.measure.interleave import Outcome
+from hasten.run.room import Measured
 from hasten.run.stepwise import TIME_UP, TOO_NOISY
-from hasten.run.trial import SPARED_SHARE, Measured
+from hasten.run.trial import SPARED_SHARE
 
 UNCLEAR = "faster, but not clearly enough for a claim"
 ALMOST = "faster so far, but a claim takes more pairs: a larger --budget may make it"
