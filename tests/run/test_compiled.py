@@ -134,6 +134,17 @@ def test_what_torch_has_noted_itself_is_no_folder_of_the_users(monkeypatch: pyte
     assert os.environ[compiled.VARIABLE] == str(tmp_path)
 
 
+def test_what_the_last_start_has_taken_is_known_for_the_next(made: Path) -> None:
+    assert compiled.started(PLAN) is None
+    compiled.note_start(PLAN, 6.25)
+    assert compiled.started(PLAN) == 6.25
+    assert not compiled.found(PLAN)  # that is no code
+    compiled.keep(str(made), PLAN)  # of new trials
+    assert compiled.found(PLAN) and compiled.started(PLAN) is None
+    (compiled.folder_of(PLAN) or made).joinpath(compiled.STARTED).write_text("torn", encoding="ascii")
+    assert compiled.started(PLAN) is None
+
+
 @pytest.mark.slow
 def test_a_plan_finds_what_its_last_run_compiled(tmp_path: Path) -> None:
     if not machine.has_compiler():

@@ -12,7 +12,7 @@ import hasten
 from hasten.core.interval import Interval
 from hasten.core.plan import Step
 from hasten.core.remedy import Remedy
-from hasten.run.late import LEAST_SPEED, Waiting, due, gain, repaid, starts
+from hasten.run.late import LEAST_SPEED, Beginning, Waiting, due, gain, repaid, slowness, starts
 
 
 def step(remedy: Remedy, ratio: float, low: float = 0.0) -> tuple[Step, Remedy]:
@@ -83,3 +83,22 @@ def test_the_agent_is_called_when_the_time_has_come() -> None:
     now[0] = 1_500_000_001
     assert waiting.ready() == (compiled,)
     assert waiting.ready() == ()
+
+
+@pytest.mark.parametrize("fold", [1, 2])
+def test_a_start_takes_what_the_first_steps_take_longer(fold: int) -> None:
+    walls = [0.1] * 10 + [2.1, 3.1, 0.1] + [0.1] * 8
+    rows = [(round(w * 1e9 / fold),) for w in walls]  # means of so many steps
+    watch: Any = SimpleNamespace(steps=10 * fold, fold=fold, records=lambda: rows[:-1])
+    beginning = Beginning(watch, 1.5)
+    assert beginning.taken() is None
+    watch.records = lambda: rows
+    assert beginning.taken() == pytest.approx(1.5 + 2.0 + 3.0)
+
+
+@pytest.mark.parametrize(("imported", "times"), [(0.0, 1.0), (1.5, 1.0), (10.0, 5.0)])
+def test_on_a_busy_machine_a_start_is_taken_to_be_as_much_longer_as_importing_torch(
+    imported: float, times: float
+) -> None:
+    watch: Any = SimpleNamespace(torch_started=1, torch_imported=1 + round(imported * 1e9))
+    assert slowness(watch) == pytest.approx(times)

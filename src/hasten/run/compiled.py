@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import os
 import shutil
 import stat
@@ -17,11 +18,12 @@ import tempfile
 import time
 from pathlib import Path
 
-from hasten.core.plan import Plan
+from hasten.core.plan import Plan, write_atomically
 from hasten.data.store import cache_folder
 
 VARIABLE = "TORCHINDUCTOR_CACHE_DIR"
 MOST_FOLDERS = 16  # of different scripts, versions and machines; those not used for longest go first
+STARTED = "start-seconds"  # a file of ours beside torch's
 _STALE_SECONDS = 3600.0  # what a process that was killed has left half copied
 
 
@@ -45,7 +47,25 @@ def folder_of(plan: Plan) -> Path | None:
 def found(plan: Plan) -> bool:
     """Whether code may be there for this plan; where the user has named another folder, nobody knows."""
     folder = folder_of(plan)
-    return _named() or (folder is not None and any(os.scandir(folder)))
+    return _named() or (folder is not None and any(entry.name != STARTED for entry in os.scandir(folder)))
+
+
+def started(plan: Plan) -> float | None:
+    """Seconds that the last start with code that was found has taken here; None where there was none."""
+    folder = folder_of(plan)
+    try:
+        seconds = float((folder / STARTED).read_text(encoding="ascii")) if folder is not None else math.nan
+    except (OSError, ValueError):
+        return None
+    return seconds if 0 <= seconds < math.inf else None
+
+
+def note_start(plan: Plan, seconds: float) -> None:
+    """Keep for the next run with the plan what this start has taken."""
+    folder = folder_of(plan)
+    if folder is not None:
+        with contextlib.suppress(OSError):
+            write_atomically(folder / STARTED, f"{seconds:.3f}\n")
 
 
 def keep(made: str, plan: Plan) -> str:

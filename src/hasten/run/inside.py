@@ -25,7 +25,7 @@ from hasten.run import compiled
 from hasten.run.budget import LEAST_TRIAL, budget_of
 from hasten.run.fidelity import Judge
 from hasten.run.kept import Kept, payback, remedies_of
-from hasten.run.late import Waiting, due, gain, repaid, starts, told
+from hasten.run.late import Beginning, Waiting, due, gain, repaid, slowness, starts, told
 from hasten.run.processes import ProcessJudge, ProcessRoom
 from hasten.run.renewal import held_by_workers
 from hasten.run.search import HELD, TOO_LATE, Search
@@ -61,6 +61,7 @@ class Runner:
         self.applied_at = 0
         self.applied: list[Remedy] = []
         self.waiting = Waiting(self.watch)
+        self.beginning: Beginning | None = None
         self._idle: set[str] = set()
         session.finish = self._finish
         session.forward.keeps_calls = not self.config.get("plan")
@@ -96,10 +97,12 @@ class Runner:
         steps, _ = schedule.expected(self.watch)
         seconds = min(r[0] for r in self.watch.recent(FIRST_STEPS)) / 1e9  # without them
         left = max(0, steps - self.watch.steps) * seconds if steps > 0 else math.inf
-        known = compiled.found(self.outcome.plan)  # type: ignore[arg-type]
-        out = []
+        plan = self.outcome.plan
+        assert plan is not None
+        known, out = compiled.found(plan), []
         for step, remedy in late:
-            start = remedy.start_seconds if known else remedy.one_off_seconds
+            start = slowness(self.watch) * (remedy.start_seconds if known else remedy.one_off_seconds)
+            start = (compiled.started(plan) if known else None) or start
             after = due(start, step.ratio, gained) if left == math.inf else 0.0
             if after > self.waiting.passed:
                 self.waiting.add(after, step)
@@ -277,7 +280,7 @@ class Runner:
         """
         out = []
         for k in kept:
-            start, ratio = k.remedy.start_seconds, k.measured.ratio
+            start, ratio = slowness(self.watch) * k.remedy.start_seconds, k.measured.ratio
             after = due(start, ratio) if left == math.inf else 0.0
             if after > self.waiting.passed:
                 self.waiting.add(after, k.step())
@@ -313,12 +316,16 @@ class Runner:
     def _apply(self, steps: tuple[Step, ...]) -> None:
         """Switch the remedies on in the user's own process."""
         for step, remedy in zip(steps, remedies_of(steps, remedy_types()), strict=True):
+            begun = time.monotonic()
             try:
                 if remedy.name == "Compile":
                     self.session.forward.release()
-                    compiled.use(self._code())
+                    code, known = self._code(), compiled.found(self.outcome.plan)  # type: ignore[arg-type]
+                    compiled.use(code)
                 self.session.switchboard.on(remedy, required=remedy.seam is Seam.LAUNCH)
                 self.applied.append(remedy)
+                if remedy.name == "Compile" and known:
+                    self.beginning = Beginning(self.watch, time.monotonic() - begun)
             except Unsuited as error:
                 say(f"{step.remedy} could not be applied: {error}")
         self.applied_at = max(1, self.watch.steps) if self.applied else 0
@@ -331,6 +338,10 @@ class Runner:
         if ended:
             trace = dataclasses.replace(trace, ended=ended)
         self._audit()
+        taken = self.beginning.taken() if self.beginning is not None else None
+        if taken is not None and self.outcome.plan is not None:
+            self.beginning = None
+            compiled.note_start(self.outcome.plan, taken)
         outcome = dataclasses.replace(self.outcome, after=self._speed_after(), steps=self.watch.steps)
         if trace is not self._written:
             self.session.write("trace", trace)

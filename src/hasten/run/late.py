@@ -8,6 +8,7 @@ pay for the start if it does not.
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Iterable, Iterator
 
 from hasten.core.interval import Interval
@@ -15,6 +16,8 @@ from hasten.core.plan import Step
 from hasten.core.remedy import Remedy
 from hasten.seams.watch import Watch
 
+FIRST, LEAST_USUAL = 3, 8  # steps after a start that may be longer, and others that they are compared with
+IMPORT_SECONDS = 2.0  # of torch, on the machines where starts were measured, when these were quiet
 LEAST_SPEED = 0.98  # of the script as it is, below which a job of unknown length must not fall, whenever it ends
 
 
@@ -22,6 +25,11 @@ def repaid(start_seconds: float, ratio: Interval | None, seconds: float) -> bool
     """Whether a remedy's start costs no more than it gains in a job that takes ``seconds`` with it on; where its
     speed-up is not known it does."""
     return ratio is None or seconds * (ratio.value - 1) >= start_seconds
+
+
+def slowness(watch: Watch) -> float:
+    """How many times as long a start takes here and now as where it was measured: about as importing torch did."""
+    return max(1.0, (watch.torch_imported - watch.torch_started) / 1e9 / IMPORT_SECONDS)
 
 
 def due(start_seconds: float, ratio: Interval | None, gained: float = math.inf) -> float:
@@ -58,6 +66,24 @@ def starts(steps: list[tuple[Step, Remedy]]) -> Iterator[str]:
     for step, remedy in steps:
         if remedy.start_seconds:
             yield f"{remedy} {told(remedy.start_seconds, due(remedy.start_seconds, step.ratio, gained))}"
+
+
+class Beginning:
+    """What a start takes that has just begun: until it was made, and by how much the first steps are longer."""
+
+    def __init__(self, watch: Watch, seconds: float) -> None:
+        self.watch = watch
+        self.at = watch.steps
+        self.seconds = seconds
+
+    def taken(self) -> float | None:
+        """Seconds; None as long as too few steps were made since."""
+        fold = self.watch.fold
+        walls = [r[0] * fold / 1e9 for r in self.watch.records()[self.at // fold :]]
+        if len(walls) < FIRST + LEAST_USUAL:
+            return None
+        usual = statistics.median(walls[FIRST:])
+        return self.seconds + sum(max(0.0, wall - usual) for wall in walls[:FIRST])
 
 
 class Waiting:
