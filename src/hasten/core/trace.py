@@ -230,6 +230,9 @@ class ModelFacts:
     directly: bool = False
     evaluations: int = 0
     evaluations_with_graph: int = 0
+    in_train_mode: int = 0
+    graphs_in_train_mode: int = 0
+    acts_by_mode: bool = False
     evaluation_place: Place | None = None
     trained: bool = True
 

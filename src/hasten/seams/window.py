@@ -180,6 +180,7 @@ class Window:
         """Leave the window; safe to call at any time, also when it never opened."""
         watch = self.watch
         self.forward.settle()
+        watch.inputs.settle()
         if self._mark is None or self.closed_at:
             self.collect()
             return
