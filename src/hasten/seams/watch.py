@@ -100,6 +100,8 @@ class Watch(Roles):
     broken: bool = False
     forking: bool = False
     keeper: Any = None
+    keeper_begun_anew: int = 0  # graphs that it was seen to hold, and held no longer afterwards
+    allocated: list[int] = field(default_factory=list)  # bytes, in steps in a row, while the keeper gathers
     stamps: array[int] = field(default_factory=lambda: array("q", [0]))
     at_lighten: Callable[[], None] | None = None
     at_compile: Callable[[], None] | None = None
