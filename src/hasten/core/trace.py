@@ -96,8 +96,8 @@ class Growth:
         place_seconds: how much that line grew, seconds per step.
         variable: name of the variable that keeps graphs alive, if one was found.
         variable_place: where that variable lives.
-        kept: bytes per step that stay allocated while it grows; None where that was not asked. ``epoch``: steps after
-            which it lets go of them; 0 where it does not, as far as was seen.
+        kept: bytes per step that stay allocated while it grows; None where that was not asked.
+        epoch: steps after which it lets go of them; 0 where it does not, as far as was seen.
     """
 
     seconds: Interval | None = None
