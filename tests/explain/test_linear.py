@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+from array import array
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -132,7 +133,7 @@ def test_no_pass_is_made_that_takes_as_long_as_the_loop(
         raise OSError("asked")
 
     monkeypatch.setattr(linear, "_pass_seconds", lambda _: 10.0)
-    monkeypatch.setattr(linear, "step_seconds", lambda _: 0.001)
+    monkeypatch.setattr(linear, "_mean_seconds", lambda _: 0.001)
     monkeypatch.setattr(linear, "exchange_folder", lambda _: str(tmp_path))
     monkeypatch.setattr(linear.fork, "go", go)
     model = behind()
@@ -180,11 +181,36 @@ def test_a_child_is_waited_for_while_it_speaks(monkeypatch: pytest.MonkeyPatch, 
 
     model = behind()
     monkeypatch.setattr(linear, "_pass_seconds", lambda _: 0.1)
-    monkeypatch.setattr(linear, "step_seconds", lambda _: 0.001)
+    monkeypatch.setattr(linear, "_mean_seconds", lambda _: 0.001)
     monkeypatch.setattr(linear, "exchange_folder", lambda _: str(tmp_path / "gone"))
     monkeypatch.setattr(linear.fork, "go", lambda *_, **__: Child)
     linear.Linear(watch_of(model, model)).measure(1000)
     assert waited == [float("inf")]
+
+
+def test_how_long_the_loop_takes_is_foreseen_with_the_steps_that_wait_for_a_core(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As it is judged in the end; by the median, the pass of a job of 15 epochs was given up on a busy machine."""
+    enough: list[float] = []
+
+    class Child:
+        drain = list
+
+    def go(_watch: Any, recorder: Any, **_: Any) -> Child:
+        enough.append(recorder(None))
+        return Child()
+
+    model = behind()
+    watch = watch_of(model, model)
+    watch.rows, watch.steps = array("q"), 0
+    for wall in [1_000_000] * 90 + [71_000_000] * 10:
+        watch.add(wall, [0] * (linear.WIDTH - 1))
+    monkeypatch.setattr(linear, "exchange_folder", lambda _: str(tmp_path / "gone"))
+    monkeypatch.setattr(linear, "Recorder", lambda *given: given[-1])
+    monkeypatch.setattr(linear.fork, "go", go)
+    linear.Linear(watch).measure(1000)
+    assert enough == [pytest.approx(1000 * 0.008 / linear.LEAST_GAIN)]
 
 
 FACTS = LinearFacts(4, 1, 0, SQUARED, 100, "lstsq", 10.0, 0.1, 0.01, 1.01, 1.0)

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 
+import pytest
+import torch
+from torch.utils.data import DataLoader, TensorDataset
+
+from hasten.core.errors import Unsuited
 from hasten.core.finding import Finding
 from hasten.core.interval import Interval
 from hasten.core.trace import LoaderFacts, Probe, Process, Trace, Usage
 from hasten.rules import all_rules
+from hasten.rules.d101_single_process_loader import LoaderWorkers
 from tests import samples
 
 
@@ -81,3 +87,15 @@ def test_a_finding_on_workers_does_not_speak_of_a_single_process() -> None:
     quick = Probe(deterministic=True, random_free=True, seconds=1e-3, kind="rows")
     (none,), (two,) = (found("D101", trace(quick, workers=n, cpu_seconds=0.03, wall_seconds=0.0992)) for n in (0, 2))
     assert (none.name, two.name) == ("single-process-loader", "worker-count")
+
+
+@pytest.mark.parametrize("context", ["spawn", "forkserver", "fork"])
+def test_workers_that_are_no_copies_of_the_process_are_not_tried_in_one(context: str) -> None:
+    """A trial's process starts no programs, as it would have to."""
+    data = TensorDataset(torch.zeros(8))
+    loader = DataLoader(data, batch_size=4, num_workers=2, multiprocessing_context=context)
+    if context == "fork":
+        LoaderWorkers(0).on(loader)()
+        return
+    with pytest.raises(Unsuited, match="the loader's workers are started anew, not forked"):
+        LoaderWorkers(0).on(loader)

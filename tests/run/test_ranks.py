@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from hasten.api import run
+from hasten.seams.reducer import WAITS
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "two_ranks.py"
 
@@ -17,5 +18,7 @@ def test_ranks_of_a_group_are_watched_and_left_alone() -> None:
     assert result.exit_code == 0
     assert result.report.trace is not None and result.report.trace.steps > 20
     assert result.report.other_processes == 1
+    backward = next(p for p in result.report.trace.phases if p.name == "backward")
+    assert WAITS in [part.name for part in backward.children]
     assert not result.trials
     assert "group" in result.message

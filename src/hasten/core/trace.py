@@ -96,6 +96,8 @@ class Growth:
         place_seconds: how much that line grew, seconds per step.
         variable: name of the variable that keeps graphs alive, if one was found.
         variable_place: where that variable lives.
+        kept: bytes per step that stay allocated while it grows; None where that was not asked.
+        epoch: steps after which it lets go of them; 0 where it does not, as far as was seen.
     """
 
     seconds: Interval | None = None
@@ -107,6 +109,8 @@ class Growth:
     place_seconds: float = math.nan
     variable: str = ""
     variable_place: Place | None = None
+    kept: Interval | None = None
+    epoch: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,6 +234,9 @@ class ModelFacts:
     directly: bool = False
     evaluations: int = 0
     evaluations_with_graph: int = 0
+    in_train_mode: int = 0
+    graphs_in_train_mode: int = 0
+    acts_by_mode: bool = False
     evaluation_place: Place | None = None
     trained: bool = True
 

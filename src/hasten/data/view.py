@@ -95,7 +95,7 @@ def source(target: Any) -> tuple[Any, Callable[[list[Any]], Any]]:
         raise Unsuited("the dataset is iterated, not indexed")
     if gathered(target):
         raise Unsuited("batches are made another way already")
-    if getattr(target, "num_workers", 0) and not _forks(target):
+    if getattr(target, "num_workers", 0) and not forks(target):
         raise Unsuited("the loader's workers are started anew, not forked")
     try:
         len(dataset)
@@ -104,7 +104,8 @@ def source(target: Any) -> tuple[Any, Callable[[list[Any]], Any]]:
     return dataset, target.collate_fn
 
 
-def _forks(loader: Any) -> bool:
+def forks(loader: Any) -> bool:
+    """Whether worker processes of a DataLoader are copies of this one, as far as is known before any is started."""
     context = loader.multiprocessing_context or multiprocessing
     return context.get_start_method(allow_none=True) in (None, "fork")  # asking without it would choose one
 

@@ -11,7 +11,9 @@ import numpy as np
 from hasten.core.interval import Interval
 from hasten.core.trace import Growth, Place
 from hasten.explain.keepers import KeeperWatch
+from hasten.measure import machine
 from hasten.measure.slope import theil_sen
+from hasten.seams.facts import loader_facts
 from hasten.seams.locate import place_of_line
 from hasten.seams.samples import SampleKey
 from hasten.seams.watch import Watch
@@ -26,6 +28,7 @@ BYTES_PER_STEP = 4096.0
 WORKS = 0.5  # part of the growth that must be work of the training thread, not waiting for a core
 CONTENTION = 0.5  # growth of its processor time, as a share, above what others' use of the caches brings about
 WAITS_MORE = (1.1, 0.02)  # times as much of its time waiting for a core, plus so much: then others have come
+READINGS = 12  # of what is allocated, in as many steps in a row
 LEAST_SPANS = 6  # readings of its processor time, less one
 CULPRIT = 0.5  # part of the growth that one line must explain
 SIGMAS = 3.0  # times the sampling noise that a line must have grown by
@@ -39,10 +42,24 @@ class GrowthWatch:
         self.keepers = KeeperWatch()
         self.look()
 
+    @property
+    def undecided(self) -> bool:
+        """Whether the next step is to be looked at, too."""
+        return self.keepers.undecided or 0 < len(self.watch.allocated) < READINGS
+
     def look(self) -> None:
-        """Also to be called after the next step where ``keepers.undecided`` says so."""
         self.keepers.look(sys._getframe())
         self.watch.keeper = self.keepers.found
+        self.watch.keeper_begun_anew = self.keepers.longest.get(self.keepers.found[0], 0) if self.keepers.found else 0
+        if self.keepers.found is not None and len(self.watch.allocated) < READINGS:
+            self.watch.allocated.append(_allocated())
+
+
+def _allocated() -> int:
+    import torch
+
+    on_device = torch.cuda.is_available() and torch.cuda.is_initialized()
+    return machine.allocated_bytes() + (torch.cuda.memory_allocated() if on_device else 0)
 
 
 def growth(watch: Watch, window: Window) -> Growth:
@@ -61,12 +78,32 @@ def growth(watch: Watch, window: Window) -> Growth:
     growing = certain > MATTERS and _works_more(watch.processor, slope.value)
     place, seconds = grown_line(window.early, window.late) if growing else (None, math.nan)
     grows = place is not None
-    variable, where = ("", None)
-    if leaks or grows:
-        keeper = watch.keeper
-        if keeper is not None:
-            variable, where = keeper
-    return Growth(slope, memory, relative, grows, leaks, place, seconds, variable, where)
+    kept, epoch = _kept(watch), 0
+    if not (leaks or grows):
+        epoch = _epoch(watch)
+        if kept is None or kept.low < BYTES_PER_STEP or kept.low * epoch < LEAST_BYTES:
+            return Growth(slope, memory, relative, kept=kept)
+    variable, where = watch.keeper or ("", None)
+    return Growth(slope, memory, relative, grows, leaks, place, seconds, variable, where, kept, epoch)
+
+
+def _kept(watch: Watch) -> Interval | None:
+    """Bytes that stay allocated, per step, while a variable gathers graphs."""
+    readings = watch.allocated
+    return theil_sen(readings, "B") if len(readings) >= READINGS and readings[0] else None
+
+
+def _epoch(watch: Watch) -> int:
+    """Steps of an epoch, after which the variable that gathers graphs is begun anew; 0 where it was not seen to be."""
+    record = watch.trained_from
+    if record is None or not watch.keeper_begun_anew:
+        return 0
+    if len(record.epochs) > 1:
+        steps = int(np.median(np.diff(record.epochs)))
+    else:
+        facts = loader_facts(record)
+        steps = math.ceil(facts.length / max(1, facts.batch_size) / watch.batches)
+    return steps if steps >= watch.keeper_begun_anew else 0
 
 
 def _works_more(readings: list[tuple[int, int, int]], slope: float) -> bool:

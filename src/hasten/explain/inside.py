@@ -68,7 +68,7 @@ class Explainer:
                 tell(f"enough was seen after {self.watch.steps} steps: Ctrl-C for the report, or let the script finish")
         else:
             self.growth.look()
-        undecided = self.growth.keepers.undecided
+        undecided = self.growth.undecided
         if first or not undecided:
             self.session.write("trace", self._trace(""))
         if undecided:

@@ -45,10 +45,12 @@ class KeeperWatch:
     Attributes:
         found: name and place of the last one believed.
         undecided: whether the next step is to be looked at, too.
+        longest: graphs that a variable was seen to hold, of those that were begun anew since.
     """
 
     def __init__(self) -> None:
         self.found: tuple[str, Place | None] | None = None
+        self.longest: dict[str, int] = {}
         self.undecided = False
         self._looks = 0
         self._seen: dict[str, list[Keeper]] = {}
@@ -60,6 +62,8 @@ class KeeperWatch:
             self._seen = {name: seen[-1:] for name, seen in self._seen.items() if seen[-1].oldest is not None}
         for name, keeper in {k.name: k for k in keepers(frame)}.items():
             seen = self._seen.setdefault(name, [])
+            if seen and keeper.length < seen[-1].length:
+                self.longest[name] = max(self.longest.get(name, 0), seen[-1].length)
             seen.append(keeper)
             if _grows(seen):
                 self.found = (name, keeper.place)

@@ -62,7 +62,7 @@ class Linear:
                 counted, and may take as long as any silence of a child.
         """
         layer = trained_layer(self.watch)
-        job = steps * step_seconds(self.watch) if steps >= 0 else math.inf
+        job = steps * _mean_seconds(self.watch) if steps >= 0 else math.inf
         enough = min(MOST_SECONDS, job / LEAST_GAIN)
         if layer is None or _pass_seconds(self.watch) > enough:
             return
@@ -128,6 +128,12 @@ def _pass_seconds(watch: Watch) -> float:
 def step_seconds(watch: Watch) -> float:
     """Of the last steps, their median."""
     return statistics.median(row[0] for row in watch.recent(64)) / 1e9
+
+
+def _mean_seconds(watch: Watch) -> float:
+    """Of a step so far: what a job takes on a busy machine, where some steps are many times the median."""
+    rows = watch.rows[::WIDTH]
+    return sum(rows) / 1e9 / max(1, len(rows) * watch.fold)
 
 
 class Recorder:

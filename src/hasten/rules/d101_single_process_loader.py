@@ -27,7 +27,6 @@ References
 from __future__ import annotations
 
 import math
-import multiprocessing
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, TypedDict
@@ -38,6 +37,7 @@ from hasten.core.remedy import Fidelity, Grain, Remedy, Seam, Undo
 from hasten.core.trace import LoaderFacts, Trace
 from hasten.data import passes
 from hasten.data.probe import kind_of
+from hasten.data.view import forks
 
 LEAST_SHARE = 0.10  # of the step spent waiting for batches
 MOSTLY = 0.30  # of the step spent waiting: then the workers are what it waits for, and they do not wait for it
@@ -93,8 +93,9 @@ class LoaderWorkers(Remedy):
             raise Unsuited("the loader's workers are prepared by a function of the script")
         if passes.changed(target) or (own == self.workers and bool(own) == target.persistent_workers):
             raise Unsuited(f"the loader has {own} workers already")
-        if not own and multiprocessing.get_start_method(allow_none=True) not in (None, "fork"):
-            raise Unsuited("processes that the script starts are not forked")
+        if not forks(target):  # a trial goes on in a copy of the process, which starts no programs
+            whose = "the loader's workers" if own else "processes that the script starts"
+            raise Unsuited(f"{whose} are started anew, not forked")
         if not getattr(target, "in_order", True):
             raise Unsuited("the loader hands batches out as they come")
         if not self._suits(target.dataset):

@@ -14,7 +14,8 @@ Fidelity
     without a graph (attention, LSTM), they may differ, and the remedy is not applied.
 
 When it does not help
-    Time gains are small on a CPU (measured 1.07); the memory counts. Not applied to scripts that train in eval
+    Time gains are small on a CPU (measured 1.07); the memory counts. Told but not applied where the model stays in
+    train mode: whether a call is an evaluation is known only afterwards. Not applied to scripts that train in eval
     mode, nor to models whose outputs are of their own classes, or depend on tensors that are neither parameters nor
     arguments. A call that is made again must find the weights, buffers and attributes that it had: where weights or
     buffers were written to in between, other than a normalisation's running means, differentiating it is an error.
@@ -38,6 +39,9 @@ from hasten.seams.on_demand import OnDemand
 from hasten.seams.patch import Patches
 
 SAVED = (0.0, 0.15)  # part of the evaluation's time
+IN_TRAIN_MODE = (
+    "the model is in train mode: dropout stays on, and batch norm learns from these data; model.eval() first"
+)
 
 
 @dataclass(frozen=True)
@@ -85,13 +89,17 @@ class NoGradEvaluation(Remedy):
 def detect(trace: Trace) -> Iterator[Finding]:
     cost = trace.phase("evaluation")
     for model in trace.models:
-        if model.evaluations_with_graph and cost > 0:
+        graphs = model.evaluations_with_graph + model.graphs_in_train_mode
+        if graphs and cost > 0:
+            in_eval_mode = model.evaluations_with_graph > model.graphs_in_train_mode
             yield RULE.finding(
-                f"{model.evaluations_with_graph} evaluation calls of {model.kind} recorded a graph",
+                f"{graphs} evaluation calls of {model.kind} recorded a graph",
                 model.evaluation_place or trace.place("evaluation"),
                 (trace.amdahl(SAVED[0] * cost), trace.amdahl(SAVED[1] * cost)),
                 label="runs without torch.no_grad()",
-                remedies=(NoGradEvaluation(),),
+                advice="" if in_eval_mode else "evaluate under torch.no_grad(): nothing differentiates these calls",
+                notes=(IN_TRAIN_MODE,) if model.in_train_mode and model.acts_by_mode else (),
+                remedies=(NoGradEvaluation(),) if in_eval_mode else (),
             )
             return
 

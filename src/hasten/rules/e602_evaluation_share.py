@@ -32,6 +32,7 @@ LEAST_SHARE = 0.15  # of the time since the first step; below, evaluating half a
 SAVED = (0.5, 0.9)  # half as often, ten times less often; measured 2.2x for every 10 steps against every 200
 SMALL_BATCH = 0.5  # an evaluation batch smaller than this part of the training batch wastes calls
 ACTING = "where a policy acts by these calls, to collect data, they are no evaluation, and have to be made"
+TARGETS = "where a step trains towards what these calls return, they are no evaluation, and have to be made"
 
 
 def detect(trace: Trace) -> Iterator[Finding]:
@@ -46,14 +47,16 @@ def detect(trace: Trace) -> Iterator[Finding]:
         advice = "evaluate after every few epochs rather than after each, or on a fixed subset"
     if small is not None:
         advice = f"raise the evaluation's batch size from {small.batch_size}; then {advice}"
+    in_train_mode = any(2 * m.in_train_mode > m.evaluations for m in trace.models)
+    calls = "calls that no backward pass follows" if in_train_mode else "calls in eval mode"
     yield RULE.finding(
-        f"{'evaluation takes' if fed else 'calls in eval mode take'} {cost / trace.step_seconds:.0%} of the time,"
+        f"{'evaluation takes' if fed else f'{calls} take'} {cost / trace.step_seconds:.0%} of the time,"
         f" {ms(cost)} for every step",
         started(place) or place,
         (trace.amdahl(SAVED[0] * cost), trace.amdahl(SAVED[1] * cost)),
         label="evaluates here",
         advice=advice,
-        notes=() if fed else (ACTING,),
+        notes=() if fed else (TARGETS if in_train_mode else ACTING,),
     )
 
 

@@ -2,7 +2,8 @@
 
 Why it is slow
     ``total += loss`` adds tensors, not numbers: the sum holds every step's graph, and with it memory that is never
-    given back. It ends in an out-of-memory error, or in swapping; until then it costs little time.
+    given back. It ends in an out-of-memory error, or in swapping; until then it costs little time. A list that every
+    epoch begins anew holds an epoch's graphs at its end, and the process stays as large as that.
 
 Remedy
     None from outside: the variable is the script's. By hand: ``total += loss.item()``, or ``loss.detach()`` where
@@ -33,10 +34,14 @@ def detect(trace: Trace) -> Iterator[Finding]:
     if not growth.variable and not _unexplained(growth, trace.steps):
         return
     slope = f"memory grows by {_bytes(growth.memory.value)} a step" if growth.leaks and growth.memory else ""
+    whose = "all steps"
+    if growth.epoch and growth.kept is not None:
+        whose, most = "an epoch's steps", growth.kept.value * growth.epoch
+        slope = f"{_bytes(growth.kept.value)} a step, {_bytes(most)} when it is begun anew"
     predicted = (1.0, 1.0 + growth.relative / 2) if growth.grows and growth.relative > 0 else (1.0, 1.0)
     if growth.variable:
         yield RULE.finding(
-            f"{growth.variable!r} holds the graphs of all steps" + (f": {slope}" if slope else ""),
+            f"{growth.variable!r} holds the graphs of {whose}" + (f": {slope}" if slope else ""),
             growth.variable_place,
             predicted,
             label="adds a tensor with its graph",

@@ -16,6 +16,7 @@ from hasten.seams.child import exchange_folder
 from hasten.seams.watch import Watch
 
 LIMIT_SECONDS = 10.0
+IN_ALL_SECONDS = 5.0  # after which no further dataset is asked, while the script waits
 Examine = Callable[[Any, Any], Probe]  # of a dataset and its loader
 
 
@@ -25,14 +26,19 @@ def probe_loaders(watch: Watch, examine: Examine) -> dict[int, Probe]:
 
 
 def probes_of(watch: Watch, examine: Examine) -> dict[int, Probe]:
-    """A probe for every loader that has been asked, made here."""
+    """A probe for every loader that has been asked, made here: first of those that are trained on and waited for most,
+    until :data:`IN_ALL_SECONDS` have passed."""
     from torch.utils.data import IterableDataset
 
-    found = {}
-    for key, record in watch.loaders.items():
+    found: dict[int, Probe] = {}
+    end = time.monotonic() + IN_ALL_SECONDS
+    asked = [(key, record) for key, record in watch.loaders.items() if record.batches]
+    for key, record in sorted(asked, key=lambda x: (x[1].role == "training", x[1].fetched), reverse=True):
         loader = record.loader()
-        if loader is None or not record.batches:
+        if loader is None:
             continue
+        if found and time.monotonic() > end:
+            break
         if isinstance(loader.dataset, IterableDataset):
             found[key] = Probe(why_not="an IterableDataset has no items to ask for")
             continue

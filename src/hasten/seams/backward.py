@@ -41,6 +41,8 @@ def _wrapped(watch: Watch, call: Callable[..., Any], counts: bool) -> Callable[.
             return call(*args, **kwargs)
         finally:
             clock.leave()
+            if watch.mistaken is not None:
+                watch.take_back()
             if watch.keep_loss and counts and args:
                 watch.loss = args[0]
             if clock.locate is not None:

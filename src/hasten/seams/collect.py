@@ -28,6 +28,7 @@ from hasten.seams.child import rare_phases
 from hasten.seams.facts import loader_facts, model_facts, optimizers_facts, process_facts
 from hasten.seams.known import MOST_EPOCHS
 from hasten.seams.locate import is_users, place_of_line, resolve, shown
+from hasten.seams.reducer import WAITS
 from hasten.seams.samples import SampleKey
 from hasten.seams.watch import Watch
 from hasten.seams.window import WARM, Window
@@ -45,7 +46,7 @@ def collect(watch: Watch, window: Window, *, ended: str = "") -> Trace:
     warm = 1 if watch.fold > 1 else WARM
     settled = records[warm:] if len(records) > warm else records[1:]
     walls = [r[0] / 1e9 for r in settled]
-    phases = _phases(watch, settled, window.samples)
+    phases = _phases(watch, settled, window.samples, window.reducer.share)
     step = Interval.of_mean(walls) if walls else None
     python = next((p for p in phases if p.name == "python"), None)
     unaccounted = 0.0
@@ -117,7 +118,9 @@ def _seconds(start: int, end: int) -> float:
     return max(0.0, (end - start) / 1e9) if start and end else math.nan
 
 
-def _phases(watch: Watch, records: list[tuple[int, ...]], samples: dict[SampleKey, float]) -> tuple[Phase, ...]:
+def _phases(
+    watch: Watch, records: list[tuple[int, ...]], samples: dict[SampleKey, float], reduced: Interval | None
+) -> tuple[Phase, ...]:
     owners: dict[int, Place] = {}
     models = [model_facts(record) for record in watch.models.values()]
     rare = [i + 1 for i in rare_phases(records)]
@@ -132,6 +135,8 @@ def _phases(watch: Watch, records: list[tuple[int, ...]], samples: dict[SampleKe
         seconds = Interval.of_mean(values)
         owner = owners.get(i)
         children = _children(i, seconds, samples) if name in _SPLIT or _recomputes(i, samples) else ()
+        if reduced is not None and name == "backward":
+            children = (_waiting(seconds, reduced), *children)
         if owner is None and name == "evaluation":
             owner = next((f.evaluation_place for f in models if f is not None and f.evaluation_place is not None), None)
         if owner is None and children:
@@ -177,6 +182,12 @@ def _part(whole: Interval, share: float, error: float, count: int) -> Interval:
     low, high = (math.hypot(whole.value * error, share * (whole.value - end)) for end in (whole.low, whole.high))
     value = whole.value * share
     return Interval(value, max(0.0, value - low), value + high, "s", 0.95, count)
+
+
+def _waiting(whole: Interval, share: Interval) -> Phase:
+    """The part of the backward pass in which other processes are waited for."""
+    part = min(1.0, share.value)
+    return Phase(WAITS, _part(whole, part, max(0.0, share.high - share.value), share.n))
 
 
 def _owned(phase: int, samples: dict[SampleKey, float]) -> float:

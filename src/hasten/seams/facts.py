@@ -134,6 +134,8 @@ def model_facts(record: Any) -> ModelFacts | None:
         directly=record.directly,
         evaluations=record.evaluations,
         evaluations_with_graph=record.evaluations_with_graph,
+        in_train_mode=record.in_train_mode,
+        graphs_in_train_mode=record.graphs_in_train_mode,
         evaluation_place=_place(record.evaluation_place),
         trained=record.trained,
     )
@@ -141,6 +143,8 @@ def model_facts(record: Any) -> ModelFacts | None:
 
 def _model_settings(module: Any) -> ModelFacts:
     import torch
+    from torch.nn.modules.batchnorm import _BatchNorm
+    from torch.nn.modules.dropout import _DropoutNd
 
     parameters = list(module.parameters())
     convolutions = [m for m in module.modules() if isinstance(m, torch.nn.Conv2d)]
@@ -151,6 +155,7 @@ def _model_settings(module: Any) -> ModelFacts:
         dtypes=tuple(sorted({str(p.dtype).removeprefix("torch.") for p in parameters})),
         conv2d=len(convolutions),
         channels_last=any(_lies_channels_last(m.weight) for m in convolutions),
+        acts_by_mode=any(isinstance(m, (_DropoutNd, _BatchNorm)) for m in module.modules()),
         compiled=getattr(module, "_compiled_call_impl", None) is not None
         or type(module).__name__ == "OptimizedModule"
         or isinstance(module, torch.jit.ScriptModule),

@@ -126,7 +126,7 @@ class ForwardSeam:
             watch.depth = 1
             grad = grad_enabled()
             try:
-                watch.module_called(module, grad)
+                watch.module_called(module, grad, args or tuple(kwargs.values()))
             except Exception as error:
                 watch.fail(error)
             clock.enter(FORWARD)
@@ -134,9 +134,10 @@ class ForwardSeam:
             try:
                 if self.on_demand is not None and grad and not module.training:
                     return self.on_demand(self._inside(call), module, args, kwargs)
-                if around:
-                    return self._inside(call)(module, *args, **kwargs)
-                return call(module, *args, **kwargs)
+                made = (self._inside(call) if around else call)(module, *args, **kwargs)
+                if grad and (watch.inputs.looking or watch.unsure is not None):
+                    watch.made(made)
+                return made
             finally:
                 clock.leave()
                 watch.depth = 0
@@ -225,6 +226,7 @@ def install(watch: Watch, patches: Patches) -> ForwardSeam:
     def _compiles(_args: Any) -> None:
         if not watch.compiled_by_script:
             watch.compiled_by_script = True
+            watch.inputs.looking = False  # a compiled graph takes no hooks
             seam.release()
             if watch.at_compile is not None:
                 watch.at_compile()

@@ -86,16 +86,30 @@ class ModelRecord:
 
     module: Any
     trained: bool = False
-    trains_in_eval_mode: bool = False
+    trains_in_eval_mode: bool = False  # or in train mode, where that looked like an evaluation
     evaluations: int = 0
-    evaluations_with_graph: int = 0
-    undecided: int = 0  # of these, calls that may yet be differentiated
+    evaluations_with_graph: int = 0  # in eval mode
+    in_train_mode: int = 0  # evaluations; graphs_in_train_mode: of them, those with a graph
+    graphs_in_train_mode: int = 0
+    undecided: int = 0  # calls in eval mode with a graph, that may yet be differentiated
     place: Any = None
     evaluation_place: Any = None
     evaluation_call: Any = None  # (args, kwargs) of an evaluation that recorded a graph, where they are kept
     channels: bool = False
     directly: bool = False  # the script calls its forward itself
     facts: Any = None  # as last read while the module was alive
+
+    def evaluates_in_train_mode(self, calls: int, graph: bool) -> None:
+        """Calls have been an evaluation, as far as can be seen."""
+        self.evaluations += calls
+        self.in_train_mode += calls
+        self.graphs_in_train_mode += graph * calls
+
+    def take_back(self) -> None:
+        """What was taken for evaluations in train mode is differentiated: none of it is known to have been one."""
+        self.trains_in_eval_mode = True
+        self.evaluations -= self.in_train_mode
+        self.in_train_mode = self.graphs_in_train_mode = 0
 
 
 @dataclass

@@ -125,6 +125,8 @@ def _next(watch: Watch, original: Any) -> Any:
             return original(self)
         if watch.entered is not None:
             watch.calls_from(_get_frame(1))
+        if not record.role and record.asked_at == watch.backwards and watch.passing is not None:
+            watch.asked_again(record)
         if record.role == "evaluation":
             clock.evaluation(True)
         clock.enter(FETCH)

@@ -17,13 +17,13 @@ from types import CodeType, FrameType
 from typing import Any
 
 from hasten.core.trace import PHASES
-from hasten.measure.clock import EVALUATION, INDEX, PYTHON, PhaseClock
-from hasten.seams.known import LoaderRecord, ModelRecord, OptimizerRecord
+from hasten.measure.clock import INDEX, PYTHON
+from hasten.seams.known import LoaderRecord, OptimizerRecord
+from hasten.seams.roles import Roles
 from hasten.seams.samples import Sampler
-from hasten.seams.steps import Aside, Steps
+from hasten.seams.steps import Aside
 from hasten.seams.succession import Succession
 
-FETCH = INDEX["fetch"]
 OPTIMIZER = INDEX["optimizer"]
 FIRST = 3  # steps of an optimizer that make its state, and import what torch loads late
 BACKWARDS_WITHOUT_OPTIMIZER = 8  # calls of backward without any optimizer before backward becomes the clock …
@@ -52,11 +52,10 @@ def optimizer_exists() -> bool:
 
 
 @dataclass
-class Watch(Steps):
+class Watch(Roles):
     """State of the watched process. Seams write to it; the agent reads it and is called at step ends.
 
     Attributes:
-        clock: exclusive phase times of the training thread.
         at_step: called with the step's end in nanoseconds once ``steps`` reaches ``next_call``.
         differentiated: batches of loaders that a backward pass has followed.
         depth: how many outermost module calls are running (0 or 1).
@@ -64,24 +63,16 @@ class Watch(Steps):
         stamps: of a light watch: when :meth:`catch_up` is due, then the ends of the steps that it has not seen yet.
     """
 
-    clock: PhaseClock = field(default_factory=PhaseClock)
     at_step: Callable[[int], None] | None = None
     next_call: int = 1 << 62
-    backwards: int = 0
     differentiated: int = 0
     _due: int = 0  # batches of step ``_due_in`` that no backward pass has followed
     _due_in: int = 0
     depth: int = 0
     light: bool = False
-    loaders: dict[int, LoaderRecord] = field(default_factory=dict)
     iterated: dict[Any, int] = field(default_factory=dict)  # loaders by line and dataset
     iterators: weakref.WeakKeyDictionary[Any, LoaderRecord] = field(default_factory=weakref.WeakKeyDictionary)
-    models: dict[int, ModelRecord] = field(default_factory=dict)
-    optimizers: dict[int, OptimizerRecord] = field(default_factory=dict)
     succession: Succession = field(default_factory=Succession)
-    feeding: LoaderRecord | None = None
-    trained_from: LoaderRecord | None = None
-    tentative: ModelRecord | None = None
     script: str = field(default_factory=main_file)
     compiled_by_script: bool = False
     autocast: bool = False
@@ -90,7 +81,6 @@ class Watch(Steps):
     driver: Any = None
     loss: Any = None
     keep_loss: bool = False
-    first_fetch: int = 0
     first_step: int = 0
     first_round: tuple[int, int] = (0, 0)  # of the loops then, and steps: see hasten.seams.schedule.rounds
     torch_started: int = 0
@@ -103,7 +93,6 @@ class Watch(Steps):
     foreign_steps: int = 0
     notes: list[str] = field(default_factory=list)
     folder: str = ""  # the session's, where children get theirs
-    new_target: Callable[[str, Any], None] | None = None
     replay: Any = None
     serve: Any = None
     new_pass: Callable[[LoaderRecord], Any] | None = None  # in a child: stands in for a loader's own iterator
@@ -111,6 +100,8 @@ class Watch(Steps):
     broken: bool = False
     forking: bool = False
     keeper: Any = None
+    keeper_begun_anew: int = 0  # graphs that it was seen to hold, and held no longer afterwards
+    allocated: list[int] = field(default_factory=list)  # bytes, in steps in a row, while the keeper gathers
     stamps: array[int] = field(default_factory=lambda: array("q", [0]))
     at_lighten: Callable[[], None] | None = None
     at_compile: Callable[[], None] | None = None
@@ -245,15 +236,6 @@ class Watch(Steps):
         self.clock_name = "backward"
         self.boundary()
 
-    def _trains(self, record: LoaderRecord) -> None:
-        self.trained_from = record
-        record.role = "training"
-
-    def _only_passes(self, record: LoaderRecord) -> bool:
-        """Whether what is differentiated of a loader's batches may be asked for its inputs' sake, in an evaluation
-        (adversarial examples, saliency): another loader is trained on, and no step has used these gradients yet."""
-        return bool(self.optimizers) and self.trained_from not in (None, record) and record.role != "training"
-
     def gradients_zeroed(self) -> None:
         """No step will use what has been differentiated so far."""
         self._followed.clear()
@@ -278,16 +260,6 @@ class Watch(Steps):
     def batches(self) -> float:
         """Batches of loaders that a step takes: more than one where gradients are accumulated; 1 without loaders."""
         return self.differentiated / self.steps if self.steps and self.differentiated else 1.0
-
-    def graph_used(self, record: ModelRecord, trains: bool = True) -> None:
-        """What calls of a model in eval mode have recorded is differentiated: they were no evaluation, unless only
-        by ``autograd.grad`` (not ``trains``), or of batches that are not trained on so far."""
-        record.evaluations_with_graph = max(0, record.evaluations_with_graph - record.undecided)
-        record.undecided, self.tentative = 0, None
-        feeding = self.feeding
-        if feeding is None or feeding is self.trained_from or (trains and not self._only_passes(feeding)):
-            record.trains_in_eval_mode = True
-            self.clock.evaluation(False)
 
     def boundary(self) -> None:
         """A step has ended."""
@@ -373,77 +345,6 @@ class Watch(Steps):
         """How many loaders were iterated there before this one: of those none may live on that could tell."""
         self.iterated[where] = self.iterated.get(where, 0) + 1
         return self.iterated[where] - 1
-
-    def feeds(self, record: LoaderRecord) -> None:
-        """Another loader has given a batch; the one before, for the same step if nothing was differentiated since."""
-        before, self.feeding = self.feeding, record
-        if before is not None and before.asked_at == self.backwards:
-            before.beside += 1
-
-    def module_called(self, module: Any, grad: bool) -> None:
-        """An outermost module is called: decide whether this is training or evaluation."""
-        record = self.models.get(id(module))
-        if record is None or record.module() is not module:
-            record = self.models[id(module)] = ModelRecord(weakref.ref(module))
-            if not self.first_fetch and not self.loaders:
-                self.begins()
-            if self.new_target is not None:
-                self.new_target("model", module)
-        clock = self.clock
-        if grad and record.trained and not clock.evaluating and module.training and self.tentative is not record:
-            return  # the usual step
-        feeding = self.feeding
-        if grad:
-            if module.training or record.trains_in_eval_mode or not record.trained:
-                if module.training:
-                    record.trained = True
-                    if self.tentative is record:
-                        self.tentative = None  # what it did in eval mode was not followed by backward: an evaluation
-                if clock.evaluating and (record.channels or self._has_parameters(record, module)):
-                    clock.evaluation(False)
-                return
-            record.evaluations += 1
-            record.evaluations_with_graph += 1
-            record.undecided = record.undecided + 1 if self.tentative is record else 1
-            self.tentative = record
-            self._evaluation_begins(feeding)
-            return
-        if module.training and self.tentative is record:
-            self.tentative = None  # the same as above: a generator makes its samples without a graph
-        if self._evaluates(record, module, feeding):
-            record.evaluations += 1
-            self._evaluation_begins(feeding)
-
-    def _evaluates(self, record: ModelRecord, module: Any, feeding: LoaderRecord | None) -> bool:
-        """Whether a call without a graph is an evaluation. Of a model that is never trained itself it is (of averaged
-        weights, not of a teacher) where batches come one after the other that are not trained on."""
-        if feeding is None or feeding is self.trained_from:
-            return record.trained and not module.training
-        if record.trained:
-            return True
-        passed = self.trained_from is not None and feeding.in_a_row > 1 and not feeding.feeds_beside
-        return passed and self._has_parameters(record, module)
-
-    def evaluates(self, module: Any) -> bool:
-        """Whether a call is a sign of the running evaluation: not that of a teacher, which is never trained itself and
-        is called with a batch to train on."""
-        record, feeding = self.models.get(id(module)), self.feeding
-        return record is None or record.trained or feeding is None or feeding is not self.trained_from
-
-    def _has_parameters(self, record: ModelRecord, module: Any) -> bool:
-        record.channels = next(module.parameters(), None) is not None
-        return record.channels
-
-    def _evaluation_begins(self, feeding: LoaderRecord | None) -> None:
-        if self.clock.evaluating:
-            return
-        self.clock.evaluation(True)
-        if feeding is not None and feeding is not self.trained_from:
-            if not feeding.role:
-                feeding.role = "evaluation"
-            self.clock.move(feeding.last_fetch, FETCH, EVALUATION)
-            trained_from = self.trained_from
-            self.sampler.move(FETCH, EVALUATION, trained_from.place if trained_from is not None else None)
 
 
 def monotonic() -> int:

@@ -18,6 +18,7 @@ from hasten.seams.forward import ForwardSeam
 from hasten.seams.locate import framework_around, user_frame
 from hasten.seams.opens import Opens
 from hasten.seams.record import may_wait
+from hasten.seams.reducer import Reducer
 from hasten.seams.samples import SampleKey
 from hasten.seams.steps import waited_ns
 from hasten.seams.watch import Watch
@@ -110,6 +111,7 @@ class Window:
         self.opened_at = 0
         self.closed_at = 0
         self.opens = Opens(watch)
+        self.reducer = Reducer(watch)
         self._mark: _Mark | None = None
         self._half = math.inf  # step at which half of a short job is over, where its length is known
         self._late_start = 0
@@ -144,6 +146,7 @@ class Window:
             return
         if watch.clock.device is not None:
             watch.clock.device.read()
+        self.reducer.read()
         elapsed = time.perf_counter() - self._mark.wall
         steps = watch.steps - self.opened_at
         enough = elapsed >= (LEAST_SECONDS if self.sample else REPLAY_SECONDS) or watch.steps >= self._half
@@ -162,6 +165,7 @@ class Window:
             self.watch.clock.locate = user_frame
             self.watch.sampler.start(HERTZ)
             self.opens.start()
+            self.reducer.start()
         self._watch_device()
         steps, _ = schedule.expected(self.watch)
         self._half = SHORT_JOB * min(steps if steps > 0 else math.inf, self.limit)
@@ -180,11 +184,13 @@ class Window:
         """Leave the window; safe to call at any time, also when it never opened."""
         watch = self.watch
         self.forward.settle()
+        watch.inputs.settle()
         if self._mark is None or self.closed_at:
             self.collect()
             return
         watch.clock.locate = None
         self.opens.stop()
+        self.reducer.stop()
         self.closed_at = watch.steps
         steps = max(1, self.closed_at - self.opened_at)
         if watch.clock.device is not None:
