@@ -261,7 +261,7 @@ def _probe_native(kind: Kind, job: Job, factory: Factory, recipe: Recipe) -> flo
         raise Unfit(f"its gradient differs from torch's by {wrong:.1e}")
     trainer.load(state)
     try:
-        return _timed(lambda e: list(trainer.epochs(e, 0, 1)), job.steps(recipe.batch_size))
+        return stack_trial.least(lambda e: list(trainer.epochs(e, 0, 1)), 2, PROBE) / job.steps(recipe.batch_size)
     except HastenError as why:  # a batch norm that meets a single row
         raise Unfit(why.what) from None
 
@@ -290,7 +290,7 @@ def _probe_loop(kind: Kind, job: Job, factory: Factory, recipe: Recipe) -> float
         trainer = LoopTrainer(factory(job), kind.layout, job, recipe)
         rows = job.epoch_order(0)[: recipe.batch_size]
         trainer.step(rows)
-        return _timed(lambda e: trainer.step(rows), 1, 0.2)
+        return stack_trial.least(lambda e: trainer.step(rows), 2, 0.2)
     except Exception as error:
         raise Unfit(in_a_line(error)) from None
     finally:
@@ -355,17 +355,6 @@ def _relative(a: torch.Tensor, b: torch.Tensor) -> float:
         return float("inf")
     apart = float((a - b).abs().max()) / max(float(b.abs().max()), EPS32) if a.numel() else 0.0
     return apart if apart == apart else float("inf")
-
-
-def _timed(call: Callable[[int], Any], steps: int, seconds: float = PROBE) -> float:
-    """Seconds a step: the best of several calls, which other programs disturb least."""
-    best, end, calls = float("inf"), time.perf_counter() + seconds, 0
-    while calls < 2 or (time.perf_counter() < end and calls < 20):
-        start = time.perf_counter()
-        call(calls)
-        best = min(best, time.perf_counter() - start)
-        calls += 1
-    return best / steps
 
 
 def flat_gradient(trainer: LoopTrainer) -> np.ndarray[Any, np.dtype[np.float64]]:
