@@ -20,7 +20,7 @@ from hasten import fleet
 from hasten.cli.arguments import parse
 from hasten.cli.fleet import factory
 from hasten.cli.main import main
-from hasten.fleet import files
+from hasten.fleet import files, whole
 from hasten.report import fleet as report
 from tests.fleet.common import weights
 from tests.report.forms import faults, stored
@@ -153,6 +153,23 @@ def test_a_full_disk_loses_no_update(
     said = capsys.readouterr().err
     assert "No space left" in said and "call it again" in said and "--journal" not in said
     assert out.read_bytes() == before
+
+
+def test_two_updates_at_once_lose_nothing(
+    sales: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:  # fmt: skip
+    """The second one is refused while the first is at work, and may write what it learned to another file."""
+    out, other = tmp_path / "f.safetensors", tmp_path / "g.safetensors"
+    assert main(["fleet", str(sales), *WORDS, *SERIES, "--out", str(out), "--quiet"]) == 0
+    before = out.read_bytes()
+    monkeypatch.setattr(whole, "PATIENCE", 0.0)
+    with whole.alone(out):
+        for words in ([], ["--out", str(out)]):
+            assert main(["fleet", str(out), "--update", str(sales), "--quiet", *words]) == 2
+            said = capsys.readouterr().err
+            assert f"another process is at work on {out}" in said and "nothing was done" in said
+        assert main(["fleet", str(out), "--update", str(sales), "--quiet", "--out", str(other)]) == 0
+    assert out.read_bytes() == before and other.exists()
 
 
 def test_a_full_disk_loses_no_report(

@@ -6,6 +6,7 @@ import functools
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -306,6 +307,18 @@ def test_predictions_that_are_no_tensor_are_named() -> None:
     trained = fleet.fit(lambda: Pair(6, 1), tasks, epochs=1, loss=lambda p, y: (p[0][:, 0] - y).square().mean())
     with pytest.raises(UsageError, match=r"gives a tuple, and no tensor\n.*\n.*fleet\['s0'\]\(X\)"):
         trained.predict("s0", tasks["s0"][0])
+
+
+def test_what_is_expected_of_the_plain_loop_holds_the_making_of_models() -> None:
+    """It counts where steps are few, and the fleet's own time holds it, too."""
+
+    def slow() -> nn.Module:
+        time.sleep(0.02)
+        return mlp()
+
+    trained = fleet.fit(slow, ragged(3), epochs=1, workers=1)
+    assert trained.summary().loop_seconds > 3 * 0.02
+    assert repr(trained) == "<Fleet of 3 models, 0 failed>"
 
 
 LOADS = """

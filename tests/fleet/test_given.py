@@ -135,7 +135,7 @@ def test_columns_by_name() -> None:
     ({"k": ["", *"a" * 59]}, {}, "1 of 60 rows have no key"), ({"k": [np.nan, *range(59)]}, {}, "no key"),
     ({"t": [*range(59), None]}, {"time_column": "t"}, "no time in column 't', first row 59"),
     ({"t": ["x", *range(59)]}, {"time_column": "t"}, "cannot be sorted"),
-    ({"x0": "red"}, {}, "column 'x0' holds what is no number"), ({"y": "red"}, {}, "column 'y'"),
+    ({"x0": "red"}, {}, "column 'x0' holds what is no number"), ({"y": "red"}, {}, "classes to learn from 0 on"),
     ({"x0": pd.Timestamp(0)}, {}, "column 'x0'"), ({}, {"by": ["k"]}, "keys are one column"),
     ({}, {"target": "x0"}, "one of the features"), ({}, {"target": ["y", "x0"]}, "target=.x0. is one of the features"),
     ({}, {"batch_size": 64.0}, "batch_size=64$"),

@@ -225,7 +225,7 @@ def test_a_journal_takes_one_process_at_a_time(engine: str, tmp_path: Path) -> N
 
 
 def test_a_journal_takes_one_call_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hasten.fleet.store.PATIENCE", 0.0)
+    monkeypatch.setattr("hasten.fleet.whole.PATIENCE", 0.0)
     refused: list[str] = []
 
     def once_more(_: Any) -> None:

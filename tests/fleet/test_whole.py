@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from hasten import fleet
-from hasten.core.errors import HastenError
+from hasten.core.errors import HastenError, UsageError
 from hasten.fleet import whole
 from tests.fleet.common import mlp, ragged, rows, weights
 
@@ -23,6 +23,15 @@ from hasten.fleet import whole
 with whole.beside(Path(sys.argv[1])) as folder:
     (folder / "half").write_bytes(b"0" * 1000)
     print(folder, flush=True)
+    time.sleep(60)
+"""
+
+ALONE = """
+import sys, time
+from pathlib import Path
+from hasten.fleet import whole
+with whole.alone(Path(sys.argv[1])):
+    print("at work", flush=True)
     time.sleep(60)
 """
 
@@ -73,6 +82,47 @@ def test_what_a_killed_process_left_is_removed_and_what_one_at_work_has_is_not(t
         working.wait()
     whole.written(path, lambda to: to.write_text("x"))
     assert not kept.exists() and path.read_text() == "x"
+
+
+def test_one_process_at_a_time_changes_a_file_and_a_killed_one_bars_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "f"
+    path.write_text("old")
+    process = subprocess.Popen([sys.executable, "-c", ALONE, str(path)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None and process.stdout.readline() == "at work\n"
+    monkeypatch.setattr(whole, "PATIENCE", 0.0)
+    try:
+        with pytest.raises(UsageError, match=r"another process is at work on .*f\n"), whole.alone(path):
+            pass
+        whole.written(path, lambda to: to.write_text("new"))  # what stands there now is what is read from here on
+        with whole.alone(path):
+            assert path.read_text() == "new"
+    finally:
+        process.kill()
+        process.wait()
+    assert [p.name for p in tmp_path.iterdir()] == ["f"]
+
+
+def test_who_waited_for_a_file_meets_the_one_that_took_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, met = tmp_path / "f", []
+    path.write_text("old")
+    monkeypatch.setattr(whole, "PATIENCE", 60.0)
+
+    def second() -> None:
+        with whole.alone(path):
+            met.append(path.read_text())
+
+    with whole.alone(path):
+        thread = threading.Thread(target=second)
+        thread.start()
+        whole.written(path, lambda to: to.write_text("new"))
+    thread.join()
+    assert met == ["new"]
+    with whole.alone(tmp_path / "none"):
+        pass
 
 
 def test_what_cannot_be_written_leaves_the_older_file_and_nothing_beside_it(tmp_path: Path) -> None:

@@ -46,19 +46,18 @@ def run(options: argparse.Namespace) -> int:
             output.check(path)
     from hasten.report import fleet as report
 
-    out = options.out
-    if out and Path(out).suffix != SAVED:
-        raise UsageError(f"--out {out}", f"a fleet's file is known by its ending, {SAVED}", f"--out fleet{SAVED}")
+    if options.out and Path(options.out).suffix != SAVED:
+        raise UsageError(
+            f"--out {options.out}", f"a fleet's file is known by its ending, {SAVED}", f"--out fleet{SAVED}"
+        )
     try:
-        saved_before = Path(options.file).suffix == SAVED
-        trained, out = (loaded(options), out or options.file) if saved_before else (train(options), out)
+        with only_writer(options):
+            trained, learned, written = work(options)
     except UsageError:
         raise
     except HastenError as error:  # nothing wrong was asked: a full disk
         print(f"hasten: {error}", file=sys.stderr)
         return FAILED_ALL
-    learned = learn(trained, Path(options.update)) if options.update else True
-    written = saved(trained, out, options.journal, rows=not saved_before) if out else True
     document = plain(trained.summary().document())
     if options.json or options.html:
         document["forecasts"] = plain(forecasts(trained))
@@ -77,6 +76,25 @@ def run(options: argparse.Namespace) -> int:
     if any(not found["holds"] for found in document["proof"]):
         return 3
     return 0 if written and learned and len(trained) else FAILED_ALL
+
+
+def only_writer(options: argparse.Namespace) -> contextlib.AbstractContextManager[None]:
+    """While no other command changes the fleet that this one reads and replaces: what it learned would be lost."""
+    from hasten.fleet import whole
+
+    path = Path(options.file)
+    in_place = path.suffix == SAVED and Path(options.out or path).resolve() == path.resolve()
+    return whole.alone(path) if in_place else contextlib.nullcontext()
+
+
+def work(options: argparse.Namespace) -> tuple[Any, bool, bool]:
+    """The fleet, trained or loaded; whether all went well with learning new rows, and with writing it."""
+    saved_before = Path(options.file).suffix == SAVED
+    trained = loaded(options) if saved_before else train(options)
+    learned = learn(trained, Path(options.update)) if options.update else True
+    out = options.out or (options.file if saved_before else "")
+    written = saved(trained, out, options.journal, rows=not saved_before) if out else True
+    return trained, learned, written
 
 
 def saved(trained: Any, path: str, journal: str | None, rows: bool) -> bool:

@@ -11,6 +11,7 @@ from hasten.fleet.losses import Loss
 from hasten.fleet.recipe import Recipe
 
 Array = npt.NDArray[Any]
+NUMBERS = "numbers: classes to learn from 0 on, a category among the features as columns of 0 and 1"  # in place of text
 ROUGH = 1e-3  # of what a feature's values differ by: what rounding them to float32 may take
 
 

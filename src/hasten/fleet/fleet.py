@@ -86,6 +86,9 @@ class Fleet(Mapping[str, nn.Module]):
     def __len__(self) -> int:
         return len(self.places)
 
+    def __repr__(self) -> str:
+        return f"<Fleet of {len(self)} models, {len(self.failed)} failed>"
+
     def __contains__(self, key: object) -> bool:
         return name_of(key) in self.places
 

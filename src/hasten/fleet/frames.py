@@ -12,7 +12,17 @@ import numpy as np
 import numpy.typing as npt
 
 from hasten.core.errors import UsageError, in_a_line
-from hasten.fleet.arrays import Array, as_array, as_floats, as_target, rounds, standardised, unbroken, windows_of
+from hasten.fleet.arrays import (
+    NUMBERS,
+    Array,
+    as_array,
+    as_floats,
+    as_target,
+    rounds,
+    standardised,
+    unbroken,
+    windows_of,
+)
 from hasten.fleet.extras import need
 from hasten.fleet.recipe import Recipe
 from hasten.fleet.tasks import Task, Windows, by_name, checked, from_mapping, held_out, name_of, once, read_alike
@@ -373,5 +383,5 @@ class Columns:
             raise UsageError(
                 f"column {name!r} holds what is no number: {error}",
                 "text, dates or categories",
-                "numbers; a category as columns of 0 and 1",
+                NUMBERS,
             ) from None

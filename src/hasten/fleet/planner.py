@@ -31,6 +31,7 @@ from hasten.fleet.taken import refusal
 from hasten.fleet.tasks import Job
 from hasten.fleet.workers import Kind
 
+BEGINNING = 0.01  # seconds after which no other model is made to time it
 PROBE = 1.0  # seconds an engine is tried for, at most
 GRADIENT = 1e-4  # relative difference of a gradient from torch's above which the kernel is not trusted
 NUDGE = 0.05  # added to weights, as a standard deviation, where gradients at the first ones are nought
@@ -45,12 +46,14 @@ class Choice:
         seconds_per_step: of one model on one core, by engine, as far as tried.
         why_not: engines that cannot train these models, with the reason.
         asked: why no other was tried; "" where they were.
+        loop_begins: seconds that the plain loop takes for a model before its first step; 0 where it was not tried.
     """
 
     engine: str
     seconds_per_step: Mapping[str, float] = field(default_factory=dict)
     why_not: Mapping[str, str] = field(default_factory=dict)
     asked: str = ""
+    loop_begins: float = 0.0
 
     def sentence(self) -> str:
         """What was chosen and why."""
@@ -170,7 +173,8 @@ def choose(kind: Kind, jobs: Sequence[Job], factory: Factory, recipe: Recipe, as
     if asked != "auto":
         return Choice(asked, times, {}, "asked for")
     best = min(times, key=lambda name: times[name], default="loop")  # whose probe has failed, too: as each key will
-    return Choice(best, times, why_not)
+    begins = _begins(kind, longest, factory, recipe) if "loop" in times else 0.0
+    return Choice(best, times, why_not, loop_begins=begins)
 
 
 def _usual(kind: Kind, jobs: Sequence[Job], recipe: Recipe) -> Sequence[Job]:
@@ -257,7 +261,7 @@ def _probe_native(kind: Kind, job: Job, factory: Factory, recipe: Recipe) -> flo
         raise Unfit(f"its gradient differs from torch's by {wrong:.1e}")
     trainer.load(state)
     try:
-        return _timed(lambda e: list(trainer.epochs(e, 0, 1)), job.steps(recipe.batch_size))
+        return stack_trial.least(lambda e: list(trainer.epochs(e, 0, 1)), 2, PROBE) / job.steps(recipe.batch_size)
     except HastenError as why:  # a batch norm that meets a single row
         raise Unfit(why.what) from None
 
@@ -286,11 +290,23 @@ def _probe_loop(kind: Kind, job: Job, factory: Factory, recipe: Recipe) -> float
         trainer = LoopTrainer(factory(job), kind.layout, job, recipe)
         rows = job.epoch_order(0)[: recipe.batch_size]
         trainer.step(rows)
-        return _timed(lambda e: trainer.step(rows), 1, 0.2)
+        return stack_trial.least(lambda e: trainer.step(rows), 2, 0.2)
     except Exception as error:
         raise Unfit(in_a_line(error)) from None
     finally:
         torch.set_num_threads(threads)
+
+
+def _begins(kind: Kind, job: Job, factory: Factory, recipe: Recipe) -> float:
+    """Seconds that the plain loop takes to make one model and its optimizer, which counts where steps are few."""
+    best, end = float("inf"), time.perf_counter() + BEGINNING
+    for _ in range(5):
+        start = time.perf_counter()
+        assert LoopTrainer(factory(job), kind.layout, job, recipe).optimizer is not None
+        best = min(best, time.perf_counter() - start)
+        if time.perf_counter() > end:  # a factory may read a file of weights
+            break
+    return best
 
 
 def _probe_stacked(kind: Kind, jobs: Sequence[Job], factory: Factory, recipe: Recipe) -> float:
@@ -339,17 +355,6 @@ def _relative(a: torch.Tensor, b: torch.Tensor) -> float:
         return float("inf")
     apart = float((a - b).abs().max()) / max(float(b.abs().max()), EPS32) if a.numel() else 0.0
     return apart if apart == apart else float("inf")
-
-
-def _timed(call: Callable[[int], Any], steps: int, seconds: float = PROBE) -> float:
-    """Seconds a step: the best of several calls, which other programs disturb least."""
-    best, end, calls = float("inf"), time.perf_counter() + seconds, 0
-    while calls < 2 or (time.perf_counter() < end and calls < 20):
-        start = time.perf_counter()
-        call(calls)
-        best = min(best, time.perf_counter() - start)
-        calls += 1
-    return best / steps
 
 
 def flat_gradient(trainer: LoopTrainer) -> np.ndarray[Any, np.dtype[np.float64]]:

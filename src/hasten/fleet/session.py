@@ -187,8 +187,11 @@ class Session:
     def loop_seconds(self, index: int) -> float:
         """Seconds that the plain loop would take on one core for what a job was trained in this run; 0 unknown."""
         assert self.store is not None
-        step = self.choices[self.kinds[index].name].seconds_per_step.get("loop", 0.0)
-        return step * (float(self.store.records[index, 5]) - self.taken.get(index, 0))
+        choice = self.choices[self.kinds[index].name]
+        if not (step := choice.seconds_per_step.get("loop", 0.0)):
+            return 0.0
+        begins = 0.0 if index in self.taken else choice.loop_begins
+        return begins + step * (float(self.store.records[index, 5]) - self.taken.get(index, 0))
 
 
 class Watcher:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -44,20 +44,33 @@ def probe(kind: Kind, jobs: Sequence[Job], factory: Factory, recipe: Recipe, sec
         if not torch.equal(stack.flat[0, 0], before.flat[0, last]):
             raise CannotStack("a model's bits depend on what lies beside it, on this machine")
         rows_are_independent(stack)
-        best, end, calls = float("inf"), time.perf_counter() + seconds, 0
-        while calls < 3 or (time.perf_counter() < end and calls < 20):
-            start = time.perf_counter()
+
+        def step(_: int) -> None:
             rewind(stack)
             stack.step()
-            best = min(best, time.perf_counter() - start)
-            calls += 1
-        return best / len(some)
+
+        return least(step, 3, seconds) / len(some)
     except CannotStack:
         raise
     except Exception as error:
         raise CannotStack(in_a_line(error)) from error
     finally:
         torch.set_num_threads(threads)
+
+
+def least(call: Callable[[int], object], calls: int, seconds: float) -> float:
+    """What a call takes: the least of ``calls`` or more, up to twenty while ``seconds`` have not passed.
+
+    In seconds of this thread's own, in which everything tried here runs: on a busy machine calls that are long would
+    look slower than short ones, between which others had their turns.
+    """
+    best, end, done = float("inf"), time.perf_counter() + seconds, 0
+    while done < calls or (time.perf_counter() < end and done < 20):
+        start = time.thread_time()
+        call(done)
+        best = min(best, time.thread_time() - start)
+        done += 1
+    return best
 
 
 def filled(kind: Kind, jobs: Sequence[Job], factory: Factory, recipe: Recipe, width: int) -> Stack:

@@ -13,7 +13,6 @@ import fcntl
 import json
 import mmap
 import os
-import time
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -25,9 +24,9 @@ import numpy.typing as npt
 from hasten.core.errors import HastenError, UsageError
 from hasten.core.plan import write_atomically
 from hasten.fleet.state import FAILED, HEAD, RUNNING, State
+from hasten.fleet.whole import waited_for
 
 CAUSE = 256  # bytes of a failure's cause
-PATIENCE = 2.0  # seconds that the processes of a run that was killed may take to end
 SEAL = 4  # numbers in front of a record: number of the writing, job, checksum, spare
 ROUNDING = "rounding"  # of an identity: what engines round by; a finished journal answers whatever it is now
 
@@ -235,29 +234,17 @@ def alone(folder: Path | None) -> Iterator[None]:
     _made(folder)
     held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        _lock(held, folder)
+        if not waited_for(held):  # the processes of a run that was killed may take a moment to end
+            raise UsageError(
+                f"another call of fit is at work on the journal {folder}",
+                "a second process, or a thread, was started with the same journal before the first one had ended",
+                "wait for the other one, or another folder",
+            )
         yield
     finally:
         with contextlib.suppress(OSError):
             fcntl.flock(held, fcntl.LOCK_UN)  # also for processes that the user has forked meanwhile
         os.close(held)
-
-
-def _lock(held: int, folder: Path) -> None:
-    end = time.monotonic() + PATIENCE
-    while True:
-        try:
-            return fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > end:
-                raise UsageError(
-                    f"another call of fit is at work on the journal {folder}",
-                    "a second process, or a thread, was started with the same journal before the first one had ended",
-                    "wait for the other one, or another folder",
-                ) from None
-            time.sleep(0.02)
-        except OSError:  # some network file systems know no such locks
-            return None
 
 
 def _made(folder: Path) -> None:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from hasten.core.errors import UsageError
 from hasten.fleet import streams
-from hasten.fleet.arrays import Array, as_floats, as_target, finite, rounds, standardised, unbroken, windows_of
+from hasten.fleet.arrays import NUMBERS, Array, as_floats, as_target, finite, rounds, standardised, unbroken, windows_of
 from hasten.fleet.losses import Loss
 from hasten.fleet.recipe import EarlyStop, Recipe, counted, number
 
@@ -250,7 +250,7 @@ def _pair(name: str, value: Any, recipe: Recipe) -> Task:
     except (TypeError, ValueError) as error:
         raise UsageError(
             f"the task of {name!r} holds what is no number: {error}", "text, None, or rows of unequal lengths",
-            "numbers; categories as columns of 0 and 1",
+            NUMBERS,
         ) from None  # fmt: skip
     if X.ndim < 2 or len(X) != len(y):
         raise UsageError(

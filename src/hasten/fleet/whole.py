@@ -8,10 +8,13 @@ import glob
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from hasten.core.errors import HastenError
+from hasten.core.errors import HastenError, UsageError
+
+PATIENCE = 2.0  # seconds that another process may take to end
 
 
 def written(path: Path, write: Callable[[Path], object]) -> None:
@@ -40,6 +43,61 @@ def written(path: Path, write: Callable[[Path], object]) -> None:
             "the disk is full, or the folder is missing or cannot be written",
             "a path on another disk; the fleet is still in memory and an older file is untouched",
         ) from error
+
+
+@contextlib.contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Keep every other process that asks for the same from reading and replacing a file meanwhile.
+
+    By the system's own lock on the file that stands there now: who comes later, when another one has taken its place,
+    reads that one. It ends with the process, and lies in no file. A file that is not there is nobody's.
+
+    Raises:
+        UsageError: another one is at work on it.
+    """
+    held = _standing(path)
+    try:
+        yield
+    finally:
+        if held is not None:
+            with contextlib.suppress(OSError):
+                fcntl.flock(held, fcntl.LOCK_UN)  # also for processes that the user has forked meanwhile
+            os.close(held)
+
+
+def _standing(path: Path) -> int | None:
+    """A handle that holds the lock on the file that has this name."""
+    while True:
+        try:
+            held = os.open(path, os.O_RDONLY)
+        except OSError:  # who reads it says why
+            return None
+        if not waited_for(held):
+            os.close(held)
+            raise UsageError(
+                f"another process is at work on {path}",
+                "a second update was started before the first one had ended",
+                "call it again when the other one has ended; nothing was done",
+            )
+        with contextlib.suppress(OSError):
+            if os.path.samestat(os.fstat(held), os.stat(path)):
+                return held
+        os.close(held)  # replaced while its lock was waited for
+
+
+def waited_for(held: int) -> bool:
+    """Whether a handle's lock is its own now; where a file system knows no such locks, it is."""
+    end = time.monotonic() + PATIENCE
+    while True:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if time.monotonic() > end:
+                return False
+            time.sleep(0.02)
+        except OSError:  # some network file systems
+            return True
 
 
 @contextlib.contextmanager

@@ -76,7 +76,7 @@ FORECAST: Fields = {
     "loss": (_PLAIN, "its training loss, where nothing is held out"),
     "seen": (_NUMBERS, "the last held-out window, or the last one, in the data's unit"),
     "came": (_NUMBERS, "what came after it"),
-    "predicted": (_NUMBERS, "what the key's own network says"),
+    "predicted": (_NUMBERS, "what the fleet predicts for the key, by whatever stands in for its own network"),
 }
 FLEET: Fields = {
     "models": (_COUNT, "keys that were given"),
