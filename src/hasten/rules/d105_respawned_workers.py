@@ -37,7 +37,7 @@ _BY_HAND = "persistent_workers=True: other samples of the same kind, since a wor
 
 def detect(trace: Trace) -> Iterator[Finding]:
     loader = trace.loader
-    if loader is None or not loader.num_workers:
+    if loader is None or not loader.num_workers or loader.cut_short:  # D108 tells
         return
     if loader.starts < 2:
         yield from _made_anew(trace, loader)
