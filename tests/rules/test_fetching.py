@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
+import pytest
+
 from hasten.core.finding import Finding
 from hasten.core.interval import Interval
 from hasten.core.trace import LoaderFacts, Probe, Process, Trace, Usage
@@ -81,3 +83,14 @@ def test_a_finding_on_workers_does_not_speak_of_a_single_process() -> None:
     quick = Probe(deterministic=True, random_free=True, seconds=1e-3, kind="rows")
     (none,), (two,) = (found("D101", trace(quick, workers=n, cpu_seconds=0.03, wall_seconds=0.0992)) for n in (0, 2))
     assert (none.name, two.name) == ("single-process-loader", "worker-count")
+
+
+@pytest.mark.parametrize("code", ["D103", "D105"])
+def test_samples_that_are_others_in_every_pass_are_not_to_be_kept_nor_the_workers_that_hold_them(code: str) -> None:
+    """Negative samples drawn anew before every epoch: workers that outlive it would go on with those of the first."""
+    probe = Probe(deterministic=True, random_free=True, seconds=1e-3, cached=part(0.05, 0.1))
+    same = dataclasses.replace(trace(probe, workers=2), epochs=())
+    (loader,) = same.loaders
+    started = dataclasses.replace(loader, starts=8, batches=640, start_seconds=8.0)
+    assert found(code, dataclasses.replace(same, loaders=(started,)))
+    assert not found(code, dataclasses.replace(same, loaders=(dataclasses.replace(started, changing=True),)))

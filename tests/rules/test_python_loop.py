@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 
 import pytest
 
-from hasten.core.trace import Event, Place
+from hasten.core.trace import Event, Place, Usage
 from hasten.seams.source import without_graph
 from tests.rules.test_judgements import found, trace
 
@@ -40,3 +41,16 @@ def test_averaging_weights_has_no_backward_pass(line: int, alone: bool, tmp_path
     (finding,) = found("M310", dataclasses.replace(trace(0.01, backward=0.006, python=0.002), events=events))
     assert "_foreach_" in finding.advice
     assert (finding.predicted.high < 1 / (1 - 0.2)) is alone
+
+
+@pytest.mark.parametrize(("waited", "told"), [(math.nan, False), (0.0, False), (0.75, True)])
+def test_iterations_that_waited_for_a_core_are_as_long_as_they_worked(
+    waited: float, told: bool, tmp_path: Path
+) -> None:
+    """A character at a time through a GRU: 0.5 ms each, and 2.2 ms where others keep the cores busy."""
+    path = tmp_path / "characters.py"
+    path.write_text("for c in range(200):\n    output, hidden = decoder(inp[c], hidden)\n", encoding="utf-8")
+    events = (Event("loop", Place(str(path), 1, "f", "for c in range(200):"), 200.0, 0.446),)
+    usage = Usage(0.22, wall_seconds=1.0, waited_seconds=waited)
+    seen = dataclasses.replace(trace(1.0, backward=0.52, forward=0.4), events=events, usage=usage)
+    assert bool(found("M310", seen)) is told

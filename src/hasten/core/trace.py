@@ -192,6 +192,7 @@ class LoaderFacts:
     start_seconds: float = 0.0
     batches: int = 0
     fetch_seconds: float = 0.0
+    changing: bool = False
     probe: Probe | None = None
 
     @property

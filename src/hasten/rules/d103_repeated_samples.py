@@ -118,6 +118,8 @@ def detect(trace: Trace) -> Iterator[Finding]:
     loader, cost = trace.loader, trace.phase("fetch")
     if loader is None or loader.probe is None or not loader.probe.deterministic or not loader.map_style:
         return
+    if loader.changing:  # other samples in every epoch
+        return
     probe = loader.probe
     least, most = _saved(trace, loader)
     if probe.unkept or not most * cost >= LEAST_SHARE * trace.step_seconds:

@@ -39,6 +39,8 @@ def detect(trace: Trace) -> Iterator[Finding]:
     loader = trace.loader
     if loader is None or not loader.num_workers or loader.cut_short:  # D108 tells
         return
+    if loader.changing:  # workers that outlive a pass would keep the dataset as it was
+        return
     if loader.starts < 2:
         yield from _made_anew(trace, loader)
         return

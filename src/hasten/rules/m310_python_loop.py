@@ -45,7 +45,10 @@ def detect(trace: Trace) -> Iterator[Finding]:
     for event in trace.events:
         if event.kind != "loop" or not event.seconds >= LEAST_SHARE * trace.step_seconds:
             continue
-        if event.calls < max(LEAST_RUNS, 1.5 * trace.backwards) or event.seconds / event.calls > LONGEST:
+        if (
+            event.calls < max(LEAST_RUNS, 1.5 * trace.backwards)
+            or _on_a_core(trace) * event.seconds / event.calls > LONGEST
+        ):
             continue
         loop = loop_at(event.place.file, event.place.line)
         if loop is not None and not iterations_are_alike(loop):
@@ -67,6 +70,12 @@ def detect(trace: Trace) -> Iterator[Finding]:
             label="one small operation after another",
             advice=_advice(event, loop),
         )
+
+
+def _on_a_core(trace: Trace) -> float:
+    """Part of the time in which it had a core: others may make a small operation take long."""
+    usage = trace.usage
+    return 1 - usage.waited_seconds / usage.wall_seconds if 0 < usage.waited_seconds < usage.wall_seconds else 1.0
 
 
 def _advice(event: Event, loop: Loop | None) -> str:
