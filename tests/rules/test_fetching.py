@@ -94,3 +94,11 @@ def test_samples_that_are_others_in_every_pass_are_not_to_be_kept_nor_the_worker
     started = dataclasses.replace(loader, starts=8, batches=640, start_seconds=8.0)
     assert found(code, dataclasses.replace(same, loaders=(started,)))
     assert not found(code, dataclasses.replace(same, loaders=(dataclasses.replace(started, changing=True),)))
+
+
+def test_workers_that_would_hold_an_older_dataset_are_not_advised_to_outlive_a_pass() -> None:
+    (loader,) = trace(Probe(seconds=1e-3)).loaders
+    for changing in (False, True):
+        of = dataclasses.replace(trace(Probe()), loaders=(dataclasses.replace(loader, changing=changing),))
+        (finding,) = found("D101", of)
+        assert ("persistent_workers" not in finding.advice) is changing and "num_workers=" in finding.advice

@@ -207,7 +207,7 @@ def _by_hand(loader: LoaderFacts, workers: int) -> str:
         shares = ", and in the dataset's __iter__ a share for each worker (get_worker_info)"
         others = ": other batches, for each worker makes its own"
         return f"num_workers={workers}{others if loader.num_workers else shares}"
-    alive = ", persistent_workers=True" if workers else ""
+    alive = ", persistent_workers=True" if workers and not loader.changing else ""
     return (
         f"num_workers={workers}{alive}: other samples of the same kind, since each process draws from a random"
         " stream of its own (a generator that the dataset keeps must be seeded anew in each)"
