@@ -53,4 +53,14 @@ def test_iterations_that_waited_for_a_core_are_as_long_as_they_worked(
     events = (Event("loop", Place(str(path), 1, "f", "for c in range(200):"), 200.0, 0.446),)
     usage = Usage(0.22, wall_seconds=1.0, waited_seconds=waited)
     seen = dataclasses.replace(trace(1.0, backward=0.52, forward=0.4), events=events, usage=usage)
-    assert bool(found("M310", seen)) is told
+    findings = found("M310", seen)
+    assert bool(findings) is told
+    assert all("'hidden'" in f.advice and "once with the whole sequence; else run" in f.advice for f in findings)
+
+
+def test_who_carries_something_else_over_is_not_told_of_recurrent_modules(tmp_path: Path) -> None:
+    path = tmp_path / "samples.py"
+    path.write_text("for t in range(200):\n    z = z + drift(z, t) * dt\n", encoding="utf-8")
+    events = (Event("loop", Place(str(path), 1, "f", "for t in range(200):"), 200.0, 0.1),)
+    (finding,) = found("M310", dataclasses.replace(trace(0.3, backward=0.1, forward=0.1), events=events))
+    assert "nn.GRU" not in finding.advice

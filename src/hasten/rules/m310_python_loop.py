@@ -37,6 +37,7 @@ LONGEST = 1e-3  # seconds an iteration; ten operations take a tenth of it, so lo
 FORWARD_SAVED = (0.4, 0.95)  # part of the loop's time; measured 2.2x (losses of pairs) and 2.1x (LSTMCell) for a step
 BACKWARD_SAVED = (0.0, 0.9)  # part of the backward pass that belongs to the loop, by its share of the forward work
 
+_STATE = re.compile(r"hid|stat|^h[xcn]?$|^h_", re.IGNORECASE)  # what recurrent modules are given and give
 _OF_PARAMETERS = re.compile(r"\bparameters\(|\b\w*(params|grads|state_dict)\b")
 
 
@@ -86,9 +87,10 @@ def _advice(event: Event, loop: Loop | None) -> str:
     if "cell" in body.lower():
         return "let nn.LSTM, nn.GRU or nn.RNN run over the whole sequence instead of a cell in a loop"
     if loop is not None and (name := carried(loop)):
+        whole = "where nn.GRU, nn.LSTM or nn.RNN makes it, call that once with the whole sequence; else "
         return (
-            f"each iteration needs {name!r} of the one before: run the loop for many rows or tasks at once (torch.vmap"
-            " around it), or have torch.compile take its iterations together"
+            f"each iteration needs {name!r} of the one before: {whole if _STATE.search(name) else ''}run the loop for"
+            " many rows or tasks at once (torch.vmap around it), or have torch.compile take its iterations together"
         )
     return "write it as operations on the whole batch (index, reduce along dim 0), or torch.vmap the loop's body"
 
