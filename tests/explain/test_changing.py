@@ -50,7 +50,7 @@ def watch() -> Iterator[Watch]:
 def test_what_is_done_between_passes_is_seen(watch: Watch, between: Callable[[Pairs], None], changing: bool) -> None:
     data = Pairs()
     loader = DataLoader(data, batch_size=100)
-    for _ in range(2):
+    for _ in range(3):
         between(data)
         assert len(list(loader)) == len(data) // 100
     (record,) = watch.loaders.values()
@@ -90,5 +90,16 @@ def test_what_cannot_be_looked_at_is_left_alone(watch: Watch, monkeypatch: pytes
     monkeypatch.setattr("hasten.explain.changing.close_fingerprint", refuse)
     loader = DataLoader(Pairs(), batch_size=100)
     assert [len(list(loader)) for _ in range(2)] == [3, 3]
+    (record,) = watch.loaders.values()
+    assert not record.changing
+
+
+def test_what_is_kept_once_it_was_asked_for_is_no_change(watch: Watch) -> None:
+    """As a path keeps its text: after the first pass, and never again."""
+    data = Pairs()
+    loader = DataLoader(data, batch_size=100)
+    for _ in range(3):
+        list(loader)
+        data.text = "kept"  # type: ignore[attr-defined]
     (record,) = watch.loaders.values()
     assert not record.changing

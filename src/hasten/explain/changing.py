@@ -30,10 +30,14 @@ class Changing:
         if record.changing or record.starts >= MOST_PASSES:
             self.marks.pop(id(target), None)
             return
+        if record.starts and id(target) not in self.marks:
+            return  # it stayed what it was
         mark = self._aside(target.dataset)
-        if mark is not None:
-            record.changing = record.starts > 0 and self.marks.get(id(target), mark) != mark
-            self.marks[id(target)] = mark
+        same = self.marks.pop(id(target), None) == mark
+        if mark is None or (record.starts and same):
+            return
+        record.changing = record.starts > 1  # what is kept once it was asked for (a path's text) changes in the first
+        self.marks[id(target)] = mark
 
     def _aside(self, dataset: Any) -> Any:
         """A dataset's mark, made in no time of the script's; None where its own objects raise something."""

@@ -45,7 +45,7 @@ SAVED = (0.75, 0.98)  # part of the fetch that a gather from the cache saves, wh
 ONE_BY_ONE = 0.5  # the least part that samples save which come out one by one, for the script's own collate function
 SMALLER = "store them once as small as the model needs them (smaller pictures, uint8 for float32), and read those"
 ONCE = "this job makes one epoch, a second one would gain"
-ONE_SEEN = "the first epoch was seen: where the script changes its dataset before each, there is nothing to keep"
+ONE_SEEN = "few epochs were seen: where the script changes its dataset before each, there is nothing to keep"
 
 _caches: dict[int, SampleCache] = {}  # by dataset, as long as that lives: every epoch's iterator uses the same cache
 
@@ -139,7 +139,7 @@ def detect(trace: Trace) -> Iterator[Finding]:
         notes=(
             "asked twice for the same items it gave the same bytes and drew no random number",
             f"all samples take {_bytes(size)}{too_much}; {when}",
-            *((ONE_SEEN,) if again and loader.starts < 2 else ()),
+            *((ONE_SEEN,) if again and loader.starts < 3 else ()),
         ),
     )
 
