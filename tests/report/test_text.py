@@ -382,4 +382,4 @@ def test_a_phase_is_not_named_after_what_the_script_does_not_have() -> None:
         return {row.name for row in found} - {"step", "unaccounted"}
 
     assert names("cpu", 0) == {"Tensor.to", "start of a pass"}
-    assert names("cuda", 2) == {"copy to the device", "start of workers"}
+    assert names("cuda", 2) == {"copy to the device", "start and end of workers"}

@@ -99,3 +99,30 @@ def test_workers_that_are_no_copies_of_the_process_are_not_tried_in_one(context:
         return
     with pytest.raises(Unsuited, match="the loader's workers are started anew, not forked"):
         LoaderWorkers(0).on(loader)
+
+
+@pytest.mark.parametrize("code", ["D103", "D105"])
+def test_samples_that_are_others_in_every_pass_are_not_to_be_kept_nor_the_workers_that_hold_them(code: str) -> None:
+    """Negative samples drawn anew before every epoch: workers that outlive it would go on with those of the first."""
+    probe = Probe(deterministic=True, random_free=True, seconds=1e-3, cached=part(0.05, 0.1))
+    same = dataclasses.replace(trace(probe, workers=2), epochs=())
+    (loader,) = same.loaders
+    started = dataclasses.replace(loader, starts=8, batches=640, start_seconds=8.0)
+    assert found(code, dataclasses.replace(same, loaders=(started,)))
+    assert not found(code, dataclasses.replace(same, loaders=(dataclasses.replace(started, changing=True),)))
+
+
+def test_workers_that_would_hold_an_older_dataset_are_not_advised_to_outlive_a_pass() -> None:
+    (loader,) = trace(Probe(seconds=1e-3)).loaders
+    for changing in (False, True):
+        of = dataclasses.replace(trace(Probe()), loaders=(dataclasses.replace(loader, changing=changing),))
+        (finding,) = found("D101", of)
+        assert ("persistent_workers" not in finding.advice) is changing and "num_workers=" in finding.advice
+
+
+def test_who_has_seen_one_pass_does_not_know_what_the_next_is_made_of() -> None:
+    of = trace(Probe(deterministic=True, random_free=True, seconds=1e-3, cached=part(0.05, 0.1)))
+    (loader,) = of.loaders
+    for starts, notes in ((2, 3), (3, 2)):
+        (finding,) = found("D103", dataclasses.replace(of, loaders=(dataclasses.replace(loader, starts=starts),)))
+        assert len(finding.notes) == notes and ("before each" in finding.notes[-1]) is (starts == 2)

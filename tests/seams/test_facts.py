@@ -49,6 +49,23 @@ def test_a_loader_that_is_gone_once_its_loop_has_begun_was_looked_at() -> None:
     assert (facts.dataset, facts.batch_size, facts.map_style) == ("Stream", 2, False)
 
 
+def test_ending_workers_counts_as_starting_them() -> None:
+    """A third of it, where every batch begins a pass: no line of the script's, nor time of its batches."""
+    watch, patches = Watch(), Patches()
+    loader.install(watch, patches)
+    rows = DataLoader(Stream(), batch_size=2, num_workers=1)
+    try:
+        iterator = iter(rows)
+        next(iterator)
+        (record,) = watch.loaders.values()
+        begun, spent = record.start_seconds, watch.clock.spent[loader.START]
+        del iterator
+        ended = record.start_seconds - begun
+        assert ended > 0 and watch.clock.spent[loader.START] - spent == pytest.approx(1e9 * ended)
+    finally:
+        patches.undo()
+
+
 def test_a_loaders_place_is_where_batches_are_asked_for() -> None:
     """Lightning makes the first iterator where a user asks for the number of steps, say."""
     watch, patches = Watch(), Patches()

@@ -10,6 +10,7 @@ from typing import Any
 from hasten.core.interval import Interval
 
 SCHEMA = 1
+LEAST_STARTS = 4  # passes over a loader from which on they tell how long its passes are
 LEAST_LEFT = 0.01  # part of a step that always stays: shares come from samples, and are not known any better
 LEAST_PASSES = 1.5  # over the data, that a job is expected to make, below which nothing is kept for later ones
 
@@ -195,7 +196,14 @@ class LoaderFacts:
     start_seconds: float = 0.0
     batches: int = 0
     fetch_seconds: float = 0.0
+    changing: bool = False
     probe: Probe | None = None
+
+    @property
+    def cut_short(self) -> bool:
+        """Whether most passes are given up after their first batch or two, as ``next(iter(loader))`` does."""
+        whole = self.length > 2 * self.batch_size > 0
+        return whole and self.starts >= LEAST_STARTS and self.batches < 2 * self.starts
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from typing import Any
 from hasten.core.trace import Ceilings, Trace, UnusedFacts
 from hasten.explain.asking import examined
 from hasten.explain.ceilings import NO_LOADER, aside, measure
+from hasten.explain.changing import Changing
 from hasten.explain.growth import GrowthWatch, growth
 from hasten.explain.linear import Linear, step_seconds
 from hasten.explain.loops import count_repeats, loop_events
@@ -39,6 +40,7 @@ class Explainer:
         if self.limit:
             self.watch.at_step = self._until
         session.finish = self._finish
+        Changing(self.watch)
         self.linear: Any = None
         self.unused: tuple[UnusedFacts, ...] = ()
         self.products = math.nan

@@ -44,6 +44,7 @@ FIELDS: dict[str, dict[str, str]] = {
         "start_seconds": "all starts together",
         "batches": "batches it handed out",
         "fetch_seconds": "seconds that the script has waited for them",
+        "changing": "whether its dataset was another when a later pass began",
         "probe": "what asking it for items twice revealed",
     },
     "OptimizerFacts": {

@@ -16,7 +16,7 @@ TITLES = {
     "copy": "copy to the device",
     "wait": "wait for a value",
     "log": "logging",
-    "loader start": "start of workers",
+    "loader start": "start and end of workers",
     "python": "lines in between",
 }
 SMALL = 0.01  # share of the step below which a sub-phase is summed up under "other lines"

@@ -51,6 +51,7 @@ _MODULES = (
     "m303_full_precision",
     # Advice: what only the user can change.
     "m309_double_precision",
+    "d108_pass_per_batch",
     "m310_python_loop",
     "m311_unused_gradients",
     "m312_recomputed_activations",

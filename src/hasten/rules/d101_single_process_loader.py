@@ -208,7 +208,7 @@ def _by_hand(loader: LoaderFacts, workers: int) -> str:
         shares = ", and in the dataset's __iter__ a share for each worker (get_worker_info)"
         others = ": other batches, for each worker makes its own"
         return f"num_workers={workers}{others if loader.num_workers else shares}"
-    alive = ", persistent_workers=True" if workers else ""
+    alive = ", persistent_workers=True" if workers and not loader.changing else ""
     return (
         f"num_workers={workers}{alive}: other samples of the same kind, since each process draws from a random"
         " stream of its own (a generator that the dataset keeps must be seeded anew in each)"
@@ -220,7 +220,7 @@ def _too_few(trace: Trace, loader: LoaderFacts) -> Iterator[Finding]:
     step, fetch, workers = trace.step_seconds, trace.phase("fetch"), loader.num_workers
     usage, here = trace.usage, _in_process(trace, loader)
     each = usage.worker_cpu_seconds / max(usage.wall_seconds, 1e-9) / workers  # NaN where unknown
-    counts = _more(trace, workers, each)
+    counts = _more(trace, workers, each) if not loader.cut_short else ()
     more = max(step - fetch, workers * step / counts[0]) + IPC_SECONDS * trace.batches if counts else math.inf
     none = step - fetch - trace.phase("loader start") + here
     if none < min(more, IN_PROCESS * step):
@@ -284,7 +284,7 @@ def detect(trace: Trace) -> Iterator[Finding]:
     if loader.num_workers:
         found = _too_few(trace, loader) if cost >= LEAST_SHARE * step else _too_many(trace, loader)
         yield from (replace(finding, name=WITH_WORKERS) for finding in found)
-    elif cost >= LEAST_SHARE * step:
+    elif cost >= LEAST_SHARE * step and not loader.cut_short:  # each pass would wait for what its workers began
         yield from _without_workers(trace, loader)
 
 

@@ -45,6 +45,7 @@ SAVED = (0.75, 0.98)  # part of the fetch that a gather from the cache saves, wh
 ONE_BY_ONE = 0.5  # the least part that samples save which come out one by one, for the script's own collate function
 SMALLER = "store them once as small as the model needs them (smaller pictures, uint8 for float32), and read those"
 ONCE = "this job makes one epoch, a second one would gain"
+ONE_SEEN = "few epochs were seen: where the script changes its dataset before each, there is nothing to keep"
 
 _caches: dict[int, SampleCache] = {}  # by dataset, as long as that lives: every epoch's iterator uses the same cache
 
@@ -118,6 +119,8 @@ def detect(trace: Trace) -> Iterator[Finding]:
     loader, cost = trace.loader, trace.phase("fetch")
     if loader is None or loader.probe is None or not loader.probe.deterministic or not loader.map_style:
         return
+    if loader.changing:  # other samples in every epoch
+        return
     probe = loader.probe
     least, most = _saved(trace, loader)
     if probe.unkept or not most * cost >= LEAST_SHARE * trace.step_seconds:
@@ -136,6 +139,7 @@ def detect(trace: Trace) -> Iterator[Finding]:
         notes=(
             "asked twice for the same items it gave the same bytes and drew no random number",
             f"all samples take {_bytes(size)}{too_much}; {when}",
+            *((ONE_SEEN,) if again and loader.starts < 3 else ()),
         ),
     )
 

@@ -129,6 +129,8 @@ def detect(trace: Trace) -> Iterator[Finding]:
     loader, cost = trace.loader, trace.phase("fetch")
     if loader is None or loader.probe is None or not loader.probe.prefix_exact or not loader.probe.cacheable_stages:
         return
+    if loader.changing:  # other samples in every epoch
+        return
     probe = loader.probe
     share = probe.made_share(probe.prefix_seconds + probe.suffix_seconds)  # beside it there is collating
     cost, least = (cost * share, cost * share) if share >= 0 else (cost, 0.0)

@@ -29,7 +29,7 @@ from hasten.core.finding import Finding, Rule, ms
 from hasten.core.trace import LEAST_LEFT, LoaderFacts, Trace
 from hasten.rules.d101_single_process_loader import LoaderWorkers, doubts, draws, may_move, settings
 
-LEAST_SHARE = 0.05  # of an epoch spent starting workers
+LEAST_SHARE = 0.05  # of an epoch spent starting and ending workers
 SPARED = 0.5  # of that is saved, at least; at most …
 WAITS = 0.7  # … this part of all waiting, too (measured): new workers begin slowly, and a pass waits for their end
 _BY_HAND = "persistent_workers=True: other samples of the same kind, since a worker's random state then carries on"
@@ -37,7 +37,9 @@ _BY_HAND = "persistent_workers=True: other samples of the same kind, since a wor
 
 def detect(trace: Trace) -> Iterator[Finding]:
     loader = trace.loader
-    if loader is None or not loader.num_workers:
+    if loader is None or not loader.num_workers or loader.cut_short:  # D108 tells
+        return
+    if loader.changing:  # workers that outlive a pass would keep the dataset as it was
         return
     if loader.starts < 2:
         yield from _made_anew(trace, loader)
@@ -54,7 +56,8 @@ def detect(trace: Trace) -> Iterator[Finding]:
     if not epoch > 0 or not each >= LEAST_SHARE * epoch:
         return
     yield RULE.finding(
-        f"starting {loader.num_workers} workers takes {1000 * each:.0f} ms of every {1000 * epoch:.0f} ms epoch",
+        f"starting and ending {loader.num_workers} workers takes {1000 * each:.0f} ms of every"
+        f" {1000 * epoch:.0f} ms epoch",
         loader.place,
         (1 + SPARED * each / epoch, epoch / max(epoch - each - WAITS * waits, LEAST_LEFT * epoch)),
         label="persistent_workers is False",
@@ -71,7 +74,7 @@ def _made_anew(trace: Trace, loader: LoaderFacts) -> Iterator[Finding]:
     if not others or not start >= LEAST_SHARE * trace.step_seconds:
         return
     yield RULE.finding(
-        f"a new loader starts {loader.num_workers} workers for every pass, {ms(start)} a step",
+        f"a new loader starts and ends {loader.num_workers} workers for every pass, {ms(start)} a step",
         loader.place,
         (trace.amdahl(SPARED * start), trace.amdahl(start + WAITS * trace.phase("fetch"))),
         label=f"{others + 1} loaders of one dataset were iterated here",

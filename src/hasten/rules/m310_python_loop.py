@@ -37,6 +37,7 @@ LONGEST = 1e-3  # seconds an iteration; ten operations take a tenth of it, so lo
 FORWARD_SAVED = (0.4, 0.95)  # part of the loop's time; measured 2.2x (losses of pairs) and 2.1x (LSTMCell) for a step
 BACKWARD_SAVED = (0.0, 0.9)  # part of the backward pass that belongs to the loop, by its share of the forward work
 
+_STATE = re.compile(r"hid|stat|^h[xcn]?$|^h_", re.IGNORECASE)  # what recurrent modules are given and give
 _OF_PARAMETERS = re.compile(r"\bparameters\(|\b\w*(params|grads|state_dict)\b")
 
 
@@ -45,7 +46,10 @@ def detect(trace: Trace) -> Iterator[Finding]:
     for event in trace.events:
         if event.kind != "loop" or not event.seconds >= LEAST_SHARE * trace.step_seconds:
             continue
-        if event.calls < max(LEAST_RUNS, 1.5 * trace.backwards) or event.seconds / event.calls > LONGEST:
+        if (
+            event.calls < max(LEAST_RUNS, 1.5 * trace.backwards)
+            or _on_a_core(trace) * event.seconds / event.calls > LONGEST
+        ):
             continue
         loop = loop_at(event.place.file, event.place.line)
         if loop is not None and not iterations_are_alike(loop):
@@ -69,6 +73,12 @@ def detect(trace: Trace) -> Iterator[Finding]:
         )
 
 
+def _on_a_core(trace: Trace) -> float:
+    """Part of the time in which it had a core: others may make a small operation take long."""
+    usage = trace.usage
+    return 1 - usage.waited_seconds / usage.wall_seconds if 0 < usage.waited_seconds < usage.wall_seconds else 1.0
+
+
 def _advice(event: Event, loop: Loop | None) -> str:
     over = source_of(event.place.file, iterated(loop)) if loop is not None else ""
     body = source_of(event.place.file, loop) if loop is not None else ""
@@ -77,9 +87,10 @@ def _advice(event: Event, loop: Loop | None) -> str:
     if "cell" in body.lower():
         return "let nn.LSTM, nn.GRU or nn.RNN run over the whole sequence instead of a cell in a loop"
     if loop is not None and (name := carried(loop)):
+        whole = "where nn.GRU, nn.LSTM or nn.RNN makes it, call that once with the whole sequence; else "
         return (
-            f"each iteration needs {name!r} of the one before: run the loop for many rows or tasks at once (torch.vmap"
-            " around it), or have torch.compile take its iterations together"
+            f"each iteration needs {name!r} of the one before: {whole if _STATE.search(name) else ''}run the loop for"
+            " many rows or tasks at once (torch.vmap around it), or have torch.compile take its iterations together"
         )
     return "write it as operations on the whole batch (index, reduce along dim 0), or torch.vmap the loop's body"
 

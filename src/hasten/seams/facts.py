@@ -48,6 +48,7 @@ def loader_facts(record: LoaderRecord) -> LoaderFacts:
         start_seconds=record.start_seconds,
         batches=record.batches,
         fetch_seconds=record.fetched / 1e9,
+        changing=record.changing,
     )
 
 

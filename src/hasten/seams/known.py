@@ -19,6 +19,7 @@ class LoaderRecord:
         "batches",
         "before",
         "beside",
+        "changing",
         "epochs",
         "facts",
         "fetched",
@@ -51,6 +52,7 @@ class LoaderRecord:
         self.in_a_row = 0  # batches asked for since then, with no backward pass between
         self.beside = 0  # batches after which another loader was asked, for the same step
         self.before = 0  # other loaders of its dataset that were iterated at the same line before
+        self.changing = False  # whether its dataset was another when a later pass began
         self.epochs: list[int] = []  # steps taken when each pass began
 
     @property

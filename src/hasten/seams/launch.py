@@ -178,19 +178,30 @@ class Signals:
     """Passes a signal on to the script unless the script has got it, too: a terminal's Ctrl-C, or a batch system that
     signals every process, must not count twice.
 
-    Which of both it was is heard by a process that does nothing but listen in the same process group.
+    Which of both it was is heard by a process that does nothing but listen in the same process group. One signal is
+    passed on at a time: who came meanwhile would read what the first waits for, which then waits for ever.
     """
 
     def __init__(self) -> None:
         self.process: subprocess.Popen[Any] | None = None
         self.early: list[int] = []
         self.told = b""
+        self.arrived: list[int] = []
+        self.busy = False
         ignored = [n for n in _PASSED_ON if signal.getsignal(n) is signal.SIG_IGN]  # as with nohup: so it stays
         passed_on = frozenset(_PASSED_ON).difference(ignored)
         self.listener, self.heard = _listener(passed_on)
-        self.old = {number: signal.signal(number, self._pass_on) for number in passed_on}
+        self.old = {number: signal.signal(number, self._handle) for number in passed_on}
 
-    def _pass_on(self, number: int, _frame: Any) -> None:
+    def _handle(self, number: int, _frame: Any) -> None:
+        self.arrived.append(number)
+        while self.arrived and not self.busy:
+            self.busy = True
+            while self.arrived:
+                self._pass_on(self.arrived.pop(0))
+            self.busy = False  # and look again: one may have come since
+
+    def _pass_on(self, number: int) -> None:
         end = time.monotonic() + _HEARD_SECONDS
         while bytes([number]) not in self.told:
             left = max(0.0, end - time.monotonic())

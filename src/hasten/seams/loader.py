@@ -18,7 +18,7 @@ _get_frame = sys._getframe
 
 
 def install(watch: Watch, patches: Patches) -> None:
-    """Wrap making an iterator, asking it for a batch, and making a fetcher (also in forked workers).
+    """Wrap making an iterator, asking it for a batch, ending its workers, and making a fetcher (in workers, too).
 
     These stay for good: batches that were taken from workers ahead of a trial are handed out by the second of them.
     """
@@ -29,6 +29,8 @@ def install(watch: Watch, patches: Patches) -> None:
     patches.set(DataLoader, "__iter__", _iter(watch, DataLoader.__iter__))
     watch.fetch = base.__next__
     patches.set(base, "__next__", _next(watch, base.__next__))
+    workers = module._MultiProcessingDataLoaderIter
+    patches.set(workers, "_shutdown_workers", _end(watch, workers._shutdown_workers))
     original = module._DatasetKind.create_fetcher
 
     def create_fetcher(*args: Any, **kwargs: Any) -> Any:
@@ -80,6 +82,27 @@ def _iter(watch: Watch, original: Any) -> Any:
         return iterator
 
     return __iter__
+
+
+def _end(watch: Watch, original: Any) -> Any:
+    """Ending workers is booked as starting them is: every pass that starts its own does both."""
+    clock = watch.clock
+
+    def _shutdown_workers(self: Any) -> None:
+        if watch.light or threading.get_ident() != clock.thread:
+            original(self)
+            return
+        record = watch.iterators.get(self)
+        clock.enter(START)
+        start = clock.last
+        try:
+            original(self)
+        finally:
+            clock.leave()
+            if record is not None:
+                record.start_seconds += (clock.last - start) / 1e9
+
+    return _shutdown_workers
 
 
 def _place_where_asked(record: LoaderRecord, frame: Any) -> None:
