@@ -13,7 +13,7 @@ from sklearn.feature_selection import RFECV
 from sklearn.linear_model import LinearRegression
 from sklearn.model_selection import KFold
 
-from hasten.solve import ExactRFECV
+from hasten.solve import BadData, ExactRFECV
 from tests.solve.data import table
 
 
@@ -66,6 +66,28 @@ def test_the_ranking_is_that_of_models_fitted_one_by_one(condition: float, inter
         assert np.abs(off).max() < 1e-19 * condition**2 + 1e-13 * condition
         wanted = theirs.estimator_.predict(X[:, theirs.support_])
         np.testing.assert_allclose(ours.predict(X), wanted, atol=1e-15 * condition * np.abs(y).max() * 10)
+
+
+@pytest.mark.parametrize(("step", "least"), [(2, 1), (3, 2), (0.1, 1), (0.3, 4), (50, 1), (0.01, 11)])
+@pytest.mark.parametrize("condition", [10.0, 1e7])
+def test_several_columns_are_dropped_at_a_time_as_by_scikit_learn(condition: float, step: float, least: int) -> None:
+    """Of moments (a condition of 10) and of triangles."""
+    X, y = steep(200, 11, condition)
+    ours = ExactRFECV(step=step, min_features_to_select=least).fit(X, y)
+    theirs = RFECV(Plain(), cv=KFold(5), step=step, min_features_to_select=least).fit(X, y)
+    assert ("QR" in ours.method_) == (condition > 100)
+    assert (ours.ranking_ == theirs.ranking_).all() and ours.n_features_ == theirs.n_features_
+    assert (ours.cv_results_["n_features"] == theirs.cv_results_["n_features"]).all()
+    for name in ("mean_test_score", "split3_test_score"):
+        np.testing.assert_allclose(ours.cv_results_[name], theirs.cv_results_[name], atol=1e-13 * condition)
+    wanted = theirs.estimator_.predict(X[:, theirs.support_])
+    np.testing.assert_allclose(ours.predict(X), wanted, atol=1e-14 * condition * np.abs(y).max())
+
+
+@pytest.mark.parametrize("step", [0, -1, 1.5, 0.0, 2.0, "2", None])
+def test_a_step_that_is_no_number_of_columns_is_told_before_rows_are_read(step: Any) -> None:
+    with pytest.raises(BadData, match="step="):
+        ExactRFECV(step=step).fit("no such file.parquet")
 
 
 def test_files_weights_targets_and_splitters_are_as_well(tmp_path: Path) -> None:
