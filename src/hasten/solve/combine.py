@@ -216,7 +216,8 @@ def other_columns(here: Sequence[Sequence[str]], before: Sequence[Sequence[str]]
 
 
 def _about(names: Sequence[Sequence[str]]) -> str:
-    return f"{shortened([*names[0], *names[1]])} and the targets {shortened(names[2])}"
+    targets = f" and the targets {shortened(names[2])}" if names[2] else ""
+    return f"{shortened([*names[0], *names[1]])}{targets}"
 
 
 def duplicate(names: Iterable[str]) -> BadData:

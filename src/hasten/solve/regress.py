@@ -51,7 +51,8 @@ class StreamingRidge(Linear):
         coef_, intercept_: as scikit-learn's. alpha_: the chosen one. path_: errors along the alphas, or None.
         moments_: of the data. method_, condition_, rank_, error_bound_: see ``hasten.solve.accuracy.Answer``.
 
-    ``fit`` takes arrays, tensors, tables of numbers, paths, loaders and iterators of ``(X, y)``.
+    ``fit`` takes arrays, tensors, tables of numbers, paths, loaders and iterators of ``(X, y)``; y may be the name of a
+    column of a table or file.
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class StreamingRidge(Linear):
         """Fit; see the class."""
         alphas = path.as_alphas(self.alphas)
         source = self._rows(X, y, sample_weight, needs_y=not is_stream(X), ensure_all_finite=False)
-        folds = self._folds(X, y, source) if len(alphas) > 1 else None
+        folds = self._folds(source) if len(alphas) > 1 else None
         given = folds if isinstance(folds, np.ndarray) else None
         self.moments_ = Moments(folds=folds if given is None else None).update(source, fold=given)
         refuse_categories(self.moments_.encoder.categorical)
@@ -74,11 +75,11 @@ class StreamingRidge(Linear):
             self.moments_.folds = int(given.max()) + 1  # to which later rows are dealt
         return self._choose(source, alphas, folds is not None)
 
-    def _folds(self, X: Any, y: Any, source: Source) -> Any:
+    def _folds(self, source: Source) -> Any:
         """None for leave-one-out, a number of folds, or (rows,) fold numbers."""
         if self.cv is None:
             return None if source.again else STREAM_FOLDS
-        return self._fold_numbers(self.cv, y, source)
+        return self._fold_numbers(self.cv, source)
 
     def _choose(self, source: Source, alphas: Floats, folded: bool) -> Self:
         m = self.moments_

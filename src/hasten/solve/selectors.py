@@ -63,7 +63,7 @@ class ExactRFECV(SelectorMixin, Linear):  # type: ignore[misc]
         source = self._rows(
             X, y, sample_weight, needs_y=not is_stream(X), ensure_min_samples=2, ensure_all_finite=False
         )
-        folds = self._fold_numbers(self.cv, y, source)
+        folds = self._fold_numbers(self.cv, source)
         given = isinstance(folds, np.ndarray)
         if not given and source.rows is not None:
             folds = min(folds, max(source.rows // 2, 1))
