@@ -472,13 +472,14 @@ def test_missing_objects_are_missing_values() -> None:
             call()
 
 
-@pytest.mark.parametrize("alpha", [[1.0, 2.0, 3.0], np.inf, "1.0x", None])
-def test_alpha_is_one_number(alpha: Any) -> None:
-    """Of three for three targets each was taken for one of the columns; ``ridge`` takes one for each target."""
-    many = np.column_stack([Y, Y, Y])
+@pytest.mark.parametrize("alpha", [[1.0, 2.0, 3.0], [1.0, -1.0], [[1.0, 2.0]], np.inf, "1.0x", None])
+def test_alpha_is_one_number_or_one_for_each_target(alpha: Any) -> None:
+    """Of three for three targets each was taken for one of the columns."""
+    many = np.column_stack([Y, Y])
     for call in (
         lambda: lstsq(X, many, alpha=alpha),
-        lambda: ridge(Moments(X, many[:, :2]), alpha),
+        lambda: lstsq(X, many, alpha=alpha, method="tsqr"),
+        lambda: ridge(Moments(X, many), alpha),
         lambda: choose(X, many, alpha=alpha),
         lambda: newton(X, Y > 3, alpha=alpha),
         lambda: StreamingLogistic(alpha).fit(X, Y > 3),

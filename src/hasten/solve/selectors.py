@@ -11,6 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from hasten.solve import triangles
 from hasten.solve.accuracy import refuse_categories
+from hasten.solve.combine import of_columns
 from hasten.solve.elimination import Elimination, counts_of, kept_scores, too_steep
 from hasten.solve.estimator import Streaming, as_numpy, is_stream
 from hasten.solve.kernel import Array, Floats
@@ -82,7 +83,7 @@ class ExactRFECV(SelectorMixin, Linear):  # type: ignore[misc]
         best = self._chosen(scores, found)
         coef = np.zeros((p, m.q))
         if models is None:
-            fit = fitted(_columns(m, self.support_), self.alpha, fit_intercept=self.fit_intercept)
+            fit = fitted(of_columns(m, self.support_), self.alpha, fit_intercept=self.fit_intercept)
             coef[self.support_], intercept = fit.coef, fit.intercept
         else:
             kept, coef[self.support_] = found.coefs[best]
@@ -115,18 +116,6 @@ class ExactRFECV(SelectorMixin, Linear):  # type: ignore[misc]
         check_is_fitted(self)
         found: Array = self.support_
         return found
-
-
-def _columns(m: Moments, kept: Array) -> Moments:
-    """Moments of some columns of X."""
-    from hasten.solve.encode import Encoder
-
-    at = np.append(np.flatnonzero(kept), np.arange(m.p, m.p + m.q))
-    out = Moments()
-    out.encoder = Encoder([name for name, k in zip(m.names, kept, strict=True) if k])
-    out.target_names, out.fill, out.cells = m.targets, np.zeros(int(kept.sum())), {0: 0}
-    out._base = m.total.taken(at)
-    return out
 
 
 class StreamingPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Streaming):  # type: ignore[misc]
