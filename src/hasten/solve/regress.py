@@ -13,6 +13,7 @@ from hasten.solve.dealing import as_array, label_array, parts_of
 from hasten.solve.estimator import Streaming, is_stream
 from hasten.solve.grouped import solve_groups
 from hasten.solve.kernel import FAR, Array, Floats
+from hasten.solve.linear import alphas_of
 from hasten.solve.moments import Moments
 from hasten.solve.problems import BadData, no_rows, no_target
 from hasten.solve.sliding import Window
@@ -97,7 +98,7 @@ class StreamingRidge(Linear):
                     source, m, alphas, fit_intercept=self.fit_intercept, scale=self.scale
                 )  # fmt: skip
             self.alpha_ = self._best(self.path_)
-        answer = climb_each(source, m, np.atleast_1d(self.alpha_), self.fit_intercept, scale=self._spread())
+        answer = climb_each(source, m, alphas_of(self.alpha_, m.q), self.fit_intercept, scale=self._spread())
         return self._took(answer, self.path_ is not None and not folded)
 
     def _best(self, found: path.Path) -> Any:
@@ -149,7 +150,7 @@ class StreamingRidge(Linear):
         if len(alphas) > 1 and (m.parts.weight > 0).sum() > 1:
             self.path_ = path.kfold(m, alphas, fit_intercept=self.fit_intercept, scale=self.scale)
             self.alpha_ = self._best(self.path_)
-        return self._took(from_moments(m, np.atleast_1d(self.alpha_), self.fit_intercept, self._spread()))
+        return self._took(from_moments(m, alphas_of(self.alpha_, m.q), self.fit_intercept, self._spread()))
 
 
 class SlidingRidge(Linear):
