@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import Ridge, RidgeCV
 
-from hasten.solve import BadData, StreamingRidge, lstsq, ridge
+from hasten.solve import BadData, Moments, StreamingLogistic, StreamingRidge, choose, lstsq, newton, ridge
 from hasten.solve.accuracy import METHODS
 from tests.solve.data import apart
 
@@ -87,3 +87,21 @@ def test_rows_that_are_added_have_an_alpha_for_each_target_too() -> None:
     chosen = StreamingRidge(alphas, alpha_per_target=True).fit(X, Y)  # by leave-one-out: later rows have no folds
     before = chosen.alpha_.copy()
     assert (chosen.partial_fit(X[:9], Y[:9]).alpha_ == before).all()
+
+
+@pytest.mark.parametrize("alpha", [[1.0, 2.0, 3.0], [1.0, -1.0], [[1.0, 2.0]], np.inf, "1.0x", None])
+def test_alpha_is_one_number_or_one_for_each_target(alpha: Any) -> None:
+    """Of three for three targets each was taken for one of the columns."""
+    X, many, _ = rows()
+    many = many[:, :2]
+    classes = many[:, 0] > 0
+    for call in (
+        lambda: lstsq(X, many, alpha=alpha),
+        lambda: lstsq(X, many, alpha=alpha, method="tsqr"),
+        lambda: ridge(Moments(X, many), alpha),
+        lambda: choose(X, many, alpha=alpha),
+        lambda: newton(X, classes, alpha=alpha),
+        lambda: StreamingLogistic(alpha).fit(X, classes),
+    ):
+        with pytest.raises(BadData, match="alpha is"):
+            call()
