@@ -117,11 +117,17 @@ def eliminate(
 
 def _without(inverse: Floats, coef: Floats, out: Any, rest: Any) -> tuple[Floats, Floats] | None:
     """Inverse and coefficients without some columns; None where rounding has left no inverse."""
-    pivots = inverse[np.ix_(out, out)]
+    if len(out) == 1:  # LAPACK's calls would take longer than the rest
+        column, pivot = inverse[rest, out[0]], inverse[out[0], out[0]]
+        if pivot <= 0:
+            return None
+        lever = column / pivot
+        return inverse[np.ix_(rest, rest)] - np.outer(lever, column), coef[rest] - np.outer(lever, coef[out[0]])
+    pivots, columns = inverse[np.ix_(out, out)], inverse[np.ix_(out, rest)]
     if np.linalg.eigvalsh(pivots)[0] <= 0:
         return None
-    lever = np.linalg.solve(pivots, inverse[np.ix_(out, rest)]).T
-    return inverse[np.ix_(rest, rest)] - lever @ inverse[np.ix_(out, rest)], coef[rest] - lever @ coef[out]
+    levers = np.linalg.solve(pivots, columns).T
+    return inverse[np.ix_(rest, rest)] - levers @ columns, coef[rest] - levers @ coef[out]
 
 
 def _start(matrix: Floats, right: Floats, left: Any) -> tuple[Floats, Floats, Factor]:
