@@ -304,6 +304,7 @@ def test_an_update_killed_while_the_fleet_is_written(sales: Path, tmp_path: Path
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)  # thirteen processes begin anew, each of which loads torch
 def test_an_update_killed_at_ten_random_moments(sales: Path, tmp_path: Path) -> None:
     draw = random.Random(0)
     killed_for_good(sales, tmp_path, [None, *(0.5 + draw.random() / 2 for _ in range(9)), None])
