@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.feature_selection import RFECV
-from sklearn.linear_model import LinearRegression
+from sklearn.linear_model import LinearRegression, Ridge
 from sklearn.model_selection import KFold
 
 from hasten.solve import BadData, ExactRFECV
@@ -134,3 +134,12 @@ def test_what_can_be_squared_needs_no_second_pass() -> None:
     assert (again.ranking_ == theirs.ranking_).all()
     once = ExactRFECV().fit((steep[i : i + 50], y[i : i + 50]) for i in range(0, 300, 50))
     assert once.method_.startswith("one pass")
+
+
+def test_scores_of_an_elimination_begin_with_the_least_number_of_columns() -> None:
+    X, y = table(60, 5)
+    ours = ExactRFECV(1.0, cv=4, min_features_to_select=3).fit(X, y)
+    theirs = RFECV(Ridge(1.0), cv=KFold(4), min_features_to_select=3).fit(X, y)
+    assert ours.n_features_ == theirs.n_features_ and (ours.ranking_ == theirs.ranking_).all()
+    for name, values in ours.cv_results_.items():
+        assert values == pytest.approx(theirs.cv_results_[name], rel=1e-9)
