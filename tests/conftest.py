@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,11 +27,12 @@ settings.load_profile("hasten")
 
 
 @pytest.fixture
-def lab(tmp_path: Path) -> Any:
-    """``lab("script.py", …)``: a script of ``tests/scripts`` in a fresh folder."""
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """``lab("script.py", …)``: a script of ``tests/scripts`` in a fresh folder. Its name is short: workers of a loader
+    put sockets into it, and where the path of one is longer than 107 letters a script waits for ever, as by itself."""
 
     def make(script: str, **options: Any) -> Lab:
-        return Lab(tmp_path, script, **options)
+        return Lab(tmp_path_factory.mktemp("lab"), script, **options)
 
     return make
 

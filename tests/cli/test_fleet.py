@@ -79,11 +79,18 @@ def test_rows_from_csv_and_json_on_stdout(
     assert document["trained"] == 3 and document["worth"] is None
 
 
-def test_a_model_of_ones_own(sales: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "ownmodel.py").write_text("from torch import nn\ndef make(i, o): return nn.Linear(i, o)\n")
+def test_a_model_of_ones_own(
+    sales: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:  # fmt: skip
+    own = "from torch import nn\ndef make(i, o): return nn.Linear(i, o)\ndef bare(): return make(2, 1)\n"
+    (tmp_path / "ownmodel.py").write_text(own)
     monkeypatch.chdir(tmp_path)
     assert main(["fleet", str(sales), *WORDS, *SERIES, "--model", "ownmodel:make", "--quiet"]) == 0
     assert main(["fleet", str(sales), *WORDS, *SERIES, "--model", "ownmodel:none"]) == 2
+    capsys.readouterr()
+    assert main(["fleet", str(sales), *WORDS, *SERIES, "--model", "ownmodel:bare"]) == 2  # told to call make_model()
+    assert "called with the numbers of inputs and outputs, (12, 4)" in (said := capsys.readouterr().err)
+    assert "def bare(inputs, outputs)" in said
 
 
 def test_new_rows_are_learned_once(sales: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -314,6 +321,7 @@ def test_an_update_killed_while_the_fleet_is_written(sales: Path, tmp_path: Path
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)  # thirteen processes begin anew, each of which loads torch
 def test_an_update_killed_at_ten_random_moments(sales: Path, tmp_path: Path) -> None:
     draw = random.Random(0)
     killed_for_good(sales, tmp_path, [None, *(0.5 + draw.random() / 2 for _ in range(9)), None])

@@ -243,6 +243,7 @@ def test_killed_once_and_resumed(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)  # ten processes begin anew, each of which loads torch
 @pytest.mark.parametrize(
     ("engine", "make"), [("native", mlp), ("native", Convolution), ("stacked", mlp), ("loop", mlp)]
 )

@@ -127,6 +127,9 @@ class Lab:
             late = "\nthe test gave up waiting\n"
             os.killpg(process.pid, signal.SIGKILL)
             process.communicate()
+            assert way != "plain", (
+                f"{self.script} does not end by itself: {(self.folder / 'plain.err').read_text()[-2000:]}"
+            )
         home = str(self.home(way))
         out, err = ((self.folder / f"{way}.{stream}").read_text().replace(home, "HOME") for stream in ("out", "err"))
         lines = (err + late).splitlines(keepends=True)

@@ -403,3 +403,54 @@ def test_targets_in_a_table_keep_their_names(kind: Any) -> None:
         m.update(x, kind(both[["rent", "price"]]))
     with pytest.raises(BadData, match="row 3, column 'rent'"):
         Moments(x, kind(both.assign(rent=both.rent.where(both.index != 3))))
+
+
+KINDS = [lambda frame: frame, pl.from_pandas, pa.Table.from_pandas]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("model", [StreamingRidge(), SlidingRidge(20), GroupRidge(), ExactRFECV(cv=KFold(4))])
+def test_a_target_is_named_in_a_table_as_in_a_file(kind: Any, model: Any, tmp_path: Path) -> None:
+    """It was a TypeError of scikit-learn's; and folds of a splitter counted the letters of its name."""
+    x, y = table(60, 3)
+    frame = pd.DataFrame(x, columns=["a", "b", "c"]).assign(price=y)
+    wanted = clone(model).fit(frame.drop(columns="price"), frame["price"])
+    found = clone(model).fit(kind(frame), "price")
+    assert apart(found.coef_, wanted.coef_) < 1e-12 and list(found.feature_names_in_) == ["a", "b", "c"]
+    frame.to_parquet(tmp_path / "rows.parquet")
+    assert apart(clone(model).fit(tmp_path / "rows.parquet", "price").coef_, wanted.coef_) < 1e-12
+    with pytest.raises(BadData, match=r"no column 'prise'.*\n.*\n.*'price'"):
+        model.fit(kind(frame), "prise")
+    with pytest.raises(BadData, match="the target 'price' holds texts"):
+        model.fit(kind(frame.assign(price="dear")), "price")
+    with pytest.raises(BadData, match="ndarray has no columns named"):
+        model.fit(x, "price")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("model", [StreamingLogistic(), Prototypes()])
+def test_classes_are_named_in_a_table(kind: Any, model: Any) -> None:
+    x, y = table(60, 2)
+    frame = pd.DataFrame(x, columns=["a", "b"])
+    for labels in (np.where(y > 0, "dear", "cheap"), (y > 0) * 1):
+        wanted = clone(model).fit(frame, labels)
+        found = clone(model).fit(kind(frame.assign(label=labels)), "label")
+        assert (found.classes_ == wanted.classes_).all() and (found.coef_ == wanted.coef_).all()
+        assert list(found.feature_names_in_) == ["a", "b"]
+    with pytest.raises(BadData, match="no column 'lable'"):
+        model.fit(kind(frame.assign(label=labels)), "lable")
+    with pytest.raises(BadData, match="ndarray has no columns named"):
+        model.fit(x, "label")
+
+
+@pytest.mark.parametrize("model", [SlidingRidge(20), StreamingRidge(1.0)])
+def test_later_rows_of_a_file_with_columns_in_another_order_are_refused(model: Any, tmp_path: Path) -> None:
+    """A window took them for the earlier ones, by their place."""
+    x, y = table(60, 2)
+    frame = pd.DataFrame(x, columns=["a", "b"]).assign(price=y)
+    frame[["b", "a", "price"]].to_parquet(tmp_path / "other.parquet")
+    model.fit(frame, "price")
+    before = model.coef_.copy()
+    with pytest.raises(BadData, match=r"columns \[b, a\].*earlier ones had \[a, b\]"):
+        model.partial_fit(tmp_path / "other.parquet", "price")
+    assert (model.coef_ == before).all()

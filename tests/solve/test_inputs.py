@@ -472,21 +472,6 @@ def test_missing_objects_are_missing_values() -> None:
             call()
 
 
-@pytest.mark.parametrize("alpha", [[1.0, 2.0, 3.0], np.inf, "1.0x", None])
-def test_alpha_is_one_number(alpha: Any) -> None:
-    """Of three for three targets each was taken for one of the columns; ``ridge`` takes one for each target."""
-    many = np.column_stack([Y, Y, Y])
-    for call in (
-        lambda: lstsq(X, many, alpha=alpha),
-        lambda: ridge(Moments(X, many[:, :2]), alpha),
-        lambda: choose(X, many, alpha=alpha),
-        lambda: newton(X, Y > 3, alpha=alpha),
-        lambda: StreamingLogistic(alpha).fit(X, Y > 3),
-    ):
-        with pytest.raises(BadData, match="alpha is"):
-            call()
-
-
 def test_arrows_batches_readers_and_datasets(tmp_path: Path) -> None:
     whole = pa.Table.from_pandas(WHOLE)
     for rows in (whole.to_batches()[0], whole.to_reader(max_chunksize=70), whole.to_batches(max_chunksize=70)):

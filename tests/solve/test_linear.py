@@ -112,6 +112,18 @@ def test_elimination_refreshes_over_many_columns() -> None:
     assert (eliminate(Normal.from_moments(Moments(X, y))).ranking == theirs.ranking_).all()
 
 
+@pytest.mark.parametrize(("step", "least"), [(70, 1), (3, 1), (0.05, 7)])
+def test_elimination_of_several_columns_at_a_time_has_the_order_of_rfe(step: float, least: int) -> None:
+    X, y = table(200, 80, 1)
+    X[:, 60:] *= 1e-4  # of another unit
+    theirs = RFE(LinearRegression(), n_features_to_select=least, step=step).fit(X, y)
+    ours = eliminate(Moments(X, y), step=step, least=least)
+    assert (ours.ranking == theirs.ranking_).all() and sorted(ours.order) == list(range(80))
+    copied = np.column_stack([X[:, :9], X[:, 3]])  # a pseudo-inverse has no update
+    kept = eliminate(Moments(copied, y), step=4, keep_coefs=True, tell=False)
+    assert [len(left) for left, _ in kept.coefs] == kept.counts[::-1] == [1, 2, 6, 10]
+
+
 def test_elimination_by_f_drops_the_least_useful_column() -> None:
     X, y = table(200, 4)
     dropped = eliminate(Normal.from_moments(Moments(X, y)), by="f").order[0]

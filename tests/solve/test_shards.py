@@ -130,7 +130,7 @@ def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
         Moments(str(folder / "none-*.parquet"), "y")
     with pytest.raises(BadData, match="there is no file"):
         Moments([str(folder / "none.parquet")], "y")
-    (tmp_path / "outer" / "day=1").mkdir(parents=True)
+    (tmp_path / "outer" / "monday").mkdir(parents=True)
     with pytest.raises(BadData, match="folders inside it"):
         Moments(tmp_path / "outer", "y")
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.feature_selection import RFECV
-from sklearn.linear_model import LinearRegression
+from sklearn.linear_model import LinearRegression, Ridge
 from sklearn.model_selection import KFold
 
-from hasten.solve import ExactRFECV
+from hasten.solve import BadData, ExactRFECV
 from tests.solve.data import table
 
 
@@ -68,6 +68,28 @@ def test_the_ranking_is_that_of_models_fitted_one_by_one(condition: float, inter
         np.testing.assert_allclose(ours.predict(X), wanted, atol=1e-15 * condition * np.abs(y).max() * 10)
 
 
+@pytest.mark.parametrize(("step", "least"), [(2, 1), (3, 2), (0.1, 1), (0.3, 4), (50, 1), (0.01, 11)])
+@pytest.mark.parametrize("condition", [10.0, 1e7])
+def test_several_columns_are_dropped_at_a_time_as_by_scikit_learn(condition: float, step: float, least: int) -> None:
+    """Of moments (a condition of 10) and of triangles."""
+    X, y = steep(200, 11, condition)
+    ours = ExactRFECV(step=step, min_features_to_select=least).fit(X, y)
+    theirs = RFECV(Plain(), cv=KFold(5), step=step, min_features_to_select=least).fit(X, y)
+    assert ("QR" in ours.method_) == (condition > 100)
+    assert (ours.ranking_ == theirs.ranking_).all() and ours.n_features_ == theirs.n_features_
+    assert (ours.cv_results_["n_features"] == theirs.cv_results_["n_features"]).all()
+    for name in ("mean_test_score", "split3_test_score"):
+        np.testing.assert_allclose(ours.cv_results_[name], theirs.cv_results_[name], atol=1e-13 * condition)
+    wanted = theirs.estimator_.predict(X[:, theirs.support_])
+    np.testing.assert_allclose(ours.predict(X), wanted, atol=1e-14 * condition * np.abs(y).max())
+
+
+@pytest.mark.parametrize("step", [0, -1, 1.5, 0.0, 2.0, "2", None])
+def test_a_step_that_is_no_number_of_columns_is_told_before_rows_are_read(step: Any) -> None:
+    with pytest.raises(BadData, match="step="):
+        ExactRFECV(step=step).fit("no such file.parquet")
+
+
 def test_files_weights_targets_and_splitters_are_as_well(tmp_path: Path) -> None:
     X, y = steep(400, 5, 1e8)
     Y = np.column_stack([y, y**3])
@@ -112,3 +134,12 @@ def test_what_can_be_squared_needs_no_second_pass() -> None:
     assert (again.ranking_ == theirs.ranking_).all()
     once = ExactRFECV().fit((steep[i : i + 50], y[i : i + 50]) for i in range(0, 300, 50))
     assert once.method_.startswith("one pass")
+
+
+def test_scores_of_an_elimination_begin_with_the_least_number_of_columns() -> None:
+    X, y = table(60, 5)
+    ours = ExactRFECV(1.0, cv=4, min_features_to_select=3).fit(X, y)
+    theirs = RFECV(Ridge(1.0), cv=KFold(4), min_features_to_select=3).fit(X, y)
+    assert ours.n_features_ == theirs.n_features_ and (ours.ranking_ == theirs.ranking_).all()
+    for name, values in ours.cv_results_.items():
+        assert values == pytest.approx(theirs.cv_results_[name], rel=1e-9)

@@ -10,6 +10,7 @@ import functools
 import gzip
 import hashlib
 import importlib
+import inspect
 import json
 import math
 import os
@@ -311,7 +312,7 @@ def factory(notes: Mapping[str, Any]) -> Callable[..., Any]:
         notes: ``model``, its name or ``module:factory``; ``sizes``, its inputs and outputs, where known; ``season``.
 
     Raises:
-        UsageError: there is no such model.
+        UsageError: there is no such model, or it does not take numbers of inputs and outputs.
     """
     from hasten.fleet import models
 
@@ -320,13 +321,24 @@ def factory(notes: Mapping[str, Any]) -> Callable[..., Any]:
     module, _, name = notes["model"].partition(":")
     sys.path.insert(0, os.getcwd())
     try:
-        return functools.partial(getattr(importlib.import_module(module), name), *notes.get("sizes", ()))
+        make = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise UsageError(
             f"there is no model {notes['model']}: {error}",
             "a typing error, or the module is not in this folder",
             "--model mlp, or --model mymodels:make with make(inputs, outputs) in mymodels.py",
         ) from None
+    sizes = notes.get("sizes", ())
+    try:
+        with contextlib.suppress(ValueError):  # of compiled code, of which nothing is known
+            inspect.signature(make).bind_partial(*sizes)
+    except TypeError as error:
+        raise UsageError(
+            f"the model {notes['model']} is called with the numbers of inputs and outputs, {tuple(sizes)}: {error}",
+            "a factory of other arguments",
+            f"def {name}(inputs, outputs): …",
+        ) from None
+    return functools.partial(make, *sizes)
 
 
 def forecasts(trained: Any, each: int = 3) -> list[dict[str, Any]]:

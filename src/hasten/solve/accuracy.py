@@ -23,12 +23,14 @@ import numpy as np
 from hasten.solve import gram, tsqr
 from hasten.solve.arrays import in_host
 from hasten.solve.bounds import bound_of, fit_bound, gram_bound, shift_growth
+from hasten.solve.combine import of_columns
 from hasten.solve.kernel import Array, Floats, block_rows, piece_rows
-from hasten.solve.linear import EPS, Factor, Normal, faint, one_alpha
+from hasten.solve.linear import EPS, Factor, Normal, alphas_of, faint, one_alpha
 from hasten.solve.moments import Moments
-from hasten.solve.problems import BadData
+from hasten.solve.problems import BadData, no_target
 from hasten.solve.problems import DependentColumns as DependentColumns
 from hasten.solve.source import Block, Source, first_block, open_source
+from hasten.solve.targets import SomeTargets, by_alpha
 
 METHODS = ("gram32", "gram64", "refined", "tsqr")
 NAMES = {
@@ -83,7 +85,7 @@ def lstsq(
     X: Any,
     y: Any = None,
     *,
-    alpha: float = 0.0,
+    alpha: Any = 0.0,
     sample_weight: Any = None,
     fit_intercept: bool = True,
     method: str = "auto",
@@ -93,7 +95,8 @@ def lstsq(
 
     Args:
         X, y, sample_weight: as ``Moments.update`` takes them; with numbers and no missing values.
-        alpha: a number, as scikit-learn's ``Ridge``.
+        alpha: a number, or (targets,) one each, as scikit-learn's ``Ridge``; the passes after the first one are then
+            made for every different alpha, and condition, rank and bound are the worst ones.
         fit_intercept: not penalised.
         method: "auto", or one of ``METHODS``.
         target: column to predict, for tables and files.
@@ -103,16 +106,34 @@ def lstsq(
     """
     if method not in ("auto", *METHODS):
         raise BadData(f"method={method!r}", "a typing error", f"auto, {', '.join(METHODS)}")
-    alpha = one_alpha(alpha)
+    single = np.size(alpha) < 2
+    alpha = one_alpha(alpha) if single else alpha  # a wrong one is told before anything is read
     source = open_source(X, y, sample_weight, target=target)
     if method == "tsqr":
-        return _by_tsqr(source, alpha, fit_intercept, 1)
+        return _by_tsqr(source, alpha, fit_intercept, 1) if single else _each_by_tsqr(source, alpha, fit_intercept)
     precision = "float32" if method == "gram32" or (method == "auto" and _single_suits(source)) else "float64"
     if not source.again:
         precision = "float64"
     m = Moments(precision=precision).update(source)
     refuse_categories(m.encoder.categorical)
-    return climb(source, m, alpha, fit_intercept, method)
+    if single:
+        return climb(source, m, alpha, fit_intercept, method)
+    return climb_each(source, m, alphas_of(alpha, m.q), fit_intercept, method)
+
+
+def climb_each(
+    source: Source, m: Moments, alphas: Sequence[float], intercept: bool, method: str = "auto",
+    scale: Floats | float = 1.0,
+) -> Answer:  # fmt: skip
+    """As ``climb``, for one alpha, or for one a target; ``scale`` times alpha is the penalty."""
+    if len(alphas) == 1:
+        return climb(source, m, alphas[0] * scale, intercept, method)
+
+    def solve(alpha: float, own: list[int]) -> Answer:
+        some = of_columns(m, np.ones(m.p, dtype=bool), own)
+        return climb(SomeTargets(source, own), some, alpha * scale, intercept, method)
+
+    return by_alpha(alphas, solve, passes=1)
 
 
 def climb(source: Source, m: Moments, alpha: Any, intercept: bool, method: str = "auto") -> Answer:
@@ -140,7 +161,7 @@ def climb(source: Source, m: Moments, alpha: Any, intercept: bool, method: str =
             "a generator was given",
             'method="gram64" or "tsqr", or an object whose __iter__ starts anew',
         )
-    coef, corrections, converged = _refined(source, normal, factor, coef, alpha)
+    coef, corrections, converged, normal = _refined(source, normal, factor, coef, alpha)
     passes = 1 + len(corrections)
     if method == "auto" and not converged:
         return _by_tsqr(source, alpha, intercept, passes + 1)
@@ -151,11 +172,16 @@ def climb(source: Source, m: Moments, alpha: Any, intercept: bool, method: str =
     return _answer(m, normal, factor, coef, "gram32" if unit > EPS else "refined", bound, passes, corrections)
 
 
-def from_moments(m: Moments, alpha: Any, intercept: bool) -> Answer:
-    """As ``climb``, where only moments are at hand."""
+def from_moments(m: Moments, alphas: Sequence[float], intercept: bool, scale: Floats | float = 1.0) -> Answer:
+    """As ``climb_each``, where only moments are at hand."""
     normal = Normal.from_moments(m, intercept)
-    factor = Factor(normal.xx + np.diag(penalties(m.p, alpha)))
-    return _by_gram(m, normal, factor, factor.solve(normal.xy), EPS)
+
+    def solve(alpha: float, own: list[int]) -> Answer:
+        factor = Factor(normal.xx + np.diag(penalties(m.p, alpha * scale)))
+        found = _by_gram(m, normal, factor, factor.solve(normal.xy), EPS)
+        return replace(found, coef_=found.coef_[:, own], intercept_=found.intercept_[own])
+
+    return by_alpha(alphas if len(alphas) == m.q else [*alphas] * m.q, solve, passes=1)
 
 
 def _by_gram(m: Moments, normal: Normal, factor: Factor, coef: Floats, unit: float) -> Answer:
@@ -176,26 +202,33 @@ def _answer(
 
 def _refined(
     source: Source, normal: Normal, factor: Factor, coef: Floats, alpha: Any
-) -> tuple[Floats, tuple[float, ...], bool]:
-    """Corrections from the true residual until they are as small as a QR's error, or do not shrink."""
+) -> tuple[Floats, tuple[float, ...], bool, Normal]:
+    """Corrections from the true residual until they are as small as a QR's error, or do not shrink; of the means, too,
+    which products in float32 have to nine digits."""
     goal = max(EPS * factor.condition / 20, 4 * EPS)
     sizes: list[float] = []
+    exact = normal
     while len(sizes) < MOST_PASSES:
-        step = factor.solve(residual_gradient(source, normal, coef) - penalties(len(coef), alpha)[:, None] * coef)
+        gradient, x_off, rest = residual_gradient(source, normal, coef)
+        exact = replace(normal, x_mean=normal.x_mean + x_off, y_mean=normal.y_mean + (rest + x_off @ coef))
+        step = factor.solve(gradient - penalties(len(coef), alpha)[:, None] * coef)
         length = float(np.linalg.norm(coef * factor.scale[:, None]))
         size = float(np.linalg.norm(step * factor.scale[:, None])) / max(length, 1e-300)
         if not np.isfinite(size) or (sizes and size > SLOW * sizes[-1]):  # only rounding is left, or it diverges
             floor = fit_bound(normal, factor, coef)
-            return coef, tuple(sizes), bool(sizes) and size <= floor
+            return coef, tuple(sizes), bool(sizes) and size <= floor, exact
         coef = coef + step
         sizes.append(size)
         if size <= goal or (len(sizes) > 1 and size**2 / sizes[-2] <= goal):  # what a further step would change
             break
-    return coef, tuple(sizes), sizes[-1] < 0.1
+    return coef, tuple(sizes), sizes[-1] < 0.1, exact
 
 
-def residual_gradient(source: Source, normal: Normal | tsqr.Triangle, coef: Floats) -> Floats:
-    """(p, q) ``(X - mean).T @ W @ (Y - mean - (X - mean) @ coef)`` in one pass, float64.
+def residual_gradient(
+    source: Source, normal: Normal | tsqr.Triangle, coef: Floats
+) -> tuple[Floats, Floats, Floats]:  # fmt: skip
+    """(p, q) ``(X - mean).T @ W @ (Y - mean - (X - mean) @ coef)`` in one pass, float64; and what the means of both
+    factors are, (p,) and (q,): 0 but for rounding with an intercept, and told as 0 without one.
 
     With an intercept both factors are centred once more by their own sums, since the means are rounded: at an offset of
     1e6 by as much as the smallest direction of an ill conditioned X is long.
@@ -208,9 +241,7 @@ def residual_gradient(source: Source, normal: Normal | tsqr.Triangle, coef: Floa
             found = gram.residual(x, y, weight, mean, coef)
             total, ones, errors = total + found[0], ones + found[1], errors + found[2]
             weights += len(x) if weight is None else float(weight.sum())
-        check_again(weights, normal.weight)
-        check_means(ones, normal)
-        return total - np.outer(ones, errors) / weights if normal.intercept else total
+        return _centred_gradient(total, ones, errors, weights, normal)
     for c, t, weight in centred(source, normal.x_mean, normal.y_mean):
         rest = t - (c @ coef[:, 0])[:, None] if coef.shape[1] == 1 else t - c @ coef
         if weight is not None:
@@ -219,9 +250,18 @@ def residual_gradient(source: Source, normal: Normal | tsqr.Triangle, coef: Floa
         ones += c.sum(axis=0) if weight is None else weight @ c
         errors += rest.sum(axis=0)
         weights += len(c) if weight is None else float(weight.sum())
+    return _centred_gradient(total, ones, errors, weights, normal)
+
+
+def _centred_gradient(
+    total: Floats, ones: Floats, errors: Floats, weights: float, normal: Normal | tsqr.Triangle
+) -> tuple[Floats, Floats, Floats]:
+    """As ``residual_gradient``, from the sums of a pass: of products, of X, of errors and of weights."""
     check_again(weights, normal.weight)
     check_means(ones, normal)
-    return total - np.outer(ones, errors) / weights if normal.intercept else total
+    if not normal.intercept:
+        return total, np.zeros_like(ones), np.zeros_like(errors)
+    return total - np.outer(ones, errors) / weights, ones / weights, errors / weights
 
 
 def check_again(weights: float, before: float) -> None:
@@ -321,7 +361,7 @@ def _by_tsqr(source: Source, alpha: Any, intercept: bool, passes: int) -> Answer
     bound = bound_of(r.p, fit.condition, fit.residual / max(fit.size, 1e-300))
     known = bound * fit.growth
     if source.again and np.isfinite(fit.condition):
-        gradient = residual_gradient(source, r, coef) - penalties(len(coef), alpha)[:, None] * coef
+        gradient = residual_gradient(source, r, coef)[0] - penalties(len(coef), alpha)[:, None] * coef
         step, passes = fit.correction(gradient), passes + 1
         size = float(np.linalg.norm(step * fit.scale)) / max(float(np.linalg.norm(coef * fit.scale)), 1e-300)
         if size <= known:
@@ -333,6 +373,16 @@ def _by_tsqr(source: Source, alpha: Any, intercept: bool, passes: int) -> Answer
     return Answer(
         coef, r.intercept_of(coef), NAMES["tsqr"], fit.condition, fit.rank, float(known), passes, corrections, r.names
     )  # fmt: skip
+
+
+def _each_by_tsqr(source: Source, alpha: Any, intercept: bool) -> Answer:
+    """Every target with its own alpha."""
+    y = host(first_block(source)).y
+    if y is None:
+        raise no_target()
+    return by_alpha(
+        alphas_of(alpha, y.shape[1]), lambda a, own: _by_tsqr(SomeTargets(source, own), a, intercept, 1), passes=0
+    )
 
 
 def _warn(deficient: bool, rank: int, p: int) -> None:

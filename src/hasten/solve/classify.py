@@ -13,7 +13,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight
 
 from hasten.solve.dealing import check_classes
-from hasten.solve.estimator import Streaming, as_numpy, is_stream
+from hasten.solve.estimator import Streaming, as_numpy, is_stream, labels_apart
 from hasten.solve.glm import newton
 from hasten.solve.kernel import Array, Floats
 from hasten.solve.linear import one_alpha
@@ -78,7 +78,7 @@ class StreamingLogistic(Scored):
         return tags
 
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
-        """Fit. The targets of a stream are 0 and 1."""
+        """Fit; y may be the name of a table's column. The targets of a stream are 0 and 1."""
         if self.solver not in ("auto", "sklearn", "stream"):
             raise BadData(f"solver={self.solver!r}", "a typing error", "auto, sklearn or stream")
         one_alpha(self.alpha)
@@ -87,6 +87,7 @@ class StreamingLogistic(Scored):
             source = open_source(X, y, sample_weight)
             self._seen(source, True)
             return self._newton(source, None, None)
+        X, y = labels_apart(X, y)
         check_classes(y)
         X, y = self._checked(X, y)
         check_classification_targets(y)
@@ -151,7 +152,7 @@ class Prototypes(Scored):
         self.normalise = normalise
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
-        """Args: X: (rows, p) embeddings; y: (rows,) labels."""
+        """Args: X: (rows, p) embeddings; y: (rows,) labels, or the name of their column."""
         self.__dict__.pop("moments_", None)
         return self._add(X, y, sample_weight, True)
 
@@ -160,6 +161,7 @@ class Prototypes(Scored):
         return self._add(X, y, sample_weight, not hasattr(self, "moments_"))
 
     def _add(self, X: Any, y: Any, sample_weight: Any, first: bool) -> Self:
+        X, y = labels_apart(X, y)
         check_classes(y)
         X, y = self._checked(X, y, reset=first)
         check_classification_targets(y)

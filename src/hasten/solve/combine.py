@@ -81,6 +81,21 @@ def _like(other: Moments) -> Moments:
     return out
 
 
+def of_columns(m: Moments, kept: Array, targets: Sequence[int] | None = None) -> Moments:
+    """Moments of some columns of X, all of which hold numbers, and of some targets; all cells as one.
+
+    Args:
+        kept: (p,) booleans. targets: their places; None for all.
+    """
+    chosen = np.arange(m.q) if targets is None else np.asarray(targets)
+    at = np.append(np.flatnonzero(kept), m.p + chosen)
+    out = type(m)(precision=m.precision)
+    out.encoder = Encoder([name for name, k in zip(m.names, kept, strict=True) if k])
+    out.target_names, out.fill, out.cells = [m.targets[j] for j in chosen], np.zeros(int(kept.sum())), {0: 0}
+    out._base, out._aside = m.total.taken(at), np.broadcast_to(m.shifted, (m.dense,))[at]
+    return out
+
+
 def common_names(here: list[str], before: list[str]) -> list[str] | None:
     """What targets are called, of which several may have no names in one of two places; None where they are others."""
     if here == before or len(here) != len(before):
@@ -216,7 +231,8 @@ def other_columns(here: Sequence[Sequence[str]], before: Sequence[Sequence[str]]
 
 
 def _about(names: Sequence[Sequence[str]]) -> str:
-    return f"{shortened([*names[0], *names[1]])} and the targets {shortened(names[2])}"
+    targets = f" and the targets {shortened(names[2])}" if names[2] else ""
+    return f"{shortened([*names[0], *names[1]])}{targets}"
 
 
 def duplicate(names: Iterable[str]) -> BadData:

@@ -192,7 +192,7 @@ def _fitted(m: Moments, rows: Source | None, classes: list[str]) -> tuple[paths.
     variance = np.diagonal(m.covariance)[: m.p]
     if rows is None:
         found = paths.kfold(m, grid, scale=True)
-        return found, from_moments(m, found.alpha * variance, True), _r2(m, found), "R²"
+        return found, from_moments(m, [found.alpha], True, variance), _r2(m, found), "R²"
     found, spectrum = paths.leave_one_out(rows, m, grid, scale=True)
     answer = climb(rows, m, found.alpha * variance, True)
     if classes:

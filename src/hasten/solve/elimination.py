@@ -28,21 +28,47 @@ class Elimination:
     """The order in which columns were dropped.
 
     Attributes:
-        ranking: (p,) 1 for the column that was kept longest, p for the first one dropped.
-        order: columns in the order in which they were dropped; the last one is the one kept longest.
-        coefs: for every number of columns k = 1 … p (index k - 1) the columns kept and their (k, q) coefficients;
-            empty unless asked for.
+        ranking: (p,) 1 for the columns that were kept longest, then one more for every step before.
+        order: columns in the order in which they were dropped, the ones kept longest last; of one step the least first.
+        counts: how many columns were left before the first step, after it, and so on.
+        coefs: for every one of ``counts``, the least first, the columns kept and their (columns, q) coefficients; empty
+            unless asked for.
     """
 
     ranking: Floats
     order: list[int]
+    counts: list[int]
     coefs: list[tuple[Array, Floats]]
+
+    @classmethod
+    def of(cls, order: list[int], counts: list[int], coefs: list[tuple[Array, Floats]]) -> Elimination:
+        """Args: coefs: of all columns first."""
+        ranking = np.empty(len(order))
+        ranking[order] = np.repeat(np.arange(len(counts), 0, -1), -np.diff([*counts, 0]))
+        return cls(ranking, order, counts, coefs[::-1])
+
+
+def counts_of(p: int, step: Any = 1, least: int = 1) -> list[int]:
+    """How many columns are left before the first step, after it, and so on.
+
+    Args:
+        step: columns to drop at a time; below 1 the share of all p. least: where to end.
+
+    Raises:
+        BadData: ``step`` is neither a number of columns nor a share of them.
+    """
+    whole = isinstance(step, int | np.integer) and step >= 1
+    if not whole and not (isinstance(step, float) and 0 < step < 1):
+        raise BadData(f"step={step!r}", "another kind of number", "a whole number of columns, or a share, 0 < step < 1")
+    size = int(step) if whole else max(int(step * p), 1)
+    return [*range(p, least, -size), least] if p else []
 
 
 def eliminate(
-    normal: Normal | Moments, alpha: float = 0.0, by: str = "coef", keep_coefs: bool = False, tell: bool = True
-) -> Elimination:
-    """Drop the least column until one is left.
+    normal: Normal | Moments, alpha: float = 0.0, by: str = "coef", keep_coefs: bool = False, tell: bool = True,
+    step: float = 1, least: int = 1,
+) -> Elimination:  # fmt: skip
+    """Drop the least columns until few are left.
 
     Args:
         normal: equations, or the moments they are made of.
@@ -52,41 +78,56 @@ def eliminate(
         keep_coefs: keep the coefficients of every step.
         tell: warn (``FewDigits``) where the condition of X lets less than four digits of coefficients be known: those
             of nearly one size may then change places.
+        step: columns to drop at a time, or the share of all of them, as scikit-learn's.
+        least: how many are left.
 
     Raises:
-        BadData: ``by`` is something else, or alpha is negative.
+        BadData: ``by`` is something else, alpha is negative, or ``step`` is no number of columns.
     """
     if by not in ("coef", "f"):
         raise BadData(f"by={by!r}", "a typing error", '"coef" or "f"')
     normal = normal if isinstance(normal, Normal) else Normal.from_moments(normal)
     p = len(normal.xx)
+    counts = counts_of(p, step, min(max(least, 1), p))
     matrix = normal.xx + penalty_matrix(p, alpha)
-    left = np.arange(p)
-    order: list[int] = []
-    coefs: list[tuple[Array, Floats]] = []
+    left, order, coefs = np.arange(p), list[int](), list[tuple[Array, Floats]]()
     inverse, coef, factor = _start(matrix, normal.xy, left)
     if tell:
         tell_digits(factor, p)
-    while len(left):
+    for fewer in [*counts[1:], 0]:
         if keep_coefs:
             coefs.append((left.copy(), coef.copy()))
         size = np.sum(coef**2, axis=1)
         score = size if by == "coef" else size / np.maximum(np.diagonal(inverse), TINY)
-        worst = int(np.argmin(score))
-        order.append(int(left[worst]))
-        rest = np.delete(np.arange(len(left)), worst)
-        pivot, column = inverse[worst, worst], inverse[rest, worst]
-        if len(rest) == 0:
-            break
-        if factor.deficient or len(order) % REFRESH == 0 or pivot <= 0:  # a pseudo-inverse has no such change
-            inverse, coef, factor = _start(matrix, normal.xy, left[rest])
-        else:
-            coef = coef[rest] - np.outer(column / pivot, coef[worst])
-            inverse = inverse[np.ix_(rest, rest)] - np.outer(column / pivot, column)
+        out = np.argsort(score, kind="stable")[: len(left) - fewer]
+        rest = np.delete(np.arange(len(left)), out)
+        before = len(order) // REFRESH
+        order += left[out].tolist()
         left = left[rest]
-    ranking = np.empty(p)
-    ranking[order] = np.arange(p, 0, -1)
-    return Elimination(ranking, order, coefs[::-1])
+        fresh = factor.deficient or len(order) // REFRESH > before  # a pseudo-inverse has no such change
+        if not fewer:
+            break
+        changed = None if fresh else _without(inverse, coef, out, rest)
+        if changed is None:
+            inverse, coef, factor = _start(matrix, normal.xy, left)
+        else:
+            inverse, coef = changed
+    return Elimination.of(order, counts, coefs)
+
+
+def _without(inverse: Floats, coef: Floats, out: Any, rest: Any) -> tuple[Floats, Floats] | None:
+    """Inverse and coefficients without some columns; None where rounding has left no inverse."""
+    if len(out) == 1:  # LAPACK's calls would take longer than the rest
+        column, pivot = inverse[rest, out[0]], inverse[out[0], out[0]]
+        if pivot <= 0:
+            return None
+        lever = column / pivot
+        return inverse[np.ix_(rest, rest)] - np.outer(lever, column), coef[rest] - np.outer(lever, coef[out[0]])
+    pivots, columns = inverse[np.ix_(out, out)], inverse[np.ix_(out, rest)]
+    if np.linalg.eigvalsh(pivots)[0] <= 0:
+        return None
+    levers = np.linalg.solve(pivots, columns).T
+    return inverse[np.ix_(rest, rest)] - levers @ columns, coef[rest] - levers @ coef[out]
 
 
 def _start(matrix: Floats, right: Floats, left: Any) -> tuple[Floats, Floats, Factor]:
@@ -101,11 +142,14 @@ def too_steep(m: Moments, alpha: float, intercept: bool) -> bool:
     return factor.deficient or EPS * factor.condition**2 > STEEP
 
 
-def kept_scores(m: Moments, alpha: float = 0.0, fit_intercept: bool = True) -> tuple[Floats, Elimination]:
+def kept_scores(
+    m: Moments, alpha: float = 0.0, fit_intercept: bool = True, step: float = 1, least: int = 1
+) -> tuple[Floats, Elimination]:  # fmt: skip
     """Cross-validated R² for every number of columns, each fold with its own elimination, from moments with folds.
 
     Returns:
-        (folds, p) R² on the fold left out, mean over targets, for 1 … p columns; the elimination on all rows.
+        (folds, counts) R² on the fold left out, mean over targets, the least number of columns first; the elimination
+        on all rows.
     """
     parts, p = m.by_fold[1], m.p
     cells = np.flatnonzero(parts.weight > 0)
@@ -116,14 +160,14 @@ def kept_scores(m: Moments, alpha: float = 0.0, fit_intercept: bool = True) -> t
     if (parts.rows[cells] < 2).any():
         raise BadData("a fold holds one row, of which there is no R²", "as many folds as rows", "fewer folds: cv=5")
     check_targets(m)
-    scores = np.empty((len(cells), p))
-    for i, k in enumerate(cells):
+    scores = []
+    for k in cells:
         others = cells[cells != k]
         train = parts.some(others).pooled()
         normal = Normal.of(train, p, fit_intercept)
-        found = eliminate(normal, alpha, keep_coefs=True, tell=False)
-        scores[i] = _r2(normal, found.coefs, parts, int(k), p)
-    return scores, eliminate(Normal.from_moments(m, fit_intercept), alpha)
+        found = eliminate(normal, alpha, keep_coefs=True, tell=False, step=step, least=least)
+        scores.append(_r2(normal, found.coefs, parts, int(k), p))
+    return np.array(scores), eliminate(Normal.from_moments(m, fit_intercept), alpha, step=step, least=least)
 
 
 def _r2(train: Normal, coefs: list[tuple[Array, Floats]], parts: Stats, k: int, p: int) -> Floats:

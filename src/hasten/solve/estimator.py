@@ -8,10 +8,11 @@ import numpy as np
 
 from hasten.solve.arrays import filled, given_names, in_host, is_frame, is_table, seconds_of
 from hasten.solve.arrow import whole_table
-from hasten.solve.columns import dense, with_texts_as_names
+from hasten.solve.columns import check_names, dense, split_columns, texts_of, with_texts_as_names
+from hasten.solve.combine import other_columns
 from hasten.solve.kernel import Floats
 from hasten.solve.problems import BadData, need
-from hasten.solve.source import ArraySource, Source, holds_rows, is_path, open_source
+from hasten.solve.source import ArraySource, Source, holds_rows, is_path, no_names, open_source
 from hasten.solve.streams import is_batches
 
 need("sklearn", "an estimator")
@@ -81,17 +82,35 @@ def refuse_texts(X: Any) -> None:
             ) from None  # fmt: skip
 
 
+def labels_apart(X: Any, y: Any) -> tuple[Any, Any]:
+    """X without the column that y names, and that column: numbers, or texts; both as they are where y is no name.
+
+    Raises:
+        BadData: there is no such column, or X has no names.
+    """
+    if not isinstance(y, str):
+        return X, y
+    if not is_frame(X):
+        raise no_names(X, [y])
+    nw = need("narwhals", "reading a table")
+    frame = nw.from_native(with_texts_as_names(whole_table(X)), eager_only=True)
+    check_names(frame.columns, [y], [])
+    texts = split_columns(nw, frame, [y])[1]
+    return frame.drop(y).to_native(), texts_of(frame[y]) if texts else dense(frame, [y])[:, 0]
+
+
 class Streaming(BaseEstimator):  # type: ignore[misc]
     """Base of the estimators."""
 
     def _rows(self, X: Any, y: Any, sample_weight: Any = None, *, reset: bool = True, **checks: Any) -> Source:
-        """Checked rows as a source; streams are checked block by block as they are read.
+        """Checked rows as a source; streams, and tables of which y names a column, are checked block by block as they
+        are read.
 
         Args:
             checks: for scikit-learn's ``validate_data``. ``ensure_all_finite=False`` leaves NaN in X to ``Moments``,
                 which finds it for nothing and names its row and column.
         """
-        if is_stream(X):
+        if is_stream(X) or isinstance(y, str):
             source = open_source(X, y, sample_weight)
             self._seen(source, reset)
             return source
@@ -122,18 +141,23 @@ class Streaming(BaseEstimator):  # type: ignore[misc]
             raise
 
     def _seen(self, source: Source, reset: bool) -> None:
+        """Raises: BadData: later rows have other columns, or these in another order."""
         self._flat = True
         if reset:
             self.__dict__.pop("feature_names_in_", None)
             if len(source.named):
                 self.feature_names_in_ = np.array(source.named, dtype=object)
+            return
+        before = list(getattr(self, "feature_names_in_", []))
+        if before and len(source.named) and list(source.named) != before:
+            raise other_columns((source.named, [], []), (before, [], []))
 
     def _input(self, X: Any) -> Floats:
         check_is_fitted(self)
         found: Floats = self._checked(X, reset=False)
         return found
 
-    def _fold_numbers(self, cv: Any, y: Any, source: Source) -> Any:
+    def _fold_numbers(self, cv: Any, source: Source) -> Any:
         """A number of folds as it is; for a splitter or a list of splits, (rows,) fold numbers.
 
         Raises:
@@ -144,7 +168,9 @@ class Streaming(BaseEstimator):  # type: ignore[misc]
         if source.rows is None:
             raise BadData("a splitter needs rows that can be counted", "a stream was given", "cv=5")
         numbers = np.full(source.rows, -1)
-        for k, (train, test) in enumerate(check_cv(cv).split(np.zeros((source.rows, 1)), as_numpy(y))):
+        y = in_host(getattr(source, "y", None))  # None where it is a column of the rows
+        y = y[:, 0] if y is not None and y.shape[1] == 1 else y
+        for k, (train, test) in enumerate(check_cv(cv).split(np.zeros((source.rows, 1)), y)):
             seen = np.zeros(source.rows, np.int64)
             seen[train] += 1
             seen[test] += 1

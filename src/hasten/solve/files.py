@@ -41,12 +41,14 @@ def open_file(
     Raises:
         BadData: there is no such file, or it is of no known kind.
     """
+    from hasten.solve.folders import told
     from hasten.solve.shards import Shards, files_of
     from hasten.solve.streams import beside
 
     files = files_of(path)
-    if files is not None and len(files) > 1:
-        source: Source = Shards(files, target, features, classes, known)
+    columns = told(path, files) if files is not None else {}
+    if files is not None and (len(files) > 1 or columns):
+        source: Source = Shards(files, target, features, classes, known, columns)
         return beside(source if y is None else source.whole(), y, weight)
     file = Path(files[0] if files else path)
     if not file.is_file():

@@ -242,10 +242,20 @@ def one_alpha(alpha: Any) -> float:
         found = np.nan
     if not 0 <= found < np.inf:
         raise BadData(
-            f"alpha is {alpha}", "a negative or missing number, or one for each target",
+            f"alpha is {alpha}", "a negative or missing number, or several, though not one for each target",
             "one number: 0 for least squares, more for ridge",
         )  # fmt: skip
     return found
+
+
+def alphas_of(alpha: Any, targets: int) -> list[float]:
+    """The penalty: one number, or one for each of several targets.
+
+    Raises:
+        BadData: as ``one_alpha``.
+    """
+    each = np.ndim(alpha) == 1 and len(alpha) == targets > 1
+    return [one_alpha(a) for a in (alpha if each else [alpha])]
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,7 @@ class Path:
         mse: (folds, alphas, targets) mean squared errors on rows that were left out; one fold for leave-one-out.
         r2: the same as coefficients of determination, each fold around its own mean.
         alpha: the best one: smallest mean squared error, averaged over folds and targets.
+        each: (targets,) the best one for every target.
         method: "k-fold from fold moments" or "leave-one-out".
         rounding: (alphas,) by what share of the targets' mean squares rounding may move errors, at most: it grows with
             the square of X's condition. A ``FewDigits`` warning tells where that matters at the best alpha.
@@ -43,6 +44,12 @@ class Path:
     alpha: float
     method: str
     rounding: Floats
+
+    @property
+    def each(self) -> Floats:
+        """See the class."""
+        found: Floats = self.alphas[np.argmin(np.where(np.isnan(self.mse), np.inf, self.mse).mean(axis=0), axis=0)]
+        return found
 
 
 class Spectrum:

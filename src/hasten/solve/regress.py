@@ -8,11 +8,12 @@ import numpy as np
 from sklearn.base import RegressorMixin
 
 from hasten.solve import path
-from hasten.solve.accuracy import Answer, climb, from_moments, host, refuse_categories
+from hasten.solve.accuracy import Answer, climb_each, from_moments, host, refuse_categories
 from hasten.solve.dealing import as_array, label_array, parts_of
 from hasten.solve.estimator import Streaming, is_stream
 from hasten.solve.grouped import solve_groups
 from hasten.solve.kernel import FAR, Array, Floats
+from hasten.solve.linear import alphas_of
 from hasten.solve.moments import Moments
 from hasten.solve.problems import BadData, no_rows, no_target
 from hasten.solve.sliding import Window
@@ -42,31 +43,36 @@ class StreamingRidge(Linear):
     Args:
         alphas: number or numbers, as scikit-learn's ``Ridge``; 0 is least squares. Of several, the one with the least
             error on rows left out is taken.
+        alpha_per_target: take the best one for every target, as scikit-learn's ``RidgeCV``.
         cv: None for exact leave-one-out (a second pass), a number of folds (no further pass), or a splitter of
             scikit-learn whose test parts cover every row once.
         fit_intercept: not penalised.
         scale: penalise coefficients of columns scaled to unit variance.
 
     Attributes:
-        coef_, intercept_: as scikit-learn's. alpha_: the chosen one. path_: errors along the alphas, or None.
-        moments_: of the data. method_, condition_, rank_, error_bound_: see ``hasten.solve.accuracy.Answer``.
+        coef_, intercept_: as scikit-learn's. alpha_: the chosen one, or (targets,). path_: errors along the
+            alphas, or None. moments_: of the data. method_, condition_, rank_, error_bound_: see
+            ``hasten.solve.accuracy.Answer``.
 
-    ``fit`` takes arrays, tensors, tables of numbers, paths, loaders and iterators of ``(X, y)``.
+    ``fit`` takes arrays, tensors, tables of numbers, paths, loaders and iterators of ``(X, y)``; y may be the name of a
+    column of a table or file.
     """
 
     def __init__(
-        self, alphas: Any = (0.1, 1.0, 10.0), *, cv: Any = None, fit_intercept: bool = True, scale: bool = False
-    ) -> None:
+        self, alphas: Any = (0.1, 1.0, 10.0), *, cv: Any = None, fit_intercept: bool = True, scale: bool = False,
+        alpha_per_target: bool = False,
+    ) -> None:  # fmt: skip
         self.alphas = alphas
         self.cv = cv
         self.fit_intercept = fit_intercept
         self.scale = scale
+        self.alpha_per_target = alpha_per_target
 
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Fit; see the class."""
         alphas = path.as_alphas(self.alphas)
         source = self._rows(X, y, sample_weight, needs_y=not is_stream(X), ensure_all_finite=False)
-        folds = self._folds(X, y, source) if len(alphas) > 1 else None
+        folds = self._folds(source) if len(alphas) > 1 else None
         given = folds if isinstance(folds, np.ndarray) else None
         self.moments_ = Moments(folds=folds if given is None else None).update(source, fold=given)
         refuse_categories(self.moments_.encoder.categorical)
@@ -74,16 +80,16 @@ class StreamingRidge(Linear):
             self.moments_.folds = int(given.max()) + 1  # to which later rows are dealt
         return self._choose(source, alphas, folds is not None)
 
-    def _folds(self, X: Any, y: Any, source: Source) -> Any:
+    def _folds(self, source: Source) -> Any:
         """None for leave-one-out, a number of folds, or (rows,) fold numbers."""
         if self.cv is None:
             return None if source.again else STREAM_FOLDS
-        return self._fold_numbers(self.cv, y, source)
+        return self._fold_numbers(self.cv, source)
 
     def _choose(self, source: Source, alphas: Floats, folded: bool) -> Self:
         m = self.moments_
         self.path_: path.Path | None = None
-        self.alpha_ = float(alphas[0])
+        self.alpha_: Any = float(alphas[0])
         if len(alphas) > 1:
             if folded:
                 self.path_ = path.kfold(m, alphas, fit_intercept=self.fit_intercept, scale=self.scale)
@@ -91,13 +97,18 @@ class StreamingRidge(Linear):
                 self.path_, _ = path.leave_one_out(
                     source, m, alphas, fit_intercept=self.fit_intercept, scale=self.scale
                 )  # fmt: skip
-            self.alpha_ = self.path_.alpha
-        return self._took(climb(source, m, self._penalty(), self.fit_intercept), self.path_ is not None and not folded)
+            self.alpha_ = self._best(self.path_)
+        answer = climb_each(source, m, alphas_of(self.alpha_, m.q), self.fit_intercept, scale=self._spread())
+        return self._took(answer, self.path_ is not None and not folded)
 
-    def _penalty(self) -> Any:
-        """A number, or (p,) one a column."""
+    def _best(self, found: path.Path) -> Any:
+        """A number, or (targets,) one each."""
+        return found.each if self.alpha_per_target and len(found.each) > 1 else found.alpha
+
+    def _spread(self) -> Any:
+        """By what alpha is multiplied: a number, or (p,) one a column."""
         m = self.moments_
-        return self.alpha_ * np.diagonal(m.covariance)[: m.p] if self.scale else self.alpha_
+        return np.diagonal(m.covariance)[: m.p] if self.scale else 1.0
 
     def _took(self, answer: Answer, passes: int = 0) -> Self:
         self.method_, self.condition_, self.rank_ = answer.method_, answer.condition_, answer.rank_
@@ -135,11 +146,11 @@ class StreamingRidge(Linear):
     def _from_moments(self, alphas: Floats) -> Self:
         m = self.moments_
         self.path_, before = None, getattr(self, "alpha_", None)
-        self.alpha_ = float(alphas[0]) if before is None or before not in alphas else before
+        self.alpha_ = float(alphas[0]) if before is None or not np.isin(before, alphas).all() else before
         if len(alphas) > 1 and (m.parts.weight > 0).sum() > 1:
             self.path_ = path.kfold(m, alphas, fit_intercept=self.fit_intercept, scale=self.scale)
-            self.alpha_ = self.path_.alpha
-        return self._took(from_moments(m, self._penalty(), self.fit_intercept))
+            self.alpha_ = self._best(self.path_)
+        return self._took(from_moments(m, alphas_of(self.alpha_, m.q), self.fit_intercept, self._spread()))
 
 
 class SlidingRidge(Linear):

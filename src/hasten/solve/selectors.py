@@ -11,7 +11,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from hasten.solve import triangles
 from hasten.solve.accuracy import refuse_categories
-from hasten.solve.elimination import kept_scores, too_steep
+from hasten.solve.combine import of_columns
+from hasten.solve.elimination import Elimination, counts_of, kept_scores, too_steep
 from hasten.solve.estimator import Streaming, as_numpy, is_stream
 from hasten.solve.kernel import Array, Floats
 from hasten.solve.moments import Moments
@@ -26,8 +27,8 @@ ALIKE = 1e-9  # of a score: closer ones differ by rounding (of perfect fits, say
 class ExactRFECV(SelectorMixin, Linear):  # type: ignore[misc]
     """Recursive feature elimination of a linear model with cross-validation, from one pass.
 
-    The ranking and scores are those of scikit-learn's ``RFECV`` with ``Ridge(alpha)``, contiguous folds, ``step=1`` and
-    R², without fitting a model a step; for 0 with ``LinearRegression(tol=0)``, whose default drops what is below 1e-6
+    The ranking and scores are those of scikit-learn's ``RFECV`` with ``Ridge(alpha)``, contiguous folds and R², without
+    fitting a model a step; for 0 with ``LinearRegression(tol=0)``, whose default drops what is below 1e-6
     since 1.9. From X's condition of about 2000 on, whose square costs digits, rows that can be read again are, and each
     fold's QR decomposition takes the place of moments.
 
@@ -35,65 +36,77 @@ class ExactRFECV(SelectorMixin, Linear):  # type: ignore[misc]
         alpha: of the ridge model.
         cv: number of folds, of two rows at least, or a splitter of scikit-learn whose test parts cover every row once.
         min_features_to_select: least number of columns.
+        step: columns to drop at a time; below 1 the share of all of them.
         fit_intercept: of the model.
 
     Attributes:
         support_: (p,) kept columns. ranking_: (p,) 1 for those, then in the order of being dropped last.
         n_features_: how many are kept. cv_results_: scores of each split, mean and deviation, for
-            ``min_features_to_select`` … p columns, as scikit-learn's. Copies of a column may change places.
+            ``min_features_to_select`` … p columns (``n_features``), as scikit-learn's. Copies of a column may change
+            places.
         method_: which of the two it was.
         coef_, intercept_: of the model on the kept columns, 0 for others; ``predict`` uses them.
     """
 
     def __init__(
-        self, alpha: float = 0.0, *, cv: Any = 5, min_features_to_select: int = 1, fit_intercept: bool = True
-    ) -> None:
+        self, alpha: float = 0.0, *, cv: Any = 5, min_features_to_select: int = 1, step: float = 1,
+        fit_intercept: bool = True,
+    ) -> None:  # fmt: skip
         self.alpha = alpha
         self.cv = cv
         self.min_features_to_select = min_features_to_select
+        self.step = step
         self.fit_intercept = fit_intercept
 
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Fit; X as ``StreamingRidge.fit``."""
+        counts_of(0, self.step)  # a wrong one is told before anything is read
         source = self._rows(
             X, y, sample_weight, needs_y=not is_stream(X), ensure_min_samples=2, ensure_all_finite=False
         )
-        folds = self._fold_numbers(self.cv, y, source)
+        folds = self._fold_numbers(self.cv, source)
         given = isinstance(folds, np.ndarray)
         if not given and source.rows is not None:
             folds = min(folds, max(source.rows // 2, 1))
         self.moments_ = m = Moments(folds=None if given else folds).update(source, fold=folds if given else None)
         refuse_categories(m.encoder.categorical)
         p, models = m.p, None
+        least = min(max(self.min_features_to_select, 1), p)
         if source.again and too_steep(m, self.alpha, self.fit_intercept):
             held, shift = fold_triangles(source, m, folds if given else None)
-            scores, models = triangles.kept_scores(held, shift, p, self.alpha, self.fit_intercept)
+            counts = counts_of(p, self.step, least)
+            scores, models = triangles.kept_scores(held, shift, counts, self.alpha, self.fit_intercept)
             found, self.method_ = models.elimination, "two passes: moments, QR of each fold"
         else:
-            scores, found = kept_scores(m, self.alpha, self.fit_intercept)
+            scores, found = kept_scores(m, self.alpha, self.fit_intercept, self.step, least)
             self.method_ = "one pass: moments"
-        least = min(max(self.min_features_to_select, 1), p)
-        scores = scores[:, least - 1 :]
-        mean = np.nan_to_num(scores.mean(axis=0), nan=-np.inf)
-        self.n_features_ = least + int(np.argmax(mean >= mean.max() - ALIKE))
-        self.ranking_ = np.maximum(found.ranking - self.n_features_ + 1, 1).astype(int)
-        self.support_ = self.ranking_ == 1
-        self.cv_results_ = {
-            "mean_test_score": scores.mean(axis=0),
-            "std_test_score": scores.std(axis=0),
-            "n_features": np.arange(least, p + 1),
-        } | {f"split{k}_test_score": row for k, row in enumerate(scores)}
+        best = self._chosen(scores, found)
         coef = np.zeros((p, m.q))
         if models is None:
-            fit = fitted(_columns(m, self.support_), self.alpha, fit_intercept=self.fit_intercept)
+            fit = fitted(of_columns(m, self.support_), self.alpha, fit_intercept=self.fit_intercept)
             coef[self.support_], intercept = fit.coef, fit.intercept
         else:
-            kept, coef[self.support_] = found.coefs[self.n_features_ - 1]
-            intercept = models.intercepts[self.n_features_ - 1]
+            kept, coef[self.support_] = found.coefs[best]
+            intercept = models.intercepts[best]
             if self.fit_intercept:
                 intercept = intercept + shift[p:] - shift[:p][kept] @ coef[kept]
         self._linear(coef, intercept)
         return self
+
+    def _chosen(self, scores: Floats, found: Elimination) -> int:
+        """The place of the best number of columns among all, the least first; told by the attributes."""
+        counts = np.array(found.counts[::-1])
+        mean = np.nan_to_num(scores.mean(axis=0), nan=-np.inf)
+        best = int(np.argmax(mean >= mean.max() - ALIKE))
+        self.n_features_ = int(counts[best])
+        self.ranking_ = np.maximum(found.ranking - best, 1).astype(int)
+        self.support_ = self.ranking_ == 1
+        self.cv_results_ = {
+            "mean_test_score": scores.mean(axis=0),
+            "std_test_score": scores.std(axis=0),
+            "n_features": counts,
+        } | {f"split{k}_test_score": row for k, row in enumerate(scores)}
+        return best
 
     def transform(self, X: Any) -> Any:
         """(rows, n_features_) the columns that are kept."""
@@ -103,18 +116,6 @@ class ExactRFECV(SelectorMixin, Linear):  # type: ignore[misc]
         check_is_fitted(self)
         found: Array = self.support_
         return found
-
-
-def _columns(m: Moments, kept: Array) -> Moments:
-    """Moments of some columns of X."""
-    from hasten.solve.encode import Encoder
-
-    at = np.append(np.flatnonzero(kept), np.arange(m.p, m.p + m.q))
-    out = Moments()
-    out.encoder = Encoder([name for name, k in zip(m.names, kept, strict=True) if k])
-    out.target_names, out.fill, out.cells = m.targets, np.zeros(int(kept.sum())), {0: 0}
-    out._base = m.total.taken(at)
-    return out
 
 
 class StreamingPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Streaming):  # type: ignore[misc]

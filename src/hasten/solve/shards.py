@@ -6,13 +6,14 @@ import copy
 import glob
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from hasten.solve.columns import Kinds
 from hasten.solve.combine import other_columns
+from hasten.solve.folders import Told, is_told
 from hasten.solve.problems import BadData
 from hasten.solve.source import Block, Source, first_block
 
@@ -32,10 +33,11 @@ def ending(path: str | os.PathLike[str]) -> str:
 def files_of(path: Any) -> list[Path] | None:
     """The files of a folder, a pattern, or a list of paths, in the order of their names; None of anything else.
 
-    Of a folder those that hold rows by their ending; names that begin with ``_`` or ``.`` are of other programs.
+    Of a folder those that hold rows by their ending, or where there are none those in its folders whose names tell a
+    column (``day=1``); names that begin with ``_`` or ``.`` are of other programs.
 
     Raises:
-        BadData: there are none, they are of several kinds, or a folder holds folders.
+        BadData: there are none, they are of several kinds, or a folder holds other folders.
     """
     if isinstance(path, list | tuple):
         if not path or not all(isinstance(each, str | os.PathLike) for each in path):
@@ -49,7 +51,7 @@ def files_of(path: Any) -> list[Path] | None:
         return None
     text = os.fspath(path)
     if os.path.isdir(text):
-        found = [each for each in sorted(Path(text).iterdir()) if each.name[0] not in "._" and ending(each)]
+        found = _of_rows(Path(text))
         if not found:
             inner = any(each.is_dir() and each.name[0] not in "._" for each in Path(text).iterdir())
             raise BadData(
@@ -65,6 +67,12 @@ def files_of(path: Any) -> list[Path] | None:
     return None
 
 
+def _of_rows(folder: Path) -> list[Path]:
+    inside = sorted(folder.iterdir())
+    found = [each for each in inside if each.name[0] not in "._" and ending(each)]
+    return found or [file for each in inside if is_told(each) for file in _of_rows(each)]
+
+
 def _of_one_kind(found: list[Path], what: str, pattern: str) -> list[Path]:
     kinds = sorted({ending(each) or each.name for each in found})
     if len(kinds) > 1:
@@ -76,13 +84,18 @@ def _of_one_kind(found: list[Path], what: str, pattern: str) -> list[Path]:
     return found
 
 
-def check_copies(files: Sequence[Path]) -> None:
-    """Raises: BadData: two files are the same, byte by byte: a part that was written again by a retry."""
-    sizes: dict[tuple[int, bytes], list[Path]] = {}
-    for path in files:
+def check_copies(files: Sequence[Path], told: Mapping[str, Any]) -> None:
+    """Raises: BadData: two files are the same, byte by byte: a part that was written again by a retry.
+
+    Args:
+        told: (files,) values of the columns that folders tell: files that differ in these are not the same.
+    """
+    sizes: dict[tuple[Any, ...], list[Path]] = {}
+    for i, path in enumerate(files):
         with open(path, "rb") as file:
-            sizes.setdefault((path.stat().st_size, file.read(HEAD)), []).append(path)
-    for alike in (alike for (size, _), alike in sizes.items() if len(alike) > 1 and size):
+            beside = (str(values[i]) for values in told.values())
+            sizes.setdefault((path.stat().st_size, file.read(HEAD), *beside), []).append(path)
+    for alike in (alike for (size, *_), alike in sizes.items() if len(alike) > 1 and size):
         seen: dict[str, Path] = {}
         for path in alike:
             with open(path, "rb") as file:
@@ -100,6 +113,7 @@ class Shards(Source):
 
     Args:
         files: of one kind. target, features, classes, known: as ``open_file`` takes them.
+        told: (files,) values of the columns that folders tell.
 
     Raises:
         BadData: two files are the same; later, naming the file, that it holds other columns.
@@ -109,18 +123,23 @@ class Shards(Source):
 
     def __init__(
         self, files: Sequence[Path], target: Sequence[str], features: Any, classes: Sequence[str] = (),
-        known: Kinds | None = None,
+        known: Kinds | None = None, told: Mapping[str, Any] | None = None,
     ) -> None:  # fmt: skip
         from hasten.solve.files import open_file
 
-        check_copies(files)
+        told = told or {}
+        check_copies(files, told)
+        chosen = {name: values for name, values in told.items() if not features or name in features}
+        inside = [name for name in features or [] if name not in told] or None
         self.files, self.counts = list(files), dict[int, int]()
         self.sources: list[Source] = []
-        for path in files:
+        for i, path in enumerate(files):
             try:
-                self.sources.append(open_file(path, target, features, None, None, classes, known))
+                source = open_file(path, target, inside, None, None, classes, known)
             except BadData as error:
                 raise _named(error, path) from None
+            beside = {name: values[i] for name, values in chosen.items()}
+            self.sources.append(Told(source, beside) if beside else source)
             if known is None and self.sources[-1].rows != 0:
                 first = first_block(self.sources[-1])  # a column without any value is what it was in earlier files
                 known = Kinds(first.names, first.category_names)

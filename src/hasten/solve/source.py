@@ -301,10 +301,7 @@ def open_source(
     if holds_rows(X) and is_batches(X):
         return beside(BatchSource(X, named, features, known), y, weight)
     if named or features:
-        raise BadData(
-            f"a {type(X).__name__} has no columns named {[*named, *(features or [])]}",
-            "names are for tables and files", "y=…, and the columns of X that are wanted",
-        )  # fmt: skip
+        raise no_names(X, [*named, *(features or [])])
     if isinstance(X, Source):
         return beside(X, y, weight)
     return SparseSource(X, y, weight) if is_sparse(X) else ArraySource(X, y, weight)
@@ -325,6 +322,14 @@ def _names_of_targets(target: Any, y: Any) -> tuple[list[str], Any]:
     if named and y is not None:
         raise BadData("y and a target were both given", f"two names of one thing: y beside {named}", "one of them")
     return named, y
+
+
+def no_names(X: Any, names: Sequence[str]) -> BadData:
+    """The error for names of columns of what has none."""
+    return BadData(
+        f"a {type(X).__name__} has no columns named {list(names)}",
+        "names are for tables and files", "y=…, and the columns of X that are wanted",
+    )  # fmt: skip
 
 
 def holds_rows(X: Any) -> bool:

@@ -10,7 +10,7 @@ import numpy as np
 
 from hasten.solve.bounds import bound_of, gram_bound, shift_growth
 from hasten.solve.kernel import Array, Floats
-from hasten.solve.linear import EPS, Factor, Normal, one_alpha
+from hasten.solve.linear import EPS, Factor, Normal, alphas_of, one_alpha
 from hasten.solve.moments import Moments
 from hasten.solve.problems import BadData, DependentColumns, need
 
@@ -72,8 +72,9 @@ def ridge(
 def fitted(m: Moments | Normal, alpha: Any = 0.0, penalty: Array | None = None, fit_intercept: bool = True) -> Fit:
     """As ``ridge``, without a warning."""
     normal = m if isinstance(m, Normal) else Normal.from_moments(m, fit_intercept)
-    if np.ndim(alpha) == 1 and len(alpha) == normal.xy.shape[1] > 1:
-        return _each(m, normal, [one_alpha(a) for a in alpha], penalty)
+    alphas = alphas_of(alpha, normal.xy.shape[1])
+    if len(alphas) > 1:
+        return _each(m, normal, alphas, penalty)
     added = penalty_matrix(len(normal.xx), alpha, penalty)
     factor = Factor(normal.xx + added)
     if penalty is not None and (factor.deficient or EPS * factor.condition**2 > SQUARED):

@@ -32,7 +32,7 @@ class Steps:
 
     Attributes:
         elimination: see there; with the coefficients.
-        intercepts: (p, q) of 1 … p columns, for X and Y less the shift.
+        intercepts: (counts, q) of its models, for X and Y less the shift.
     """
 
     elimination: Elimination
@@ -67,16 +67,20 @@ def fold_triangles(source: Source, m: Moments, fold: Array | None) -> tuple[list
 
 
 def kept_scores(
-    triangles: list[Floats], shift: Floats, p: int, alpha: float, intercept: bool
+    triangles: list[Floats], shift: Floats, counts: list[int], alpha: float, intercept: bool
 ) -> tuple[Floats, Steps]:  # fmt: skip
-    """As ``elimination.kept_scores``; and the elimination on all rows, with its models."""
-    scores = np.empty((len(triangles), p))
+    """As ``elimination.kept_scores``; and the elimination on all rows, with its models.
+
+    Args:
+        counts: how many columns are left before the first step, after it, and so on.
+    """
+    scores = np.empty((len(triangles), len(counts)))
     for k, own in enumerate(triangles):
         others: Any = np.linalg.qr(np.vstack([r for i, r in enumerate(triangles) if i != k]), mode="r")
-        steps, _ = _eliminated(others, shift, p, alpha, intercept)
-        scores[k] = _r2(own, steps, shift, p, intercept)
+        steps, _ = _eliminated(others, shift, counts, alpha, intercept)
+        scores[k] = _r2(own, steps, shift, counts[0], intercept)
     whole: Any = np.linalg.qr(np.vstack(triangles), mode="r")
-    steps, bound = _eliminated(whole, shift, p, alpha, intercept)
+    steps, bound = _eliminated(whole, shift, counts, alpha, intercept)
     if bound > FEW_DIGITS:
         told = "columns of X depend on each other" if bound == np.inf else f"figures are off by up to {bound:.0e}"
         warnings.warn(
@@ -87,9 +91,11 @@ def kept_scores(
     return scores, steps
 
 
-def _eliminated(r: Floats, shift: Floats, p: int, alpha: float, intercept: bool) -> tuple[Steps, float]:
-    """Drop the least column until one is left; and a bound of the first model's error."""
-    first = r[0] / r[0, 0]
+def _eliminated(
+    r: Floats, shift: Floats, counts: list[int], alpha: float, intercept: bool
+) -> tuple[Steps, float]:  # fmt: skip
+    """Drop the least columns step by step; and a bound of the first model's error."""
+    first, p = r[0] / r[0, 0], counts[0]
     top, right, away = r[1 : 1 + p, 1 : 1 + p], r[1 : 1 + p, 1 + p :], np.abs(r[0, 1 : 1 + p])
     if not intercept:  # of [X | Y] themselves
         moved = r[:, 1:] + np.outer(r[:, 0], shift)
@@ -105,21 +111,20 @@ def _eliminated(r: Floats, shift: Floats, p: int, alpha: float, intercept: bool)
     left, order, models = np.arange(p), list[int](), list[tuple[Array, Floats]]()
     held = _Held(top, right, scale)
     bound = held.bound(rest)
-    while len(left):
+    for fewer in [*counts[1:], 0]:
+        used = scale[left] > 0
         coef = np.zeros((len(left), right.shape[1]))
-        coef[scale[left] > 0] = held.solve()
+        coef[used] = held.solve()
         models.append((left.copy(), coef))
-        worst = int(np.argmin(np.sum(coef**2, axis=1)))
-        order.append(int(left[worst]))
-        if scale[left[worst]] > 0:
-            held.drop(int((scale[left[:worst]] > 0).sum()))
-        left = np.delete(left, worst)
-    ranking = np.empty(p)
-    ranking[order] = np.arange(p, 0, -1)
-    models.reverse()
+        out = np.argsort(np.sum(coef**2, axis=1), kind="stable")[: len(left) - fewer]
+        order += left[out].tolist()
+        if fewer:
+            held.drop([int(used[:at].sum()) for at in out if used[at]])
+        left = np.delete(left, out)
+    found = Elimination.of(order, counts, models)
     means = first[1:] if intercept else np.zeros(len(shift))
-    intercepts = np.array([means[p:] - means[:p][kept] @ coef for kept, coef in models])
-    return Steps(Elimination(ranking, order, models), intercepts), bound
+    intercepts = np.array([means[p:] - means[:p][kept] @ coef for kept, coef in found.coefs])
+    return Steps(found, intercepts), bound
 
 
 class _Held:
@@ -161,14 +166,15 @@ class _Held:
         answer: Floats = found / self.scale[:, None]
         return answer
 
-    def drop(self, at: int) -> None:
-        """Take one of the columns out."""
-        if self.r.shape[1] == 1:
-            self.r, self.scale = self.r[:, :0], self.scale[:0]
-            return
-        self.q, self.r = self.linalg.qr_delete(self.q, self.r, at, 1, "col", check_finite=False)
-        self.scale = np.delete(self.scale, at)
-        if self.deficient:
+    def drop(self, columns: list[int]) -> None:
+        """Take some of the columns out."""
+        for at in sorted(columns, reverse=True):
+            if self.r.shape[1] == 1:
+                self.r = self.r[:, :0]
+            else:
+                self.q, self.r = self.linalg.qr_delete(self.q, self.r, at, 1, "col", check_finite=False)
+        self.scale = np.delete(self.scale, columns)
+        if self.deficient and columns:
             self._look()
 
 
@@ -176,7 +182,7 @@ def _r2(own: Floats, steps: Steps, shift: Floats, p: int, intercept: bool) -> Fl
     """(steps,) coefficients of determination, mean over targets, on rows known by their triangle."""
     q = len(shift) - p
     around = np.sum(own[1:, 1 + p :] ** 2, axis=0)
-    found = np.empty(p)
+    found = np.empty(len(steps.intercepts))
     for i, (kept, coef) in enumerate(steps.elimination.coefs):
         weights = np.zeros((own.shape[1], q))
         weights[1 + kept], weights[1 + p :] = -coef, np.eye(q)
