@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, ClassVar
 
+from hasten.core.facts import LoaderFacts, Place, Usage
 from hasten.core.finding import Finding
 from hasten.core.interval import Interval
 from hasten.core.plan import Plan, Step
 from hasten.core.remedy import Fidelity, Remedy, Seam, Undo
 from hasten.core.report import Report, Result, Trial
-from hasten.core.trace import Ceilings, Epoch, Growth, LoaderFacts, Phase, Place, Trace, Usage
+from hasten.core.trace import Ceilings, Epoch, Growth, Phase, Trace
 
 
 @dataclasses.dataclass(frozen=True)

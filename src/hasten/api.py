@@ -16,10 +16,11 @@ from typing import Any, get_type_hints
 import hasten
 from hasten.core.codec import decode
 from hasten.core.errors import PlanRefused, UsageError, unforeseen
+from hasten.core.facts import FitFacts
 from hasten.core.finding import Finding
 from hasten.core.plan import Plan, sha256_of_file
 from hasten.core.report import Outcome, Report, Result
-from hasten.core.trace import Ceilings, FitFacts, Trace
+from hasten.core.trace import Ceilings, Trace
 from hasten.measure import machine
 from hasten.seams import launch
 

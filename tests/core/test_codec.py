@@ -11,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hasten.core.codec import decode, encode
+from hasten.core.facts import Place
 from hasten.core.interval import Interval
 from hasten.core.plan import Plan, Step
 from hasten.core.report import Outcome, Trial
-from hasten.core.trace import Ceilings, Epoch, Growth, Phase, Place, Trace
+from hasten.core.trace import Ceilings, Epoch, Growth, Phase, Trace
 from tests import samples
 
 numbers = st.floats(allow_nan=False, allow_infinity=False)

@@ -7,8 +7,9 @@ import math
 
 import pytest
 
+from hasten.core.facts import Event, LoaderFacts, ModelFacts, Place, Usage
 from hasten.core.interval import Interval
-from hasten.core.trace import Event, LoaderFacts, ModelFacts, Phase, Place, Trace, Usage
+from hasten.core.trace import Phase, Trace
 
 STUDENT, TEACHER = Place("train.py", 7), Place("train.py", 8)
 TRACE = Trace(

@@ -15,7 +15,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from hasten.core.trace import LinearFacts, Trace
+from hasten.core.facts import LinearFacts
+from hasten.core.trace import Trace
 from hasten.explain import linear
 from hasten.explain.linear import _batches, mean_loss, trained_layer
 from hasten.explain.losses import BINARY, SOFTMAX, SQUARED, target_of

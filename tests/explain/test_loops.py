@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from hasten.core.codec import decode
-from hasten.core.trace import Event, Hot, Place
+from hasten.core.facts import Event, Hot, Place
 from hasten.explain.loops import LEAST_RUNS, STEPS, LineCounter, Repeats, loop_events
 from hasten.measure.clock import INDEX
 from hasten.seams.watch import Watch

@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from hasten.api import explain
-from hasten.core.trace import ModelFacts, Trace
+from hasten.core.facts import ModelFacts
+from hasten.core.trace import Trace
 from hasten.explain.products import counter
 from tests.rules.test_judgements import MODEL, found, trace
 

@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from hasten.api import explain
+from hasten.core.facts import Event, Place, UnusedFacts
 from hasten.core.interval import Interval
-from hasten.core.trace import Event, Place, UnusedFacts
 from hasten.explain.unused import leaves, part_saved
 from tests.rules.test_judgements import found, trace
 

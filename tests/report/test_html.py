@@ -8,8 +8,8 @@ from html.parser import HTMLParser
 
 import pytest
 
+from hasten.core.facts import Place
 from hasten.core.report import Report
-from hasten.core.trace import Place
 from hasten.report import fleet_page
 from hasten.report.html import page
 from hasten.report.parts import located, prose

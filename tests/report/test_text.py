@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from hasten.core.facts import LoaderFacts, Place, Process, Usage
 from hasten.core.interval import Interval
 from hasten.core.report import Report, Result
-from hasten.core.trace import Ceilings, Epoch, LoaderFacts, Phase, Place, Process, Usage
+from hasten.core.trace import Ceilings, Epoch, Phase
 from hasten.report import text, view
 from hasten.report.layout import bar, excerpt, shortened, width_of
 from hasten.report.paragraph import quoted

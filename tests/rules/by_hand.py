@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import math
 
+from hasten.core.facts import Event, LoaderFacts, ModelFacts, Place, Process
 from hasten.core.interval import Interval
-from hasten.core.trace import Event, LoaderFacts, ModelFacts, Phase, Place, Process, Trace
+from hasten.core.trace import Phase, Trace
 
 PLACE = Place("train.py", 12, "main", "        loss = criterion(model(x.to(device)), y)", 9, 49)
 STEP = 0.1  # seconds

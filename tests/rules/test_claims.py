@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from hasten.api import explain
+from hasten.core.facts import Hot, LoaderFacts, OptimizerFacts, Place, Probe, Process, Usage
 from hasten.core.interval import Interval
 from hasten.core.report import Report
-from hasten.core.trace import Epoch, Hot, LoaderFacts, OptimizerFacts, Phase, Place, Probe, Process, Trace, Usage
+from hasten.core.trace import Epoch, Phase, Trace
 from hasten.rules import all_rules, found_by
 from hasten.rules.d103_repeated_samples import CacheSamples
 from tests.rules.by_hand import gpu, with_process

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from hasten.core.facts import Hot, LoaderFacts, Probe, Process, Usage
 from hasten.core.finding import Finding
 from hasten.core.interval import Interval
-from hasten.core.trace import Hot, LoaderFacts, Phase, Probe, Process, Trace, Usage
+from hasten.core.trace import Phase, Trace
 from hasten.rules import all_rules
 from tests import samples
 

@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from hasten.core.trace import LoaderFacts, ModelFacts
+from hasten.core.facts import LoaderFacts, ModelFacts
 from tests.rules.test_judgements import LOOP, found, loader, trace
 
 

@@ -9,9 +9,10 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 from hasten.core.errors import Unsuited
+from hasten.core.facts import LoaderFacts, Probe, Process, Usage
 from hasten.core.finding import Finding
 from hasten.core.interval import Interval
-from hasten.core.trace import LoaderFacts, Probe, Process, Trace, Usage
+from hasten.core.trace import Trace
 from hasten.rules import all_rules
 from hasten.rules.d101_single_process_loader import LoaderWorkers
 from tests import samples

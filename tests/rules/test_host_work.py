@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+from hasten.core.facts import Place
 from hasten.core.interval import Interval
-from hasten.core.trace import Phase, Place, Trace
+from hasten.core.trace import Phase, Trace
 from tests.rules.test_judgements import found, trace
 
 SLOW = Path(__file__).parents[2] / "slow"

@@ -8,24 +8,11 @@ from typing import Any
 
 import pytest
 
+from hasten.core.facts import Event, Hot, LoaderFacts, ModelFacts, OptimizerFacts, Place, Probe, Process, Usage
 from hasten.core.finding import Finding, worth_telling
 from hasten.core.interval import Interval
 from hasten.core.remedy import Fidelity
-from hasten.core.trace import (
-    Epoch,
-    Event,
-    Growth,
-    Hot,
-    LoaderFacts,
-    ModelFacts,
-    OptimizerFacts,
-    Phase,
-    Place,
-    Probe,
-    Process,
-    Trace,
-    Usage,
-)
+from hasten.core.trace import Epoch, Growth, Phase, Trace
 from hasten.rules import all_rules, ranked
 
 LOOP, MODEL, LOAD = (Place("train.py", n, "main", text) for n, text in ((4, "for"), (5, "net(x)"), (9, "np.load")))

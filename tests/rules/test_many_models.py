@@ -12,7 +12,8 @@ import pytest
 import torch
 from torch import nn
 
-from hasten.core.trace import LoaderFacts, Process, Trace, Usage
+from hasten.core.facts import LoaderFacts, Process, Usage
+from hasten.core.trace import Trace
 from hasten.rules.w801_many_models import RULE
 from hasten.seams.collect import _successions
 from hasten.seams.watch import Watch

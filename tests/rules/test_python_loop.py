@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hasten.core.trace import Event, Place, Usage
+from hasten.core.facts import Event, Place, Usage
 from hasten.seams.source import without_graph
 from tests.rules.test_judgements import found, trace
 

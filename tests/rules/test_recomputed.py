@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 
+from hasten.core.facts import Place
 from hasten.core.interval import Interval
-from hasten.core.trace import Phase, Place, Trace
+from hasten.core.trace import Phase, Trace
 from tests.rules.test_judgements import found, trace
 
 BLOCK = Place("net.py", 15, "forward", "return x + self.layers(x)")

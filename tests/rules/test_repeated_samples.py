@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from hasten.core.trace import LoaderFacts, Probe
+from hasten.core.facts import LoaderFacts, Probe
 from hasten.rules.d103_repeated_samples import detect
 from tests import samples
 

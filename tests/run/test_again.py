@@ -6,8 +6,9 @@ import json
 from pathlib import Path
 
 from hasten.core.codec import encode
+from hasten.core.facts import LoaderFacts, Place, Process, Usage
 from hasten.core.interval import Interval
-from hasten.core.trace import PHASES, LoaderFacts, Phase, Place, Process, Trace, Usage
+from hasten.core.trace import PHASES, Phase, Trace
 from hasten.rules import m306_threads
 from hasten.run.again import seen_again
 

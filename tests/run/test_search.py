@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
+from hasten.core.facts import LoaderFacts, ModelFacts, OptimizerFacts, Place, Process, Usage
 from hasten.core.interval import Interval
 from hasten.core.remedy import Fidelity, Remedy
-from hasten.core.trace import LoaderFacts, ModelFacts, OptimizerFacts, Phase, Place, Process, Trace, Usage
+from hasten.core.trace import Phase, Trace
 from hasten.measure.interleave import Pairs, TurnPairs
 from hasten.run.fidelity import Finding
 from hasten.run.room import Measured

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
-from hasten.core.trace import Probe
+from hasten.core.facts import Probe
 from hasten.seams import ask
 from hasten.seams.watch import Watch
 

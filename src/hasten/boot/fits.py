@@ -16,8 +16,8 @@ from types import FrameType
 from typing import Any
 
 from hasten.core.codec import encode
+from hasten.core.facts import FitFacts, Place
 from hasten.core.plan import write_atomically
-from hasten.core.trace import FitFacts, Place
 from hasten.seams import tracebacks
 from hasten.seams.locate import is_users, shown
 from hasten.seams.patch import Patches

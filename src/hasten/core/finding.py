@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
+from hasten.core.facts import Place
 from hasten.core.interval import Interval
 from hasten.core.remedy import Remedy
-from hasten.core.trace import Place, Trace
+from hasten.core.trace import Trace
 
 LEAST_TOLD = 1.025  # predicted best case below which a finding is not shown before --all: 1.02× is no reason to read on
 

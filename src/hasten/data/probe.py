@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from hasten.core.trace import Probe
+from hasten.core.facts import Probe
 from hasten.data import beside
 from hasten.data.chain import Split, cacheable_stages, find_chain, plain
 from hasten.data.effects import Effects

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from hasten.core.trace import Probe
+from hasten.core.facts import Probe
 from hasten.data.probe import probe
 from hasten.seams.ask import Examine
 from hasten.seams.opens import Opens

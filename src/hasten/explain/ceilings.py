@@ -7,8 +7,9 @@ import statistics
 from collections import deque
 from typing import Any
 
+from hasten.core.facts import Probe
 from hasten.core.interval import Interval
-from hasten.core.trace import PHASES, Ceilings, Probe
+from hasten.core.trace import PHASES, Ceilings
 from hasten.measure.interleave import Pairs
 from hasten.seams import fork
 from hasten.seams.batches import Batches

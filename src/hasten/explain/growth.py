@@ -8,8 +8,9 @@ import sys
 
 import numpy as np
 
+from hasten.core.facts import Place
 from hasten.core.interval import Interval
-from hasten.core.trace import Growth, Place
+from hasten.core.trace import Growth
 from hasten.explain.keepers import KeeperWatch
 from hasten.measure import machine
 from hasten.measure.slope import theil_sen

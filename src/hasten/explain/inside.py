@@ -7,7 +7,8 @@ import math
 import time
 from typing import Any
 
-from hasten.core.trace import Ceilings, Trace, UnusedFacts
+from hasten.core.facts import UnusedFacts
+from hasten.core.trace import Ceilings, Trace
 from hasten.explain.asking import examined
 from hasten.explain.ceilings import NO_LOADER, aside, measure
 from hasten.explain.changing import Changing

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Any, NamedTuple
 
-from hasten.core.trace import Place
+from hasten.core.facts import Place
 from hasten.seams.locate import is_users, locals_of, shown
 from hasten.seams.source import place_in, tree_of
 

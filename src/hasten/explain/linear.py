@@ -19,7 +19,7 @@ import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from hasten.core.trace import LinearFacts
+from hasten.core.facts import LinearFacts
 from hasten.explain.losses import BINARY, SQUARED, target_of
 from hasten.rules.w802_linear_by_loop import LEAST_GAIN, ready, solve
 from hasten.seams import fork

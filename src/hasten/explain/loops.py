@@ -16,7 +16,8 @@ from types import CodeType, FrameType
 from typing import Any
 
 from hasten.core.codec import decode, encode
-from hasten.core.trace import COLLATE_LOOP, Event, Hot, Place
+from hasten.core.facts import Event, Hot, Place
+from hasten.core.trace import COLLATE_LOOP
 from hasten.measure.clock import INDEX, PYTHON
 from hasten.seams import fork
 from hasten.seams.batches import Batches

@@ -18,8 +18,8 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any, NamedTuple
 
+from hasten.core.facts import Place, UnusedFacts
 from hasten.core.interval import Interval
-from hasten.core.trace import Place, UnusedFacts
 from hasten.measure.interleave import coin_flips
 from hasten.seams import fork
 from hasten.seams.batches import Batches

@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hasten.core.trace import Place
+from hasten.core.facts import Place
 from hasten.report.figures import aligned
 
 Span = tuple[str, str]  # text and its role; "" is plain

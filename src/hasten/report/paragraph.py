@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from hasten.core.facts import Place
 from hasten.core.finding import Finding
-from hasten.core.trace import Place
 from hasten.report.figures import span_times
 from hasten.report.layout import Line, Span, clean, columns, excerpt, width_of, wrapped
 

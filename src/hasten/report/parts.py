@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 
-from hasten.core.trace import Place
+from hasten.core.facts import Place
 from hasten.report.figures import aligned
 from hasten.report.layout import excerpt, shortened
 from hasten.report.markup import Markup, el, joined

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from hasten.core.facts import Place
 from hasten.core.interval import Interval
-from hasten.core.trace import Place, Trace
+from hasten.core.trace import Trace
 from hasten.report import tree, view
 
 

@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from hasten.core.facts import Place
 from hasten.core.finding import worth_telling
 from hasten.core.report import Report, Result, Trial
-from hasten.core.trace import Epoch, Place, Trace
+from hasten.core.trace import Epoch, Trace
 from hasten.report import tree, view
 from hasten.report.figures import (
     UNKNOWN,

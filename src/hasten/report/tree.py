@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+from hasten.core.facts import Place
 from hasten.core.interval import Interval
-from hasten.core.trace import Phase, Place, Trace
+from hasten.core.trace import Phase, Trace
 from hasten.report.figures import significant
 
 TITLES = {

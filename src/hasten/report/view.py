@@ -9,11 +9,12 @@ import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from hasten.core.facts import Place
 from hasten.core.finding import Finding
 from hasten.core.interval import Interval
 from hasten.core.plan import Step
 from hasten.core.report import Report, Result, Trial
-from hasten.core.trace import Ceilings, Epoch, Growth, Place, Trace
+from hasten.core.trace import Ceilings, Epoch, Growth, Trace
 from hasten.report.figures import duration, figure, level_of, speedup, time_unit, times
 from hasten.report.tree import same_line
 

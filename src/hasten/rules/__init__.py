@@ -13,9 +13,10 @@ import functools
 import importlib
 from collections.abc import Iterable, Iterator
 
+from hasten.core.facts import FitFacts
 from hasten.core.finding import LEAST_TOLD, Finding, Rule
 from hasten.core.remedy import Remedy
-from hasten.core.trace import FitFacts, Trace
+from hasten.core.trace import Trace
 from hasten.rules.frames import in_frame
 
 _MODULES = (

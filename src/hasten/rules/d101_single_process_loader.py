@@ -32,9 +32,10 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, TypedDict
 
 from hasten.core.errors import Unsuited
+from hasten.core.facts import LoaderFacts
 from hasten.core.finding import Finding, Rule, ms
 from hasten.core.remedy import Fidelity, Grain, Remedy, Seam, Undo
-from hasten.core.trace import LoaderFacts, Trace
+from hasten.core.trace import Trace
 from hasten.data import passes
 from hasten.data.probe import kind_of
 from hasten.data.view import forks

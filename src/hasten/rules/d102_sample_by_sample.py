@@ -28,9 +28,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from hasten.core.errors import Unsuited
+from hasten.core.facts import LoaderFacts
 from hasten.core.finding import Finding, Rule, ms
 from hasten.core.remedy import Fidelity, Remedy, Seam, Undo
-from hasten.core.trace import LoaderFacts, Trace
+from hasten.core.trace import Trace
 from hasten.data.gather import NotGatherable, gather_of, plain_rows
 from hasten.data.passes import begun
 from hasten.data.rows import row_batches, torchs_own

@@ -32,9 +32,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from hasten.core.errors import Unsuited
+from hasten.core.facts import LoaderFacts
 from hasten.core.finding import Finding, Rule, ms
 from hasten.core.remedy import Fidelity, Remedy, Seam, Undo
-from hasten.core.trace import LEAST_PASSES, LoaderFacts, Trace
+from hasten.core.trace import LEAST_PASSES, Trace
 from hasten.data.cache import SampleCache
 from hasten.data.fingerprint import draws_by_itself
 from hasten.data.store import SHARE_OF_MEMORY

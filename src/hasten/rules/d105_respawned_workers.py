@@ -25,8 +25,9 @@ import math
 import statistics
 from collections.abc import Iterator
 
+from hasten.core.facts import LoaderFacts
 from hasten.core.finding import Finding, Rule, ms
-from hasten.core.trace import LEAST_LEFT, LoaderFacts, Trace
+from hasten.core.trace import LEAST_LEFT, Trace
 from hasten.rules.d101_single_process_loader import LoaderWorkers, doubts, draws, may_move, settings
 
 LEAST_SHARE = 0.05  # of an epoch spent starting and ending workers

@@ -27,8 +27,9 @@ import os
 import re
 from collections.abc import Iterator
 
+from hasten.core.facts import Event, Place
 from hasten.core.finding import Finding, Rule, ms
-from hasten.core.trace import Event, Place, Trace
+from hasten.core.trace import Trace
 
 LEAST_SHARE = 0.03  # of the step; less is not worth a change
 LEAST_OPENS = 0.5  # of one file per step; a file opened more seldom is opened once a pass or so

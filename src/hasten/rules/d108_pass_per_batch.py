@@ -25,8 +25,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+from hasten.core.facts import LoaderFacts
 from hasten.core.finding import Finding, Rule, ms
-from hasten.core.trace import LoaderFacts, Trace
+from hasten.core.trace import Trace
 
 LEAST_SHARE = 0.05  # of the step
 MADE = 0.7  # of what making a batch was seen to take: asked one by one, out of the loop, samples take longer

@@ -24,8 +24,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from hasten.core.facts import LoaderFacts, Place
 from hasten.core.finding import Finding, Rule, ms
-from hasten.core.trace import LoaderFacts, Place, Trace
+from hasten.core.trace import Trace
 from hasten.seams.source import callers, function_around
 
 LEAST_SHARE = 0.15  # of the time since the first step; below, evaluating half as often gains less than 8 %

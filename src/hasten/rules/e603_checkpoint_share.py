@@ -24,8 +24,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from hasten.core.facts import Hot
 from hasten.core.finding import Finding, Rule, ms
-from hasten.core.trace import Hot, Trace
+from hasten.core.trace import Trace
 
 LEAST_SHARE = 0.03  # of the time since the first step
 SAVED = (0.5, 0.95)  # half as often, or in the background; measured 1.7x for every 2 steps against every 100

@@ -25,8 +25,9 @@ import ast
 import re
 from collections.abc import Iterator
 
+from hasten.core.facts import ModelFacts, Place
 from hasten.core.finding import Finding, Rule, ms
-from hasten.core.trace import ModelFacts, Place, Trace
+from hasten.core.trace import Trace
 from hasten.seams.source import calls, source_of
 
 LEAST_GAIN = 1.03  # speed-up of a step at best, below which nothing is said

@@ -27,8 +27,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from hasten.core.facts import Event
 from hasten.core.finding import Finding, Rule, ms
-from hasten.core.trace import Event, Trace
+from hasten.core.trace import Trace
 from hasten.seams.source import Loop, carried, iterated, iterations_are_alike, loop_at, source_of, without_graph
 
 LEAST_SHARE = 0.05  # of the step spent in the loop's own lines; backward comes on top

@@ -29,8 +29,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+from hasten.core.facts import Place, UnusedFacts
 from hasten.core.finding import Finding, Rule, ms
-from hasten.core.trace import Place, Trace, UnusedFacts
+from hasten.core.trace import Trace
 
 LEAST_SHARE = 0.03  # of the step
 _NAMED = 3  # modules that are named

@@ -23,8 +23,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from hasten.core.facts import Place
 from hasten.core.finding import Finding, Rule
-from hasten.core.trace import Place, Trace
+from hasten.core.trace import Trace
 from hasten.seams.source import calls
 
 FACTOR = (1.1, 3.8)  # of forward and backward: the same networks in float32

@@ -25,9 +25,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from hasten.core.errors import Unsuited
+from hasten.core.facts import OptimizerFacts
 from hasten.core.finding import Finding, Rule, ms
 from hasten.core.remedy import Fidelity, Remedy, Seam, Undo
-from hasten.core.trace import OptimizerFacts, Trace
+from hasten.core.trace import Trace
 from hasten.seams.optimizer import in_groups_while_stepping, set_in_groups
 
 LEAST_SHARE = 0.03  # of the step spent in the optimizer

@@ -24,8 +24,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+from hasten.core.facts import Hot, Place
 from hasten.core.finding import Finding, Rule, ms
-from hasten.core.trace import Hot, Place, Trace
+from hasten.core.trace import Trace
 from hasten.seams.source import in_every_round, logs
 
 LEAST_SHARE = 0.03  # of the step

@@ -37,8 +37,9 @@ import ast
 import itertools
 from collections.abc import Iterable, Iterator
 
+from hasten.core.facts import FitFacts, Place
 from hasten.core.finding import Finding, Rule
-from hasten.core.trace import FitFacts, Place, Trace
+from hasten.core.trace import Trace
 from hasten.seams.source import callers, calls, differentiates, function_around, loops_around, place_in
 
 LEAST_MODELS = 12  # more than the ten folds of a cross-validation

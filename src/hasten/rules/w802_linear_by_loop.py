@@ -33,8 +33,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from hasten.core.facts import LinearFacts, Place
 from hasten.core.finding import Finding, Rule
-from hasten.core.trace import LinearFacts, Place, Trace
+from hasten.core.trace import Trace
 from hasten.seams.source import loops_around, place_in
 
 LEAST_SHARE = 0.05  # of all seconds since the process was started; who waits for these will not notice fewer

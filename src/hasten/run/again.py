@@ -12,8 +12,9 @@ from collections.abc import Callable
 from typing import Any
 
 from hasten.core.codec import decode, encode
+from hasten.core.facts import LoaderFacts
 from hasten.core.interval import Interval
-from hasten.core.trace import PHASES, LoaderFacts, Phase, Trace
+from hasten.core.trace import PHASES, Phase, Trace
 from hasten.seams.child import LONG_STEP
 from hasten.seams.facts import loader_facts
 from hasten.seams.fork import DONE, Sender

@@ -13,11 +13,12 @@ from typing import Any
 
 from hasten.core.codec import decode
 from hasten.core.errors import Unsuited
+from hasten.core.facts import Probe
 from hasten.core.interval import Interval
 from hasten.core.plan import Plan, Step
 from hasten.core.remedy import Fidelity, Remedy, Seam
 from hasten.core.report import Outcome
-from hasten.core.trace import Probe, Trace
+from hasten.core.trace import Trace
 from hasten.data.probe import probe
 from hasten.measure import machine
 from hasten.rules import remedy_types

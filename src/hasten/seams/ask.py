@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from hasten.core.codec import decode, encode
-from hasten.core.trace import Probe
+from hasten.core.facts import Probe
 from hasten.seams import fork
 from hasten.seams.child import exchange_folder
 from hasten.seams.watch import Watch

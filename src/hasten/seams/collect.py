@@ -9,18 +9,9 @@ import statistics
 from collections.abc import Iterable
 from typing import Any
 
+from hasten.core.facts import Event, Hot, Place, SuccessionFacts
 from hasten.core.interval import Interval
-from hasten.core.trace import (
-    PHASES,
-    RECOMPUTE,
-    Epoch,
-    Event,
-    Hot,
-    Phase,
-    Place,
-    SuccessionFacts,
-    Trace,
-)
+from hasten.core.trace import PHASES, RECOMPUTE, Epoch, Phase, Trace
 from hasten.measure import machine
 from hasten.measure.clock import INDEX
 from hasten.measure.interleave import without

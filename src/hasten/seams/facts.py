@@ -7,7 +7,7 @@ import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from hasten.core.trace import LoaderFacts, ModelFacts, OptimizerFacts, Place, Process
+from hasten.core.facts import LoaderFacts, ModelFacts, OptimizerFacts, Place, Process
 from hasten.measure import machine
 from hasten.seams.known import LoaderRecord
 from hasten.seams.locate import is_users, place_of, shown

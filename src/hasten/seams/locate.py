@@ -14,7 +14,7 @@ from types import CellType, CodeType, FrameType
 from typing import Any
 
 from hasten.core import OURS
-from hasten.core.trace import Place
+from hasten.core.facts import Place
 
 # Libraries lie in such folders, also where they are found by PYTHONPATH, as on clusters.
 _LIBRARY_FOLDERS = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hasten.core.codec import decode, encode
-from hasten.core.trace import Probe
+from hasten.core.facts import Probe
 from hasten.seams import fork
 from hasten.seams.ask import Examine, probes_of
 from hasten.seams.batches import Batches

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection
 from types import CodeType
 from typing import Any
 
-from hasten.core.trace import Event
+from hasten.core.facts import Event
 from hasten.measure.clock import INDEX, PYTHON
 from hasten.seams.locate import is_users, place_of, shown, user_frame
 from hasten.seams.patch import Patches, StandIn

@@ -13,7 +13,8 @@ import threading
 from types import CodeType, FrameType
 
 from hasten.core import OURS
-from hasten.core.trace import RECOMPUTE, Place
+from hasten.core.facts import Place
+from hasten.core.trace import RECOMPUTE
 from hasten.measure.clock import CHECKPOINT, EVALUATION, INDEX, PhaseClock
 from hasten.seams.locate import is_users, line_of, place_of_line
 

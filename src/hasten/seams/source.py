@@ -8,7 +8,7 @@ import linecache
 import re
 from collections.abc import Callable, Iterator
 
-from hasten.core.trace import Place
+from hasten.core.facts import Place
 
 Loop = ast.For | ast.AsyncFor | ast.While | ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
 _LOOPS = (ast.For, ast.AsyncFor, ast.While, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from hasten.core.trace import Place, Usage
+from hasten.core.facts import Place, Usage
 from hasten.measure.machine import cores
 from hasten.seams import checkpoint, schedule
 from hasten.seams.forward import ForwardSeam
