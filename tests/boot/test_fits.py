@@ -19,9 +19,12 @@ LINES = {
     "few": None,
     "fails": "for number, (X, y) in enumerate(shops):",
 }
+QUICK = ("loop", "classes", "fails")  # tried in every run of the tests
 
 
-@pytest.mark.parametrize("kind", LINES)
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=[] if kind in QUICK else [pytest.mark.slow]) for kind in LINES]
+)
 def test_many_fits_of_one_line_are_found(kind: str, lab: Any) -> None:
     plain, explained = lab("perceptrons.py", args=(kind,), hooks=None).all(("plain", "explain"))
     assert_untouched(plain, explained)

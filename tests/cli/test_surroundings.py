@@ -89,7 +89,7 @@ def test_the_script_is_begun_anew_where_it_was_begun(tmp_path: Path, monkeypatch
     assert Session(tmp_path, {"cwd": "/where/it/was/typed"}, 0).cwd == "/where/it/was/typed"
 
 
-@pytest.mark.parametrize("steps", [7, 30])
+@pytest.mark.parametrize("steps", [7, pytest.param(30, marks=pytest.mark.slow)])
 def test_the_script_is_stopped_after_as_many_steps_as_asked_for(tmp_path: Path, steps: int) -> None:
     text = TRAINING.replace("range(40)", "range(100_000)").replace(
         "    optimizer.step()\n", "    optimizer.step(TAKEN())\n"

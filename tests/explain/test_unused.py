@@ -73,7 +73,9 @@ def test_a_backbone_that_nobody_trains_is_found(tmp_path: Path) -> None:
     assert facts.share.value > 0.3
 
 
-@pytest.mark.parametrize("script", [BY_HAND, RARELY], ids=["by hand", "rarely"])
+@pytest.mark.parametrize(
+    "script", [pytest.param(BY_HAND, id="by hand"), pytest.param(RARELY, id="rarely", marks=pytest.mark.slow)]
+)
 def test_gradients_that_are_used_in_other_ways_are_not(script: str, tmp_path: Path) -> None:
     assert unused(script, tmp_path) == ()
 

@@ -36,7 +36,7 @@ FAMILIES = {
     "G": "growth over iterations",
     "W": "whole job",
 }
-QUICK = ("m308_anomaly_mode", "m309_double_precision", "d102_sample_by_sample")  # measured in every run of the tests
+QUICK = ("m308_anomaly_mode", "d102_sample_by_sample")  # measured in every run of the tests
 MARK = re.compile(r"#\s*<-\s*([A-Z]\d{3}(?:,\s*[A-Z]\d{3})*)")
 
 each_rule = pytest.mark.parametrize("rule", RULES.values(), ids=RULES)

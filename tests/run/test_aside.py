@@ -16,6 +16,7 @@ from tests.scripts.lab import assert_untouched
 BESIDE = ("unseeded_thread_beside",)
 
 
+@pytest.mark.slow
 def test_a_script_without_a_seed_is_tried_and_compared(lab: Any) -> None:
     ran = lab("beside.py", args=BESIDE, budget=600.0, hooks={"remedies": ["step", "one_bit", "stale"]}).run()
     nothing, *wrong = ran.trials

@@ -12,7 +12,7 @@ CACHE = {"remedies": ["cache"], "seconds": 20}
 HELD = "takes hold when the plan is replayed: the loader's workers were started without it, and outlive its passes"
 
 
-@pytest.mark.parametrize("outlive", [False, True])
+@pytest.mark.parametrize("outlive", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_samples_are_kept_for_the_workers_that_the_script_has(lab: Any, outlive: bool) -> None:
     plain, ran = lab("caches.py", args=("2", *["persistent"] * outlive), hooks=CACHE, budget=20.0).all(("plain", "run"))
     assert_untouched(plain, ran)

@@ -17,7 +17,10 @@ def test_files_are_the_same_byte_for_byte(lab: Any) -> None:
     assert_tried(ran)
 
 
-@pytest.mark.parametrize("fault", ["window", "optimizer", "boundary", "forward", "search"])
+@pytest.mark.parametrize(
+    "fault",
+    ["optimizer", "search", *(pytest.param(at, marks=pytest.mark.slow) for at in ("window", "boundary", "forward"))],
+)
 def test_a_failure_of_hastens_own_is_one_line(lab: Any, fault: str) -> None:
     hooks = {"remedies": ["step"], "patches": [f"{fault}_fails"]}
     plain, ran = lab("trains.py", args=("clipped",), hooks=hooks).all(("plain", "run"))
@@ -26,7 +29,7 @@ def test_a_failure_of_hastens_own_is_one_line(lab: Any, fault: str) -> None:
     assert said == ["hasten: stopped watching (RuntimeError: planted); the script goes on without it\n"]
 
 
-@pytest.mark.parametrize("way", ["explain", "run"])
+@pytest.mark.parametrize("way", [pytest.param("explain", marks=pytest.mark.slow), "run"])
 def test_modules_of_the_script_may_be_called_like_the_standard_librarys(lab: Any, way: str) -> None:
     """They are imported when the script asks for them, and hasten gets the standard library's."""
     laboratory = lab("trains.py", args=("namesakes",), hooks=None)  # its hooks import hasten early

@@ -75,7 +75,7 @@ def test_a_module_that_the_run_itself_wrote_is_no_source(folder: Path) -> None:
     assert "made.py" not in Plan.load(folder / "p.json").sources
 
 
-@pytest.mark.parametrize("words", [("-m", "jobs.train"), ("jobs",)])
+@pytest.mark.parametrize("words", [("-m", "jobs.train"), pytest.param(("jobs",), marks=pytest.mark.slow)])
 def test_a_plan_is_refused_where_the_module_or_folder_that_is_run_changed(folder: Path, words: tuple[str, ...]) -> None:
     jobs = folder / "jobs"
     jobs.mkdir()
