@@ -18,6 +18,7 @@ import torch
 from hasten.data.effects import Effects
 from hasten.data.fingerprint import (
     MOST_OBJECTS,
+    close_fingerprint,
     draws_by_itself,
     fingerprint,
     quick_fingerprint,
@@ -275,3 +276,13 @@ def test_what_long_containers_and_tensors_hold_is_seen(
 def test_more_objects_than_are_looked_into_may_change_unseen() -> None:
     """The hash of an object says nothing of what it holds: workers that outlive a pass must not trust it."""
     assert whole_fingerprint([Holds(i) for i in range(MOST_OBJECTS + 1)]) is None
+
+
+@pytest.mark.parametrize("mark", [fingerprint, close_fingerprint])
+def test_a_path_is_what_it_says_whether_or_not_it_was_asked_before(mark: Callable[[Any], Any]) -> None:
+    """It notes its text at its first use, so a cache of files was thrown away after the pass that filled it."""
+    dataset = types.SimpleNamespace(files=[Path("photos") / f"{number}.jpg" for number in range(600)])
+    before = mark(dataset)
+    assert [os.fspath(path) for path in dataset.files] and mark(dataset) == before
+    dataset.files[7] = Path("photos") / "other.jpg"
+    assert mark(dataset) != before

@@ -7,6 +7,7 @@ import ctypes
 import functools
 import random
 from collections.abc import Iterable
+from pathlib import PosixPath, PurePosixPath, PureWindowsPath, WindowsPath
 from types import FunctionType, ModuleType
 from typing import Any
 
@@ -16,6 +17,7 @@ from hasten.data.surroundings import Surroundings
 
 _PLAIN = (int, float, str, bytes, bool, type(None), complex)
 _PLAIN_KINDS = {*_PLAIN, np.float32, np.float64, np.int32, np.int64, np.bool_, np.str_}
+_PATHS = (PosixPath, WindowsPath, PurePosixPath, PureWindowsPath)  # each notes its text when first asked for it
 MOST_OBJECTS = 1 << 13  # in long containers that are looked into, in about twenty milliseconds
 DEEPEST = 6  # objects inside objects; a transform below two wrappers is the fourth
 SMALL = 32  # longer containers are not looked into, …
@@ -105,6 +107,8 @@ class _Walk:
     def __call__(self, value: Any, depth: int) -> Any:
         if isinstance(value, _PLAIN):
             return value
+        if type(value) in _PATHS:
+            return (type(value).__name__, str(value))
         if id(value) in self.seen:
             return id(value)
         self.seen[id(value)] = value
