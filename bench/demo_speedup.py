@@ -114,7 +114,7 @@ def main() -> None:
         plan = args.plan or Path(folder) / "plan.json"
         if args.plan is None:
             make_plan(args.photos, args.epochs, args.budget, args.allow, plan)
-        content = plan.read_text(encoding="utf-8")
+        content = plan.read_text(encoding="utf-8").replace(f"{ROOT}/", "")  # where it was run is nobody's affair
         found = [session(args.photos, args.epochs, plan) for _ in range(args.sessions)]
     show(found)
     conclude(found, content, args.results)
