@@ -95,18 +95,24 @@ print("compiled", model._compiled_call_impl is not None)
 """
 
 
-def test_what_starts_late_waits_where_the_job_is_too_short_to_repay_its_start(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def compiled_late(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *args: str) -> tuple[str, str]:
+    """What a script prints with a plan that compiles, of which nothing is compiled yet, and what hasten says of it."""
     monkeypatch.setenv("HASTEN_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.delenv(compiled.VARIABLE, raising=False)
     script, report = tmp_path / "train.py", tmp_path / "report.json"
-    script.write_text(SHORT, encoding="utf-8")
+    script.write_text(text, encoding="utf-8")
     steps = (Step("Compile", {}, "equivalent", ratio=Interval(1.5, 1.4, 1.6)),)
     Plan(str(script), sha256_of_file(script), machine.versions(), machine.machine(), steps).save(tmp_path / "plan.json")
-    out = ran("-m", "hasten", "run", "--plan", str(tmp_path / "plan.json"), "--json", str(report), str(script))
+    plan = ["--plan", str(tmp_path / "plan.json"), "--json", str(report)]
+    out = ran("-m", "hasten", "run", *plan, str(script), *args)
+    return out, json.loads(report.read_text(encoding="utf-8"))["run"]["message"]
+
+
+def test_what_starts_late_waits_where_the_job_is_too_short_to_repay_its_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, said = compiled_late(SHORT, tmp_path, monkeypatch)
     assert out == "compiled False\n"
-    said = json.loads(report.read_text(encoding="utf-8"))["run"]["message"]
     assert re.search(r"Compile\(\) waits for a longer run: the \d+ s left do not repay its start of \d+ s$", said)
 
 
@@ -164,13 +170,6 @@ print("begun", "begun" in vars(model), without > 20)
 def test_in_a_job_of_unknown_length_it_starts_between_two_steps_once_it_pays(
     start: str, limit: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("HASTEN_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.delenv(compiled.VARIABLE, raising=False)
-    script, report = tmp_path / "train.py", tmp_path / "report.json"
-    script.write_text(ENDLESS, encoding="utf-8")
-    steps = (Step("Compile", {}, "equivalent", ratio=Interval(1.5, 1.4, 1.6)),)
-    Plan(str(script), sha256_of_file(script), machine.versions(), machine.machine(), steps).save(tmp_path / "plan.json")
-    command = ["-m", "hasten", "run", "--plan", str(tmp_path / "plan.json"), "--json", str(report), str(script)]
-    assert ran(*command, start, limit) == f"begun {said}\n"
-    message = json.loads(report.read_text(encoding="utf-8"))["run"]["message"]
+    out, message = compiled_late(ENDLESS, tmp_path, monkeypatch, start, limit)
+    assert out == f"begun {said}\n"
     assert re.search(r"Compile\(\) starts after \d+ s of training: a job of unknown length", message)

@@ -36,7 +36,7 @@ class Changing:
         same = self.marks.pop(id(target), None) == mark
         if mark is None or (record.starts and same):
             return
-        record.changing = record.starts > 1  # what is kept once it was asked for (a path's text) changes in the first
+        record.changing = record.starts > 1  # the first makes what is made once (a file's handle)
         self.marks[id(target)] = mark
 
     def _aside(self, dataset: Any) -> Any:

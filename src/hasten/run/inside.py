@@ -307,7 +307,7 @@ class Runner:
             steps=tuple(k.step() for k in kept),
             sources=self._sources(),
             created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            notes=tuple(starts([(k.step(), k.remedy) for k in kept])) if unknown else (),
+            notes=tuple(starts([(k.step(), k.remedy) for k in kept], slowness(self.watch))) if unknown else (),
         )
 
     def _sources(self) -> dict[str, str]:

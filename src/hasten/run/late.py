@@ -56,16 +56,20 @@ def told(start_seconds: float, after: float) -> str:
     """When a remedy starts in a job of unknown length, and why."""
     if after == math.inf:
         return "does not start in a job of unknown length: what it gains does not repay its start"
-    why = f"a job of unknown length repays its start of {start_seconds:.0f} s only then, or loses next to nothing by it"
-    return f"starts after {after:.0f} s of training: {why}"
+    why = "a job of unknown length is expected to repay its start of"
+    return f"starts after {after:.0f} s of training: {why} {start_seconds:.0f} s from then on"
 
 
-def starts(steps: list[tuple[Step, Remedy]]) -> Iterator[str]:
-    """When each remedy of a plan that has a start begins in a replay of unknown length."""
+def starts(steps: list[tuple[Step, Remedy]], slow: float) -> Iterator[str]:
+    """When each remedy of a plan that has a start begins in a replay of unknown length.
+
+    Args:
+        slow: :func:`slowness` of this machine now.
+    """
     gained = gain((s, r) for s, r in steps if not r.start_seconds)
     for step, remedy in steps:
-        if remedy.start_seconds:
-            yield f"{remedy} {told(remedy.start_seconds, due(remedy.start_seconds, step.ratio, gained))}"
+        if start := slow * remedy.start_seconds:
+            yield f"{remedy} {told(start, due(start, step.ratio, gained))}"
 
 
 class Beginning:

@@ -197,9 +197,10 @@ class Signals:
         self.arrived.append(number)
         while self.arrived and not self.busy:
             self.busy = True
-            while self.arrived:
+            try:
                 self._pass_on(self.arrived.pop(0))
-            self.busy = False  # and look again: one may have come since
+            finally:
+                self.busy = False
 
     def _pass_on(self, number: int) -> None:
         end = time.monotonic() + _HEARD_SECONDS
