@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import textwrap
+from pathlib import Path
 
 import pytest
 
+import hasten
 from hasten.core.facts import LoaderFacts, Probe
 from hasten.rules.d103_repeated_samples import detect
 from tests import samples
@@ -31,3 +35,39 @@ def test_looking_for_changes_before_each_batch_is_no_gain() -> None:
     assert 1.0 < now.predicted.low < before.predicted.low and now.predicted.high < before.predicted.high
     more = dataclasses.replace(loader, probe=dataclasses.replace(probe, check_seconds=fetch / of.batches))
     assert not list(detect(dataclasses.replace(of, loaders=(more,))))
+
+
+ANEW = """
+    import time
+    import torch
+    from torch.utils.data import DataLoader, Dataset
+
+    torch.set_num_threads(1)
+
+    class Slow(Dataset):
+        def __len__(self):
+            return 14
+
+        def __getitem__(self, i):
+            time.sleep(0.004)
+            return torch.full((4,), float(i)), torch.tensor([0.5])
+
+    model, data = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Linear(8, 1)), Slow()
+    sgd = torch.optim.SGD(model.parameters(), lr=0.01)
+    for epoch in range(5):
+        for x, y in DataLoader(data, batch_size=2, shuffle=True):
+            loss = torch.nn.functional.mse_loss(model(x), y)
+            sgd.zero_grad()
+            loss.backward()
+            sgd.step()
+    """
+
+
+def test_a_loader_made_anew_for_every_pass_is_asked_too(tmp_path: Path) -> None:
+    """``for x in DataLoader(…)`` holds its iterator only; such a pass ends before enough steps were seen of it."""
+    path = tmp_path / "train.py"
+    path.write_text(textwrap.dedent(ANEW), encoding="utf-8")
+    report = hasten.explain(path, stdout=subprocess.DEVNULL)
+    assert report.ceilings is not None and not report.ceilings.why_not
+    (found,) = [f for f in report.findings if f.code == "D103"]
+    assert found.remedies and found.predicted.high > 2

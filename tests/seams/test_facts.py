@@ -40,10 +40,11 @@ def test_a_loader_that_is_gone_once_its_loop_has_begun_was_looked_at() -> None:
     loader.install(watch, patches)
     try:
         for _ in DataLoader(Stream(), batch_size=2):
+            (record,) = watch.loaders.values()
+            assert record.loader() is not None  # within its pass: what is asked of a loader can be asked of it
             break
     finally:
         patches.undo()
-    (record,) = watch.loaders.values()
     facts = loader_facts(record)
     assert record.loader() is None
     assert (facts.dataset, facts.batch_size, facts.map_style) == ("Stream", 2, False)

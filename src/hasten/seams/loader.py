@@ -77,11 +77,21 @@ def _iter(watch: Watch, original: Any) -> Any:
         if record.iterator is iterator and watch.replay:  # persistent workers began anew; what was taken ahead is stale
             watch.replay.clear()
         record.iterator = iterator
+        _keep(iterator, self)
         if watch.new_target is not None:
             watch.new_target("iterator", iterator)
         return iterator
 
     return __iter__
+
+
+def _keep(iterator: Any, loader: Any) -> None:
+    """``for x in DataLoader(…)`` lets go of its loader at once, and with it of what is asked of one within the pass:
+    its dataset, a pass of its own. The iterator, which holds nearly all of it, holds it as long as it lives itself."""
+    from torch.utils.data.dataloader import _BaseDataLoaderIter
+
+    if isinstance(iterator, _BaseDataLoaderIter) and not loader.persistent_workers:  # those would hold each other
+        vars(iterator)["_hasten_loader"] = loader
 
 
 def _end(watch: Watch, original: Any) -> Any:

@@ -23,6 +23,8 @@ class Patches:
         """Restore what is still as :meth:`set` left it; what the script has replaced since then stays the script's."""
         while self._old:
             owner, name, value, old = self._old.pop()
+            if isinstance(value, StandIn):
+                value.stand_aside()
             if vars(owner).get(name, _MISSING) is not value:
                 continue
             if old is _MISSING:
@@ -44,6 +46,10 @@ class StandIn:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self._call(*args, **kwargs)
+
+    def stand_aside(self) -> None:
+        """Call the original and nothing else: the script may have kept this (``sink=print``)."""
+        self._call = self.__wrapped__
 
     def __repr__(self) -> str:
         return repr(self.__wrapped__)
