@@ -156,3 +156,31 @@ def test_a_fold_that_trains_on_what_was_held_out_is_training(job: Job) -> None:
     rows = job.evaluated()
     assert not any(rows[STEPS * 4 + 1 : STEPS * 4 + 4])
     assert job.watch.trained_from is not None and job.watch.trained_from.loader() is folds[1]
+
+
+@pytest.mark.parametrize("anew", [True, False])
+def test_targets_made_in_eval_mode_in_every_step_are_no_evaluation(job: Job, anew: bool) -> None:
+    """Pseudo labels of the batch are part of the step; held-out rows looked at before each step are an evaluation."""
+    train, held_out = loader_of(job.rows), loader_of(job.held_out)
+    clock = job.watch.clock
+
+    def takes_long(net: nn.Module, given: tuple[torch.Tensor, ...]) -> None:
+        clock.last -= 0 if net.training else 10**9
+
+    job.net.register_forward_pre_hook(takes_long)
+    for _ in range(STEPS):
+        for (x,) in train:
+            job.net.eval()
+            with torch.no_grad():
+                job.net(x.flip(0) if anew else job.held_out[:2])
+            job.net.train()
+            job.train(x)
+        job.net.eval()
+        with torch.no_grad():
+            for (x,) in held_out:
+                job.net(x)
+        job.net.train()
+    seconds = [round(row[EVALUATION] / 10**9) for row in job.watch.records()]
+    epochs = [seconds[i : i + 4] for i in range(4, 4 * STEPS, 4)]
+    first, others = (4, 0) if anew else (5, 1)  # the pass over the other loader is an evaluation all the same
+    assert epochs == [[first, others, others, others]] * (STEPS - 1)

@@ -93,6 +93,9 @@ class ModelRecord:
     evaluations_with_graph: int = 0  # in eval mode
     in_train_mode: int = 0  # evaluations; graphs_in_train_mode: of them, those with a graph
     graphs_in_train_mode: int = 0
+    aims: bool = False  # whether its last call has made what the step trains towards
+    aims_for: int = 0  # steps in a row, up to step aimed_in, in which a call may have done so
+    aimed_in: int = -1
     undecided: int = 0  # calls in eval mode with a graph, that may yet be differentiated
     place: Any = None
     evaluation_place: Any = None

@@ -20,6 +20,9 @@ from hasten.seams.steps import Steps
 
 FETCH = INDEX["fetch"]
 FORWARD = INDEX["forward"]
+AIMED = (
+    2  # steps in a row whose batch a model is given in eval mode before it is trained on it; in the next it is aimed
+)
 
 
 class Passing:
@@ -54,7 +57,8 @@ class Roles(Steps):
         assumed: the loader whose batches were taken last for those of an evaluation in train mode.
         unsure: the model whose running call, with a graph, is taken for one of those. mistaken: one of which such a
             call was differentiated.
-        inputs: tensors that models are given in train mode.
+        inputs: tensors that models are given in train mode. aimed: those that they are given without a graph in eval
+            mode, between a batch to train on and its backward pass.
     """
 
     clock: PhaseClock = field(default_factory=PhaseClock)
@@ -71,6 +75,7 @@ class Roles(Steps):
     unsure: ModelRecord | None = None
     mistaken: ModelRecord | None = None
     inputs: Inputs = field(default_factory=Inputs)
+    aimed: Inputs = field(default_factory=Inputs)
     first_fetch: int = 0
     new_target: Callable[[str, Any], None] | None = None
 
@@ -134,7 +139,7 @@ class Roles(Steps):
             if self.passing is not None:
                 self.passing.call(record)
             return  # the usual step
-        feeding = self.feeding
+        feeding, record.aims = self.feeding, False
         if training and record.trained and not record.trains_in_eval_mode and (again or self._passed_over(feeding)):
             self._evaluates_in_train_mode(record, grad)
         elif grad:
@@ -142,7 +147,8 @@ class Roles(Steps):
         else:
             if training and self.tentative is record:
                 self.tentative = None  # what it did was not followed by backward: a generator makes samples
-            if self._evaluates(record, module, feeding):
+            record.aims = not training and record.trained and self._aims(record, feeding, given)
+            if not record.aims and self._evaluates(record, module, feeding):
                 record.evaluations += 1
                 record.in_train_mode += training
                 self._evaluation_begins(feeding)
@@ -212,11 +218,25 @@ class Roles(Steps):
         passed = self.trained_from is not None and feeding.in_a_row > 1 and not feeding.feeds_beside
         return passed and self._has_parameters(record, module)
 
+    def _aims(self, record: ModelRecord, feeding: LoaderRecord | None, given: tuple[Any, ...]) -> bool:
+        """Whether a call makes what its step trains towards (pseudo labels): in every step the model is called so with
+        a batch that is still to be trained on, and never with data that it was given in an earlier step."""
+        if feeding is None or feeding is not self.trained_from or feeding.asked_at != self.backwards:
+            return False
+        if self.aimed.again(given, self.steps):
+            record.aims_for = 0
+            return False
+        if record.aimed_in != self.steps:
+            record.aims_for = record.aims_for + 1 if record.aimed_in == self.steps - 1 else 1
+            record.aimed_in = self.steps
+        return record.aims_for > AIMED
+
     def evaluates(self, module: Any) -> bool:
         """Whether a call is a sign of the running evaluation: not that of a teacher, which is never trained itself and
-        is called with a batch to train on."""
+        is called with a batch to train on, nor one that makes what the step trains towards."""
         record, feeding = self.models.get(id(module)), self.feeding
-        return record is None or record.trained or feeding is None or feeding is not self.trained_from
+        trained = record is None or (record.trained and not record.aims)
+        return trained or feeding is None or feeding is not self.trained_from
 
     def _has_parameters(self, record: ModelRecord, module: Any) -> bool:
         record.channels = next(module.parameters(), None) is not None
