@@ -39,3 +39,18 @@ def test_nothing_is_said_of_collating_that_cannot_be_asked() -> None:
     assert math.isnan(probe(Rows()).collate_seconds)
     assert math.isnan(probe(Rows(), DataLoader(Rows(), batch_size=None)).collate_seconds)
     assert math.isnan(probe(Rows(), DataLoader(Rows(), batch_size=8, collate_fn=fails)).collate_seconds)
+
+
+class ManyRows(Rows):
+    def __len__(self) -> int:
+        return 400
+
+    def __getitem__(self, i: int) -> int:
+        time.sleep(0.005)
+        return i
+
+
+def test_what_a_pass_begins_with_is_a_part_of_looking_for_changes() -> None:
+    """Of 400 samples two are made anew and compared; in a pass of two batches that is one for each."""
+    whole, parts = (probe(ManyRows(), DataLoader(ManyRows(), batch_size=n)).check_seconds for n in (200, 20))
+    assert whole > 0.005 and parts > 0.0005

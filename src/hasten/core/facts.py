@@ -66,7 +66,8 @@ class Probe:
         reopened: the lines that opened them, with opens and their seconds of all that was asked.
         unkept: what its samples hold that no cache can keep.
         collate_seconds: for one sample, in a batch that the loader's function puts together.
-        check_seconds: to look, before a batch, whether the dataset is as it was.
+        check_seconds: to look, before a batch, whether the dataset is as it was, with the batch's part of what a cache
+            compares where a pass begins.
         gathered, cached: a batch's time if it is gathered, or its samples come from a cache, as a part of what it takes
             sample by sample; measured here, with and without what it needs in the processor's caches.
         why_not: why something could not be probed.

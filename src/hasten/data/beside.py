@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import statistics
 import time
@@ -11,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from hasten.core.interval import Interval
-from hasten.data.cache import SampleCache
+from hasten.data.cache import AUDIT_EVERY, SampleCache, audited
+from hasten.data.fingerprint import close_fingerprint, quick_fingerprint
 from hasten.data.gather import gather_of
 from hasten.data.rows import torchs_own
 from hasten.data.view import samples_of
@@ -38,24 +40,55 @@ def gathered(dataset: Any, loader: Any, each: float) -> Interval | None:
         return None
 
 
-def cached(dataset: Any, loader: Any, each: float) -> Interval | None:
-    """The same of a batch whose samples a cache has kept."""
-    from torch.utils.data import Subset
+def looking(dataset: Any) -> float:
+    """Seconds to look before a batch whether a dataset is as it was, between the steps of others."""
+    away = np.zeros(SWEEP, np.uint8)
+    seconds = []
+    for _ in range(ROUNDS):
+        away += 1
+        seconds.append(_seconds(lambda: quick_fingerprint(dataset)))
+    return statistics.median(seconds)
 
+
+def cached(dataset: Any, loader: Any, each: float) -> Interval | None:
+    """The same as :func:`gathered` of a batch whose samples a cache has kept."""
     try:
         rows = _rows(dataset, loader)
-        few = rows[: max(1, min(len(rows), int(MOST_SECONDS / max(each, 1e-9))))]
-        some = Subset(dataset, few)  # a cache does not keep it alive
-        cache = SampleCache(some, loader.collate_fn)
-        kept = list(range(len(few)))
-        cache.batch(kept)
-        if not cache.ready(kept):
+        cache, few = _kept(dataset, loader, rows[: max(1, int(MOST_SECONDS / max(each, 1e-9)))])
+        if cache is None:
             return None
         asked = [i % len(few) for i in range(len(rows))]
         whole = each * len(rows)
         return _part(lambda: loader.collate_fn(samples_of(dataset, rows)), lambda: cache.batch(asked), whole)
     except Exception:
         return None
+
+
+def comparing(dataset: Any, loader: Any) -> float:
+    """Seconds a batch, by its part of a pass, to compare a dataset as a whole where a pass begins, and samples that a
+    cache has kept with others made anew; nought where that cannot be found out."""
+    try:
+        cache, _few = _kept(dataset, loader, _rows(dataset, loader)[:1])
+        if cache is None:
+            return 0.0
+        one = min(_seconds(lambda: cache.compare(0)) for _ in range(2))
+        whole = min(_seconds(lambda: close_fingerprint(dataset)) for _ in range(2))
+        batches = max(1, math.ceil(len(dataset) / loader.batch_size))
+        return float((whole + audited(len(dataset)) * one) / batches + one / AUDIT_EVERY)
+    except Exception:
+        return 0.0
+
+
+def _kept(dataset: Any, loader: Any, rows: list[int]) -> tuple[SampleCache | None, Any]:
+    """A cache that has kept these samples, and the dataset of them, which a cache does not keep alive; None where it
+    does not keep them."""
+    from torch.utils.data import Subset
+
+    some = Subset(dataset, rows)
+    cache = SampleCache(some, loader.collate_fn)
+    kept = list(range(len(rows)))
+    cache.batch(kept)
+    return (cache if cache.ready(kept) else None), some
 
 
 def _rows(dataset: Any, loader: Any) -> list[int]:

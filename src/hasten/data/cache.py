@@ -173,11 +173,11 @@ class SampleCache:
 
     def _compare_some(self) -> None:
         assert self.store is not None
-        count = min(MOST_AUDITED, max(1, round(self.length * AUDIT_SHARE)))
+        count = audited(self.length)
         self.turns += 1
         for n in range(count):  # others every time, all over the dataset
             row = (n * self.length // count + self.turns * 7919) % self.length
-            if self.store.written[row] and not self._audit(row):
+            if self.store.written[row] and not self.compare(row):
                 return
 
     def ready(self, indices: Sequence[Any]) -> bool:
@@ -379,7 +379,7 @@ class SampleCache:
         assert self.store is not None
         self.store.served[0] += 1
         turn, rest = divmod(int(self.store.served[0]), AUDIT_EVERY)
-        if rest == 0 and not self._audit(int(rows[turn % len(rows)])):
+        if rest == 0 and not self.compare(int(rows[turn % len(rows)])):
             return self.collate(self.ask(indices))
         if not self.columns:
             return self.collate([self._sample(int(r)) for r in rows])
@@ -405,8 +405,8 @@ class SampleCache:
         start = _HEAD.size + head
         return rebuild(unpack_skeleton(bytes(content[_HEAD.size : start])), content[start : start + size])
 
-    def _audit(self, row: int) -> bool:
-        """Make one sample anew and compare its bytes."""
+    def compare(self, row: int) -> bool:
+        """Make one sample that is kept anew and compare its bytes."""
         assert self.store is not None
         states = random_states()
         made, _ = self._make([row])
@@ -426,6 +426,11 @@ class SampleCache:
         if not same:
             self._switch_off(BROKEN, "a sample made anew differed from the cached one")
         return same
+
+
+def audited(length: int) -> int:
+    """How many of so many samples are compared with others made anew where a pass begins."""
+    return min(MOST_AUDITED, max(1, round(length * AUDIT_SHARE)))
 
 
 def weakly(dataset: Any, gone: Callable[[], object]) -> Callable[[], Any]:

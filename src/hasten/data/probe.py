@@ -20,7 +20,7 @@ from hasten.core.facts import Probe
 from hasten.data import beside
 from hasten.data.chain import Split, cacheable_stages, find_chain, plain
 from hasten.data.effects import Effects
-from hasten.data.fingerprint import DEEPEST, SMALL, draws_by_itself, fingerprint, quick_fingerprint
+from hasten.data.fingerprint import DEEPEST, SMALL, draws_by_itself, fingerprint
 from hasten.data.gather import NotGatherable, gather_of
 from hasten.data.structure import Unsupported, flatten
 from hasten.measure.digest import random_digest, random_states, restore, sha256
@@ -40,15 +40,15 @@ def probe(dataset: Any, loader: Any = None) -> Probe:
     found = dataclasses.replace(_asked(dataset), gatherable=_gatherable(dataset), kind=kind_of(dataset))
     if not found.deterministic and not found.prefix_exact:
         return found
-    check = _median_seconds(lambda: quick_fingerprint(dataset))
     collating = _collating(dataset, loader)
     each = found.seconds + (collating if collating > 0 else 0.0)
+    keeps = found.deterministic and not found.unkept
     return dataclasses.replace(
         found,
-        check_seconds=check,
+        check_seconds=beside.looking(dataset) + (beside.comparing(dataset, loader) if keeps else 0.0),
         collate_seconds=collating,
         gathered=beside.gathered(dataset, loader, each) if found.gatherable else None,
-        cached=beside.cached(dataset, loader, each) if found.deterministic and not found.unkept else None,
+        cached=beside.cached(dataset, loader, each) if keeps else None,
     )
 
 
