@@ -65,7 +65,20 @@ def test_no_more_than_some_passes_are_looked_at(watch: Watch) -> None:
     data.draw()
     next(iter(loader))
     (record,) = watch.loaders.values()
-    assert not record.changing and not watch.new_target.marks  # type: ignore[union-attr]
+    assert not record.changing
+
+
+@pytest.mark.parametrize("changing", [True, False])
+def test_a_loader_made_anew_for_every_pass_is_the_same_loader(watch: Watch, changing: bool) -> None:
+    """Beside another one that looks at what is trained on once the epoch is over."""
+    data = Pairs()
+    for _ in range(3):
+        if changing:
+            data.draw()
+        for _ in DataLoader(data, batch_size=100, shuffle=True):
+            record = watch.feeding
+        list(DataLoader(data, batch_size=100))
+    assert record is not None and record.changing is changing
 
 
 def test_a_look_takes_no_time_of_the_scripts(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:

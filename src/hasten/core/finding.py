@@ -19,6 +19,11 @@ def ms(seconds: float) -> str:
     return f"{float(f'{value:.2g}') if value >= 100 else value:.{0 if value >= 10 else 2 if value < 1 else 1}f} ms"
 
 
+def many(count: int, what: str) -> str:
+    """So many of something that takes an s where it is not one."""
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
 @dataclass(frozen=True)
 class Finding:
     """One reason, with its place, evidence and predicted speed-up of the whole step.

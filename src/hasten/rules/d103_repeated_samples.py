@@ -140,7 +140,7 @@ def detect(trace: Trace) -> Iterator[Finding]:
         notes=(
             "asked twice for the same items it gave the same bytes and drew no random number",
             f"all samples take {_bytes(size)}{too_much}; {when}",
-            *((ONE_SEEN,) if again and loader.starts < 3 else ()),
+            *((ONE_SEEN,) if again and loader.starts + loader.before < 3 else ()),
         ),
     )
 

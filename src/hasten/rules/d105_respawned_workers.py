@@ -26,7 +26,7 @@ import statistics
 from collections.abc import Iterator
 
 from hasten.core.facts import LoaderFacts
-from hasten.core.finding import Finding, Rule, ms
+from hasten.core.finding import Finding, Rule, many, ms
 from hasten.core.trace import LEAST_LEFT, Trace
 from hasten.rules.d101_single_process_loader import LoaderWorkers, doubts, draws, may_move, settings
 
@@ -57,7 +57,7 @@ def detect(trace: Trace) -> Iterator[Finding]:
     if not epoch > 0 or not each >= LEAST_SHARE * epoch:
         return
     yield RULE.finding(
-        f"starting and ending {loader.num_workers} workers takes {1000 * each:.0f} ms of every"
+        f"starting and ending {many(loader.num_workers, 'worker')} takes {1000 * each:.0f} ms of every"
         f" {1000 * epoch:.0f} ms epoch",
         loader.place,
         (1 + SPARED * each / epoch, epoch / max(epoch - each - WAITS * waits, LEAST_LEFT * epoch)),
@@ -75,7 +75,7 @@ def _made_anew(trace: Trace, loader: LoaderFacts) -> Iterator[Finding]:
     if not others or not start >= LEAST_SHARE * trace.step_seconds:
         return
     yield RULE.finding(
-        f"a new loader starts and ends {loader.num_workers} workers for every pass, {ms(start)} a step",
+        f"a new loader starts and ends {many(loader.num_workers, 'worker')} for every pass, {ms(start)} a step",
         loader.place,
         (trace.amdahl(SPARED * start), trace.amdahl(start + WAITS * trace.phase("fetch"))),
         label=f"{others + 1} loaders of one dataset were iterated here",

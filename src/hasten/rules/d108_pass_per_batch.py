@@ -26,7 +26,7 @@ import math
 from collections.abc import Iterator
 
 from hasten.core.facts import LoaderFacts
-from hasten.core.finding import Finding, Rule, ms
+from hasten.core.finding import Finding, Rule, many, ms
 from hasten.core.trace import Trace
 
 LEAST_SHARE = 0.05  # of the step
@@ -46,7 +46,7 @@ def detect(trace: Trace) -> Iterator[Finding]:
     if not most >= LEAST_SHARE * trace.step_seconds:
         return
     least = start + SPARED * max(0.0, asking - making if making >= 0 else 0.0)
-    workers = f", with {loader.num_workers} workers of its own" if loader.num_workers else ""
+    workers = f", with {many(loader.num_workers, 'worker')} of its own" if loader.num_workers else ""
     yield RULE.finding(
         f"a new pass over {loader.length:,} samples begins for every batch{workers}: {ms(most)} a step",
         loader.place,
