@@ -47,6 +47,15 @@ def test_page_faults_are_blamed_on_the_line_where_they_came() -> None:
     assert [f.place for f in found("M307", faults(model_faults=0.9))] == [MODEL]
 
 
+def test_page_faults_wait_for_a_core_as_the_rest_of_a_step_does() -> None:
+    """A fifth of the time on a core is the system's, be it all of the step or half of it, and waiting."""
+    quiet, busy = faults(minor_faults=8000), faults(minor_faults=8000, system_seconds=0.01, waited_seconds=0.05)
+    (alone,), (beside,) = found("M307", quiet), found("M307", busy)
+    assert 1.3 < alone.predicted.high < 1.45 and abs(beside.predicted.high - alone.predicted.high) < 1e-6
+    (all_of_it,) = found("M307", faults(system_seconds=0.1, waited_seconds=0.09, minor_faults=50_000))
+    assert all_of_it.predicted.high < 6
+
+
 def test_page_faults_seen_nowhere_are_blamed_on_no_line() -> None:
     for unknown in (faults(), faults(model_faults=0.3)):
         (finding,) = found("M307", unknown)

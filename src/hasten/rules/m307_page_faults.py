@@ -40,6 +40,7 @@ from hasten.measure.machine import allocators, loaded
 LEAST_FAULTS = 500  # minor faults per step
 LEAST_SHARE = 0.03  # of the step that the faults may cost at most; below, nobody would notice
 FAULT_SECONDS = (0.1e-6, 5e-6)  # a fault with its zeroed page; measured up to 3.2e-6, the kernel's locks included
+BESIDE = 0.35  # of the system time, at most, that is spared of the script's own: new pages are in no cache (0.32)
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -2, -3, -4  # malloc.h
 _ADAPTED = ((_TRIM_THRESHOLD, 64 << 20), (_TOP_PAD, 128 << 10), (_MMAP_THRESHOLD, 32 << 20), (_MMAP_MAX, 65536))
 
@@ -113,10 +114,13 @@ def detect(trace: Trace) -> Iterator[Finding]:
     if trace.usage.model_faults >= 0.5:
         place = trace.place("forward") or trace.place("backward")
         label = "memory of this step was given back after the last one"
+    usage = trace.usage
+    waited = usage.waited_seconds / usage.wall_seconds if 0 < usage.waited_seconds < usage.wall_seconds else 0.0
+    most = max(saved, min(system * (1 + BESIDE), most)) / (1 - waited)  # this work waits for a core like the rest
     yield RULE.finding(
         f"{faults:.0f} page faults a step and {ms(system)} of system time: freed memory is taken anew",
         place,
-        (trace.amdahl(0.1 * saved), trace.amdahl(saved)),
+        (trace.amdahl(0.1 * saved), trace.amdahl(min(most, 0.8 * trace.step_seconds))),
         label=label if place is not None else "",
         remedies=(Allocator(), *map(PreloadedAllocator, trace.process.allocators)),
         notes=() if place is not None else ("they are spread over many lines, or were seen too seldom to name one",),
