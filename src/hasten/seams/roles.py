@@ -20,9 +20,7 @@ from hasten.seams.steps import Steps
 
 FETCH = INDEX["fetch"]
 FORWARD = INDEX["forward"]
-AIMED = (
-    2  # steps in a row whose batch a model is given in eval mode before it is trained on it; in the next it is aimed
-)
+AIMED = 2  # steps in a row that give a model their batch in eval mode before it is trained on it: all do so
 
 
 class Passing:
