@@ -74,9 +74,19 @@ def run(options: argparse.Namespace) -> int:
         written = output.attempt(options.html, lambda: output.write(options.html, page)) and written
     if not options.quiet and output.STDOUT not in (options.json, options.html):
         print(report.text(document))
+    elif not (learned and len(trained)):  # which leaves with 1: it must be said somewhere
+        print(f"hasten: {nothing_done(trained)}", file=sys.stderr)
     if any(not found["holds"] for found in document["proof"]):
         return 3
     return 0 if written and learned and len(trained) else FAILED_ALL
+
+
+def nothing_done(trained: Any) -> str:
+    """Why no model was trained, or no new row learned, with the first key's cause."""
+    failed, what = trained.failed, "no model could be trained"
+    if len(trained):
+        failed, what = trained.summary().updates[-1]["failed"], "no new row could be learned"
+    return "; ".join([what, *(f"{key}: {cause}" for key, cause in list(failed.items())[:1])])
 
 
 def only_writer(options: argparse.Namespace) -> contextlib.AbstractContextManager[None]:
@@ -248,12 +258,9 @@ def read(path: Path, by: str) -> Any:
     _check_kind(path, by)
     need("pyarrow", "reading a file of rows")
     try:
-        if path.suffix.lower() == ".parquet":
-            return need("pyarrow.parquet", "reading a file of rows").read_table(path)
-        table = need("pyarrow.csv", "reading a file of rows")
-        parse = table.ParseOptions(delimiter=delimiter(path))
-        text = table.ConvertOptions(column_types={by: "string"})
-        return table.read_csv(path, parse_options=parse, convert_options=text)
+        if path.suffix.lower() == ".parquet" or path.is_dir():
+            return read_parquet(path, by)
+        return read_csv(path, by)
     except (OSError, ValueError) as error:
         raise UsageError(
             f"cannot read {path}: {str(error).splitlines()[0]}",
@@ -262,13 +269,58 @@ def read(path: Path, by: str) -> Any:
         ) from None
 
 
+def read_parquet(path: Path, by: str) -> Any:
+    """The rows of a Parquet file, or of a folder of them. Keys that names of folders tell (``store=0412/``) are text.
+
+    Raises:
+        OSError, ValueError: it cannot be read.
+    """
+    from hasten.fleet.extras import need
+
+    pa, parquet = need("pyarrow", "reading a file of rows"), need("pyarrow.parquet", "reading a file of rows")
+    told = parquet.ParquetDataset(path).partitioning if path.is_dir() else None
+    if told is None or by not in told.schema.names:
+        return parquet.read_table(path)
+    kinds = {field.name: getattr(field.type, "value_type", field.type) for field in told.schema} | {by: pa.string()}
+    hive = need("pyarrow.dataset", "reading a file of rows").partitioning(pa.schema(kinds), flavor="hive")
+    return parquet.read_table(path, partitioning=hive)
+
+
+def read_csv(path: Path, by: str) -> Any:
+    """The rows of a CSV file. Where no commas stand between its columns, they may stand in its numbers: whichever way
+    more columns are numbers is taken.
+
+    Raises:
+        OSError, ValueError: it cannot be read.
+    """
+    from hasten.fleet.extras import need
+
+    pa, csvs = need("pyarrow", "reading a file of rows"), need("pyarrow.csv", "reading a file of rows")
+    mark = delimiter(path)
+
+    def table(point: str) -> Any:
+        text = csvs.ConvertOptions(column_types={by: "string"}, decimal_point=point)
+        return csvs.read_csv(path, parse_options=csvs.ParseOptions(delimiter=mark), convert_options=text)
+
+    found = table(".")
+    if mark == "," or not any(pa.types.is_string(field.type) for field in found.schema if field.name != by):
+        return found
+    return max((found, table(",")), key=lambda t: sum(pa.types.is_floating(field.type) for field in t.schema))
+
+
 def _check_kind(path: Path, by: str) -> None:
     """Refuse what can be no file of rows with this column, before anything is installed to read it.
 
     Raises:
         UsageError: it is neither Parquet nor CSV, or its first line lacks the column.
     """
+    if path.is_dir() and path.suffix.lower() != ".parquet" and not any(path.rglob("*.parquet")):
+        raise UsageError(
+            f"{path} is a folder without Parquet files", "another folder, or one of CSV files",
+            "a folder of .parquet files, or one .parquet, .csv or .csv.gz file",
+        )  # fmt: skip
     compressed: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open}
+    why, change = "", "a .parquet, .csv or .csv.gz file"
     if not path.is_file() or path.suffix.lower() in (".zst", ".lz4", ".br", ".snappy"):  # which Python cannot open
         return
     try:
@@ -278,17 +330,18 @@ def _check_kind(path: Path, by: str) -> None:
         why = str(error)
     else:
         line = head.partition(b"\n")[0].decode("utf-8", "replace").strip("\ufeff\r")
-        why = ""
         if path.suffix.lower() == ".parquet":
             why = "" if head.startswith(b"PAR1") else "it does not begin as Parquet does"
         elif b"\0" in head:
             why = "it is no text"
-        elif by not in next(csv.reader([line], delimiter=mark_of(line)), []) and line.count('"') % 2 == 0:
+        elif by not in (columns := next(csv.reader([line], delimiter=mark_of(line)), [])) and line.count('"') % 2 == 0:
+            from hasten.fleet.frames import nearest
+
             why = f"there is no column {by!r} in its first line, {line[:60]!r}"
+            change = nearest(by, columns) or change
     if why:
         raise UsageError(
-            f"cannot read {path}: {why}", "a typing error, or neither Parquet nor CSV",
-            "a .parquet, .csv or .csv.gz file",
+            f"cannot read {path}: {why}", "a typing error, or neither Parquet nor CSV", change
         )  # fmt: skip
 
 

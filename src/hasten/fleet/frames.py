@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -237,6 +238,12 @@ def _apart(keys: npt.NDArray[Any]) -> None:
             read_alike(min(both))
 
 
+def nearest(name: Any, columns: Sequence[Any]) -> str:
+    """The column that may have been meant, in quotes; "" where none is near."""
+    near = difflib.get_close_matches(str(name), [str(column) for column in columns], 1)
+    return repr(near[0]) if near else ""
+
+
 def _texts(keys: npt.NDArray[Any]) -> npt.NDArray[Any]:
     if keys.dtype.kind == "M":  # the same for whatever unit a library keeps moments in
         each, which = np.unique(keys, return_inverse=True)
@@ -349,7 +356,7 @@ class Columns:
             raise UsageError(
                 f"there is no column {name!r}",
                 "it is the frame's index" if index else f"the frame has {', '.join(map(str, self.frame.columns[:8]))}",
-                "frame.reset_index()" if index else "one of these",
+                "frame.reset_index()" if index else nearest(name, self.frame.columns) or "one of these",
             )
         found: npt.NDArray[Any] = self.frame[name].to_numpy()
         return found
