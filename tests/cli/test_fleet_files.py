@@ -68,6 +68,18 @@ def test_a_folder_without_parquet_is_told(tmp_path: Path, capsys: pytest.Capture
     assert "is a folder without Parquet files" in capsys.readouterr().err
 
 
+def test_parts_of_unlike_columns_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "parts.parquet"
+    folder.mkdir()
+    sales().to_parquet(folder / "a.parquet")
+    sales().assign(sales=[[1.0]] * 80).to_parquet(folder / "b.parquet")
+    assert main(["fleet", str(folder), *WORDS, *TABLE]) == 2
+    assert f"cannot read {folder}: Unsupported cast" in capsys.readouterr().err
+    sales().to_parquet(tmp_path / "hive", partition_cols=["store"])
+    assert main(["fleet", str(tmp_path / "hive"), *WORDS, *TABLE, "--by", "stoer"]) == 2
+    assert "try: 'store'" in capsys.readouterr().err
+
+
 def test_numbers_with_commas_between_semicolons(tmp_path: Path) -> None:
     """As spreadsheets write them where a comma stands before decimals; texts with commas stay texts."""
     data, found = sales(), []

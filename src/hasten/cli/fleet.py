@@ -256,12 +256,12 @@ def read(path: Path, by: str) -> Any:
     if not path.exists():
         raise UsageError(f"there is no file {path}", "a typing error", "a .parquet, .csv or .csv.gz file")
     _check_kind(path, by)
-    need("pyarrow", "reading a file of rows")
+    pa = need("pyarrow", "reading a file of rows")
     try:
         if path.suffix.lower() == ".parquet" or path.is_dir():
             return read_parquet(path, by)
         return read_csv(path, by)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, pa.ArrowException) as error:  # files of a folder may hold a column as other kinds
         raise UsageError(
             f"cannot read {path}: {str(error).splitlines()[0]}",
             "a typing error, or neither Parquet nor CSV",
@@ -278,10 +278,13 @@ def read_parquet(path: Path, by: str) -> Any:
     from hasten.fleet.extras import need
 
     pa, parquet = need("pyarrow", "reading a file of rows"), need("pyarrow.parquet", "reading a file of rows")
-    told = parquet.ParquetDataset(path).partitioning if path.is_dir() else None
-    if told is None or by not in told.schema.names:
+    whole = parquet.ParquetDataset(path) if path.is_dir() else None
+    if whole is None or not whole.fragments or by in (held := set(whole.fragments[0].physical_schema.names)):
         return parquet.read_table(path)
-    kinds = {field.name: getattr(field.type, "value_type", field.type) for field in told.schema} | {by: pa.string()}
+    told = {
+        field.name: getattr(field.type, "value_type", field.type) for field in whole.schema if field.name not in held
+    }
+    kinds = {name: pa.string() if name == by else kind for name, kind in told.items()}
     hive = need("pyarrow.dataset", "reading a file of rows").partitioning(pa.schema(kinds), flavor="hive")
     return parquet.read_table(path, partitioning=hive)
 
