@@ -42,6 +42,7 @@ def run(options: argparse.Namespace) -> int:
         where a proof did not hold.
     """
     output.apart(json=options.json, html=options.html, out=options.out)
+    output.spares(filter(None, (options.file, options.update)), json=options.json, html=options.html)
     for path in (options.json, options.html, options.out):
         if path and path != output.STDOUT:
             output.check(path)
@@ -222,7 +223,13 @@ def learn(trained: Any, path: Path) -> bool:
         UsageError: the rows cannot be read, or are of other keys.
     """
     trained.reopen()
-    rows = read(path, trained.session.columns["by"])
+    by = trained.session.columns.get("by")
+    if not by:
+        raise UsageError(
+            "this fleet was trained on arrays, and no columns of a file are known that would be like them",
+            "it was trained in Python on a mapping", "Fleet.load(path, make_model).update({key: …}) in Python",
+        )  # fmt: skip
+    rows = read(path, by)
     digest = digest_of(path)
     if trained.notes.get("learned") == digest:
         print(f"hasten: {path} is what this fleet learned last; nothing was done", file=sys.stderr)
