@@ -323,6 +323,9 @@ class Columns:
             y = self._numbers(target, take)[self.order]
         else:
             y = np.stack([self._numbers(name, take) for name in wanted], axis=1)[self.order]
+        for name, found in zip(wanted, y.reshape(len(y), -1).T if len(y) else (), strict=False):
+            if rounds(self._column(name)[self.order][:, None], found[:, None]).any():
+                lost = lost or repr(name)
         until = {key: float(times[-1]) for key, times in self.times.items()}
         return {
             key: checked(Task(X[piece], y[piece], rounded=lost, until=until.get(key, -math.inf)), recipe)
