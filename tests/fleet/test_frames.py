@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from torch import nn
 
 from hasten import fleet
 from hasten.core.errors import UsageError
@@ -57,3 +59,26 @@ def test_keys_that_are_days_are_called_as_days() -> None:
     data = frame(("a",)).assign(**{COLUMNS["by"]: day})
     trained = fleet.fit(mlp, data, **COLUMNS)
     assert list(trained) == ["2024-01-31"] and day in trained and np.datetime64(day) in trained
+
+
+def test_targets_that_float32_does_not_hold_are_told() -> None:
+    """Of a level of 1e8 float32 knows every eighth number: what is learned is a staircase."""
+    X = np.random.default_rng(0).normal(size=(60, 2))
+    level, small = 1e8 + 10 * X[:, 0], {"epochs": 1, "batch_size": 20}
+    data = pd.DataFrame({"k": "a", "p": X[:, 0], "q": X[:, 1], "y": level, "z": X[:, 0]})
+
+    def net(outputs: int = 1) -> nn.Module:
+        return nn.Linear(2, outputs)
+
+    columns: dict[str, Any] = {"by": "k", "features": ["p", "q"]}
+    both: dict[str, Any] = {"settings": {"a": {"outputs": 2}}}
+    told = [
+        fleet.fit(net, {"a": (X, level)}, **small),
+        fleet.fit(net, {"a": (X, np.stack([X[:, 0], level], 1))}, **small, **both),
+        fleet.fit(net, data, **columns, target="y", **small),
+        fleet.fit(net, data, **columns, target=["z", "y"], **small, **both),
+    ]
+    for found, name in zip(told, ("y", "y", "'y'", "'y'"), strict=True):
+        assert [f"float32, which rounds {name} (a)" in remark for remark in found.summary().remarks] == [True]
+    for y in (level - 1e8, level.astype(np.float32), 1e12 * X[:, 0], (X[:, 0] > 0).astype(int)):
+        assert fleet.fit(net, {"a": (X, y)}, **small).summary().remarks == ()

@@ -42,6 +42,7 @@ def run(options: argparse.Namespace) -> int:
         where a proof did not hold.
     """
     output.apart(json=options.json, html=options.html, out=options.out)
+    output.spares(filter(None, (options.file, options.update)), json=options.json, html=options.html)
     for path in (options.json, options.html, options.out):
         if path and path != output.STDOUT:
             output.check(path)
@@ -74,9 +75,19 @@ def run(options: argparse.Namespace) -> int:
         written = output.attempt(options.html, lambda: output.write(options.html, page)) and written
     if not options.quiet and output.STDOUT not in (options.json, options.html):
         print(report.text(document))
+    elif not (learned and len(trained)):  # which leaves with 1: it must be said somewhere
+        print(f"hasten: {nothing_done(trained)}", file=sys.stderr)
     if any(not found["holds"] for found in document["proof"]):
         return 3
     return 0 if written and learned and len(trained) else FAILED_ALL
+
+
+def nothing_done(trained: Any) -> str:
+    """Why no model was trained, or no new row learned, with the first key's cause."""
+    failed, what = trained.failed, "no model could be trained"
+    if len(trained):
+        failed, what = trained.summary().updates[-1]["failed"], "no new row could be learned"
+    return "; ".join([what, *(f"{key}: {cause}" for key, cause in list(failed.items())[:1])])
 
 
 def only_writer(options: argparse.Namespace) -> contextlib.AbstractContextManager[None]:
@@ -212,7 +223,13 @@ def learn(trained: Any, path: Path) -> bool:
         UsageError: the rows cannot be read, or are of other keys.
     """
     trained.reopen()
-    rows = read(path, trained.session.columns["by"])
+    by = trained.session.columns.get("by")
+    if not by:
+        raise UsageError(
+            "this fleet was trained on arrays, and no columns of a file are known that would be like them",
+            "it was trained in Python on a mapping", "Fleet.load(path, make_model).update({key: …}) in Python",
+        )  # fmt: skip
+    rows = read(path, by)
     digest = digest_of(path)
     if trained.notes.get("learned") == digest:
         print(f"hasten: {path} is what this fleet learned last; nothing was done", file=sys.stderr)
@@ -246,20 +263,59 @@ def read(path: Path, by: str) -> Any:
     if not path.exists():
         raise UsageError(f"there is no file {path}", "a typing error", "a .parquet, .csv or .csv.gz file")
     _check_kind(path, by)
-    need("pyarrow", "reading a file of rows")
+    pa = need("pyarrow", "reading a file of rows")
     try:
-        if path.suffix.lower() == ".parquet":
-            return need("pyarrow.parquet", "reading a file of rows").read_table(path)
-        table = need("pyarrow.csv", "reading a file of rows")
-        parse = table.ParseOptions(delimiter=delimiter(path))
-        text = table.ConvertOptions(column_types={by: "string"})
-        return table.read_csv(path, parse_options=parse, convert_options=text)
-    except (OSError, ValueError) as error:
+        if path.suffix.lower() == ".parquet" or path.is_dir():
+            return read_parquet(path, by)
+        return read_csv(path, by)
+    except (OSError, ValueError, pa.ArrowException) as error:  # files of a folder may hold a column as other kinds
         raise UsageError(
             f"cannot read {path}: {str(error).splitlines()[0]}",
             "a typing error, or neither Parquet nor CSV",
             "a .parquet, .csv or .csv.gz file",
         ) from None
+
+
+def read_parquet(path: Path, by: str) -> Any:
+    """The rows of a Parquet file, or of a folder of them. Keys that names of folders tell (``store=0412/``) are text.
+
+    Raises:
+        OSError, ValueError: it cannot be read.
+    """
+    from hasten.fleet.extras import need
+
+    pa, parquet = need("pyarrow", "reading a file of rows"), need("pyarrow.parquet", "reading a file of rows")
+    whole = parquet.ParquetDataset(path) if path.is_dir() else None
+    if whole is None or not whole.fragments or by in (held := set(whole.fragments[0].physical_schema.names)):
+        return parquet.read_table(path)
+    told = {
+        field.name: getattr(field.type, "value_type", field.type) for field in whole.schema if field.name not in held
+    }
+    kinds = {name: pa.string() if name == by else kind for name, kind in told.items()}
+    hive = need("pyarrow.dataset", "reading a file of rows").partitioning(pa.schema(kinds), flavor="hive")
+    return parquet.read_table(path, partitioning=hive)
+
+
+def read_csv(path: Path, by: str) -> Any:
+    """The rows of a CSV file. Where no commas stand between its columns, they may stand in its numbers: whichever way
+    more columns are numbers is taken.
+
+    Raises:
+        OSError, ValueError: it cannot be read.
+    """
+    from hasten.fleet.extras import need
+
+    pa, csvs = need("pyarrow", "reading a file of rows"), need("pyarrow.csv", "reading a file of rows")
+    mark = delimiter(path)
+
+    def table(point: str) -> Any:
+        text = csvs.ConvertOptions(column_types={by: "string"}, decimal_point=point)
+        return csvs.read_csv(path, parse_options=csvs.ParseOptions(delimiter=mark), convert_options=text)
+
+    found = table(".")
+    if mark == "," or not any(pa.types.is_string(field.type) for field in found.schema if field.name != by):
+        return found
+    return max((found, table(",")), key=lambda t: sum(pa.types.is_floating(field.type) for field in t.schema))
 
 
 def _check_kind(path: Path, by: str) -> None:
@@ -268,7 +324,13 @@ def _check_kind(path: Path, by: str) -> None:
     Raises:
         UsageError: it is neither Parquet nor CSV, or its first line lacks the column.
     """
+    if path.is_dir() and path.suffix.lower() != ".parquet" and not any(path.rglob("*.parquet")):
+        raise UsageError(
+            f"{path} is a folder without Parquet files", "another folder, or one of CSV files",
+            "a folder of .parquet files, or one .parquet, .csv or .csv.gz file",
+        )  # fmt: skip
     compressed: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open}
+    why, change = "", "a .parquet, .csv or .csv.gz file"
     if not path.is_file() or path.suffix.lower() in (".zst", ".lz4", ".br", ".snappy"):  # which Python cannot open
         return
     try:
@@ -278,17 +340,18 @@ def _check_kind(path: Path, by: str) -> None:
         why = str(error)
     else:
         line = head.partition(b"\n")[0].decode("utf-8", "replace").strip("\ufeff\r")
-        why = ""
         if path.suffix.lower() == ".parquet":
             why = "" if head.startswith(b"PAR1") else "it does not begin as Parquet does"
         elif b"\0" in head:
             why = "it is no text"
-        elif by not in next(csv.reader([line], delimiter=mark_of(line)), []) and line.count('"') % 2 == 0:
+        elif by not in (columns := next(csv.reader([line], delimiter=mark_of(line)), [])) and line.count('"') % 2 == 0:
+            from hasten.fleet.frames import nearest
+
             why = f"there is no column {by!r} in its first line, {line[:60]!r}"
+            change = nearest(by, columns) or change
     if why:
         raise UsageError(
-            f"cannot read {path}: {why}", "a typing error, or neither Parquet nor CSV",
-            "a .parquet, .csv or .csv.gz file",
+            f"cannot read {path}: {why}", "a typing error, or neither Parquet nor CSV", change
         )  # fmt: skip
 
 

@@ -21,7 +21,9 @@ class _Given(argparse.Action):
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    parser.add_argument("file", metavar="FILE", help="rows (.parquet, .csv, .csv.gz), or a fleet that --out wrote")
+    parser.add_argument(
+        "file", metavar="FILE", help="rows (.parquet, also a folder, .csv, .csv.gz), or a fleet that --out wrote"
+    )
     for title, options in _GROUPS.items():
         group = parser.add_argument_group(title)
         for name, how in options.items():

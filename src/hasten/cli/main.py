@@ -119,6 +119,7 @@ def run(asked: Asked) -> int:
 
 def _check_outputs(asked: Asked) -> None:
     output.apart(json=asked.json, html=asked.html, save_plan=asked.save_plan, plan=asked.plan)
+    output.spares([] if asked.module else [asked.script], json=asked.json, html=asked.html, save_plan=asked.save_plan)
     for path in (asked.json, asked.html):
         if path and path != output.STDOUT:
             output.check(path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from hasten.core.errors import UsageError, unforeseen
@@ -59,6 +59,17 @@ def apart(**given: str | None) -> None:
         if first != name:
             options = " and ".join(f"--{n.replace('_', '-')}" for n in (first, name))
             raise UsageError(f"{options} go to {path}", "a typing error", "a path for each")
+
+
+def spares(read: Iterable[str | os.PathLike[str]], **given: str | None) -> None:
+    """Raises UsageError where an option (named as in ``apart``) goes to a file that is read: it would be lost."""
+    kept = {os.path.realpath(path) for path in read if os.path.isfile(path)}
+    for name, path in given.items():
+        if path and path != STDOUT and os.path.realpath(path) in kept:
+            raise UsageError(
+                f"--{name.replace('_', '-')} {path} would be written over what is read there", "a typing error",
+                "a path of its own",
+            )  # fmt: skip
 
 
 def write(path: str, text: str) -> None:

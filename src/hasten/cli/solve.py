@@ -8,6 +8,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hasten
@@ -28,6 +29,8 @@ def run(asked: Asked) -> int:
         0, or 1 where the moments or the JSON could not be written. Wrong usage and bad data raise, and leave with 2.
     """
     output.apart(json=asked.json, save=asked.save, checkpoint=asked.checkpoint)
+    output.spares(_read(asked), json=asked.json, save=asked.save, checkpoint=asked.checkpoint)
+    output.spares([asked.update], json=asked.json, checkpoint=asked.checkpoint)
     for path in (asked.json, asked.save, asked.checkpoint, asked.update):
         if path and path != output.STDOUT:
             output.check(path)
@@ -53,6 +56,14 @@ def run(asked: Asked) -> int:
         text = json.dumps(headed("solve", hasten.__version__, encode(found)), indent=1) + "\n"
         written &= output.attempt(asked.json, lambda: output.write(asked.json, text))
     return 0 if written else NOT_WRITTEN
+
+
+def _read(asked: Asked) -> Iterator[Path]:
+    """The files of rows: those of folders and patterns, too."""
+    from hasten.solve.shards import files_of
+
+    for path in asked.data:
+        yield from files_of(path) or [Path(path)]
 
 
 @contextmanager

@@ -17,10 +17,12 @@ import torch
 from hasten.core.errors import HastenError
 from hasten.fleet import streams
 from hasten.fleet.arrays import Array
+from hasten.fleet.described import signature
 from hasten.fleet.loop import EVAL_ROWS, batches
 from hasten.fleet.naive import naive_loss
 from hasten.fleet.recipe import Recipe
 from hasten.fleet.state import Floats
+from hasten.fleet.tasks import OWN as OF_A_KEY
 from hasten.fleet.tasks import Job, Task
 
 if TYPE_CHECKING:
@@ -89,11 +91,15 @@ def _share(fleet: Fleet, jobs: Sequence[Job]) -> float:
 
 def _global(session: Session, jobs: Sequence[Job], share: float) -> Floats | None:
     """The weights of one network trained on a sample of all keys' training rows and, as theirs were, stopped early by
-    held-out ones; None where that failed."""
+    held-out ones; None where that failed, or where the factory makes another network for it than for the keys."""
     from hasten.fleet.session import Session
 
     X, y, count = _pooled(jobs, share)
-    settings = {GLOBAL: dict(next(iter(session.settings.values())))} if session.settings else {}
+    own = [session.settings.get(job.key, {}) for job in jobs]
+    common = {
+        name: own[0][name] for name in OF_A_KEY if name in own[0] and all(o.get(name) == own[0][name] for o in own)
+    }
+    settings = {GLOBAL: {**jobs[0].settings, **common}}  # one key's learning rate is not for the rows of all
     alone = Session(session.factory, session.recipe, {GLOBAL: Task(X, y)}, settings, session.engine, 1)
     train, held = np.arange(count), np.arange(count, len(y))
     alone.jobs = [replace(job, rows=count, train=train, held=held) for job in alone.jobs]
@@ -101,7 +107,11 @@ def _global(session: Session, jobs: Sequence[Job], share: float) -> Floats | Non
         trained = alone.train(None, None)
     except HastenError:  # a factory that makes models for its own keys only
         return None
-    return trained.weights_of(GLOBAL) if GLOBAL in trained else None
+    if GLOBAL not in trained or signature(alone.kinds[0].prototype) != signature(
+        session.kinds[jobs[0].index].prototype
+    ):
+        return None
+    return trained.weights_of(GLOBAL)
 
 
 def _pooled(jobs: Sequence[Job], share: float) -> tuple[Array, Array, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -237,6 +238,12 @@ def _apart(keys: npt.NDArray[Any]) -> None:
             read_alike(min(both))
 
 
+def nearest(name: Any, columns: Sequence[Any]) -> str:
+    """The column that may have been meant, in quotes; "" where none is near."""
+    near = difflib.get_close_matches(str(name), [str(column) for column in columns], 1)
+    return repr(near[0]) if near else ""
+
+
 def _texts(keys: npt.NDArray[Any]) -> npt.NDArray[Any]:
     if keys.dtype.kind == "M":  # the same for whatever unit a library keeps moments in
         each, which = np.unique(keys, return_inverse=True)
@@ -316,6 +323,9 @@ class Columns:
             y = self._numbers(target, take)[self.order]
         else:
             y = np.stack([self._numbers(name, take) for name in wanted], axis=1)[self.order]
+        for name, found in zip(wanted, y.reshape(len(y), -1).T if len(y) else (), strict=False):
+            if rounds(self._column(name)[self.order][:, None], found[:, None]).any():
+                lost = lost or repr(name)
         until = {key: float(times[-1]) for key, times in self.times.items()}
         return {
             key: checked(Task(X[piece], y[piece], rounded=lost, until=until.get(key, -math.inf)), recipe)
@@ -349,7 +359,7 @@ class Columns:
             raise UsageError(
                 f"there is no column {name!r}",
                 "it is the frame's index" if index else f"the frame has {', '.join(map(str, self.frame.columns[:8]))}",
-                "frame.reset_index()" if index else "one of these",
+                "frame.reset_index()" if index else nearest(name, self.frame.columns) or "one of these",
             )
         found: npt.NDArray[Any] = self.frame[name].to_numpy()
         return found

@@ -36,7 +36,7 @@ class Task:
         over_gaps: windows that go over a step in time that is longer than usual.
         breaks: rows of a series before which such a step lies; windows that go over one are not learned.
         repeated: rows of the same time as the one before. disorder: a column of dates whose order the rows are not in.
-        rounded: a column of X whose values float32 rounds by more than ``ROUGH`` of what they differ by.
+        rounded: a column of X, or y, whose values float32 rounds by more than ``ROUGH`` of what they differ by.
         until: the time of the last row as a number, see ``times``; minus infinity where no column says it.
         usual: the longest usual step in time, as a number; NaN unknown.
         irregular: steps in time have no period, so that none can be told to be longer than usual.
@@ -259,7 +259,13 @@ def _pair(name: str, value: Any, recipe: Recipe) -> Task:
             "X[:, None] for a single feature",
         )
     lost = np.flatnonzero(rounds(value[0], X))
-    return checked(replace(like, X=X, y=y, rounded=f"X[:, {lost[0]}]" if len(lost) else ""), recipe)
+    rounded = f"X[:, {lost[0]}]" if len(lost) else "y" if rounds(_flat(value[1]), _flat(y)).any() else ""
+    return checked(replace(like, X=X, y=y, rounded=rounded), recipe)
+
+
+def _flat(y: Any) -> Any:
+    """NumPy's targets as (rows, columns), others as they are."""
+    return y.reshape(len(y), -1) if isinstance(y, np.ndarray) and y.size else y
 
 
 def checked(task: Task, recipe: Recipe) -> Task:
