@@ -16,7 +16,7 @@ from pathlib import Path
 from hasten.core.errors import HastenError, UsageError
 
 PATIENCE = 2.0  # seconds that another process may take to end
-_mine = threading.local()  # files whose lock this thread holds
+_mine = threading.local()
 
 Stood = tuple[int, int, int, int]
 
@@ -55,7 +55,9 @@ def written(path: Path, write: Callable[[Path], object], before: Stood | None = 
             write(made)
             os.chmod(made, mode & 0o777)  # safetensors writes files that only their owner may read
             _synced(made)
-            with alone(path) if before else contextlib.nullcontext():
+            now = stood(path)
+            free = before is None or (now is not None and now[:2] in _own_locks())
+            with contextlib.nullcontext() if free else alone(path):
                 _check(path, before)
                 os.replace(made, path)
                 new = stood(path)
@@ -82,21 +84,25 @@ def _check(path: Path, before: Stood | None) -> None:
         )
 
 
+def _own_locks() -> set[tuple[int, int]]:
+    """Files, by device and number, whose lock this thread holds by ``alone``."""
+    held: set[tuple[int, int]] = _mine.__dict__.setdefault("files", set())
+    return held
+
+
 @contextlib.contextmanager
 def alone(path: Path) -> Iterator[None]:
     """Keep every other process that asks for the same from reading and replacing a file meanwhile.
 
     By the system's own lock on the file that stands there now: who comes later, when another one has taken its place,
-    reads that one. It ends with the process, and lies in no file. A file that is not there is nobody's. A thread may
-    ask again while it holds it.
+    reads that one. It ends with the process, and lies in no file. A file that is not there is nobody's.
 
     Raises:
         UsageError: another one is at work on it.
     """
-    mine: set[tuple[int, int]] = _mine.__dict__.setdefault("files", set())
-    now = stood(path)
-    held = None if now and now[:2] in mine else _standing(path)
+    held = _standing(path)
     own = {(found.st_dev, found.st_ino) for found in ([] if held is None else [os.fstat(held)])}
+    mine = _own_locks()
     mine |= own
     try:
         yield
