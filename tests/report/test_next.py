@@ -11,7 +11,7 @@ from hasten.core.report import Report
 from hasten.report import view
 from hasten.run.fidelity import TOO_LONG
 from hasten.run.search import LONG_STEPS, TOO_DEAR, USED_UP
-from hasten.run.stepwise import TIME_UP
+from hasten.run.stepwise import SHORT, TIME_UP
 from hasten.run.verdict import ALMOST
 from tests import samples
 
@@ -38,6 +38,13 @@ def test_what_had_too_little_time_is_offered_more(verdict: str, why: str) -> Non
     short = dataclasses.replace(samples.TRIALS[1], verdict=verdict, why=why)
     assert after(DROPPED, short, samples.TRIALS[2]) == "hasten run --budget 240 train.py --epochs 8"
     assert after(short, budget_seconds=3.5) == "hasten run --budget 60 train.py --epochs 8"
+
+
+def test_a_script_that_is_too_short_for_trials_is_offered_neither_time_nor_leave() -> None:
+    short = dataclasses.replace(samples.TRIALS[1], verdict="cannot tell", why=SHORT)
+    untried = dataclasses.replace(samples.TRIALS[1], verdict="not tried", why=TOO_DEAR)
+    asked = dataclasses.replace(samples.TRIALS[1], verdict="not tried", why="ask: --allow approximate")
+    assert after(short, untried, asked) == "hasten explain train.py --epochs 8"
 
 
 def test_what_was_asked_for_is_asked_for_again() -> None:

@@ -1,4 +1,4 @@
-"""Trials that ended for want of time, and what is left of the budget."""
+"""Trials that ended for want of time, or of steps, and what is left of the budget."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 
 from hasten.measure.interleave import Pairs
 from hasten.run.room import Measured
+from hasten.run.stepwise import SHORT
 from hasten.run.trial import TIME_UP
 from tests.run.test_search import Slow, names, search, with_compiler
 
@@ -41,3 +42,13 @@ def test_a_trial_that_time_cut_short_goes_on_where_what_was_reserved_is_left(mon
     assert [t.verdict for t in found.trials if t.name == "FusedOptimizer"] == ["kept"]
     (short, _, none), (long, hoped, ten) = given
     assert (none, ten, hoped) == (0, 10, math.inf) and long > 5 * short
+
+
+@pytest.mark.parametrize("kind", ["step", "child"])
+def test_where_the_script_has_no_more_steps_it_is_not_the_budget_that_was_short(lab: Any, kind: str) -> None:
+    """A copy that went on behind the last step, as in a long evaluation, was waited for to the end of its time, and a
+    larger budget was offered."""
+    ran = lab("tail.py", budget=40.0, hooks={"remedies": [kind], "patches": ["judged"], "seconds": 60}).run()
+    document = ran.document or {}
+    assert [(t["verdict"], t["why"]) for t in document["run"]["trials"]] == [("cannot tell", SHORT)], ran.why
+    assert document["next"] == "hasten explain train.py"

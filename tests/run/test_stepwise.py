@@ -21,8 +21,11 @@ class Ends:
 
     error = ""
 
-    def __init__(self, pairs: int) -> None:
-        self.left, self.ended = pairs, False
+    def __init__(self, pairs: int, over: bool = False) -> None:
+        self.left, self.ended, self.over = pairs, False, over
+
+    def is_over(self, _seconds: float) -> bool:
+        return self.over and self.left <= 0
 
     def rows(self, _timeout: float) -> list[tuple[int, float, float, float, float]]:
         self.left -= 1
@@ -38,6 +41,8 @@ def test_a_child_that_ends_after_a_pair_is_no_noise() -> None:
     for pairs, why in ((0, stepwise.TOO_EARLY), (1, stepwise.OVER), (272, "")):
         child = cast(fork.Child, cast(Any, Ends(pairs)))
         assert stepwise.listen(child, Pairs(), 100.0, 20.0) == why
+    at_end = cast(fork.Child, cast(Any, Ends(3, over=True)))
+    assert stepwise.listen(at_end, Pairs(), 100.0, 20.0) == stepwise.SHORT
 
 
 def test_a_file_of_the_script_is_no_error_of_a_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

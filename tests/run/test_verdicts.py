@@ -59,9 +59,14 @@ def test_equal_processes_are_told_apart_at_most_once_in_200() -> None:
 class Turns:
     """A child that takes its turns as given: kind and seconds of each, then it is gone."""
 
+    ended = True
+
     def __init__(self, rows: list[tuple[int, float]]) -> None:
         self.rows = rows
         self.error = "ValueError: gone"
+
+    def is_over(self, _seconds: float) -> bool:
+        return False
 
     def turn(self, cores: Any) -> None:
         pass

@@ -97,11 +97,71 @@ def test_features_targets_estimators_and_the_command(tmp_path: Path) -> None:
     assert list(model.feature_names_in_) == ["a", "b", "day"] and apart(model.coef_, wanted.coef_) < 1e-11
     assert Moments.scan(folder, "price", features=["day", "b"]).names == ["b", "day"]
     assert Moments.scan(folder, "price", features=["b"]).names == ["b"]
-    with pytest.raises(BadData, match="no column 'day'"):
-        Moments(folder, "day")
     saved = tmp_path / "m.safetensors"
     assert main(["solve", str(folder), "--target", "price", "--save", str(saved), "--quiet"]) == 0
     assert Moments.load(saved).names == ["a", "b", "day"]
     later = laid_out(tmp_path / "later", rows(90).drop(columns="town"), "day")
     assert main(["solve", str(later), "--update", str(saved), "--quiet"]) == 0
     assert Moments.load(saved).n == 490
+
+
+@pytest.mark.parametrize("kind", ["parquet", "csv"])
+def test_a_folders_column_is_a_target(tmp_path: Path, kind: str) -> None:
+    frame = rows().drop(columns="town")
+    folder = laid_out(tmp_path / "rows", frame, "day", kind=kind)
+    for target in (["day"], ["day", "price"], ["price", "day"]):
+        names = [name for name in ("a", "b", "price") if name not in target]
+        wanted = Moments(frame[names].to_numpy(), frame[target].to_numpy())
+        for m in (Moments.scan(folder, target), Moments.scan(folder, target, features=names)):
+            assert m.n == 400 and m.names == names and m.targets == target
+            assert apart(m.scatter, wanted.scatter) < 1e-13
+    only = Moments.scan(folder, "price", features=["day"])  # no column of the files themselves
+    assert only.names == ["day"] and apart(only.scatter, Moments(frame[["day", "price"]], "price").scatter) < 1e-13
+    with pytest.raises(BadData, match="'day' is to be predicted, and is among the features"):
+        Moments.scan(folder, "day", features=["a", "day"])
+    with pytest.raises(BadData, match="no column 'dey'"):
+        Moments(folder, "dey")
+    for file in folder.rglob(f"*.{kind}"):  # a column of their own goes before
+        table = (pd.read_parquet if kind == "parquet" else pd.read_csv)(file).assign(day=lambda each: each["a"] * 2)
+        (table.to_parquet if kind == "parquet" else table.to_csv)(file, index=False)
+    own = StreamingRidge(1e-9).fit(folder, "day")
+    assert own.predict(frame[["a", "b", "price"]]) == pytest.approx(2 * frame["a"].to_numpy(), abs=1e-6)
+
+
+def test_a_folders_column_of_arrays_is_a_target(tmp_path: Path) -> None:
+    random = np.random.default_rng(0).standard_normal((40, 3))
+    for day in (1, 2):
+        (tmp_path / f"day={day}").mkdir()
+        np.save(tmp_path / f"day={day}" / "part.npy", random[day - 1 :: 2])
+    m = Moments(tmp_path, "day")
+    assert (m.n, m.p, m.targets) == (40, 3, ["day"])  # no column of the files is a target
+    some = Moments.scan(tmp_path, "day", features=["0", "2"])
+    assert some.names == ["x0", "x2"] and apart(some.scatter, m.scatter[np.ix_([0, 2, 3], [0, 2, 3])]) < 1e-15
+    beside = Moments.scan(tmp_path, y=np.arange(40.0), features=["0", "day"])
+    assert beside.names == ["x0", "day"]
+
+
+def test_the_classes_of_folders(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    frame = rows().drop(columns="day")
+    frame["a"] += 5 * (frame["town"] == "x")
+    folder = laid_out(tmp_path / "rows", frame.replace("%", "z"), "town")
+    flat, saved = tmp_path / "rows.parquet", [tmp_path / "f.safetensors", tmp_path / "t.safetensors"]
+    pd.concat(
+        pd.read_parquet(file).assign(town=file.parent.name.partition("=")[2])
+        for file in sorted(folder.rglob("*.parquet"))
+    ).to_parquet(flat, index=False)
+    for path, to in zip((folder, flat), saved, strict=True):
+        assert main(["solve", str(path), "--target", "town", "--save", str(to)]) == 0
+    told, wanted = (Moments.load(path) for path in saved)
+    assert told.targets == wanted.targets == ["town=x", "town=y z", "town=z"] and told.names == ["a", "b", "price"]
+    assert apart(told.scatter, wanted.scatter) < 1e-13
+    capsys.readouterr()
+    with pytest.raises(BadData, match="the target 'town' holds texts"):
+        Moments(folder, "town")
+    (folder / "town=w").mkdir()
+    later = frame.assign(town="w")[:9]
+    assert main(["solve", str(laid_out(tmp_path / "later", later, "town")), "--update", str(saved[0])]) == 2
+    assert "the label 'w' of 'town' is none of the classes x, y z, z" in capsys.readouterr().err
+    none = laid_out(tmp_path / "none", pd.DataFrame({"day": [1.0, np.nan], "a": [1.0, 2.0]}), "day")
+    with pytest.raises(BadData, match="y contains NaN: row 1, column 'day'"):
+        Moments(none, "day")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -43,3 +44,12 @@ def test_a_network_that_predicts_no_numbers_has_failed() -> None:
     found = ladder(X, y, budget=60, network=Waits("never"), climb_all=True, cv=2)
     assert found.rungs[-1].status.startswith("failed: ValueError: it predicts NaN")
     assert found.best in ("linear", "additive")
+
+
+def test_the_start_of_the_process_is_no_time_of_the_first_rung(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is never begun where the start alone takes as long as was allowed for everything."""
+    (tmp_path / "sitecustomize.py").write_text("import time\ntime.sleep(600)\n")
+    ladder(X, y, budget=0)  # imports what this process needs
+    monkeypatch.syspath_prepend(tmp_path)
+    first = ladder(X, y, budget=3).rungs[0]
+    assert first.status == "out of time" and np.isnan(first.seconds)

@@ -117,6 +117,9 @@ def saved(trained: Any, path: str, journal: str | None, rows: bool) -> bool:
     """
     try:
         trained.save(path)
+    except UsageError as error:  # which says itself what to do
+        print(f"hasten: {error}", file=sys.stderr)
+        return False
     except HastenError as error:
         print(f"hasten: {error.what}", file=sys.stderr)
         kept = f"what was trained is kept in {journal}" if journal else "the weights are lost with this process"

@@ -53,14 +53,19 @@ def save(fleet: Fleet, path: Path, history: bool) -> None:
     parquet.write_table(pa.Table.from_pylist(rows), table)
     written = table.getvalue().to_pybytes()
     tensors[TABLE] = np.frombuffer(written, np.uint8)
-    whole.written(path, lambda to: safetensors.save_file(tensors, to, {"format": FORMAT, "fleet": json.dumps(head)}))
+    words, before = {"format": FORMAT, "fleet": json.dumps(head)}, fleet._stood.get(path.resolve())
+    now = whole.written(path, lambda to: safetensors.save_file(tensors, to, words), before)
+    fleet._stood |= {path.resolve(): now} if now else {}
     whole.written(path.with_name(path.name + ".parquet"), lambda to: to.write_bytes(written))
 
 
 def load(path: Path, make_model: Any, loss: Any, optimizer: Any) -> Fleet:
     """See ``Fleet.load``."""
     parquet, pa = need("pyarrow.parquet", "loading a fleet"), need("pyarrow", "loading a fleet")
-    head, tensors = _read(path)
+    before = None
+    while before is None or before != whole.stood(path):  # until none took its place meanwhile
+        before = whole.stood(path)
+        head, tensors = _read(path)
     with parquet.ParquetFile(pa.BufferReader(tensors.pop(TABLE).tobytes())) as table:
         # One in a hundred processes that end soon after pyarrow has started threads is aborted by them.
         rows = table.read(use_threads=False).to_pylist()
@@ -80,6 +85,7 @@ def load(path: Path, make_model: Any, loss: Any, optimizer: Any) -> Fleet:
     fleet = Fleet(recipe, kinds, weights, places, summary, scales, settings)
     fleet.stand_ins = {r["key"]: (r["stand_in"], r["stand_in_place"]) for r in rows if r["stand_in"]}
     fleet.notes, fleet.factory = head["notes"], factory
+    fleet._stood[path.resolve()] = before
     if "history" in head:
         lost = _lost(head["recipe"], loss, optimizer)
         fleet._reopen = functools.partial(keeping.read, saved=head["history"], rows=rows, tensors=tensors,

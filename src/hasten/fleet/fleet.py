@@ -65,6 +65,7 @@ class Fleet(Mapping[str, nn.Module]):
         self._summary = summary
         self._growing: Any = None
         self._predicting = threading.Lock()  # modules are given a key's weights in turns
+        self._stood: dict[Path, tuple[int, int, int, int]] = {}  # files it was loaded from or saved to, as they were
         self._reopen: Callable[[Fleet], None] | None = None
 
     # -- a mapping of modules ------------------------------------------------------------------------------------------
@@ -212,14 +213,16 @@ class Fleet(Mapping[str, nn.Module]):
         """Write the fleet to ``path`` (safetensors), and a copy of its table of keys to ``path`` + ``.parquet``.
 
         The first file holds everything and takes an older one's place whole or not at all, whenever the process is
-        killed. The second is for people.
+        killed. The second is for people. Where this fleet was loaded from ``path``, or saved there before, a file that
+        another process has put there since is not replaced: what that one has learned would be lost.
 
         Args:
             history: keep the rows, and what updates have learned from, so that a loaded fleet can be updated. The file
                 then grows by the data's size in float32; series are kept as they are, not as windows.
 
         Raises:
-            UsageError: the extra ``hasten[fleet]`` is not installed.
+            UsageError: the extra ``hasten[fleet]`` is not installed; or the file has changed since, or another process
+                is at work on it. Nothing was written; the fleet can be saved under another name.
             HastenError: the disk is full; what was there before is untouched.
         """
         from hasten.fleet import files

@@ -8,6 +8,7 @@ import glob
 import os
 import secrets
 import shutil
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,17 +16,37 @@ from pathlib import Path
 from hasten.core.errors import HastenError, UsageError
 
 PATIENCE = 2.0  # seconds that another process may take to end
+_mine = threading.local()
+
+Stood = tuple[int, int, int, int]
 
 
-def written(path: Path, write: Callable[[Path], object]) -> None:
+def stood(path: Path) -> Stood | None:
+    """What tells the file that stands there now from others that were saved there; None without one."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def written(path: Path, write: Callable[[Path], object], before: Stood | None = None) -> Stood | None:
     """Let ``write`` make a file, and put it in the place of ``path``: whole or not at all, whoever else does so at the
     same time. An older file's mode is kept.
 
+    Args:
+        before: what stood there when it was last read or written; another file that stands there now is not replaced.
+
+    Returns:
+        What stands there now.
+
     Raises:
         HastenError: it cannot be written; an older file is untouched.
+        UsageError: another file than ``before`` stands there, or another process is at work on it; it is untouched.
     """
     if path.exists() and not path.is_file():
         raise HastenError(f"cannot write {path}: it is no file", "a folder, a device or a pipe", "the name of a file")
+    _check(path, before)  # the same again, when all is written and nobody else writes
     try:
         with beside(path) as folder:
             made = folder / path.name
@@ -34,15 +55,39 @@ def written(path: Path, write: Callable[[Path], object]) -> None:
             write(made)
             os.chmod(made, mode & 0o777)  # safetensors writes files that only their owner may read
             _synced(made)
-            os.replace(made, path)
+            now = stood(path)
+            free = before is None or (now is not None and now[:2] in _own_locks())
+            with contextlib.nullcontext() if free else alone(path):
+                _check(path, before)
+                os.replace(made, path)
+                new = stood(path)
         with contextlib.suppress(OSError):  # so that a power cut leaves the new name; some systems cannot
             _synced(path.parent)
+        return new
+    except UsageError:
+        raise
     except Exception as error:
         raise HastenError(
             f"cannot write {path}: {getattr(error, 'strerror', None) or error}",
             "the disk is full, or the folder is missing or cannot be written",
             "a path on another disk; the fleet is still in memory and an older file is untouched",
         ) from error
+
+
+def _check(path: Path, before: Stood | None) -> None:
+    """Raises: UsageError: another file than ``before`` stands there."""
+    if before and stood(path) not in (before, None):
+        raise UsageError(
+            f"{path} has changed since this fleet was loaded from it, or saved there",
+            "another process has saved there what it has learned",
+            "fleet.save(another path); or Fleet.load(path, …) and the update once more; nothing was written",
+        )
+
+
+def _own_locks() -> set[tuple[int, int]]:
+    """Files, by device and number, whose lock this thread holds by ``alone``."""
+    held: set[tuple[int, int]] = _mine.__dict__.setdefault("files", set())
+    return held
 
 
 @contextlib.contextmanager
@@ -56,9 +101,13 @@ def alone(path: Path) -> Iterator[None]:
         UsageError: another one is at work on it.
     """
     held = _standing(path)
+    own = {(found.st_dev, found.st_ino) for found in ([] if held is None else [os.fstat(held)])}
+    mine = _own_locks()
+    mine |= own
     try:
         yield
     finally:
+        mine -= own
         if held is not None:
             with contextlib.suppress(OSError):
                 fcntl.flock(held, fcntl.LOCK_UN)  # also for processes that the user has forked meanwhile

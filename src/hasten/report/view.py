@@ -354,6 +354,8 @@ def _after_run(result: Result, words: tuple[str, ...]) -> str:
         return shell(("hasten", "run", "--plan", result.plan_path, *words))
     if report.exit_code == -signal.SIGINT and not result.trials:
         return shell(("hasten", "run", *result.options, *words))
+    if any("the script ended" in t.why for t in result.trials):  # more time or leave gives trials no more steps
+        return shell(("hasten", "explain", *words))
     if any("budget" in t.why for t in result.trials):  # first what the user has allowed and there was no time for
         spent = math.ceil(result.budget_seconds if math.isfinite(result.budget_seconds) else 0)
         return shell(("hasten", "run", *_with(result.options, "--budget", str(max(LEAST_BUDGET, 2 * spent))), *words))

@@ -40,7 +40,7 @@ from hasten.measure.machine import allocators, loaded
 LEAST_FAULTS = 500  # minor faults per step
 LEAST_SHARE = 0.03  # of the step that the faults may cost at most; below, nobody would notice
 FAULT_SECONDS = (0.1e-6, 5e-6)  # a fault with its zeroed page; measured up to 3.2e-6, the kernel's locks included
-BESIDE = 0.35  # of the system time, at most, that is spared of the script's own: new pages are in no cache (0.25 to 0.45)
+BESIDE = 0.35  # of the system time, at most, spared of the script's own: new pages are in no cache (0.25 to 0.45)
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -2, -3, -4  # malloc.h
 _ADAPTED = ((_TRIM_THRESHOLD, 64 << 20), (_TOP_PAD, 128 << 10), (_MMAP_THRESHOLD, 32 << 20), (_MMAP_MAX, 65536))
 

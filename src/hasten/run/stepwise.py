@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from hasten.core.remedy import Grain, Remedy, Seam, Undo, undo_all
 from hasten.measure.interleave import Pairs
-from hasten.seams import fork
+from hasten.seams import fork, schedule
 from hasten.seams.apply import Switchboard
 from hasten.seams.batches import Ahead, Batches
 from hasten.seams.child import LONG_STEP, WITH, WITHOUT, Alternating
@@ -23,6 +23,8 @@ RAISED = "the child ended:"
 TOO_EARLY = "the child ended before it could be timed"
 SILENT = "the child fell silent"
 OVER = "the child ended before there were pairs enough"
+SHORT = "the script ended before there were pairs enough: a trial takes more steps"
+SILENT_AT_END = 0.1  # of what a child may be silent, behind the script's last step
 
 
 def unit_of(step_seconds: float) -> int:
@@ -67,6 +69,7 @@ def alternating(
     *,
     settle: int,
     unit: int,
+    taken: int = 0,
 ) -> Alternating:
     """The driver of such a process.
 
@@ -75,6 +78,7 @@ def alternating(
         undo_off: ways back of the second kind.
         settle: steps after a switch that are not timed.
         unit: steps a timing.
+        taken: steps of the script that ``watch`` has not counted.
 
     Raises:
         Unsuited: one of the third kind cannot be applied.
@@ -93,7 +97,8 @@ def alternating(
 
     switch()()
     ahead = Ahead(watch, batches, [r for kind in remedies for r in kind])
-    return Alternating(sender, watch, switch, prepare=ahead, settle=settle, unit=unit)
+    left = schedule.expected(watch)[0] - watch.steps - taken
+    return Alternating(sender, watch, switch, prepare=ahead, settle=settle, unit=unit, left=left)
 
 
 def too_early(child: fork.Child, otherwise: str = TOO_EARLY) -> str:
@@ -119,6 +124,8 @@ def listen(child: fork.Child, pairs: Pairs, seconds: float, silent: float, first
     try:
         while not pairs.exhausted:
             now = time.monotonic()
+            if child.is_over(0.0 if child.ended or now > end else SILENT_AT_END * silent):
+                return too_early(child, SHORT)
             if child.ended:
                 return too_early(child, OVER if pairs.wall else TOO_EARLY)
             if now > end:

@@ -127,6 +127,7 @@ class Throwaway:
                 self.undos[common:],
                 settle=self.order["settle"],
                 unit=self.order["unit"],
+                taken=self.order["warm"],
             )
         except Unsuited as error:
             self._write({"unsuited": str(error)})

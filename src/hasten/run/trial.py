@@ -28,7 +28,7 @@ from hasten.run.again import Looking, seen_again
 from hasten.run.renewal import FEW_BATCHES, renew_iterator, training_loader
 from hasten.run.room import Asked, Measured, Room
 from hasten.run.stepwise import SILENT_SECONDS, TIME_UP, TOO_NOISY
-from hasten.seams import fork
+from hasten.seams import fork, schedule
 from hasten.seams.apply import Switchboard
 from hasten.seams.batches import Ahead, Batches
 from hasten.seams.child import LONG_STEP, WITH, WITHOUT, Alternating, Tokened, warm_steps
@@ -192,7 +192,7 @@ class TrialRoom(Room):
                 driver = self._tokened(remedies, fresh, few, warm, unit)
                 child = children[way] = fork.go(self.watch, driver, allowed=self.allowed, processes=False)
                 if not self._ready(child, end):
-                    return stepwise.too_early(child) if child.ended else "the child was not ready in time"
+                    return self._early(child, "the child was not ready in time", stepwise.TOO_EARLY)
                 child.freeze()
             return self._take_turns(children, pairs, end, any(r.saves_faults for r in changed))
 
@@ -206,12 +206,23 @@ class TrialRoom(Room):
     ) -> Callable[[fork.Sender], Tokened]:
         def driver(sender: fork.Sender) -> Tokened:
             batches = self.arrange(remedies, fresh, few=few)
-            return Tokened(sender, self.watch, warm=warm, unit=unit, prepare=Ahead(self.watch, batches, remedies))
+            ahead, left = Ahead(self.watch, batches, remedies), schedule.expected(self.watch)[0] - self.watch.steps
+            return Tokened(sender, self.watch, warm=warm, unit=unit, prepare=ahead, left=left)
 
         return driver
 
+    def _early(self, child: fork.Child, late: str, ended: str) -> str:
+        """Why a child said nothing more: the script was over in it, it has ended, or else the time was up."""
+        if child.is_over(0.0):
+            return stepwise.too_early(child, stepwise.SHORT)
+        return stepwise.too_early(child, ended) if child.ended else late
+
+    def _is_left(self, child: fork.Child, end: float) -> bool:
+        patience = SILENT_SECONDS + 40 * self.step_seconds
+        return time.monotonic() < end and not child.ended and not child.is_over(stepwise.SILENT_AT_END * patience)
+
     def _ready(self, child: fork.Child, end: float) -> bool:
-        while time.monotonic() < end and not child.ended:
+        while self._is_left(child, end):
             if any(r[0] == fork.READY for r in child.rows(0.2)):
                 return True
         return False
@@ -231,7 +242,7 @@ class TrialRoom(Room):
                 child.turn(placed)
                 row = self._await_row(child, end)
                 if row is None:
-                    return TIME_UP if time.monotonic() >= end else stepwise.too_early(child, stepwise.OVER)
+                    return self._early(child, TIME_UP, stepwise.OVER)
                 child.freeze()
                 times[way] = row
             if all(row[0] == 0 for row in times.values()):
@@ -250,7 +261,7 @@ class TrialRoom(Room):
         return ""
 
     def _await_row(self, child: fork.Child, end: float) -> tuple[int, float, float, float, float] | None:
-        while time.monotonic() < end and not child.ended:
+        while self._is_left(child, end):
             rows = child.rows(min(0.5, max(0.0, end - time.monotonic())))
             if rows:
                 return rows[-1]

@@ -13,7 +13,7 @@ from hasten.core.remedy import Undo
 from hasten.measure.clock import CHECKPOINT, EVALUATION, INDEX
 from hasten.measure.device import device_waiter
 from hasten.measure.interleave import coin_flips
-from hasten.seams.fork import DONE, READY, Sender
+from hasten.seams.fork import DONE, LAST, READY, Sender
 from hasten.seams.isolate import folder_in
 from hasten.seams.state import Snapshot, digest
 from hasten.seams.watch import Watch
@@ -59,6 +59,7 @@ class Alternating:
         prepare: called before each step with whether it will be timed with the remedy on; its time is not counted.
         settle: steps after each switch that are not timed.
         unit: steps per timing.
+        left: steps that the script has left, where known: the parent is told when they are taken.
     """
 
     def __init__(
@@ -71,7 +72,9 @@ class Alternating:
         settle: int = 0,
         unit: int = 1,
         most_pairs: int = 272,
+        left: int = -1,
     ) -> None:
+        self.steps_left = left
         self.sender = sender
         self.watch = watch
         self.switch = switch
@@ -122,6 +125,9 @@ class Alternating:
                 self._begin_pair()
         elif self.counted == self.unit:
             self._unit_done()
+        self.steps_left -= 1
+        if not self.steps_left:
+            self.sender.row(LAST)
         self._start()
 
     def _begin_pair(self) -> None:
@@ -168,6 +174,7 @@ class Tokened:
         warm: steps before the first turn, not timed.
         unit: steps per turn.
         prepare: called before each step; its time is not counted.
+        left: as of :class:`Alternating`.
     """
 
     def __init__(
@@ -178,7 +185,9 @@ class Tokened:
         warm: int,
         unit: int,
         prepare: Callable[[], None] | None = None,
+        left: int = -1,
     ) -> None:
+        self.steps_left = left
         self.sender = sender
         self.watch = watch
         self.warm = warm
@@ -219,6 +228,9 @@ class Tokened:
                 self.sender.row(2 if self.dirty else 0, self.wall_sum, self.cpu_sum, spare=self.faults / self.unit)
                 self.count, self.wall_sum, self.cpu_sum, self.faults, self.dirty = 0, 0.0, 0.0, 0, False
                 self.sender.await_turn()
+        self.steps_left -= 1
+        if not self.steps_left:
+            self.sender.row(LAST)
         self._start()
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import ctypes
 import functools
+import math
 import os
 import random
 import select
@@ -33,7 +34,7 @@ from hasten.seams.watch import Departed, Watch
 _HARMLESS_THREADS = ("TMonitor", "QueueFeederThread", "_RefreshThread", "_AsyncWriterThread")
 _ROW = struct.Struct("<qdddd")  # kind, wall seconds, CPU seconds, loss, spare
 ERROR, MOST_SAID = "error", 160  # file in a child's folder that says what ended it; characters of it that are told
-DONE, READY = -1, -2
+DONE, READY, LAST = -1, -2, -3
 STALL_SECONDS = 30.0  # a child silent for so long is given up
 
 
@@ -134,6 +135,7 @@ class Child:
     _buffer: bytes = b""
     _threads: list[int] = field(default_factory=list)
     ended: bool = False
+    _last: float = math.inf  # when it said that the script's last step was taken
     gone: bool = False
 
     @property
@@ -209,7 +211,13 @@ class Child:
         whole = len(self._buffer) // _ROW.size * _ROW.size
         out = [_ROW.unpack_from(self._buffer, i) for i in range(0, whole, _ROW.size)]
         self._buffer = self._buffer[whole:]
-        return out
+        for row in out:
+            self._last = time.monotonic() if row[0] == LAST else math.inf
+        return [row for row in out if row[0] != LAST]
+
+    def is_over(self, seconds: float) -> bool:
+        """Whether it has said so many seconds ago that it took the script's last step, and nothing since."""
+        return time.monotonic() - self._last > seconds
 
     def drain(self, seconds: float) -> list[tuple[int, float, float, float, float]]:
         """All rows until the child ends, says that it is done, falls silent, or the time is up; it is gone then."""

@@ -13,7 +13,7 @@ import numpy as np
 
 from hasten.solve.arrays import absent, seconds_of, tell_rounded, wrong_shape
 from hasten.solve.kernel import Array
-from hasten.solve.problems import BadData, need
+from hasten.solve.problems import BadData, NoColumn, need
 
 NUMBERS = Real | Decimal | np.bool_
 TIMES = date | time | timedelta  # a datetime is a date, too
@@ -175,6 +175,11 @@ def check_names(columns: Sequence[str], target: Sequence[str], features: Sequenc
     missing = [c for c in [*target, *features] if c not in columns]
     if missing:
         raise no_column(missing[0], columns)
+    check_apart(target, features)
+
+
+def check_apart(target: Sequence[str], features: Sequence[str]) -> None:
+    """Raises: BadData: a column is named twice, or is to be predicted from itself."""
     twice = next((c for c in features if list(features).count(c) > 1), None)
     if twice is not None:
         raise BadData(f"{twice!r} is named twice among the features", "a typing error", "each column once")
@@ -185,13 +190,15 @@ def check_names(columns: Sequence[str], target: Sequence[str], features: Sequenc
         )
 
 
-def no_column(name: str, columns: Sequence[str]) -> BadData:
+def no_column(name: str, columns: Sequence[str]) -> NoColumn:
     """The error for a column that is not there."""
     import difflib
 
     near = difflib.get_close_matches(name, columns, 1)
-    return BadData(
+    error = NoColumn(
         f"there is no column {name!r}; there are {', '.join(columns[:12])}{', …' if len(columns) > 12 else ''}",
         "a typing error",
         repr(near[0]) if near else "one of these names",
     )
+    error.name = name
+    return error

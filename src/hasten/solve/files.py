@@ -113,15 +113,16 @@ class NpySource(Source):
         self.at = [] if y is not None else [int(t) for t in target if t.isdecimal()] or [self.width - 1]
         chosen = [str(name) for name in features or []]
         check_names([str(j) for j in range(self.width)], target or [str(j) for j in self.at], chosen)
-        self.keep = [int(j) for j in chosen] or [j for j in range(self.width) if j not in self.at]
+        self.chosen = [int(j) for j in chosen]
+        self.keep = self.chosen or [j for j in range(self.width) if j not in self.at]
         if self.at:
             self.targets = [f"column {j}" for j in self.at]
         self.names = [f"x{j}" for j in self.keep]
 
     def whole(self) -> NpySource:
-        """The same rows without a target: all columns are features."""
+        """The same rows without a target: all columns are features, or those that were chosen."""
         found = copy.copy(self)
-        found.at, found.targets, found.keep = [], [], list(range(self.width))
+        found.at, found.targets, found.keep = [], [], self.chosen or list(range(self.width))
         found.names = [f"x{j}" for j in found.keep]
         return found
 

@@ -15,9 +15,10 @@ from urllib.parse import unquote
 import numpy as np
 
 from hasten.solve.arrays import seconds_of
+from hasten.solve.columns import Kinds, check_apart, class_texts
 from hasten.solve.kernel import Array
-from hasten.solve.problems import BadData
-from hasten.solve.source import Block, Source
+from hasten.solve.problems import BadData, NoColumn
+from hasten.solve.source import Block, Source, coded, texts_to_predict
 
 NONE = "__HIVE_DEFAULT_PARTITION__"  # how a missing value is written
 NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
@@ -77,15 +78,69 @@ def _typed(values: Sequence[str]) -> Array:
     return np.array([None if value == NONE else value for value in values], dtype=object)
 
 
-class Told(Source):
-    """The rows of a file with the columns that its folders tell, which a column of its own of that name goes before."""
+def opened(
+    path: Path, target: Sequence[str], features: Any, classes: Sequence[str], known: Kinds | None,
+    values: Mapping[str, Any],
+) -> Source:  # fmt: skip
+    """A file as ``open_file`` opens it, with the columns that its folders tell; one of its own goes before these.
 
-    def __init__(self, source: Source, values: Mapping[str, Any]) -> None:
+    Args:
+        values: what the folders tell.
+
+    Raises:
+        BadData: as ``open_file``.
+    """
+    from hasten.solve.files import open_file
+
+    check_apart(target, features or [])
+    inside, asked, y = list(target), list(features or []), None
+    while True:
+        try:
+            source = open_file(path, inside, asked or None, y, None, classes if inside else (), known)
+            break
+        except NoColumn as error:
+            if error.name not in values:
+                raise
+            inside, asked = ([name for name in names if name != error.name] for names in (inside, asked))
+            if (
+                target and not inside and path.name.lower().endswith(".npy")
+            ):  # whose last column is a target without another one
+                y = np.zeros(len(np.load(path, mmap_mode="r")))
+    chosen = [name for name in features if name not in asked] if features else [*values]
+    beside = {name: values[name] for name in chosen if name not in target}
+    predicted = {name: values[name] for name in target if name not in inside}
+    bare = bool(features) and not asked
+    if not (beside or predicted or bare):
+        return source
+    return Told(source, beside, target, predicted, classes, bare)
+
+
+class Told(Source):
+    """The rows of a file with the columns that its folders tell, which a column of its own of that name goes before.
+
+    Args:
+        values: of the features that folders tell. predicted: of the targets that they tell.
+        target: names of all targets, those of the file in its order. classes: as ``open_file`` takes them.
+        bare: whether no column of the file is a feature.
+
+    Raises:
+        BadData: a target holds texts, or none of the classes.
+    """
+
+    def __init__(
+        self, source: Source, values: Mapping[str, Any], target: Sequence[str] = (),
+        predicted: Mapping[str, Any] | None = None, classes: Sequence[str] = (), bare: bool = False,
+    ) -> None:  # fmt: skip
         self.source, self.rows, self.again, self.file = source, source.rows, source.again, source.file
-        self.fingerprint = source.fingerprint
+        self.fingerprint, self.bare = source.fingerprint, bare
         self.texts = {name: value for name, value in values.items() if value is None or isinstance(value, str)}
         self.numbers = {name: float(value) for name, value in values.items() if name not in self.texts}
-        self.named = [*source.named, *self.numbers] if len(source.named) and not self.texts else []
+        inside = [] if bare else source.named
+        more = [name for name in self.numbers if name not in inside]
+        self.named = [*inside, *more] if (bare or len(inside)) and not self.texts else []
+        self.target = list(target)
+        self.predicted = {name: _predicted(name, value, classes) for name, value in (predicted or {}).items()}
+        self.classes = [f"{name}={c}" for name in self.predicted for c in classes]
 
     def whole(self) -> Told:
         """As ``NpySource.whole``."""
@@ -95,6 +150,8 @@ class Told(Source):
 
     def blocks(self, first: int = 0) -> Iterator[Block]:
         for block in self.source.blocks(first):
+            if self.bare:
+                block = replace(block, x=block.x[:, :0], names=[], categories=(), category_names=[])
             own = {*block.names, *block.category_names, *block.targets}
             numbers = {name: value for name, value in self.numbers.items() if name not in own}
             texts = {name: value for name, value in self.texts.items() if name not in own}
@@ -105,4 +162,31 @@ class Told(Source):
                 names=[*block.names, *numbers],
                 categories=(*block.categories, *(np.full(rows, value, dtype=object) for value in texts.values())),
                 category_names=[*block.category_names, *texts],
+                **self._targets(block),
             )
+
+    def _targets(self, block: Block) -> dict[str, Any]:
+        """y of a block, and its columns' names, in the order in which they were asked for."""
+        if not self.predicted:
+            return {}
+        inside = iter(range(len(block.targets)))
+        parts, names = [], []
+        for name in self.target:
+            if name in self.predicted:
+                parts.append(np.tile(self.predicted[name], (len(block.x), 1)))
+                names += self.classes or [name]
+            else:
+                at = next(inside)
+                parts.append(block.y[:, at : at + 1])
+                names.append(block.targets[at])
+        return {"y": np.column_stack(parts), "targets": names}
+
+
+def _predicted(name: str, value: Any, classes: Sequence[str]) -> Array:
+    """What a folder tells of a target, as a row of y."""
+    if classes:
+        row: Array = coded(class_texts(np.array([value], dtype=object)), classes, name, 0)[0]
+        return row
+    if value is None or isinstance(value, str):
+        raise texts_to_predict(name)
+    return np.array([float(value)])

@@ -12,6 +12,12 @@ class BadData(UsageError, ValueError):
     """The data cannot be used as they are."""
 
 
+class NoColumn(BadData):
+    """A column is not there; ``name`` says which."""
+
+    name = ""
+
+
 class MissingExtra(UsageError, ImportError):
     """A package of the extra ``solve`` is not installed."""
 

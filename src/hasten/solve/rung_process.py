@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import importlib
 import pickle
 import sys
 import time
@@ -22,10 +23,13 @@ FEW = 3  # rows of every class that any part of them has
 
 
 def main(folder: str, descriptor: str) -> None:
-    """Do what comes down the line: (estimator, "score" or "fit", seconds left) to an outcome, or a text of an error."""
+    """Say that it has started, then do what comes down the line: (estimator, "score" or "fit", seconds left) to an
+    outcome, or a text of an error."""
     data, line = Path(folder), Connection(int(descriptor))
     x, y = np.load(data / "x.npy", mmap_mode="r"), np.load(data / "y.npy")
     folds = pickle.loads((data / "folds.pickle").read_bytes())
+    importlib.import_module("sklearn.base")  # which every rung takes
+    line.send({"ready": True})
     while True:
         try:
             estimator, what, left = line.recv()

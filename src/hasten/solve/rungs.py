@@ -8,6 +8,7 @@ Climbing by one standard error: Breiman, Friedman, Olshen & Stone, Classificatio
 
 from __future__ import annotations
 
+import math
 import os
 import pickle
 import signal
@@ -242,15 +243,13 @@ def _picklable(estimator: Any) -> bool:
 
 def _climb(name: str, estimator: Any, worker: Worker) -> tuple[Rung, Floats | None]:
     """Predict the rung's cost, and run it if it fits."""
-    before = time.monotonic()
     rung = Rung(name)
     try:
         outcome = worker.run(estimator, "score")
     except OutOfTime:
-        taken = time.monotonic() - before
-        return replace(rung, seconds=taken if worker.asked else rung.seconds, status="out of time"), None
+        return replace(rung, seconds=time.monotonic() - worker.asked, status="out of time"), None
     except Exception as error:
-        return replace(rung, seconds=time.monotonic() - before, status=f"failed: {error!s:.60}"), None
+        return replace(rung, seconds=time.monotonic() - worker.asked, status=f"failed: {error!s:.60}"), None
     if outcome.get("skipped"):
         return replace(rung, predicted=outcome["predicted"], status="too long"), None
     values = np.asarray(outcome["scores"])
@@ -284,11 +283,11 @@ class Worker:
     """The process in which rungs run, gone at the deadline; what cannot be pickled runs here, under an alarm.
 
     Attributes:
-        asked: whether the last rung was begun at all.
+        asked: when the last rung was begun (``time.monotonic``), after the process had started; NaN where it was not.
     """
 
     def __init__(self, X: Array, y: Array, folds: Any, deadline: float) -> None:
-        self.data, self.deadline, self.asked = (X, y, folds), deadline, False
+        self.data, self.deadline, self.asked = (X, y, folds), deadline, math.nan
         self.folder = tempfile.TemporaryDirectory(prefix="hasten-ladder-")
         data = Path(self.folder.name)
         np.save(data / "x.npy", X)
@@ -297,6 +296,7 @@ class Worker:
         self._begin()
 
     def _begin(self) -> None:
+        self.ready = False
         self.line, theirs = Pipe()
         words = [sys.executable, "-m", "hasten.solve.rung_process", self.folder.name, str(theirs.fileno())]
         env = QUIET | os.environ | {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
@@ -328,26 +328,42 @@ class Worker:
         Raises:
             OutOfTime: it did not end before the deadline. BadData: it failed.
         """
-        left = self.deadline - time.monotonic()
-        self.asked = left > 0
-        if not self.asked:
-            raise OutOfTime
-        if not _picklable(estimator):
-            return self._here(estimator, what)
-        try:
-            self.line.send((estimator, what, left))
-            if not self.line.poll(max(self.deadline - time.monotonic(), 0)):
-                raise OutOfTime
-            found: dict[str, Any] = self.line.recv()
-        except (EOFError, OSError):
-            self._end()
-            self._begin()  # for the rungs to come, and the last fit
-            raise BadData("its process has ended", "too little memory, or a crash in compiled code", "") from None
+        self.asked = math.nan
+        found = self._there(estimator, what) if _picklable(estimator) else self._here(estimator, what)
         if "error" in found:
             raise BadData(found["error"], "", "")
         return found
 
+    def _there(self, estimator: Any, what: str) -> dict[str, Any]:
+        try:
+            if not self.ready:  # its start is no rung's time
+                self.ready = bool(self._answer())
+            self._ask()
+            self.line.send((estimator, what, self.left))
+            return self._answer()
+        except (EOFError, OSError):
+            self._end()
+            self._begin()  # for the rungs to come, and the last fit
+            raise BadData("its process has ended", "too little memory, or a crash in compiled code", "") from None
+
+    def _ask(self) -> None:
+        if self.left <= 0:
+            raise OutOfTime
+        self.asked = time.monotonic()
+
+    @property
+    def left(self) -> float:
+        """Seconds until the deadline."""
+        return self.deadline - time.monotonic()
+
+    def _answer(self) -> dict[str, Any]:
+        if not self.line.poll(max(self.left, 0)):
+            raise OutOfTime
+        found: dict[str, Any] = self.line.recv()
+        return found
+
     def _here(self, estimator: Any, what: str) -> dict[str, Any]:
+        self._ask()
         X, y, folds = self.data
         with _alarm(self.deadline):
             if what == "fit":

@@ -13,7 +13,7 @@ from typing import Any
 
 from hasten.solve.columns import Kinds
 from hasten.solve.combine import other_columns
-from hasten.solve.folders import Told, is_told
+from hasten.solve.folders import is_told, opened
 from hasten.solve.problems import BadData
 from hasten.solve.source import Block, Source, first_block
 
@@ -125,21 +125,16 @@ class Shards(Source):
         self, files: Sequence[Path], target: Sequence[str], features: Any, classes: Sequence[str] = (),
         known: Kinds | None = None, told: Mapping[str, Any] | None = None,
     ) -> None:  # fmt: skip
-        from hasten.solve.files import open_file
-
         told = told or {}
         check_copies(files, told)
-        chosen = {name: values for name, values in told.items() if not features or name in features}
-        inside = [name for name in features or [] if name not in told] or None
         self.files, self.counts = list(files), dict[int, int]()
         self.sources: list[Source] = []
         for i, path in enumerate(files):
             try:
-                source = open_file(path, target, inside, None, None, classes, known)
+                here = {name: values[i] for name, values in told.items()}
+                self.sources.append(opened(path, target, features, classes, known, here))
             except BadData as error:
                 raise _named(error, path) from None
-            beside = {name: values[i] for name, values in chosen.items()}
-            self.sources.append(Told(source, beside) if beside else source)
             if known is None and self.sources[-1].rows != 0:
                 first = first_block(self.sources[-1])  # a column without any value is what it was in earlier files
                 known = Kinds(first.names, first.category_names)

@@ -213,10 +213,7 @@ class TableSource(Source):
         self.targets = [f"{self.target[0]}={c}" for c in classes] or self.target or beside.targets
         self.labels = split_columns(nw, self.frame, self.target)[1]
         if self.labels and not classes:
-            raise BadData(
-                f"the target {self.labels[0]!r} holds texts", "classes, where numbers are wanted",
-                "--task classification; in Python StreamingLogistic in memory, or a column of 0 and 1",
-            )  # fmt: skip
+            raise texts_to_predict(self.labels[0])
 
     def blocks(self, first: int = 0) -> Iterator[Block]:
         assert self.rows is not None
@@ -240,18 +237,38 @@ class TableSource(Source):
             return dense(part, self.target)
         name = self.target[0]
         texts = class_texts(texts_of(part[name]) if self.labels else dense(part, [name])[:, 0])
-        place: dict[str | None, int] = {c: i for i, c in enumerate(self.classes)} | {None: -1}
-        unknown = next((text for text in texts if text not in place), None)
-        if unknown is not None:
-            raise BadData(
-                f"the label {unknown!r} of {name!r} is none of the classes {', '.join(self.classes[:12])}",
-                "a class that earlier rows did not have", "all rows in one file",
-            )  # fmt: skip
-        codes = np.array([place[text] for text in texts])
-        if (codes < 0).any():
-            raise not_finite("y", "NaN", start + int(np.argmax(codes < 0)), name)
-        found: Array = np.eye(len(self.classes))[codes]
-        return found
+        return coded(texts, self.classes, name, start)
+
+
+def texts_to_predict(name: str) -> BadData:
+    """The error for a target of texts where nothing says that they are classes."""
+    return BadData(
+        f"the target {name!r} holds texts", "classes, where numbers are wanted",
+        "--task classification; in Python StreamingLogistic in memory, or a column of 0 and 1",
+    )  # fmt: skip
+
+
+def coded(texts: Sequence[str | None], classes: Sequence[str], name: str, start: int) -> Array:
+    """(rows, classes) 0 and 1.
+
+    Args:
+        texts: labels, None where one is missing. name: of the target. start: number of the first row.
+
+    Raises:
+        BadData: a label is missing, or none of the classes.
+    """
+    place: dict[str | None, int] = {c: i for i, c in enumerate(classes)} | {None: -1}
+    unknown = next((text for text in texts if text not in place), None)
+    if unknown is not None:
+        raise BadData(
+            f"the label {unknown!r} of {name!r} is none of the classes {', '.join(classes[:12])}",
+            "a class that earlier rows did not have", "all rows in one file",
+        )  # fmt: skip
+    codes = np.array([place[text] for text in texts])
+    if (codes < 0).any():
+        raise not_finite("y", "NaN", start + int(np.argmax(codes < 0)), name)
+    found: Array = np.eye(len(classes))[codes]
+    return found
 
 
 class SparseSource(Source):
