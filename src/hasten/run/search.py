@@ -36,7 +36,7 @@ USED_UP = "the budget was used up"
 GENEROUS = 1.5  # times an equal part of what is left: what a trial leaves, later ones have
 CLEARLY_SLOWER = 0.9  # measured speed-up of one setting below which others of the same direction are not tried
 MUCH_MORE = 2.0  # times as long as it had, for which a trial that could not tell is taken up again
-LEAST_REVEALED = 1.02  # predicted gain that a remedy needs to be tried after the second look
+LEAST_REVEALED = 1.03  # predicted gain that a remedy needs to be tried after the second look
 LEAST_GAIN = 1.005  # predicted best case below which a remedy is not tried
 
 
