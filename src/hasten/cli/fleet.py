@@ -23,7 +23,7 @@ from typing import Any
 import hasten
 from hasten.cli import output
 from hasten.cli.fleet_arguments import MODELS, given, of_training
-from hasten.core.errors import HastenError, UsageError
+from hasten.core.errors import HastenError, UsageError, nearest
 
 FAILED_ALL = 1
 HEAD = 1 << 16  # bytes of a file that are looked at to tell what it is
@@ -348,8 +348,6 @@ def _check_kind(path: Path, by: str) -> None:
         elif b"\0" in head:
             why = "it is no text"
         elif by not in (columns := next(csv.reader([line], delimiter=mark_of(line)), [])) and line.count('"') % 2 == 0:
-            from hasten.fleet.frames import nearest
-
             why = f"there is no column {by!r} in its first line, {line[:60]!r}"
             change = nearest(by, columns) or change
     if why:

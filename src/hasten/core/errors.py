@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 
 
 class HastenError(Exception):
@@ -34,6 +35,14 @@ class PlanRefused(HastenError):
 
 class Unsuited(HastenError):
     """A remedy cannot serve the object it was called on; nothing was changed."""
+
+
+def nearest(name: object, columns: Iterable[object]) -> str:
+    """The column that may have been meant, in quotes; "" where none is near."""
+    from difflib import get_close_matches
+
+    near = get_close_matches(str(name), [str(column) for column in columns], 1)
+    return repr(near[0]) if near else ""
 
 
 def in_a_line(error: BaseException) -> str:

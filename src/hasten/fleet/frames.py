@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hasten.core.errors import UsageError, in_a_line
+from hasten.core.errors import UsageError, in_a_line, nearest
 from hasten.fleet.arrays import (
     NUMBERS,
     Array,
@@ -236,12 +235,6 @@ def _apart(keys: npt.NDArray[Any]) -> None:
         both = texts.intersection(str(key) for key in keys if not isinstance(key, str)) if texts else texts
         if both:
             read_alike(min(both))
-
-
-def nearest(name: Any, columns: Sequence[Any]) -> str:
-    """The column that may have been meant, in quotes; "" where none is near."""
-    near = difflib.get_close_matches(str(name), [str(column) for column in columns], 1)
-    return repr(near[0]) if near else ""
 
 
 def _texts(keys: npt.NDArray[Any]) -> npt.NDArray[Any]:

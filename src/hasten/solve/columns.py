@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from hasten.core.errors import nearest
 from hasten.solve.arrays import absent, seconds_of, tell_rounded, wrong_shape
 from hasten.solve.kernel import Array
 from hasten.solve.problems import BadData, NoColumn, need
@@ -192,13 +193,10 @@ def check_apart(target: Sequence[str], features: Sequence[str]) -> None:
 
 def no_column(name: str, columns: Sequence[str]) -> NoColumn:
     """The error for a column that is not there."""
-    import difflib
-
-    near = difflib.get_close_matches(name, columns, 1)
     error = NoColumn(
         f"there is no column {name!r}; there are {', '.join(columns[:12])}{', …' if len(columns) > 12 else ''}",
         "a typing error",
-        repr(near[0]) if near else "one of these names",
+        nearest(name, columns) or "one of these names",
     )
     error.name = name
     return error
