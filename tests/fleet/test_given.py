@@ -168,7 +168,7 @@ def test_predictions_of_a_mapping_and_of_wrong_rows() -> None:
     assert (trained.predict("s0", {"s0": X}) == both[1]).all()
     for given, said in (
         (X[:, :5], r"rows of shape \(5,\)"), (X[0], r"X\[None\]"), ({"s1": X}, "nothing for key 's0'"),
-        ("x", "no number"),
+        ("x", "no number"), (X[None], r"predict\('s0', X\[0\]\)"),
     ):  # fmt: skip
         with pytest.raises(UsageError, match=said):
             trained.predict("s0", given)

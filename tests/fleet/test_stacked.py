@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from hasten import fleet
+from hasten.core.errors import UsageError
 from hasten.fleet.native.build import NoCompiler, kernel
 from hasten.fleet.state import Floats
 from tests.fleet.common import FEATURES, Branched, ragged, rows
@@ -99,7 +100,7 @@ def test_a_wrong_target_fails_its_own_key_although_it_is_the_longest() -> None:
     assert list(found.failed) == ["wrong"] and "the target has 2" in found.failed["wrong"]
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", [*ENGINES, "loop"])
 def test_classes_beyond_the_models_are_named(engine: str) -> None:
     tasks = {key: (X, np.arange(len(X)) % 3) for key, (X, _) in ragged(2).items()}
     tasks["many"] = tasks["s0"][0], np.arange(len(tasks["s0"][0])) % 4
@@ -107,6 +108,13 @@ def test_classes_beyond_the_models_are_named(engine: str) -> None:
         lambda: nn.Sequential(nn.Linear(FEATURES, 3)), tasks, loss="cross_entropy", engine=engine, epochs=1
     )
     assert list(found.failed) == ["many"] and "class 3" in found.failed["many"]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_classes_beyond_all_models_are_named(engine: str) -> None:
+    tasks = {key: (X, np.arange(len(X)) % 3) for key, (X, _) in ragged(2).items()}
+    with pytest.raises(UsageError, match="class 2, and the model knows 2"):
+        fleet.fit(lambda: nn.Linear(FEATURES, 2), tasks, loss="cross_entropy", engine=engine, epochs=1)
 
 
 @pytest.mark.parametrize("engine", [*ENGINES, "loop"])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -34,6 +36,17 @@ def test_a_library_is_compiled_once_and_again_when_a_source_changes(answer: Libr
     (answer.folder / "value.inc").write_text("#define VALUE 43\n")
     assert answer.cached(target()) != path
     assert built(answer).answer() == 43
+
+
+def test_who_looks_on_is_told_why_nothing_happens(answer: Library, capsys: Any, monkeypatch: Any) -> None:
+    built(answer)
+    assert not capsys.readouterr().err  # nobody looks on
+    answer.cached(target()).unlink()
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    built(answer)
+    assert "compiling answer for this processor" in capsys.readouterr().err
+    built(answer)
+    assert not capsys.readouterr().err
 
 
 def test_what_a_killed_compilation_left_is_removed(answer: Library) -> None:

@@ -307,6 +307,12 @@ def _rows(key: Any, given: Any, kind: Kind, dtype: Any) -> Array:
             "one row, without the dimension that counts rows",
             "X[None] for a single row",
         )
+    if X.ndim > len(kind.row) + 1:
+        raise UsageError(
+            f"X of key {key!r} has the shape {X.shape}, and a row is {kind.row}",
+            "for one key X is (rows, …), without a dimension that counts keys",
+            f"predict([{key!r}], X) for one array a key, predict({key!r}, X[0]) for its rows",
+        )
     return X
 
 

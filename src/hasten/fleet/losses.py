@@ -52,7 +52,12 @@ class Loss:
                 f"the model gives a {type(predicted).__name__}, and no tensor", "a forward that returns several things",
                 "a forward that returns the prediction alone",
             )  # fmt: skip
-        each = _ELEMENTWISE[self.kind](predicted, self._shaped(predicted, y), self.parameter)
+        try:
+            each = _ELEMENTWISE[self.kind](predicted, self._shaped(predicted, y), self.parameter)
+        except IndexError:
+            if y.max() < predicted.shape[-1]:
+                raise
+            raise unknown_class(y.max().item(), predicted.shape[-1]) from None
         if weight is None:
             return each.mean()
         each = each.reshape(each.shape[0], -1)
@@ -70,6 +75,15 @@ class Loss:
                 f"a last layer with {y[0].numel()} outputs",
             )
         return y.reshape(predicted.shape)
+
+
+def unknown_class(highest: float, outputs: int) -> UsageError:
+    """What is wrong where a target holds a class for which the model has no output."""
+    return UsageError(
+        f"the target holds class {highest:g}, and the model knows {outputs}, from 0 on",
+        "the last layer's width differs from the number of classes",
+        f"a last layer with {highest + 1:g} outputs",
+    )
 
 
 def _quantile(p: torch.Tensor, y: torch.Tensor, q: float) -> torch.Tensor:

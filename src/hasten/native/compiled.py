@@ -10,6 +10,7 @@ import os
 import platform
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -122,6 +123,12 @@ class Library:
                     shutil.rmtree(left, ignore_errors=True)
             yield
 
+    def _tell(self) -> None:
+        """Who looks on is told why nothing happens for a while."""
+        if sys.stderr is not None and sys.stderr.isatty():
+            said = f"hasten: compiling {self.name} for this processor; once, about half a minute"
+            print(said, file=sys.stderr, flush=True)
+
     def _compile(self, isa: str, path: Path) -> None:
         command = compiler()
         if command is None:
@@ -136,6 +143,7 @@ class Library:
                     return
                 with tempfile.TemporaryDirectory(prefix=self.compiling, dir=path.parent) as folder:
                     made = Path(folder) / "made.so"
+                    self._tell()
                     subprocess.run(
                         [command, *FLAGS, *self.flags, *TARGETS[isa][1], str(source), "-o", str(made)],
                         check=True,

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from hasten.core.errors import HastenError
 from hasten.fleet.arrays import Array
-from hasten.fleet.losses import Loss
+from hasten.fleet.losses import Loss, unknown_class
 from hasten.fleet.native.build import kernel
 from hasten.fleet.native.chain import Chain, compiled
 from hasten.fleet.recipe import Recipe
@@ -142,11 +142,7 @@ def fits(job: Job, outputs: int, recipe: Recipe) -> None:
     classes = recipe.loss.kind == "cross_entropy"
     found, width = job.task.columns, 1 if classes else outputs
     if classes and job.task.y.max() >= outputs:
-        raise HastenError(
-            f"the target holds class {job.task.y.max():g}, and the model knows {outputs}, from 0 on",
-            "the last layer's width differs from the number of classes",
-            f"a last layer with {job.task.y.max() + 1:g} outputs",
-        )
+        raise unknown_class(job.task.y.max(), outputs)
     if found != width:
         raise HastenError(
             f"the model gives {width} numbers a row and the target has {found}",
