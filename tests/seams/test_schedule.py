@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import sys
 import textwrap
 import types
@@ -288,3 +289,14 @@ def test_rounds_without_a_step_are_no_steps(script: str, steps: int, tmp_path: P
     exec(compile(path.read_text(encoding="utf-8"), str(path), "exec"), scope)
     assert watch.steps == pytest.approx(steps, abs=1)
     assert told == pytest.approx([steps] * 2, abs=1)
+
+
+def test_only_what_holds_the_line_is_gone_into(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "long.py"
+    other = "def f{0}(x):\n    for i in range({0}):\n        x = [x + j for j in range(i)]\n    return x\n"
+    path.write_text("".join(map(other.format, range(500))) + "for i in range(7):\n    if i:\n        step(i)\n")
+    gone_into = []
+    children = ast.iter_child_nodes
+    monkeypatch.setattr(ast, "iter_child_nodes", lambda node: gone_into.append(node) or children(node))
+    (loop,) = schedule._loops(str(path), 2003)
+    assert loop.lineno == 2001 and len(gone_into) < 20

@@ -65,10 +65,9 @@ def _allocated() -> int:
 
 def growth(watch: Watch, window: Window) -> Growth:
     """Slopes with intervals; the line and variable if something grows."""
-    records = watch.records()[WARM:]
-    if len(records) < LEAST_RECORDS:
+    walls = watch.walls(WARM)
+    if len(walls) < LEAST_RECORDS:
         return Growth()
-    walls = [r[0] / 1e9 for r in records]
     slope = theil_sen(walls).scaled(1.0 / watch.fold)
     steps = len(walls) * watch.fold
     start = float(np.median(walls[: max(10, len(walls) // 10)]))

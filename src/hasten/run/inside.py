@@ -46,6 +46,7 @@ MOST_RECORDS = 2048  # step records that the speed before the trials is read fro
 LOOK_SHARE = 0.1  # of the budget: where beginning the script anew takes longer, its datasets are not asked
 UNFINISHED = "the trials did not come to their end, so nothing was kept"
 FIRST_STEPS = 2  # of a replay, without what starts late; the second one's time is one of those to come
+FEWEST = 5  # records of steps with the plan on, from which their speed is told
 SETTLE = 3  # steps after applying the plan that are not counted
 
 
@@ -370,9 +371,8 @@ class Runner:
 
     def _speed_after(self) -> Interval | None:
         fold = self.watch.fold
-        rows = self.watch.records()[(self.applied_at + SETTLE) // fold :]
-        rows = rows[len(rows) // 4 :]
-        return Interval.of_median([r[0] / 1e9 for r in rows]) if self.applied_at and len(rows) >= 4 else None
+        walls = self.watch.walls((self.applied_at + SETTLE) // fold) if self.applied_at else []
+        return Interval.of_median(walls[len(walls) // 4 :]) if len(walls) >= FEWEST else None
 
     def _finish(self, how: str) -> None:
         self.window.close()

@@ -83,7 +83,7 @@ class Beginning:
     def taken(self) -> float | None:
         """Seconds; None as long as too few steps were made since."""
         fold = self.watch.fold
-        walls = [r[0] * fold / 1e9 for r in self.watch.records()[self.at // fold :]]
+        walls = [wall * fold for wall in self.watch.walls(self.at // fold)]
         if len(walls) < FIRST + LEAST_USUAL:
             return None
         usual = statistics.median(walls[FIRST:])

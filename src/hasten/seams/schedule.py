@@ -5,8 +5,10 @@ from __future__ import annotations
 import ast
 import contextlib
 import functools
+import itertools
 import linecache
 import sys
+from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
@@ -82,12 +84,7 @@ def _tree(filename: str) -> ast.Module | None:
 
 def _loops(filename: str, line: int) -> list[counters.Loop]:
     """The loops of the same function whose body holds ``line``, innermost first."""
-    tree = _tree(filename)
-    if tree is None:
-        return []
-    holding = [
-        n for n in ast.walk(tree) if isinstance(n, (ast.stmt, ast.expr)) and n.lineno <= line <= (n.end_lineno or 0)
-    ]
+    holding = list(_around(_tree(filename), line))
     functions = [n for n in holding if isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))]
     inner = max((n.lineno for n in functions), default=0)
     loops = [n for n in holding if isinstance(n, (ast.For, ast.While)) and n.lineno > inner and _in_body(n, line)]
@@ -98,7 +95,7 @@ def _rounds(filename: str, line: int, batches: float, backwards: float) -> float
     """Rounds of the innermost loop around a line, or of its function, that a step takes there: more than one where the
     line is under an ``if`` that the batches are not under, or the calls of ``backward``."""
     tree = _tree(filename)
-    around = [n for n in ast.walk(tree) if isinstance(n, ast.stmt) and _holds(n, line)] if tree is not None else []
+    around = [n for n in _around(tree, line) if isinstance(n, ast.stmt)]
     inner = max((n for n in around if isinstance(n, _SCOPES)), key=lambda n: n.lineno, default=tree)
     condition = next((n for n in around if isinstance(n, ast.If) and n.lineno >= getattr(inner, "lineno", 0)), None)
     if condition is None or inner is None:
@@ -124,8 +121,21 @@ def _differentiations(body: list[ast.stmt]) -> int:
     return count
 
 
-def _holds(node: ast.stmt, line: int) -> bool:
-    return node.lineno <= line <= (node.end_lineno or 0)
+def _around(tree: ast.AST | None, line: int) -> Iterator[ast.stmt | ast.expr]:
+    """Statements and expressions that hold a line, outermost first. What does not is not gone into: the script waits
+    meanwhile, and its frames may lie in files of thousands of lines."""
+    todo = [tree] if tree is not None else []
+    while todo:
+        within: list[ast.AST] = []
+        for node in itertools.chain.from_iterable(map(ast.iter_child_nodes, todo)):
+            if not isinstance(node, (ast.stmt, ast.expr)):
+                within.append(node)
+            elif node.lineno <= line <= (node.end_lineno or 0):
+                within.append(node)
+                yield node
+            else:  # a definition begins below its decorators
+                within += [d for d in getattr(node, "decorator_list", ()) if d.lineno <= line <= (d.end_lineno or 0)]
+        todo = within
 
 
 def _in_body(loop: counters.Loop, line: int) -> bool:

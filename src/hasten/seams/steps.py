@@ -103,6 +103,11 @@ class Steps:
         rows, fold = self.rows, self.fold
         return [tuple(x // fold for x in rows[i : i + WIDTH]) for i in range(0, len(rows), WIDTH)]
 
+    def walls(self, since: int = 0) -> list[float]:
+        """Seconds of each step from record ``since`` on, a mean over ``fold`` steps. Asked for between two steps of the
+        script, when all phases of thousands of them would take a tenth of a second."""
+        return [wall / self.fold / 1e9 for wall in self.rows[since * WIDTH :: WIDTH]]
+
     def recent(self, count: int) -> list[tuple[int, ...]]:
         """The last ``count`` records at most, as :meth:`records` gives them."""
         rows, fold = self.rows[-count * WIDTH :], self.fold
