@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import hasten
-from hasten.measure.interleave import Outcome, Pairs
+from hasten.measure.interleave import Outcome, Pairs, TurnPairs
 from hasten.run import stepwise
 from hasten.run.trial import SPARED, SPARED_AFTER, TrialRoom
 from tests.scripts.lab import LIMIT, SCRIPTS
@@ -101,3 +102,31 @@ def test_a_child_in_which_an_evaluation_may_be_compiled_is_waited_for(monkeypatc
     for remedies in ([], [hasten.Compile()]):
         room._listen(None, Pairs(), 10.0, [*remedies, hasten.CacheSamples()])  # type: ignore[arg-type]
     assert given[1] - given[0] == hasten.Compile.one_off_seconds
+
+
+class Grows:
+    """A copy whose heap grows in its first turns, and has no page faults any more then."""
+
+    ended = False
+
+    def __init__(self, faults: int) -> None:
+        self.left = [100.0] * faults
+
+    def turn(self, placed: list[int]) -> None: ...
+
+    def freeze(self) -> None: ...
+
+    def is_over(self, seconds: float) -> bool:
+        return False
+
+    def rows(self, seconds: float) -> list[tuple[float, ...]]:
+        return [(0, 0.01, 0.01, 0.0, self.left.pop() if self.left else 0.0)]
+
+
+def test_copies_whose_page_faults_end_are_told_from_the_script() -> None:
+    room = Canned([])
+    room.faults = 100.0
+    for grows, pairs_needed in ((0, SPARED_AFTER), (3, 2 * SPARED_AFTER), (9, 3 * SPARED_AFTER)):
+        pairs, children = TurnPairs(), {0: Grows(grows), 1: Grows(grows)}
+        why = room._take_turns(children, pairs, time.monotonic() + 60, True)  # type: ignore[arg-type]
+        assert (why, len(pairs.faults)) == (SPARED, pairs_needed)

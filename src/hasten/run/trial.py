@@ -43,7 +43,7 @@ WORKER_UNIT = 4  # … and this many steps where workers deliver in bursts
 FIRST_SHARE = 0.6  # of a trial's time may pass until two children make a claim; the rest is for the two that confirm it
 SPARED = "the copies had no page faults to save, by chance; the script has"
 SPARED_SHARE = 0.25  # of the script's page faults, below which copies count as spared …
-SPARED_AFTER = 4  # … and pairs after which that is seen: the heap of a new copy grows in its first steps
+SPARED_AFTER = 4  # … and pairs of which that is seen, again and again: the heap of a new copy grows in its first steps
 NOT_CONFIRMED = "two other children did not confirm it"
 
 
@@ -197,8 +197,9 @@ class TrialRoom(Room):
             return self._take_turns(children, pairs, end, any(r.saves_faults for r in changed))
 
     def _spared(self, pairs: TurnPairs) -> bool:
-        """Whether copies have none of the script's page faults: nor will others, all are made from the same heap."""
-        few = statistics.median(pairs.faults) < SPARED_SHARE * self.faults
+        """Whether copies have none of the script's page faults, any more or at all: nor will others, all are made from
+        the same heap."""
+        few = statistics.median(pairs.faults[-SPARED_AFTER:]) < SPARED_SHARE * self.faults
         return few and pairs.outcome is Outcome.OPEN
 
     def _tokened(
@@ -249,7 +250,7 @@ class TrialRoom(Room):
                 pairs.add(times[WITHOUT][1], times[WITH][1], times[WITHOUT][2], times[WITH][2])
                 pairs.faults.append(times[WITHOUT][4])
                 pairs.look()
-            if saves_faults and len(pairs.faults) == SPARED_AFTER and self._spared(pairs):
+            if saves_faults and pairs.faults and not len(pairs.faults) % SPARED_AFTER and self._spared(pairs):
                 return SPARED
             now = time.monotonic()
             if pairs.exhausted:
