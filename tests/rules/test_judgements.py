@@ -186,12 +186,15 @@ def test_what_gains_next_to_nothing_is_last_and_is_told_only_where_nothing_else_
     assert worth_telling([small]) == (small,)
 
 
-def test_compiling_is_not_spoken_of_where_the_model_takes_no_time() -> None:
+def test_compiling_is_not_spoken_of_where_the_model_takes_no_time_or_cannot_be() -> None:
     model, process = ModelFacts("Linear", MODEL, 31, 1), Process(cores=2, compiler=True)
     waiting = dataclasses.replace(trace(0.1, fetch=0.099), models=(model,), process=process)
     assert found("M302", waiting) == []
-    (finding,) = found("M302", dataclasses.replace(waiting, phases=trace(0.1).phases))
+    computing = dataclasses.replace(waiting, phases=trace(0.1).phases)
+    (finding,) = found("M302", computing)
     assert "Linear runs its operations eagerly" in finding.message
+    twice = dataclasses.replace(process, differentiated_twice=True)  # torch.compile has no double backward
+    assert not found("M302", dataclasses.replace(computing, process=twice))
 
 
 def test_threads_that_others_keep_waiting_promise_more() -> None:

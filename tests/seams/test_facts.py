@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from hasten.seams import loader
+from hasten.seams import backward, loader
 from hasten.seams.facts import _denormals, _model_settings, loader_facts, process_facts
 from hasten.seams.known import OptimizerRecord
 from hasten.seams.patch import Patches
@@ -28,6 +28,28 @@ def test_subnormal_numbers_of_a_small_tensor_are_a_small_share() -> None:
     assert _denormals(watch) == (50 / 10_000, "weight")
     optimizer.state[bias]["momentum_buffer"] = torch.full((100,), 1e-40)
     assert _denormals(watch) == (1.0, "momentum_buffer")
+
+
+@pytest.mark.parametrize("way", ["backward", "autograd.backward", "grad", "grad, by position", "once"])
+def test_gradients_that_are_differentiated_again_are_noted(way: str) -> None:
+    watch, patches = Watch(), Patches()
+    backward.install(watch, patches)
+    x = torch.ones(3, requires_grad=True)
+    y = (x**3).sum()
+    try:
+        if way == "backward":
+            y.backward(None, None, True)
+        elif way == "autograd.backward":
+            torch.autograd.backward(y, create_graph=True)
+        elif way == "grad":
+            torch.autograd.grad(y, x, create_graph=True)
+        elif way == "grad, by position":
+            torch.autograd.grad(y, x, None, None, True)
+        else:
+            y.backward(retain_graph=True)
+    finally:
+        patches.undo()
+    assert process_facts(watch).differentiated_twice == (way != "once")
 
 
 class Stream(torch.utils.data.IterableDataset[torch.Tensor]):

@@ -291,6 +291,7 @@ class Process:
     bfloat16_units: bool = False
     compiler: bool = False
     compiled_by_script: bool = False
+    differentiated_twice: bool = False
     autocast: bool = False
     forkable: bool = False
     why_not_forkable: str = ""

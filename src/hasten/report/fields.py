@@ -136,6 +136,7 @@ FIELDS: dict[str, dict[str, str]] = {
         "bfloat16_units": "whether the processor multiplies bfloat16 natively",
         "compiler": "whether a C++ compiler is there",
         "compiled_by_script": "whether the script compiles something itself",
+        "differentiated_twice": "whether gradients are differentiated (create_graph=True)",
         "autocast": "whether the script uses autocast",
         "forkable": "whether trials may go on in forked children",
         "why_not_forkable": "why not",

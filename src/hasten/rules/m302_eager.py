@@ -13,6 +13,7 @@ Fidelity
     (``torch._inductor.config.fallback_random``), so that the updates can be compared at all.
 
 When it does not help
+    Gradients that are differentiated again (``create_graph=True``), which compiled code does not support.
     Short jobs (compiling takes from ten seconds to minutes; what trials have compiled is kept for later runs with the
     plan, which then start some seconds later instead), shapes that change, models dominated by a few large kernels.
 
@@ -95,7 +96,9 @@ def _in_training(module: Any, compiled: Callable[..., Any]) -> Callable[..., Any
 
 def detect(trace: Trace) -> Iterator[Finding]:
     process = trace.process
-    if process.compiled_by_script or not (process.compiler or process.device == "cuda"):
+    if process.compiled_by_script or process.differentiated_twice:
+        return
+    if not (process.compiler or process.device == "cuda"):
         return
     model = max((m for m in trace.models if m.elements and m.trained), key=lambda m: m.elements, default=None)
     if model is None or model.compiled or model.directly:  # what is compiled is the module's call

@@ -19,12 +19,13 @@ def install(watch: Watch, patches: Patches) -> None:
     """Wrap ``Tensor.backward``, ``torch.autograd.backward`` and ``torch.autograd.grad``."""
     import torch
 
-    patches.set(torch.Tensor, "backward", _wrapped(watch, torch.Tensor.backward, counts=True))
-    patches.set(torch.autograd, "backward", _wrapped(watch, torch.autograd.backward, counts=True))
-    patches.set(torch.autograd, "grad", _wrapped(watch, torch.autograd.grad, counts=False))
+    patches.set(torch.Tensor, "backward", _wrapped(watch, torch.Tensor.backward, 3, counts=True))
+    patches.set(torch.autograd, "backward", _wrapped(watch, torch.autograd.backward, 3, counts=True))
+    patches.set(torch.autograd, "grad", _wrapped(watch, torch.autograd.grad, 4, counts=False))
 
 
-def _wrapped(watch: Watch, call: Callable[..., Any], counts: bool) -> Callable[..., Any]:
+def _wrapped(watch: Watch, call: Callable[..., Any], again: int, counts: bool) -> Callable[..., Any]:
+    """``call``, watched; its argument number ``again`` is ``create_graph``."""
     import torch
 
     clock = watch.clock
@@ -35,6 +36,8 @@ def _wrapped(watch: Watch, call: Callable[..., Any], counts: bool) -> Callable[.
             return call(*args, **kwargs)
         if watch.tentative is not None and reaches(_roots(args, kwargs), watch.tentative.module()):
             watch.graph_used(watch.tentative, trains=counts)
+        if not watch.differentiated_twice:
+            watch.differentiated_twice = bool(kwargs.get("create_graph") or any(args[again : again + 1]))
         clock.enter(BACKWARD)
         start = clock.last
         try:

@@ -194,6 +194,7 @@ def process_facts(watch: Watch) -> Process:
         ),
         compiler=machine.has_compiler(),
         compiled_by_script=watch.compiled_by_script,
+        differentiated_twice=watch.differentiated_twice,
         autocast=watch.autocast,
         forkable=not reason,
         why_not_forkable=reason,

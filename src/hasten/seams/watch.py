@@ -77,6 +77,7 @@ class Watch(Roles):
     compiled_by_script: bool = False
     autocast: bool = False
     anomaly: bool = False  # while the last backward pass ran that was looked at closely
+    differentiated_twice: bool = False
     framework: str = ""
     driver: Any = None
     loss: Any = None
