@@ -10,7 +10,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 
-from hasten.seams.fork import pause_openmp
+from hasten.seams.openmp import pause_openmp
 
 _TIME = struct.Struct("<dd")
 

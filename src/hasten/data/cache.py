@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -11,19 +10,9 @@ import numpy as np
 
 from hasten.data.effects import Effects, outdated, packed
 from hasten.data.fingerprint import close_fingerprint
+from hasten.data.layout import Layout, Varies, width_of
 from hasten.data.store import NoRoom, RowStore
-from hasten.data.structure import (
-    Leaf,
-    Unsupported,
-    alike,
-    batch_like,
-    columns_of,
-    flatten,
-    laid_out,
-    pack_skeleton,
-    rebuild,
-    unpack_skeleton,
-)
+from hasten.data.structure import Unsupported, flatten
 from hasten.data.view import asked_together, samples_of
 from hasten.measure.digest import random_states, restore, same_states
 
@@ -32,14 +21,7 @@ AUDIT_EVERY = 64  # batches served from the cache between two comparisons with a
 AUDIT_SHARE, MOST_AUDITED = 1 / 200, 32  # of all samples, compared at a new iterator
 FIRST = 8  # samples that are made before worker processes are forked
 IDLE_PASSES = 2  # whose samples were all forgotten, after which that is told
-MOST_LARGER = 1.5  # slots of varying samples have room for this many times the first batch's largest
-SPARE = 256  # bytes of a slot for heads and notes that are longer than the first ones
 MOST_NOTED = 4096  # bytes of the files that one sample is made of: thirty or so
-_HEAD = struct.Struct("<II")
-
-
-class _Varies(Unsupported):
-    """A sample of another shape than the samples before."""
 
 
 class SampleCache:
@@ -67,12 +49,7 @@ class SampleCache:
         self.gathers = collate is default_collate
         self.length = len(dataset)
         self.store: RowStore | None = None
-        self.skeleton: Any = None
-        self.leaves: list[Leaf] = []
-        self.columns: list[np.ndarray] = []
-        self.like: Any = None
-        self._alike: Callable[[Any], bool] = lambda _: False
-        self.fixed = False
+        self.layout: Layout  # of the store, where there is one
         self.off = ""
         self.mark = close_fingerprint(dataset)
         self.effects = Effects()
@@ -253,11 +230,11 @@ class SampleCache:
             assert store is not None
             if (room := min(max(map(len, notes)), MOST_NOTED)) > store.noting:
                 self._want(noting=room)
-            if self.columns and self._keep_at_once(rows, samples, notes, collated):
+            if self.layout.columns and self._keep_at_once(rows, samples, notes, collated):
                 return
             others = self._keep_each(rows, samples, notes)
             if others:
-                self._want(width=_width([flatten(s) for s in others], MOST_LARGER))
+                self._want(width=width_of([flatten(s) for s in others]))
             if self.store is not store:
                 self._keep_each(rows, samples, notes)
         except Unsupported as error:
@@ -273,8 +250,8 @@ class SampleCache:
         others = []
         for row, sample, note in zip(rows, samples, notes, strict=True):
             try:
-                content = self._encode(sample)
-            except _Varies:
+                content = self.layout.encode(sample, self.store)
+            except Varies:
                 others.append(sample)
                 continue
             if content is not None and len(note) <= self.store.noting:
@@ -284,11 +261,10 @@ class SampleCache:
     def _keep_at_once(self, rows: np.ndarray, samples: list[Any], notes: list[bytes], collated: Any) -> bool:
         """Write samples as the columns that they collate to; False, and nothing done, where one differs in kind."""
         assert self.store is not None
-        if not all(map(self._alike, samples)) or max(map(len, notes)) > self.store.noting:
+        if not all(map(self.layout.alike, samples)) or max(map(len, notes)) > self.store.noting:
             return False
-        columns = columns_of(self.collate(samples) if collated is None else collated, self.skeleton)
-        arrays = [_raw(c) for c in columns]
-        if any(a.dtype != c.dtype or a.shape[1:] != c.shape[1:] for a, c in zip(arrays, self.columns, strict=True)):
+        arrays = self.layout.arrays(self.collate(samples) if collated is None else collated)
+        if arrays is None:
             return False
         self.store.write_rows(rows, arrays, notes if self.store.noting else ())
         return True
@@ -308,34 +284,11 @@ class SampleCache:
         if min(map(len, notes)) > MOST_NOTED:
             raise Unsupported("what comes from more files than are followed")
         noting = _room(max(map(len, notes)))
-        self.skeleton = flat[0][0]
-        texts = any(leaf.kind in ("str", "bytes") for leaf, _ in flat[0][1])  # of other lengths sooner or later
-        noted = any(leaf.kind == "notes" for leaf, _ in flat[0][1])  # so are they
-        self.fixed = not (texts or noted) and all(skeleton == self.skeleton for skeleton, _ in flat)
-        if not self.fixed:
-            kinds = [[leaf for leaf, _ in leaves if leaf.kind != "notes"] for _, leaves in flat]
-            of_one_size = not texts and len(kinds) > 1 and all(k == kinds[0] for k in kinds)
-            width = _width(flat, 1.0 if of_one_size else MOST_LARGER)
-            self.store = RowStore(self.length, (width,), noting=noting)
-            return
-        self.leaves = [leaf for leaf, _ in flat[0][1]]
-        store = RowStore(self.length, tuple(leaf.nbytes for leaf in self.leaves), noting=noting)
-        if self.gathers:
-            self._open_columns(store)
-            collated = self.collate(samples) if collated is None else collated
-            columns = columns_of(collated, self.skeleton)
-            self._alike = alike(self.skeleton)
-            # not the batch itself, which the script may change
-            self.like = batch_like(collated, self.skeleton, [c.new_empty((0, *c.shape[1:])) for c in columns])
+        layout = self.layout = Layout(flat)
+        store = RowStore(self.length, layout.widths, noting=noting)
+        if layout.fixed and self.gathers:
+            layout.gather_from(store, self.collate(samples) if collated is None else collated)
         self.store = store
-
-    def _open_columns(self, store: RowStore) -> None:
-        self.columns = []
-        for column, leaf in enumerate(self.leaves):
-            if leaf.kind == "image":
-                raise Unsupported("a picture where torch collates tensors")
-            dtype = np.dtype("<i2") if leaf.dtype == "bfloat16" else np.dtype(leaf.dtype)
-            self.columns.append(store.view(column, dtype, leaf.shape))
 
     def _want(self, width: int = 0, noting: int = 0) -> None:
         """More room is needed for a sample, or for a note of its files: begin anew with it; in a worker process, which
@@ -351,27 +304,13 @@ class SampleCache:
         """Begin anew where room was wanted; samples that were alike by chance are kept as such of varying size then."""
         width, noting = (int(wanted) for wanted in store.wanted)
         noting = max(store.noting, _room(noting))
-        if width and self.fixed:
-            width = max(width, int(MOST_LARGER * sum(store.widths)) + len(pack_skeleton(self.skeleton)) + SPARE)
-            self.fixed, self.columns = False, []
-            self.store = RowStore(self.length, (width,), noting=noting)
-        elif noting > store.noting:
-            self.store = RowStore(self.length, store.widths, noting=noting)
-            if self.columns:
-                self._open_columns(self.store)
-
-    def _encode(self, sample: Any) -> list[bytes] | None:
-        """A sample's bytes, a part for each column; None where a varying sample is larger than its slot."""
-        skeleton, leaves = flatten(sample)
-        if self.fixed:
-            if skeleton != self.skeleton:
-                raise _Varies("another shape than the samples before")
-            return [content for _, content in leaves]
-        content = b"".join(c for _, c in leaves)
-        head = pack_skeleton(skeleton)
-        record = _HEAD.pack(len(head), len(content)) + head + content
-        assert self.store is not None
-        return [record] if len(record) <= self.store.widths[0] else None
+        if width and self.layout.fixed:
+            self.layout.vary(width)
+        elif noting <= store.noting:
+            return
+        self.store = RowStore(self.length, self.layout.widths, noting=noting)
+        if self.layout.columns:
+            self.layout.open_columns(self.store)
 
     # -- serving -------------------------------------------------------------------------------------------------
 
@@ -381,29 +320,13 @@ class SampleCache:
         turn, rest = divmod(int(self.store.served[0]), AUDIT_EVERY)
         if rest == 0 and not self.compare(int(rows[turn % len(rows)])):
             return self.collate(self.ask(indices))
-        if not self.columns:
+        if not self.layout.columns:
             return self.collate([self._sample(int(r)) for r in rows])
-        return batch_like(self.like, self.skeleton, [self._gather(i, rows) for i in range(len(self.columns))])
-
-    def _gather(self, column: int, rows: np.ndarray) -> Any:
-        import torch
-
-        source = self.columns[column]
-        out = np.empty((len(rows), *source.shape[1:]), source.dtype)
-        np.take(source, rows, axis=0, out=out, mode="clip")
-        leaf, tensor = self.leaves[column], torch.from_numpy(out)
-        tensor = tensor.view(torch.bfloat16) if leaf.dtype == "bfloat16" else tensor
-        return laid_out(tensor, leaf, 1).contiguous()  # as torch stacks them
+        return self.layout.batch(rows)
 
     def _sample(self, row: int) -> Any:
         assert self.store is not None
-        if self.fixed:
-            parts = [self.store.read(row, column) for column in range(len(self.leaves))]
-            return rebuild(self.skeleton, memoryview(b"".join(parts)))
-        content = self.store.read(row, 0)
-        head, size = _HEAD.unpack_from(content)
-        start = _HEAD.size + head
-        return rebuild(unpack_skeleton(bytes(content[_HEAD.size : start])), content[start : start + size])
+        return self.layout.sample(row, self.store)
 
     def compare(self, row: int) -> bool:
         """Make one sample that is kept anew and compare its bytes."""
@@ -414,7 +337,7 @@ class SampleCache:
             restore(states)
             return False
         try:
-            parts = self._encode(made[0])
+            parts = self.layout.encode(made[0], self.store)
             same = parts is not None and all(
                 bytes(self.store.read(row, i)[: len(part)]) == part for i, part in enumerate(parts)
             )
@@ -442,20 +365,6 @@ def weakly(dataset: Any, gone: Callable[[], object]) -> Callable[[], Any]:
         return lambda: dataset
 
 
-def _width(flat: list[tuple[Any, list[tuple[Leaf, bytes]]]], larger: float) -> int:
-    """Bytes of a slot that holds any of these samples, or one so many times as large."""
-    sizes = [sum(len(content) for _, content in leaves) for _, leaves in flat]
-    return int(larger * max(sizes)) + max(len(pack_skeleton(skeleton)) for skeleton, _ in flat) + SPARE
-
-
 def _room(note: int) -> int:
     """Bytes that samples get for notes, where one of them needs so many; none where none has read a file."""
     return min(MOST_NOTED, note + note // 2)
-
-
-def _raw(column: Any) -> np.ndarray:
-    """A collated tensor's numbers as the store holds them."""
-    import torch
-
-    found: np.ndarray = (column.view(torch.int16) if column.dtype is torch.bfloat16 else column).numpy()
-    return found

@@ -22,7 +22,7 @@ from typing import Any
 from hasten.core.errors import Unsuited
 from hasten.core.remedy import Undo
 from hasten.data import view
-from hasten.data.fingerprint import draws_by_itself, quick_fingerprint, whole_fingerprint
+from hasten.data.fingerprint import draws_by_itself, whole_fingerprint
 from hasten.data.handed import hands_out_its_own
 
 ASK, ASK_AND_DRAW, ASK_DRAW_ASK = "ask", "ask, draw", "ask, draw, ask"  # what a pass begins with
@@ -183,8 +183,10 @@ class Passes:
         changes: dict[str, Any] = {"persistent_workers": True}
         if not self.before["num_workers"]:
             changes["worker_init_fn"] = None  # with the script's settings it is never called
+        from hasten.data.outliving import Outliving
+
         with _with(loader, **changes), self._seeding(loader):
-            made = _outliving()(loader, self.first, self.later, not self.before["num_workers"])
+            made = Outliving(loader, self.first, self.later, not self.before["num_workers"])
         self.first = self.later
         if not self.before["persistent_workers"]:  # else the loader itself keeps it
             self.kept = made
@@ -234,76 +236,6 @@ def _with(loader: Any, **changes: Any) -> Iterator[None]:
         fields.update(before)
 
 
-@functools.cache
-def _outliving() -> Any:
-    """The iterator whose workers outlive its passes; made once torch is there."""
-    import torch
-    from torch._utils import ExceptionWrapper
-    from torch.utils.data.dataloader import _DatasetKind, _MultiProcessingDataLoaderIter
-
-    class Outliving(_MultiProcessingDataLoaderIter):  # type: ignore[misc]
-        """
-        Args:
-            alone: whether the script's own pass has no workers: then no row is asked for before the first batch is,
-                what fails in a worker fails here again, with the words that the script knows, and from the batch on
-                before which the script has changed a setting of the dataset all are made here.
-        """
-
-        def __init__(self, loader: Any, first: str, later: str, alone: bool) -> None:
-            self.first, self.later, self.alone, self.waits = first, later, alone, alone
-            self.sent: deque[Any] = deque()
-            super().__init__(loader)
-
-        def _reset(self, loader: Any, first_iter: bool = False) -> None:
-            sampler: Any = self._index_sampler  # type: ignore[has-type]
-            if first_iter:
-                rows = iter(sampler) if self.first == ASK_DRAW_ASK else self._sampler_iter
-            else:
-                rows = iter(sampler)
-                if self.later != ASK:
-                    torch.empty((), dtype=torch.int64).random_(generator=loader.generator)
-                if self.later == ASK_DRAW_ASK:
-                    rows = iter(sampler)
-            self._index_sampler = _Begun(rows)
-            self.sent.clear()
-            self.waits = self.alone
-            self.settings = quick_fingerprint(self._dataset) if self.alone else None
-            try:
-                super()._reset(loader, first_iter)
-            finally:
-                self._index_sampler = sampler
-
-        def _try_put_index(self) -> None:
-            if not self.waits:
-                super()._try_put_index()
-
-        def _next_data(self) -> Any:
-            if self.waits:
-                self.waits = False
-                for _ in range(self._prefetch_factor * self._num_workers):
-                    self._try_put_index()
-            return super()._next_data()
-
-        def _next_index(self) -> Any:
-            rows = super()._next_index()
-            self.sent.append(rows)
-            return rows
-
-        def _process_data(self, data: Any, *args: Any) -> Any:  # up to torch 2.6 no worker is named
-            rows = self.sent.popleft()
-            if not self.alone or self._holds(data):
-                return super()._process_data(data, *args)
-            super()._process_data(None, *args)
-            collates = (self._auto_collation, self._collate_fn, self._drop_last)
-            return _DatasetKind.create_fetcher(self._dataset_kind, self._dataset, *collates).fetch(rows)
-
-        def _holds(self, data: Any) -> bool:
-            """Whether what a worker has made is what would be made here and now."""
-            return not isinstance(data, ExceptionWrapper) and quick_fingerprint(self._dataset) == self.settings
-
-    return Outliving
-
-
 class _Ahead:
     """The same rows, asked for as far ahead as workers have them, from now on."""
 
@@ -320,16 +252,6 @@ class _Ahead:
         now = self.queue.popleft()
         self.queue.extend(itertools.islice(self.rows, 1))
         return now
-
-
-class _Begun:
-    """Rows that were asked for already, as a sampler."""
-
-    def __init__(self, rows: Iterator[Any]) -> None:
-        self.rows = rows
-
-    def __iter__(self) -> Iterator[Any]:
-        return self.rows
 
 
 @functools.cache

@@ -71,13 +71,13 @@ def _difference(node: Any, scores: Any) -> tuple[str, Any] | None:
         return None
     rest = node._saved_self.detach()
     ahead = [n for n, _ in behind.next_functions]
-    if rest.numel() != scores.numel() or len([n for n in ahead if n is not None]) != 1 or not _leads_to(ahead, scores):
+    if rest.numel() != scores.numel() or len([n for n in ahead if n is not None]) != 1 or not _leads_to(ahead):
         return None
     rest = rest.reshape(scores.shape)
     return SQUARED, scores - rest if ahead[0] is not None else scores + rest
 
 
-def _leads_to(nodes: list[Any], scores: Any) -> bool:
+def _leads_to(nodes: list[Any]) -> bool:
     """Whether nothing but another shape stands between a node and the layer's product."""
     node = next(n for n in nodes if n is not None)
     while node.name().startswith(("Squeeze", "Unsqueeze", "View", "Reshape", "Select", "Alias")):

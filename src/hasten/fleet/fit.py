@@ -70,11 +70,11 @@ def fit(
         stop: when a model stops early; it keeps its best weights. A number is a patience.
         clip: largest 2-norm of a model's gradient.
         by, features, target, time_column: columns of a data frame; rows are sorted by ``time_column`` where it is
-        given; several targets are predicted together. window, horizon: rows of a series that are seen and predicted;
-        windows are views and are never copied out. gaps: ``"skip"`` leaves windows out that go over a step in the
-        ``time_column`` that is longer than usual (none is where steps have no period), ``"join"`` learns them like
-        others. season: rows of one season, for
-        the seasonal-naive baseline.
+            given; several targets are predicted together.
+        window, horizon: rows of a series that are seen and predicted; windows are views and are never copied out.
+        gaps: ``"skip"`` leaves windows out that go over a step in the ``time_column`` that is longer than usual (none
+            is where steps have no period), ``"join"`` learns them like others.
+        season: rows of one season, for the seasonal-naive baseline.
         settings: a key's own ``lr``, ``weight_decay``, ``seed``; anything else goes to ``make_model``.
         engine: ``"auto"`` tries those that can train these models; or ``"native"``, ``"stacked"``, ``"loop"``.
         workers: models trained side by side; the cores this process may use unless given.

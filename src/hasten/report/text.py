@@ -115,7 +115,7 @@ def _explained(report: Report, width: int, every: bool) -> Iterator[list[Line]]:
     yield from findings(report.findings, width, first)
     if report.trace is not None:
         yield remarks(report, width)
-    yield next_line(view.next_command(report), width)
+    yield next_line(view.next_command(report))
 
 
 def _ran(result: Result, width: int, every: bool) -> Iterator[list[Line]]:
@@ -129,7 +129,7 @@ def _ran(result: Result, width: int, every: bool) -> Iterator[list[Line]]:
     yield trials(result, width)
     yield proof(result, width)
     yield remarks(report, width)
-    yield next_line(view.next_command(result), width)
+    yield next_line(view.next_command(result))
 
 
 def _measured(trace: Trace, width: int, every: bool) -> Iterator[list[Line]]:
@@ -169,7 +169,7 @@ def remarks(report: Report, width: int) -> list[Line]:
     return lines
 
 
-def next_line(command: str, width: int) -> list[Line]:
+def next_line(command: str) -> list[Line]:
     """The next command to type; never broken, so that it can be copied."""
     return [[("next    ", "dim"), (clean(command), "next")]]
 

@@ -65,7 +65,7 @@ def _flushes() -> bool:
 
 def _renew_threads() -> None:
     # The mode belongs to a thread and is inherited when a thread is made: end the pool, it comes back with the mode.
-    from hasten.seams.fork import pause_openmp
+    from hasten.seams.openmp import pause_openmp
 
     pause_openmp()
 

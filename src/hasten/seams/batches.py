@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from hasten.core.remedy import Undo
+from hasten.seams.inputs import tensors
 from hasten.seams.known import LoaderRecord
 from hasten.seams.watch import Watch
 
@@ -137,19 +138,6 @@ def next_pass(loader: Any) -> Any:
     fresh._reset(loader)
     fields["_iterator"] = fresh
     return fresh
-
-
-def tensors(value: Any) -> Iterator[Any]:
-    import torch
-
-    if isinstance(value, torch.Tensor):
-        yield value
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            yield from tensors(item)
-    elif isinstance(value, dict):
-        for item in value.values():
-            yield from tensors(item)
 
 
 class Few:

@@ -1,15 +1,9 @@
-"""Forking a process that has run OpenMP, and knowing when that is safe.
-
-A plain ``fork()`` after a parallel region dead-locks the child at its next one: libgomp believes in threads that no
-longer exist. ``omp_pause_resource_all(omp_pause_hard)`` (OpenMP 5.0, 3.2.44) ends them first, on both sides; they come
-back by themselves at the next parallel region, with the same number of threads and so the same sums.
-"""
+"""Forking a process that has run OpenMP (see :mod:`hasten.seams.openmp`), and knowing when that is safe."""
 
 from __future__ import annotations
 
 import atexit
 import ctypes
-import functools
 import math
 import os
 import random
@@ -26,7 +20,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from hasten.seams.cores import by_work, placed, set_cores
 from hasten.seams.isolate import Stray, folder_in, isolate, why_not_private
+from hasten.seams.openmp import openmp_libraries, pause_openmp
 from hasten.seams.silent import silent_fork
 from hasten.seams.watch import Departed, Watch
 
@@ -36,33 +32,6 @@ _ROW = struct.Struct("<qdddd")  # kind, wall seconds, CPU seconds, loss, spare
 ERROR, MOST_SAID = "error", 160  # file in a child's folder that says what ended it; characters of it that are told
 DONE, READY, LAST = -1, -2, -3
 STALL_SECONDS = 30.0  # a child silent for so long is given up
-
-
-@functools.cache
-def _openmp_libraries() -> tuple[ctypes.CDLL, ...]:
-    paths = set()
-    with open("/proc/self/maps", encoding="utf-8", errors="replace") as file:
-        for line in file:
-            path = line.rstrip("\n").split(" ", 5)[-1].strip()
-            if any(name in os.path.basename(path) for name in ("libgomp", "libiomp", "libomp.", "libomp-")):
-                paths.add(path)
-    libraries = []
-    for path in sorted(paths):
-        try:
-            library = ctypes.CDLL(path)
-            library.omp_pause_resource_all  # noqa: B018
-            libraries.append(library)
-        except (OSError, AttributeError):
-            continue
-    return tuple(libraries)
-
-
-def pause_openmp() -> bool:
-    """End the OpenMP threads of every runtime in this process; they come back when needed."""
-    libraries = _openmp_libraries()
-    for library in libraries:
-        library.omp_pause_resource_all(2)
-    return bool(libraries)
 
 
 def grouped() -> bool:
@@ -95,7 +64,7 @@ def why_not() -> str:
         return f"the script runs a thread of its own ({others[0]})"
     if threading.current_thread() is not main:
         return "the script trains in a thread of its own"
-    if not _openmp_libraries():
+    if not openmp_libraries():
         return "torch's OpenMP runtime cannot be paused, it is older than OpenMP 5.0"
     return why_not_private()
 
@@ -162,32 +131,16 @@ class Child:
                 alone, either child of a pair stays where it is for seconds: on a busy machine one of them may have its
                 OpenMP threads all on one core, and takes five times as long as the other.
         """
-        before = self._place(cores) if cores else {}
+        if cores and not self._threads:
+            self._threads = by_work(self.pid)
+        before = placed(self._threads, cores) if cores else {}
         self._signal(signal.SIGCONT)
         try:
             self.line.send(b"t", socket.MSG_NOSIGNAL)
         except OSError:
             self.ended = True
         for thread, allowed in before.items():
-            _set_cores(thread, allowed)
-
-    def _place(self, cores: Sequence[int]) -> dict[int, set[int]]:
-        """Put the main thread on the first core, the thread that has worked most on the second, and so on round.
-
-        Returns:
-            what each thread was allowed before; those that may not be moved are left out.
-        """
-        if not self._threads:
-            self._threads = _by_work(self.pid)
-        before = {}
-        for number, thread in enumerate(self._threads):
-            try:
-                allowed = os.sched_getaffinity(thread)
-            except OSError:  # it has ended
-                continue
-            if _set_cores(thread, {cores[number % len(cores)]}):
-                before[thread] = allowed
-        return before
+            set_cores(thread, allowed)
 
     def _signal(self, number: int) -> None:
         try:
@@ -257,27 +210,6 @@ class Child:
         self.ended = self.gone = True
         if self in _LIVING:
             _LIVING.remove(self)
-
-
-def _by_work(pid: int) -> list[int]:
-    """The threads of a process: the main thread, then the others by the CPU time they have used, most first."""
-    used = {}
-    try:
-        for name in os.listdir(f"/proc/{pid}/task"):
-            with open(f"/proc/{pid}/task/{name}/stat", encoding="utf-8", errors="replace") as file:
-                fields = file.read().rsplit(")", 1)[1].split()
-            used[int(name)] = int(fields[11]) + int(fields[12])  # utime and stime, proc(5)
-    except (OSError, ValueError, IndexError):
-        return [pid]
-    return [pid, *sorted(used.keys() - {pid}, key=lambda thread: -used[thread])]
-
-
-def _set_cores(thread: int, cores: set[int]) -> bool:
-    try:
-        os.sched_setaffinity(thread, cores)
-    except OSError:
-        return False
-    return True
 
 
 class Sender:

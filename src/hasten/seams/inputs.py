@@ -95,7 +95,7 @@ def follow(made: Any, differentiated: Callable[..., None]) -> bool:
 
 
 def tensors(value: Any) -> Iterator[Any]:
-    """The tensors of a call's arguments, or of what it returns."""
+    """The tensors of a batch, of a call's arguments, or of what it returns."""
     import torch
 
     if isinstance(value, torch.Tensor):

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from hasten.seams.batches import tensors
+from hasten.seams.inputs import tensors
 from hasten.seams.watch import Watch
 
 MOST_BATCHES = 12
