@@ -203,7 +203,7 @@ class Runner:
         assert self.trace is not None
         command = Command.of(self.watch, self.session.cwd)
         workers = self.trace.loader is not None and self.trace.loader.num_workers > 0
-        room = ProcessRoom(command, self.trace.step_median, workers)
+        room = ProcessRoom(command, self.trace.step_median, workers, self.trace.predicted_steps)
         return room, ProcessJudge(room)
 
     def _try_all(self, room: Any, judge: Any, start: float, budget: float, launches: Any = None) -> None:

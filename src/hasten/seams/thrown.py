@@ -97,10 +97,11 @@ class Command:
         return 2 * self.start_seconds + START_SECONDS + 5 * seconds
 
 
-def await_end(child: fork.Child, seconds: float) -> None:
-    """Until the process says that it is done, is gone, or the time is up."""
+def await_end(child: fork.Child, seconds: float, silent: float) -> None:
+    """Until the process says that it is done, is gone, or the time is up, or it says nothing for so many seconds behind
+    the script's last step."""
     end = time.monotonic() + seconds
-    while not child.ended and time.monotonic() < end:
+    while not child.ended and not child.is_over(silent) and time.monotonic() < end:
         if any(row[0] == fork.DONE for row in child.rows(0.5)):
             return
 
