@@ -12,7 +12,7 @@ import pytest
 import hasten
 from hasten.core.remedy import Grain
 from hasten.measure.interleave import LOOKS, Outcome
-from hasten.run.processes import METHOD, STEPWISE, ProcessJudge, ProcessRoom
+from hasten.run.processes import METHOD, STEPWISE, ProcessJudge, ProcessPairs, ProcessRoom
 from hasten.run.stepwise import SHORT
 from hasten.seams.thrown import Command
 from tests.scripts.lab import SCRIPTS, SOURCE
@@ -44,6 +44,14 @@ def test_what_holds_from_a_process_s_start_is_tried_in_two(tmp_path: Path) -> No
     assert room(tmp_path).compare([], fetched, 60.0).method == STEPWISE
     assert room(tmp_path, workers=True).compare([], fetched, 60.0).method == METHOD
     assert not list(tmp_path.iterdir())
+
+
+def test_what_was_tried_in_two_goes_on_with_the_pairs_it_has(tmp_path: Path) -> None:
+    """Each is two starts of the script; a trial that time had cut short began anew."""
+    before = ProcessPairs([0.7, 0.68, 0.71])
+    measured = room(tmp_path).compare([], [hasten.Allocator()], 60.0, before=before)
+    assert measured.outcome is Outcome.FASTER and measured.pairs is before
+    assert len(before.wall) == ProcessPairs.least
 
 
 @pytest.mark.parametrize("ways", [("dies",), ("dies with",)])

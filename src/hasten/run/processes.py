@@ -130,9 +130,9 @@ class ProcessRoom(Room):
     def _measured(self, asked: Asked) -> Measured:
         common, off, on = asked.ways
         if self._stepwise([*off, *on], common):
-            pairs = asked.pairs_of_steps()
+            pairs = asked.so_far(Pairs())
             return Measured(pairs, STEPWISE, 0.0, self._by_turns(asked, pairs))
-        few = ProcessPairs()
+        few = asked.so_far(ProcessPairs())
         return Measured(few, METHOD, 0.0, self._in_pairs(asked.without, asked.with_, few, asked.seconds))
 
     def _by_turns(self, asked: Asked, pairs: Pairs) -> str:
