@@ -191,9 +191,12 @@ class Runner:
     def _search_in_processes(self, reason: str, start: float, budget: float) -> None:
         """Forking is not safe here: the same command again, in throw-away processes."""
         assert self.trace is not None
+        room, judge = self._processes()
+        if room.command.why_not:
+            self.outcome = Outcome(message=f"no trials: {reason}, and {room.command.why_not}")
+            return
         tell(f"{reason}: trials run the script again in throw-away processes")
         self._announce(budget)
-        room, judge = self._processes()
         if self.watch.loaders and room.command.start_seconds < LOOK_SHARE * budget:
             self._with(look(self.watch, room.command, room.step_seconds).probes)
         self._try_all(room, judge, start, budget)

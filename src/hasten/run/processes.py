@@ -98,6 +98,8 @@ class ProcessRoom(Room):
 
     def unsuited(self, remedy: Remedy, base: list[Remedy]) -> str:
         """Nothing else can be asked beforehand; a process in which it cannot be applied says so by its result."""
+        if self.command.why_not:
+            return self.command.why_not
         if remedy.grain is Grain.CALL:
             return "evaluations are repeated in forked copies only"
         compiles = remedy.seam is Seam.LAUNCH and any(r.one_off_seconds for r in base)
