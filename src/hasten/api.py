@@ -130,7 +130,8 @@ def run(
     if save_plan is not None and result.plan is not None and plan is None:
         result.plan.save(save_plan)
         result = dataclasses.replace(result, plan_path=os.fspath(save_plan))
-    return dataclasses.replace(result, options=_options(budget, allow, only, skip))
+    options = _options(budget, allow, only, skip) if plan is None else _replayed(plan)
+    return dataclasses.replace(result, options=options)
 
 
 def _started_with(plan: Plan) -> dict[str, str]:
@@ -170,6 +171,11 @@ def _budget(seconds: float | None) -> float | None:
     if seconds is not None and not (isinstance(seconds, int | float) and 0 <= seconds < math.inf):
         raise UsageError(f"budget={seconds!r} is no number of seconds", "it counts from 0 on", "budget=60")
     return seconds
+
+
+def _replayed(plan: Pathish | Plan) -> tuple[str, ...]:
+    """How the command line asks for a replay; of a plan that lies in no file it cannot."""
+    return () if isinstance(plan, Plan) else ("--plan", os.fspath(plan))
 
 
 def _options(budget: float | None, allow: str, only: Sequence[str], skip: Sequence[str]) -> tuple[str, ...]:

@@ -58,9 +58,13 @@ def test_what_was_asked_for_is_asked_for_again() -> None:
     assert after(asked, options=options) == "hasten run --skip Compile --allow equivalent train.py --epochs 8"
 
 
-def test_trials_that_were_interrupted_are_begun_again_as_they_were() -> None:
-    report = samples.report(exit_code=-2)
-    assert after(report=report, options=("--budget", "30")) == "hasten run --budget 30 train.py --epochs 8"
+@pytest.mark.parametrize("number", [2, 15])
+@pytest.mark.parametrize("options", ["--budget 30", "--plan p.json"])
+def test_what_was_stopped_from_outside_is_begun_again_as_it_was(number: int, options: str) -> None:
+    """Of a replay without its plan, so with trials."""
+    stopped, same = samples.report(exit_code=-number), f"hasten run {options} train.py --epochs 8"
+    for report in (stopped, dataclasses.replace(stopped, trace=None, findings=())):
+        assert after(report=report, options=tuple(options.split())) == same
 
 
 def test_a_plan_comes_before_a_larger_budget() -> None:

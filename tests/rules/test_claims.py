@@ -10,20 +10,27 @@ from pathlib import Path
 import pytest
 
 from hasten.api import explain
-from hasten.core.facts import Hot, LoaderFacts, OptimizerFacts, Place, Probe, Process, Usage
+from hasten.core.facts import Hot, LoaderFacts, ModelFacts, OptimizerFacts, Place, Probe, Process, Usage
 from hasten.core.interval import Interval
 from hasten.core.report import Report
 from hasten.core.trace import Epoch, Phase, Trace
 from hasten.rules import all_rules, found_by
 from hasten.rules.d103_repeated_samples import CacheSamples
 from tests.rules.by_hand import gpu, with_process
-from tests.rules.test_judgements import LOOP, counts, found, loader, trace, used
+from tests.rules.test_judgements import LOOP, MODEL, counts, found, loader, trace, used
 
 PRINT = Place("train.py", 14, "main", "    print(loss.item())")
 
 
 def on_device(of: Trace, **seconds: float) -> Trace:
     return dataclasses.replace(of, device_phases=tuple(Phase(n, Interval.exact(s)) for n, s in seconds.items()))
+
+
+def test_a_small_float64_model_beside_others_is_not_said_to_take_the_whole_step() -> None:
+    """2,754 parameters were told to compute for 57 ms of 60, which convolutions in float32 took."""
+    small, large, loss = (ModelFacts("Net", MODEL, 9, dtypes=d) for d in (("float64",), ("float32",), ()))
+    made = dataclasses.replace(trace(0.1, forward=0.05, backward=0.03), models=(small, loss))
+    assert found("M309", made) and not found("M309", dataclasses.replace(made, models=(small, loss, large)))
 
 
 # -- on a device -------------------------------------------------------------------------------------------------------

@@ -44,11 +44,14 @@ def test_a_trial_that_time_cut_short_goes_on_where_what_was_reserved_is_left(mon
     assert (none, ten, hoped) == (0, 10, math.inf) and long > 5 * short
 
 
-@pytest.mark.parametrize("kind", ["step", "child"])
-def test_where_the_script_has_no_more_steps_it_is_not_the_budget_that_was_short(lab: Any, kind: str) -> None:
+@pytest.mark.parametrize(("kind", "args"), [("step", ()), ("child", ()), ("child", ("thread",))])
+def test_where_the_script_has_no_more_steps_it_is_not_the_budget_that_was_short(
+    lab: Any, kind: str, args: tuple[str, ...]
+) -> None:
     """A copy that went on behind the last step, as in a long evaluation, was waited for to the end of its time, and a
-    larger budget was offered."""
-    ran = lab("tail.py", budget=40.0, hooks={"remedies": [kind], "patches": ["judged"], "seconds": 60}).run()
+    larger budget was offered. So was a process begun anew."""
+    hooks = {"remedies": [kind], "patches": ["judged"], "seconds": 60}
+    ran = lab("tail.py", args=args, budget=1000.0 if args else 40.0, hooks=hooks).run()
     document = ran.document or {}
     assert [(t["verdict"], t["why"]) for t in document["run"]["trials"]] == [("cannot tell", SHORT)], ran.why
-    assert document["next"] == "hasten explain train.py"
+    assert document["next"] == " ".join(("hasten explain train.py", *args))

@@ -25,7 +25,7 @@ def test_a_job_of_known_length_must_repay_the_start() -> None:
     assert not repaid(4.0, ratio, 7.9)
     assert repaid(4.0, ratio, 8.1)
     assert repaid(0.0, Interval.exact(1.01), 0.0)
-    assert repaid(4.0, None, 0.0)
+    assert repaid(4.0, None, 4.1) and not repaid(4.0, None, 3.9)  # written by hand: it may gain all that is left
 
 
 @pytest.mark.parametrize("ratio", [1.05, 1.3, 2.2, 10.0])
@@ -44,7 +44,8 @@ def test_it_does_not_wait_longer_than_for_that() -> None:
     assert due(4.0, Interval.exact(1.5)) == pytest.approx(12.0)
     assert due(4.0, Interval.exact(1.5), 1.0) == pytest.approx(49 * 4.0)
     assert due(4.0, Interval.exact(1.0), 1.5) == math.inf
-    assert due(4.0, None, 1.0) == 0.0
+    assert due(4.0, None, 10.0) == pytest.approx(4.0)
+    assert due(4.0, None, 1.0) == due(4.0, Interval.exact(1.5), 1.0)
     assert due(0.0, Interval.exact(1.1)) == 0.0
 
 

@@ -12,7 +12,8 @@ import pytest
 import hasten
 from hasten.core.remedy import Grain
 from hasten.measure.interleave import LOOKS, Outcome
-from hasten.run.processes import METHOD, STEPWISE, ProcessJudge, ProcessRoom
+from hasten.run.processes import METHOD, STEPWISE, ProcessJudge, ProcessPairs, ProcessRoom
+from hasten.run.stepwise import SHORT
 from hasten.seams.thrown import Command
 from tests.scripts.lab import SCRIPTS, SOURCE
 
@@ -45,6 +46,14 @@ def test_what_holds_from_a_process_s_start_is_tried_in_two(tmp_path: Path) -> No
     assert not list(tmp_path.iterdir())
 
 
+def test_what_was_tried_in_two_goes_on_with_the_pairs_it_has(tmp_path: Path) -> None:
+    """Each is two starts of the script; a trial that time had cut short began anew."""
+    before = ProcessPairs([0.7, 0.68, 0.71])
+    measured = room(tmp_path).compare([], [hasten.Allocator()], 60.0, before=before)
+    assert measured.outcome is Outcome.FASTER and measured.pairs is before
+    assert len(before.wall) == ProcessPairs.least
+
+
 @pytest.mark.parametrize("ways", [("dies",), ("dies with",)])
 def test_a_process_that_ends_early_is_no_trial(tmp_path: Path, ways: tuple[str, ...]) -> None:
     for remedy in (hasten.Threads(1), hasten.Allocator()):
@@ -52,6 +61,16 @@ def test_a_process_that_ends_early_is_no_trial(tmp_path: Path, ways: tuple[str, 
         assert measured.outcome is Outcome.OPEN and measured.why == "a process ended before it could be timed"
     found = ProcessJudge(room(tmp_path, *ways)).judge([hasten.Threads(1)])
     assert found.kept is None
+
+
+@pytest.mark.parametrize("how", ["dies", "hangs"])
+def test_a_script_that_is_over_is_not_short_of_time(tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether the process is gone then, or goes on behind the last step: no more of the budget would help."""
+    monkeypatch.setattr("hasten.run.processes.SILENT_SECONDS", 1.0)
+    short = room(tmp_path, "over", how)
+    assert short.compare([], [hasten.Allocator()], 60.0).why == SHORT
+    found = ProcessJudge(short).judge([hasten.Threads(1)])
+    assert found.kept is None and "the script ended before 20 steps" in found.words
 
 
 def test_a_remedy_that_cannot_be_applied_says_so(tmp_path: Path) -> None:

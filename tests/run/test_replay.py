@@ -124,8 +124,9 @@ def test_what_starts_late_waits_where_the_job_is_too_short_to_repay_its_start(
         (1300, 1.5, False, "for a longer run"),  # compiled anew: 40 s
         (-1, 1.5, True, "starts after 12 s of training"),  # of unknown length
         (-1, 1.5, False, "starts after 120 s of training"),
-        (-1, None, True, ""),  # edited by hand
-        (100, None, True, ""),
+        (-1, None, True, "starts after 8 s of training"),  # written by hand
+        (100, None, True, "for a longer run"),
+        (500, None, True, ""),
     ],
 )
 def test_a_start_is_weighed_against_the_rest_of_the_job(

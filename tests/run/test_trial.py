@@ -95,6 +95,13 @@ def test_a_claim_of_two_children_needs_two_others(claim: Outcome) -> None:
     assert Canned([Outcome.NO_GAIN]).compare([], [hasten.Allocator()], 1.0).outcome is Outcome.NO_GAIN
 
 
+def test_a_trial_of_two_children_goes_on_with_the_pairs_it_has() -> None:
+    """It began anew where more time was found for it."""
+    room, before = Canned([Outcome.NO_GAIN]), TurnPairs([0.1] * 3)
+    measured = room.compare([], [hasten.Allocator()], 1.0, 1.5, before)
+    assert measured.pairs is before and before.hoped == 1.5
+
+
 def test_a_child_in_which_an_evaluation_may_be_compiled_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """It was given up while the script's samples were compiled for, at a later step than any before."""
     room, given = Canned([]), []

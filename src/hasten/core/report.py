@@ -104,7 +104,7 @@ class Result(Outcome):
 
     report: Report = field(default_factory=lambda: Report(None))
     plan_path: str = ""
-    options: tuple[str, ...] = ()  # what bounded the trials, as typed before the script
+    options: tuple[str, ...] = ()  # what bounded the trials, or the plan, as typed before the script
 
     @property
     def exit_code(self) -> int:

@@ -106,6 +106,8 @@ class Explainer:
             self.ceilings = Ceilings(why_not=reason)
         elif not self.watch.loaders:  # nor is there a dataset to be asked twice
             self.ceilings = Ceilings(why_not=NO_LOADER)
+        elif command.why_not:
+            self.ceilings = Ceilings(why_not=f"{reason}, and {command.why_not}")
         elif command.start_seconds > MOST_START:
             self.ceilings = Ceilings(
                 why_not=f"{reason}, and to begin the script anew takes {command.start_seconds:.0f} s"

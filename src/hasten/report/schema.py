@@ -50,7 +50,7 @@ def schema() -> dict[str, Any]:
     _define(Outcome, defs)
     defs["Run"] = defs.pop("Outcome")
     defs["Run"]["properties"]["plan_path"] = {"type": "string", "description": "where the plan was written, or empty"}
-    defs["Run"]["properties"]["options"] = _array({"type": "string"}, "what bounded the trials, as typed")
+    defs["Run"]["properties"]["options"] = _array({"type": "string"}, "what bounded the trials, or the plan, as typed")
     defs["Run"]["required"] += ["plan_path", "options"]
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

@@ -18,6 +18,7 @@ from hasten.core.trace import Ceilings, Epoch, Growth, Trace
 from hasten.report.figures import duration, figure, level_of, speedup, time_unit, times
 from hasten.report.tree import same_line
 
+STOPPED = (-signal.SIGINT, -signal.SIGTERM)  # exit codes of a script that was ended from outside
 LEAST_BUDGET = 60  # seconds: what is suggested where a smaller budget left something untried
 BUSY = 0.25  # cores' worth of other work from which on it is told
 EPOCHS = 6  # lines of the epoch table before some are left out
@@ -334,8 +335,8 @@ def next_command(outcome: Report | Result) -> str:
         return shell(("hasten", "rule", report.findings[0].code))
     door = "run" if isinstance(outcome, Result) else "explain"
     if report.trace is None:
-        if report.exit_code == -signal.SIGINT:
-            return shell(("hasten", door, *words))
+        if report.exit_code in STOPPED:
+            return shell(("hasten", door, *(outcome.options if isinstance(outcome, Result) else ()), *words))
         return shell(("python", *words)) if report.exit_code else f"hasten {door} SCRIPT, with the script that trains"
     if isinstance(outcome, Result):
         return _after_run(outcome, words)
@@ -352,7 +353,7 @@ def _after_run(result: Result, words: tuple[str, ...]) -> str:
     report = result.report
     if kept(result) and result.plan_path:
         return shell(("hasten", "run", "--plan", result.plan_path, *words))
-    if report.exit_code == -signal.SIGINT and not result.trials:
+    if report.exit_code in STOPPED and not result.trials:
         return shell(("hasten", "run", *result.options, *words))
     if any("the script ended" in t.why for t in result.trials):  # more time or leave gives trials no more steps
         return shell(("hasten", "explain", *words))

@@ -40,17 +40,17 @@ def detect(trace: Trace) -> Iterator[Finding]:
     best = trace.amdahl(SAVED[1] * cost)
     if not best >= LEAST_GAIN:
         return
-    for model in trace.models:
-        if "float64" in model.dtypes and not any(d == "float32" or d.startswith("complex") for d in model.dtypes):
-            yield RULE.finding(
-                f"the {model.elements:,} parameters of {model.kind} are float64; "
-                f"{ms(cost)} of a step compute with them",
-                widened(trace, model),
-                (trace.amdahl(SAVED[0] * cost), best),
-                label="makes it float64",
-                advice="compute in float32: drop this, and convert the data once with .float()",
-            )
-            return
+    dtypes = {dtype for model in trace.models for dtype in model.dtypes}
+    wide = [model for model in trace.models if "float64" in model.dtypes]
+    if not wide or any(d.startswith(("float", "bfloat", "complex")) for d in dtypes - {"float64"}):
+        return  # of models in both, nobody knows which has taken how much of a step
+    yield RULE.finding(
+        f"the {wide[0].elements:,} parameters of {wide[0].kind} are float64; {ms(cost)} of a step compute with them",
+        widened(trace, wide[0]),
+        (trace.amdahl(SAVED[0] * cost), best),
+        label="makes it float64",
+        advice="compute in float32: drop this, and convert the data once with .float()",
+    )
 
 
 def widened(trace: Trace, model: ModelFacts) -> Place | None:

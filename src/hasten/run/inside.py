@@ -192,9 +192,12 @@ class Runner:
     def _search_in_processes(self, reason: str, start: float, budget: float) -> None:
         """Forking is not safe here: the same command again, in throw-away processes."""
         assert self.trace is not None
+        room, judge = self._processes()
+        if room.command.why_not:
+            self.outcome = Outcome(message=f"no trials: {reason}, and {room.command.why_not}")
+            return
         tell(f"{reason}: trials run the script again in throw-away processes")
         self._announce(budget)
-        room, judge = self._processes()
         if self.watch.loaders and room.command.start_seconds < LOOK_SHARE * budget:
             self._with(look(self.watch, room.command, room.step_seconds).probes)
         self._try_all(room, judge, start, budget)
@@ -204,7 +207,7 @@ class Runner:
         assert self.trace is not None
         command = Command.of(self.watch, self.session.cwd)
         workers = self.trace.loader is not None and self.trace.loader.num_workers > 0
-        room = ProcessRoom(command, self.trace.step_median, workers)
+        room = ProcessRoom(command, self.trace.step_median, workers, self.trace.predicted_steps)
         return room, ProcessJudge(room)
 
     def _try_all(self, room: Any, judge: Any, start: float, budget: float, launches: Any = None) -> None:

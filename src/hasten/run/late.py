@@ -2,7 +2,8 @@
 
 A job of known length is asked whether its rest repays the start. One of unknown length may end at any time, so it
 waits: it is expected to go on for as long as it has gone on already, and what it has gained by the other remedies must
-pay for the start if it does not.
+pay for the start if it does not. A speed-up that is not known, of a plan that was written by hand, is taken for as
+large as can be.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ LEAST_SPEED = 0.98  # of the script as it is, below which a job of unknown lengt
 
 def repaid(start_seconds: float, ratio: Interval | None, seconds: float) -> bool:
     """Whether a remedy's start costs no more than it gains in a job that takes ``seconds`` with it on; where its
-    speed-up is not known it does."""
-    return ratio is None or seconds * (ratio.value - 1) >= start_seconds
+    speed-up is not known they are those without it, all of which it may gain."""
+    return seconds * (ratio.value - 1 if ratio is not None else 1) >= start_seconds
 
 
 def slowness(watch: Watch) -> float:
@@ -38,11 +39,9 @@ def due(start_seconds: float, ratio: Interval | None, gained: float = math.inf) 
     Args:
         gained: speed-up so far by other remedies; what it has saved is the stake. Infinite where nothing is at stake.
     """
-    if ratio is None:  # written by hand into a plan: it is wanted at once
-        return 0.0
-    if ratio.value <= 1:
+    if ratio is not None and ratio.value <= 1:
         return math.inf
-    expected = start_seconds * ratio.value / (ratio.value - 1)
+    expected = start_seconds * (ratio.value / (ratio.value - 1) if ratio is not None else 1)
     return max(expected, start_seconds * LEAST_SPEED / (gained - LEAST_SPEED))
 
 

@@ -25,7 +25,7 @@ from hasten.measure.interleave import LOOKS, REPORT_LEVEL, Outcome, Pairs, coin_
 from hasten.run import stepwise
 from hasten.run.fidelity import LEAST_JUDGED, SEEDS, Finding, compare, curves, weights
 from hasten.run.room import Asked, Measured, Room
-from hasten.run.stepwise import SILENT_SECONDS, TIME_UP
+from hasten.run.stepwise import SHORT, SILENT_AT_END, SILENT_SECONDS, TIME_UP
 from hasten.seams.child import warm_steps
 from hasten.seams.state import Layout
 from hasten.seams.thrown import SEED, Command, await_end
@@ -38,6 +38,10 @@ WARM_STEPS = 6
 TIMED_STEPS = 40  # whose median is taken, or …
 TIMED_SECONDS, FEWEST_TIMED = 2.0, 10  # … these where steps are long
 ENDED = "a process ended before it could be timed"
+
+
+class Over(Exception):
+    """The script took its last step before a process had taken those that were ordered."""
 
 
 @dataclass
@@ -84,14 +88,18 @@ class ProcessRoom(Room):
         command: how the script is begun anew.
         step_seconds: mean duration of a step now.
         workers: whether worker processes feed the training: what they do is settled when they are started.
+        expected: steps that the script takes in all, where known.
     """
 
     command: Command
     step_seconds: float
     workers: bool = False
+    expected: int = -1
 
     def unsuited(self, remedy: Remedy, base: list[Remedy]) -> str:
         """Nothing else can be asked beforehand; a process in which it cannot be applied says so by its result."""
+        if self.command.why_not:
+            return self.command.why_not
         if remedy.grain is Grain.CALL:
             return "evaluations are repeated in forked copies only"
         compiles = remedy.seam is Seam.LAUNCH and any(r.one_off_seconds for r in base)
@@ -100,6 +108,11 @@ class ProcessRoom(Room):
     def _stepwise(self, changed: list[Remedy], common: Sequence[Remedy]) -> bool:
         calls = any(r.grain is Grain.CALL for r in changed)
         return stepwise.switchable(changed, common, self.workers) and not calls
+
+    @property
+    def _patience(self) -> float:
+        """Seconds that a process may be silent."""
+        return SILENT_SECONDS + 40 * self.step_seconds
 
     @property
     def _timed(self) -> int:
@@ -119,9 +132,9 @@ class ProcessRoom(Room):
     def _measured(self, asked: Asked) -> Measured:
         common, off, on = asked.ways
         if self._stepwise([*off, *on], common):
-            pairs = asked.pairs_of_steps()
+            pairs = asked.so_far(Pairs())
             return Measured(pairs, STEPWISE, 0.0, self._by_turns(asked, pairs))
-        few = ProcessPairs()
+        few = asked.so_far(ProcessPairs())
         return Measured(few, METHOD, 0.0, self._in_pairs(asked.without, asked.with_, few, asked.seconds))
 
     def _by_turns(self, asked: Asked, pairs: Pairs) -> str:
@@ -138,7 +151,7 @@ class ProcessRoom(Room):
         first = self.command.limit(WARM_STEPS * self.step_seconds)
         timed = max(asked.seconds - self.command.start_seconds, 2 * LOOKS[0] * self.step_seconds)
         with self.command.begun(order, _environment([*common, *off])) as (child, folder):
-            why = stepwise.listen(child, pairs, timed, SILENT_SECONDS + 40 * self.step_seconds, first)
+            why = stepwise.listen(child, pairs, timed, self._patience, first)
             unsuited = _result(folder).get("unsuited", "")
         return unsuited or (ENDED if why == stepwise.TOO_EARLY else why)
 
@@ -149,8 +162,11 @@ class ProcessRoom(Room):
             if time.monotonic() > end:
                 break
             times: dict[bool, dict[str, Any] | None] = {}
-            for on in (False, True) if heads else (True, False):
-                times[on] = self.once(with_ if on else without, WARM_STEPS, self._timed, until=end)
+            try:
+                for on in (False, True) if heads else (True, False):
+                    times[on] = self.once(with_ if on else without, WARM_STEPS, self._timed, until=end)
+            except Over:
+                return SHORT
             a, b = times[False], times[True]
             if a is None or b is None:
                 return TIME_UP if time.monotonic() >= end else ENDED
@@ -182,6 +198,9 @@ class ProcessRoom(Room):
             seed: draw other random numbers than the other processes, from the first step on, too, where the script sets
                 a seed itself.
             until: it is ended then (``time.monotonic``).
+
+        Raises:
+            Over: the script takes fewer steps.
         """
         order = {
             "remedies": _named(remedies),
@@ -189,12 +208,15 @@ class ProcessRoom(Room):
             "steps": steps,
             "perturb": perturb,
             "seed": SEED if seed is None else seed,
+            "expected": self.expected,
         }
         limit = self.command.limit((warm + steps) * self.step_seconds)
         with self.command.begun(order, _environment(remedies)) as (child, folder):
-            await_end(child, min(limit, until - time.monotonic()))
+            await_end(child, min(limit, until - time.monotonic()), SILENT_AT_END * self._patience)
             result = _result(folder)
             if "wall" not in result:
+                if child.is_over(0.0):
+                    raise Over
                 return None
             result["layout"] = Layout(**result["layout"])
             result["weights_array"] = weights(os.path.join(folder, "weights"), result["layout"])
@@ -239,7 +261,10 @@ class ProcessJudge:
             until: no process goes on beyond this (``time.monotonic``).
         """
         self._until = until
-        return self._compared(remedies).or_late(until)
+        try:
+            return self._compared(remedies).or_late(until)
+        except Over:
+            return Finding(None, f"the script ended before {self.steps} steps of it could be compared")
 
     def _once(self, remedies: list[Remedy], steps: int, **how: Any) -> dict[str, Any] | None:
         return self.room.once(remedies, 0, steps, until=self._until, **how)

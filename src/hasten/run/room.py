@@ -9,11 +9,14 @@ import statistics
 import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import TypeVar
 
 from hasten.core.interval import Interval
 from hasten.core.remedy import Remedy
 from hasten.measure.interleave import Outcome, Pairs, TurnPairs
 from hasten.run import stepwise
+
+Found = TypeVar("Found", bound=Pairs)
 
 
 @dataclass
@@ -70,9 +73,9 @@ class Asked:
         """What is on all the time, what is on without only, what is on with only."""
         return stepwise.split(self.without, self.with_)
 
-    def pairs_of_steps(self) -> Pairs:
-        """Those so far, or new ones."""
-        pairs = self.before if self.before is not None else Pairs()
+    def so_far(self, new: Found) -> Found:
+        """The pairs of this comparison so far, or else ``new``."""
+        pairs = self.before if isinstance(self.before, type(new)) else new
         pairs.hoped = self.hoped
         return pairs
 
@@ -92,7 +95,7 @@ class Room(ABC):
 
         Args:
             hoped: the largest speed-up that is expected; a trial that cannot tell so much is ended early.
-            before: pairs of the same comparison so far; those of steps are gone on with: all looks share one error.
+            before: pairs of the same comparison so far, which is gone on with: all looks share one error.
         """
         start = time.monotonic()
         measured = self._measured(Asked(without, with_, seconds, hoped, before))

@@ -17,8 +17,8 @@ from hasten.measure.device import device_waiter
 from hasten.rules import remedy_types
 from hasten.run import stepwise
 from hasten.seams.batches import Ahead, Batches
-from hasten.seams.child import loss_of
-from hasten.seams.fork import DONE
+from hasten.seams.child import WITHOUT, loss_of
+from hasten.seams.fork import DONE, LAST
 from hasten.seams.isolate import lead_libraries
 from hasten.seams.state import Snapshot, digest
 from hasten.seams.thrown import SEED, reseed, sender
@@ -44,6 +44,7 @@ class Throwaway:
         self.cpus: list[float] = []
         self.losses: list[float] = []
         self.taken = self.counted = 0
+        self.expected = order.get("expected", -1)
         self.unsuited = ""
         self.remedies = _made(order["remedies"])
         self.undos: list[Undo] = []
@@ -77,6 +78,7 @@ class Throwaway:
             if "on" in self.order and self.taken == self.order["warm"]:
                 self._alternate()
             else:
+                self._tell_if_last()
                 self._start()
             return
         self.counted += 1
@@ -88,7 +90,13 @@ class Throwaway:
             self.counted = 0
         if self.taken >= self.order["warm"] + self.order["steps"]:
             self._tell()
+        self._tell_if_last()
         self._start()
+
+    def _tell_if_last(self) -> None:
+        """Say when the script's last step is taken; where it goes on all the same, say that, too."""
+        if 0 < self.expected <= self.taken:
+            self.sender.row(LAST if self.taken == self.expected else WITHOUT)
 
     def _first(self) -> None:
         self.session.forward.settle()

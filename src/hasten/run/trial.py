@@ -104,10 +104,10 @@ class TrialRoom(Room):
         one = stepwise.switchable(changed, common, self.in_workers(asked.with_))
         pairs: Pairs
         if one:
-            pairs = asked.pairs_of_steps()
+            pairs = asked.so_far(Pairs())
             why = self._stepwise(asked, pairs)
         else:
-            pairs = turns = TurnPairs(hoped=asked.hoped, looks=self._turn_looks)
+            pairs = turns = asked.so_far(TurnPairs(looks=self._turn_looks))
             why = self._in_turns(asked.without, asked.with_, turns, asked.seconds)
         if why == stepwise.TOO_EARLY and self.recorded is not None and not self.recorded:
             why = NOT_ASKED

@@ -8,10 +8,13 @@ forked child does. Every process is given the same seeds, so that also scripts t
 from __future__ import annotations
 
 import json
+import math
 import os
 import random
+import re
 import shutil
 import socket
+import stat
 import subprocess
 import sys
 import time
@@ -22,9 +25,12 @@ from typing import Any
 
 from hasten.seams import fork
 from hasten.seams.isolate import folder_in
+from hasten.seams.sources import own_modules
 from hasten.seams.watch import Watch
 
 SEED = 2026
+INPUT_GONE = "the script reads its input: what came through a pipe, or was typed, cannot be read again"
+_READS = re.compile(r"\bsys\.stdin\b|\bimport stdin\b|/dev/stdin|\bfileinput\b|(?<![\w.])input\(")
 START_SECONDS = 60.0  # a process may take this long to reach its first step, beyond what the script itself took
 
 
@@ -36,17 +42,20 @@ class Command:
         cwd: the folder it was begun in.
         start_seconds: what it took until its first step.
         folder: the session's, with which all goes that the processes leave, however the script ends.
+        why_not: why it would not do then what it has done; empty where it would.
     """
 
     cwd: str
     start_seconds: float
     argv: list[str] = field(default_factory=lambda: list(sys.orig_argv))
     folder: str = ""
+    why_not: str = ""
 
     @classmethod
     def of(cls, watch: Watch, cwd: str) -> Command:
         """The command of this process."""
-        return cls(cwd, max(1.0, (watch.first_step - watch.torch_started) / 1e9), folder=watch.folder)
+        seconds = max(1.0, (watch.first_step - watch.torch_started) / 1e9)
+        return cls(cwd, seconds, folder=watch.folder, why_not=INPUT_GONE if _input_is_gone() else "")
 
     @contextmanager
     def begun(
@@ -60,6 +69,7 @@ class Command:
         """
         folder = folder_in(self.folder, "trial-")
         near, far = socket.socketpair()
+        given = _input()
         try:
             path = os.path.join(folder, "order.json")
             with open(path, "w", encoding="utf-8") as file:
@@ -74,7 +84,7 @@ class Command:
                     "HASTEN_CACHE_DIR": folder,
                     **(environment or {}),
                 },
-                stdin=subprocess.DEVNULL,
+                stdin=given,
                 stdout=subprocess.DEVNULL,
                 stderr=None if os.environ.get("HASTEN_DEBUG") else subprocess.DEVNULL,
                 start_new_session=True,
@@ -90,6 +100,8 @@ class Command:
         finally:
             far.close()
             near.close()
+            if given >= 0:
+                os.close(given)
             shutil.rmtree(folder, ignore_errors=True)
 
     def limit(self, seconds: float) -> float:
@@ -97,10 +109,40 @@ class Command:
         return 2 * self.start_seconds + START_SECONDS + 5 * seconds
 
 
-def await_end(child: fork.Child, seconds: float) -> None:
-    """Until the process says that it is done, is gone, or the time is up."""
+def _input() -> int:
+    """A file that this process was given as its input, from the file's beginning; else nothing."""
+    try:
+        if stat.S_ISREG(os.fstat(0).st_mode):
+            return os.open("/proc/self/fd/0", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        pass
+    return subprocess.DEVNULL
+
+
+def _input_is_gone() -> bool:
+    """Whether the script, or a module of the user's, reads an input that can be read only once."""
+    try:
+        mode = os.fstat(0).st_mode
+    except OSError:
+        return False
+    if not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or os.isatty(0)):
+        return False
+    return any(_READS.search(_text(path)) for path in own_modules("/", math.inf, script=True))
+
+
+def _text(path: str) -> str:
+    try:
+        with open(os.path.join("/", path), encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except OSError:
+        return ""
+
+
+def await_end(child: fork.Child, seconds: float, silent: float) -> None:
+    """Until the process says that it is done, is gone, or the time is up, or it says nothing for so many seconds behind
+    the script's last step."""
     end = time.monotonic() + seconds
-    while not child.ended and time.monotonic() < end:
+    while not child.ended and not child.is_over(silent) and time.monotonic() < end:
         if any(row[0] == fork.DONE for row in child.rows(0.5)):
             return
 
