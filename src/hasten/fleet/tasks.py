@@ -280,7 +280,8 @@ def _why_not(task: Task, recipe: Recipe) -> str:
     for name, array in (("X", task.X), ("y", task.y)):
         if array.dtype.kind == "f" and not finite(array):
             rows = ~np.isfinite(array).reshape(len(array), -1).all(axis=1)
-            return f"{name} holds NaN or infinity in {rows.sum()} of {len(array)} rows, first in row {rows.argmax()}"
+            why = f"{name} holds NaN or infinity in {rows.sum()} of {len(array)} rows, first in row {rows.argmax()}"
+            return f"{why}: as float32, which ends at 3.4e+38" if np.isinf(array).any() else why
     if task.y.size > 1 and task.y.min() == task.y.max():
         return f"constant target: every value is {task.y.reshape(-1)[0]:g}"
     if isinstance(recipe.loss, Loss) and recipe.loss.kind == "cross_entropy":
