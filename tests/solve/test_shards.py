@@ -114,7 +114,7 @@ def test_a_file_that_is_named_twice_is_not_to_be_removed(tmp_path: Path) -> None
     part, link = folder / "part-0001.npy", folder / "part-0002.npy"
     link.symlink_to(part)
     for paths in ([part, part], [link, part], folder):
-        with pytest.raises(BadData, match="is paths twice") as said:
+        with pytest.raises(BadData, match="is given twice") as said:
             Moments(paths)
         assert "rm " not in str(said.value)
 
