@@ -116,3 +116,11 @@ def test_what_leaves_with_1_is_said_where_no_report_is(
     sales().assign(price=np.nan).to_parquet(new)
     assert main(["fleet", str(out), "--update", str(new), *told]) == 1
     assert b"no new row could be learned; 0001: its new rows hold NaN" in capfdbinary.readouterr().err
+
+
+@pytest.mark.parametrize("mark", ["utf-16-le", "utf-16-be"])
+def test_utf16_is_named_with_its_way_out(mark: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "sales.csv").write_bytes(("\ufeff" + sales().to_csv(index=False)).encode(mark))
+    assert main(["fleet", str(tmp_path / "sales.csv"), *WORDS, *TABLE]) == 2
+    told = capsys.readouterr().err
+    assert "text in UTF-16" in told and "iconv -f UTF-16 -t UTF-8 sales.csv" in told

@@ -82,3 +82,24 @@ def test_targets_that_float32_does_not_hold_are_told() -> None:
         assert [f"float32, which rounds {name} (a)" in remark for remark in found.summary().remarks] == [True]
     for y in (level - 1e8, level.astype(np.float32), 1e12 * X[:, 0], (X[:, 0] > 0).astype(int)):
         assert fleet.fit(net, {"a": (X, y)}, **small).summary().remarks == ()
+
+
+@pytest.mark.parametrize("kind", ["boolean", "object", "Int64"])
+@pytest.mark.parametrize("name", ["y", "x0"])
+def test_a_value_that_pandas_calls_na_fails_its_own_key(name: str, kind: str) -> None:
+    data = frame(("a", "b"))
+    data[name] = (data[name] > 0).astype(kind)
+    data.loc[3, name] = pd.NA
+    by_hand = {key: (rows[COLUMNS["features"]], rows["y"]) for key, rows in data.groupby("k")}
+    for trained in (fleet.fit(mlp, data, **COLUMNS), fleet.fit(mlp, by_hand, epochs=1)):
+        assert list(trained) == ["b"] and "NaN or infinity in 1 of 30 rows, first in row 3" in trained.failed["a"]
+    if name == "y":
+        series = fleet.fit(lambda: nn.Linear(8, 3), data, by="k", target="y", window=8, horizon=3, epochs=1)
+        assert list(series) == ["b"] and "first in row 3" in series.failed["a"]
+
+
+def test_a_number_beyond_float32_is_not_called_infinite() -> None:
+    X, y = np.random.default_rng(0).normal(size=(2, 20, 6))
+    with np.errstate(over="ignore"):
+        trained = fleet.fit(mlp, {"far": (X * 1e39, y[:, 0]), "none": (np.where(X > 1, np.nan, X), y[:, 0])}, epochs=1)
+    assert "as float32, which ends at 3.4e+38" in trained.failed["far"] and "float32" not in trained.failed["none"]

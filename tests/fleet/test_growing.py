@@ -287,7 +287,7 @@ def test_classes_that_are_none_are_named() -> None:
     trained = fleet.fit(lambda: nn.Linear(6, 2), tasks, loss="cross_entropy", epochs=1)
     X = rows(4, 0)[0]
     update = trained.update({"s0": (X, [0, 1, 0, 9]), "s1": (X, [0, 1, 0, 0.5])})
-    assert "out of bounds" in update.failed["s0"] and "whole numbers" in update.failed["s1"] and update.rows == 0
+    assert "the model knows 2" in update.failed["s0"] and "whole numbers" in update.failed["s1"] and update.rows == 0
     assert trained._growing.lines["s0"].task().rows == len(tasks["s0"][1])
 
 

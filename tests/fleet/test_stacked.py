@@ -110,6 +110,13 @@ def test_classes_beyond_the_models_are_named(engine: str) -> None:
     assert list(found.failed) == ["many"] and "class 3" in found.failed["many"]
 
 
+def test_targets_of_a_binary_cross_entropy_are_probabilities() -> None:
+    """Of 0, 1 and 2 the loss fell below nought, without a word."""
+    tasks = {f"top {top}": (X, np.arange(len(X)) % 3 / 2 * top) for top, (X, _) in zip((1, 2), ragged(2).values())}
+    found = fleet.fit(lambda: nn.Linear(FEATURES, 1), tasks, loss="bce", epochs=1)
+    assert list(found.failed) == ["top 2"] and "between 0 and 1, and holds 2" in found.failed["top 2"]
+
+
 @pytest.mark.parametrize("engine", ENGINES)
 def test_classes_beyond_all_models_are_named(engine: str) -> None:
     tasks = {key: (X, np.arange(len(X)) % 3) for key, (X, _) in ragged(2).items()}

@@ -109,6 +109,16 @@ def test_a_part_that_was_written_twice_is_refused(tmp_path: Path) -> None:
         Moments(folder)
 
 
+def test_a_file_that_is_named_twice_is_not_to_be_removed(tmp_path: Path) -> None:
+    folder = parts(tmp_path / "parts", rows(1000), "npy", (500,))
+    part, link = folder / "part-0001.npy", folder / "part-0002.npy"
+    link.symlink_to(part)
+    for paths in ([part, part], [link, part], folder):
+        with pytest.raises(BadData, match="is given twice") as said:
+            Moments(paths)
+        assert "rm " not in str(said.value)
+
+
 def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
     folder = parts(tmp_path / "parts", rows(1000))
     rows(10)[["b", "a", "town", "y"]].to_parquet(folder / "part-0007.parquet", index=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import codecs
 import csv
 import gzip
 import hashlib
@@ -106,7 +107,7 @@ def _check_kind(path: Path, by: str) -> None:
             "a folder of .parquet files, or one .parquet, .csv or .csv.gz file",
         )  # fmt: skip
     compressed: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open}
-    why, change = "", "a .parquet, .csv or .csv.gz file"
+    why, cause, change = "", "a typing error, or neither Parquet nor CSV", "a .parquet, .csv or .csv.gz file"
     if not path.is_file() or path.suffix.lower() in (".zst", ".lz4", ".br", ".snappy"):  # which Python cannot open
         return
     try:
@@ -118,15 +119,16 @@ def _check_kind(path: Path, by: str) -> None:
         line = head.partition(b"\n")[0].decode("utf-8", "replace").strip("\ufeff\r")
         if path.suffix.lower() == ".parquet":
             why = "" if head.startswith(b"PAR1") else "it does not begin as Parquet does"
+        elif head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            why, cause = "it is text in UTF-16, and rows are read in UTF-8", "what a spreadsheet has written"
+            change = f"iconv -f UTF-16 -t UTF-8 {path.name} > rows.csv"
         elif b"\0" in head:
             why = "it is no text"
         elif by not in (columns := next(csv.reader([line], delimiter=mark_of(line)), [])) and line.count('"') % 2 == 0:
             why = f"there is no column {by!r} in its first line, {line[:60]!r}"
             change = nearest(by, columns) or change
     if why:
-        raise UsageError(
-            f"cannot read {path}: {why}", "a typing error, or neither Parquet nor CSV", change
-        )  # fmt: skip
+        raise UsageError(f"cannot read {path}: {why}", cause, change)
 
 
 def mark_of(line: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -69,6 +70,8 @@ def as_array(values: Any) -> Array:
     if np.ma.isMaskedArray(values) and np.ma.is_masked(values):
         values = np.ma.filled(values.astype(np.float64), np.nan)
     found = np.asarray(values)
+    if found.dtype.kind == "O" and "pandas" in sys.modules:  # its NA is no float, as None is
+        found = np.where(sys.modules["pandas"].isna(found), np.nan, found)
     if found.dtype.kind in "cMm":
         raise TypeError(f"it holds {found.dtype}")
     return found

@@ -12,8 +12,7 @@ import numpy as np
 from hasten.core.errors import UsageError
 from hasten.fleet.arrays import Array, as_floats, as_target
 from hasten.fleet.frames import as_series
-from hasten.fleet.losses import Loss
-from hasten.fleet.tasks import classes_of
+from hasten.fleet.tasks import check_targets
 from hasten.fleet.times import Times
 
 if TYPE_CHECKING:
@@ -123,8 +122,8 @@ def _checked(line: Line, given: Any, recipe: Recipe) -> list[Array]:
         parts = _pair(line, given, recipe)
     if not all(np.isfinite(a).all() for a in parts):
         raise UsageError("its new rows hold NaN or infinity")
-    if not task.series and isinstance(recipe.loss, Loss) and recipe.loss.kind == "cross_entropy":
-        classes_of(parts[1])
+    if not task.series:
+        check_targets(parts[1], recipe)
     return parts
 
 

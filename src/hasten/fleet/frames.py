@@ -329,7 +329,7 @@ class Columns:
         """The target of each key in the order of time."""
         if not target or not isinstance(target, str):
             raise UsageError("a series needs the column of its values", "target= is missing", 'target="sales"')
-        values = self._numbers(target, np.asarray)[self.order]
+        values = self._numbers(target, as_array)[self.order]
         return {key: values[piece] for key, piece in self.pieces.items()}
 
     def disorder(self) -> dict[str, str]:

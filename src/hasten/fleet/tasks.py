@@ -280,28 +280,32 @@ def _why_not(task: Task, recipe: Recipe) -> str:
     for name, array in (("X", task.X), ("y", task.y)):
         if array.dtype.kind == "f" and not finite(array):
             rows = ~np.isfinite(array).reshape(len(array), -1).all(axis=1)
-            return f"{name} holds NaN or infinity in {rows.sum()} of {len(array)} rows, first in row {rows.argmax()}"
+            why = f"{name} holds NaN or infinity in {rows.sum()} of {len(array)} rows, first in row {rows.argmax()}"
+            return f"{why}: as float32, which ends at 3.4e+38" if np.isinf(array).any() else why
     if task.y.size > 1 and task.y.min() == task.y.max():
         return f"constant target: every value is {task.y.reshape(-1)[0]:g}"
-    if isinstance(recipe.loss, Loss) and recipe.loss.kind == "cross_entropy":
-        try:
-            classes_of(task.y)
-        except UsageError as why:
-            return why.what
+    try:
+        check_targets(task.y, recipe)
+    except UsageError as why:
+        return why.what
     count = len(task.learnable())
     if recipe.stop is not None and count - task.gap < 2:
         return f"too short: {count} rows cannot be split into training and held-out rows"
     return ""
 
 
-def classes_of(y: Array) -> None:
-    """Check the targets of a cross-entropy.
+def check_targets(y: Array, recipe: Recipe) -> None:
+    """Check that the targets are what the loss is made for.
 
     Raises:
-        UsageError: they are no class numbers.
+        UsageError: those of a cross-entropy are no class numbers, or those of a binary one no probabilities.
     """
-    if y.size and (y.min() < 0 or (y != np.floor(y)).any()):
+    kind = recipe.loss.kind if isinstance(recipe.loss, Loss) else ""
+    if kind == "cross_entropy" and y.size and (y.min() < 0 or (y != np.floor(y)).any()):
         raise UsageError("classes must be whole numbers from 0 on")
+    if kind == "bce" and y.size and not 0 <= y.min() <= y.max() <= 1:
+        wrong = y.min() if y.min() < 0 else y.max()
+        raise UsageError(f"the target of a binary cross-entropy lies between 0 and 1, and holds {wrong:g}")
 
 
 def jobs_of(tasks: Mapping[str, Task], recipe: Recipe, settings: Mapping[str, Mapping[str, Any]]) -> list[Job]:

@@ -100,6 +100,8 @@ def check_copies(files: Sequence[Path], told: Mapping[str, Any]) -> None:
         for path in alike:
             with open(path, "rb") as file:
                 digest = hashlib.file_digest(file, "blake2b").hexdigest()
+            if digest in seen and path.samefile(seen[digest]):  # to remove one may be to remove the only one
+                raise BadData(f"{path} is given twice", "a list, or a link, that names it again", "each file once")
             if digest in seen:
                 raise BadData(
                     f"{path} holds the same bytes as {seen[digest]}", "a part that was written twice, by a retry",
