@@ -81,6 +81,22 @@ def test_a_loader_made_anew_for_every_pass_is_the_same_loader(watch: Watch, chan
     assert record is not None and record.changing is changing
 
 
+@pytest.mark.parametrize("anew", [True, False])
+@pytest.mark.parametrize("passes", [1, 2])
+def test_a_dataset_made_anew_for_every_pass_keeps_nothing(watch: Watch, anew: bool, passes: int) -> None:
+    records, data = [], Pairs()
+    for _ in range(4):
+        if anew:
+            data = Pairs()
+        for _ in range(passes):
+            loader = DataLoader(data, batch_size=30)
+            records.append(watch.record_of(loader))
+            for _ in loader:
+                pass
+    assert [x.changing for x in records] == [anew and passes == 1] * len(records)
+    assert [x.before for x in records] == [i % passes if anew else i for i in range(len(records))]
+
+
 def test_a_look_takes_no_time_of_the_scripts(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0
 

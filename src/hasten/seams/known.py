@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 LEAST_BESIDE = 4  # batches of two loaders for one step; fewer are a look at the model before training begins
+FOLLOWED = 2  # datasets in a row that are gone after one pass: every pass makes one
 MOST_EPOCHS = 2000  # passes over a loader that are told apart; some scripts begin one for every batch
 
 
@@ -80,6 +81,35 @@ class LoaderRecord:
     def iterator(self, iterator: Any) -> None:
         self.reference = weakref.ref(iterator)
         self.serving = id(iterator)
+
+
+class Iterated:
+    """Loaders that were iterated at one line: how many of one dataset, none of which may live on to tell, and whether
+    every pass makes a dataset of its own, with which all is gone that was kept of it."""
+
+    def __init__(self) -> None:
+        self.counts: dict[int, tuple[Any, int]] = {}  # by a dataset's address, with what tells whether that is still it
+        self.last: Any = None
+        self.once: list[LoaderRecord] = []  # the latest, of which each dataset was gone after one pass
+
+    def another(self, record: LoaderRecord, dataset: Any) -> None:
+        """One more is about to be iterated."""
+        try:
+            reference: Any = weakref.ref(dataset)
+        except TypeError:  # a list, say, that another may follow in its place
+            reference = None
+        known, count = self.counts.get(id(dataset), (None, 0))
+        if known is not None and known() is not dataset:
+            count = 0  # another one, where that was
+        self.counts[id(dataset)] = reference, count + 1
+        record.before = count
+        followed = self.last is not None and self.last() is None and all(x.starts == 1 for x in self.once[-1:])
+        self.once = [*(self.once if followed and not self.once[-1].before else ()), record]
+        self.last = reference
+        if len(self.once) > FOLLOWED:
+            for x in self.once:
+                x.changing = True
+            del self.once[:-FOLLOWED]
 
 
 @dataclass

@@ -67,7 +67,7 @@ def _iter(watch: Watch, original: Any) -> Any:
         if record.place is None:
             frame = user_frame(_get_frame(1))
             record.place = (frame.f_code, frame.f_lasti)
-            record.before = watch.another_at((*record.place, id(self.dataset)))
+            watch.another_at(record, self.dataset)
         if record.facts is None and not watch.light:
             _look_at(watch, record)
         try:

@@ -18,7 +18,7 @@ from typing import Any
 
 from hasten.core.trace import PHASES
 from hasten.measure.clock import INDEX, PYTHON
-from hasten.seams.known import LoaderRecord, OptimizerRecord
+from hasten.seams.known import Iterated, LoaderRecord, OptimizerRecord
 from hasten.seams.roles import Roles
 from hasten.seams.samples import Sampler
 from hasten.seams.steps import Aside
@@ -70,7 +70,7 @@ class Watch(Roles):
     _due_in: int = 0
     depth: int = 0
     light: bool = False
-    iterated: dict[Any, int] = field(default_factory=dict)  # loaders by line and dataset
+    iterated: dict[Any, Iterated] = field(default_factory=dict)  # loaders by line
     iterators: weakref.WeakKeyDictionary[Any, LoaderRecord] = field(default_factory=weakref.WeakKeyDictionary)
     succession: Succession = field(default_factory=Succession)
     script: str = field(default_factory=main_file)
@@ -342,10 +342,9 @@ class Watch(Roles):
             record = self.loaders[id(loader)] = LoaderRecord(loader)
         return record
 
-    def another_at(self, where: Any) -> int:
-        """How many loaders were iterated there before this one: of those none may live on that could tell."""
-        self.iterated[where] = self.iterated.get(where, 0) + 1
-        return self.iterated[where] - 1
+    def another_at(self, record: LoaderRecord, dataset: Any) -> None:
+        """A loader is iterated for the first time: what those before it at its line were of."""
+        self.iterated.setdefault(record.place, Iterated()).another(record, dataset)
 
 
 def monotonic() -> int:
