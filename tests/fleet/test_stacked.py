@@ -112,7 +112,10 @@ def test_classes_beyond_the_models_are_named(engine: str) -> None:
 
 def test_targets_of_a_binary_cross_entropy_are_probabilities() -> None:
     """Of 0, 1 and 2 the loss fell below nought, without a word."""
-    tasks = {f"top {top}": (X, np.arange(len(X)) % 3 / 2 * top) for top, (X, _) in zip((1, 2), ragged(2).values())}
+    tasks = {
+        f"top {top}": (X, np.arange(len(X)) % 3 / 2 * top)
+        for top, (X, _) in zip((1, 2), ragged(2).values(), strict=True)
+    }
     found = fleet.fit(lambda: nn.Linear(FEATURES, 1), tasks, loss="bce", epochs=1)
     assert list(found.failed) == ["top 2"] and "between 0 and 1, and holds 2" in found.failed["top 2"]
 

@@ -23,6 +23,7 @@ from hasten.core.facts import (
 from hasten.core.interval import Interval
 
 SCHEMA = 1
+LEAST_EVALUATION = 0.05  # of the time, from which on it is told what evaluations leave of a speed-up
 LEAST_LEFT = 0.01  # part of a step that always stays: shares come from samples, and are not known any better
 LEAST_PASSES = 1.5  # over the data, that a job is expected to make, below which nothing is kept for later ones
 
@@ -220,6 +221,18 @@ class Trace:
             return self.amdahl(least * cost), self.amdahl(most * cost)
         low, high = (part * (1 - 1 / end) for part, end in ((least, found.vanished.low), (most, found.vanished.high)))
         return 1 / max(1 - low, LEAST_LEFT), 1 / max(1 - high, LEAST_LEFT)
+
+    def evaluations_beside(self, name: str, predicted: tuple[float, float]) -> tuple[str, ...]:
+        """What a speed-up of :meth:`without` a phase comes to where evaluations, which usual steps have none of, take
+        their part of the time; empty where they take little, or are counted already."""
+        found = next((p for p in self.phases if p.name == name), None)
+        part = self.phase("evaluation") / self.step_seconds
+        if found is None or found.vanished is None or not part >= LEAST_EVALUATION:
+            return ()
+        low, high = (1 / ((1 - part) / ratio + part) for ratio in predicted)
+        return (
+            f"evaluations, {100 * part:.0f} % of the time, stay as they are: with them it is {low:.1f}–{high:.1f}×",
+        )
 
     def faster(self, cost: float, by: tuple[float, float]) -> tuple[float, float]:
         """Least and greatest speed-up of a step, ``cost`` seconds of which are done ``by`` times as fast."""

@@ -92,13 +92,15 @@ def detect(trace: Trace) -> Iterator[Finding]:
         return
     predicted = trace.without("fetch", *_saved(loader))
     waits = trace.process.threads > 1 and trace.usage.strangers > STRANGERS
+    predicted = predicted[0], predicted[1] / (1 - (RELIEF_BUSY if waits else RELIEF))
     rows = f"{loader.batch_size} rows" if loader.batch_size > 0 else "rows"
     yield RULE.finding(
         f"{loader.dataset} is asked for {rows} one by one, {ms(cost)} a step",
         loader.place,
-        (predicted[0], predicted[1] / (1 - (RELIEF_BUSY if waits else RELIEF))),
+        predicted,
         label="stacks rows that were one tensor before",
         remedies=(BatchedFetch(),),
+        notes=trace.evaluations_beside("fetch", predicted),
     )
 
 

@@ -129,17 +129,19 @@ def detect(trace: Trace) -> Iterator[Finding]:
     size, room = probe.sample_bytes * max(loader.length, 0), SHARE_OF_MEMORY * trace.process.available_bytes
     again, fits = trace.passes >= LEAST_PASSES, not size > room  # where it is unknown, too
     too_much = "" if fits else f", more than half of the memory that is free ({_bytes(room)} would do)"
+    predicted = trace.without("fetch", least, most) if again else (1.0, 1.0)
     when = "the gain starts with the second epoch" if again else ONCE
     yield RULE.finding(
         f"{loader.dataset} makes each of its {loader.length} samples anew every epoch, {ms(cost)} a step",
         loader.place,
-        trace.without("fetch", least, most) if again else (1.0, 1.0),
+        predicted,
         label="asks for the same bytes every epoch",
         remedies=(CacheSamples(),) if fits else (),
         advice="" if fits else SMALLER,
         notes=(
             "asked twice for the same items it gave the same bytes and drew no random number",
             f"all samples take {_bytes(size)}{too_much}; {when}",
+            *(trace.evaluations_beside("fetch", predicted) if again else ()),
             *((ONE_SEEN,) if again and loader.starts + loader.before < 3 else ()),
         ),
     )
