@@ -19,6 +19,7 @@ from hasten.data import store
 from hasten.data.chain import find_chain
 from hasten.data.fingerprint import fingerprint
 from hasten.data.probe import probe
+from hasten.rules import d103_repeated_samples
 from hasten.rules.d103_repeated_samples import cache_of
 from tests.data.common import Made, Noted, note, noted, passes
 
@@ -346,3 +347,16 @@ def test_a_dataset_that_is_another_one_in_every_pass_leaves_nothing_to_serve() -
     passes(kept, 3, turn)
     assert "another one in every pass" in cache.why_idle and remedy.idle()
     assert not remedy.broken()
+
+
+def test_datasets_that_are_gone_after_a_pass_leave_nothing_to_serve(monkeypatch: pytest.MonkeyPatch) -> None:
+    data, remedy = Made(10, lambda i: torch.tensor(i)), hasten.CacheSamples()
+    gc.collect()  # what other tests have left
+    monkeypatch.setattr(d103_repeated_samples, "_once", 0)
+    for _ in range(2):
+        assert not remedy.idle()
+        passes(remedy(DataLoader(Subset(data, range(5)), batch_size=4)), 1)
+        gc.collect()
+    assert "another one in every pass" in remedy.idle()
+    passes(remedy(DataLoader(data, batch_size=4)), 2)  # one that stays
+    assert not remedy.idle()

@@ -20,6 +20,7 @@ OFF, BROKEN, RANDOM, FULL = 0, 1, 2, 3  # bytes of RowStore.signals
 AUDIT_EVERY = 64  # batches served from the cache between two comparisons with a sample made anew
 AUDIT_SHARE, MOST_AUDITED = 1 / 200, 32  # of all samples, compared at a new iterator
 FIRST = 8  # samples that are made before worker processes are forked
+ANOTHER = "the dataset is another one in every pass"
 IDLE_PASSES = 2  # whose samples were all forgotten, after which that is told
 MOST_NOTED = 4096  # bytes of the files that one sample is made of: thirty or so
 
@@ -177,7 +178,7 @@ class SampleCache:
     @property
     def why_idle(self) -> str:
         """Why nothing is served; empty where samples are."""
-        anew = "the dataset is another one in every pass" if self.lost >= IDLE_PASSES else ""
+        anew = ANOTHER if self.lost >= IDLE_PASSES else ""
         return self.why_off or anew
 
     @property

@@ -36,7 +36,7 @@ from hasten.core.facts import LoaderFacts
 from hasten.core.finding import Finding, Rule, ms
 from hasten.core.remedy import Fidelity, Remedy, Seam, Undo
 from hasten.core.trace import LEAST_PASSES, Trace
-from hasten.data.cache import SampleCache
+from hasten.data.cache import ANOTHER, IDLE_PASSES, SampleCache
 from hasten.data.fingerprint import draws_by_itself
 from hasten.data.store import SHARE_OF_MEMORY
 from hasten.data.view import Changes, original, put, source
@@ -49,6 +49,7 @@ ONCE = "this job makes one epoch, a second one would gain"
 ONE_SEEN = "few epochs were seen: where the script changes its dataset before each, there is nothing to keep"
 
 _caches: dict[int, SampleCache] = {}  # by dataset, as long as that lives: every epoch's iterator uses the same cache
+_once = 0  # datasets in a row that were gone after one pass, and what was kept of them
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,8 @@ class CacheSamples(Remedy):
 
     def idle(self) -> str:
         """Why a dataset's samples are made as without it, where they are."""
+        if _once >= IDLE_PASSES and not any(cache.turns for cache in _caches.values()):
+            return ANOTHER
         return next((cache.why_idle for cache in _caches.values() if cache.why_idle), "")
 
 
@@ -112,8 +115,10 @@ def cache_of(dataset: Any, collate: Callable[[list[Any]], Any]) -> SampleCache:
 
 def _forget(key: int) -> None:
     """The dataset is gone, and with it what was kept; but not what its cache has found out about the promise."""
+    global _once
     if key in _caches and not _caches[key].broken:
-        del _caches[key]
+        gone = _caches.pop(key)
+        _once = 0 if gone.turns else _once + (gone.store is not None)
 
 
 def detect(trace: Trace) -> Iterator[Finding]:
