@@ -159,7 +159,7 @@ REFUSED: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
 @pytest.mark.parametrize("name", REFUSED)
 def test_the_docs_name_what_is_refused(name: str) -> None:
     docs = (Path(__file__).parents[2] / "docs/fleet.md").read_text(encoding="utf-8")
-    begun = docs.index("What the kernel refuses, besides")
+    begun = docs.index("The native kernel also refuses")
     assert name in docs[begun : docs.index("A planner reads", begun)]
     module, row = REFUSED[name]
     with pytest.raises(NotAChain) as why:

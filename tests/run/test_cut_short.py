@@ -44,7 +44,9 @@ def test_a_trial_that_time_cut_short_goes_on_where_what_was_reserved_is_left(mon
     assert (none, ten, hoped) == (0, 10, math.inf) and long > 5 * short
 
 
-@pytest.mark.parametrize(("kind", "args"), [("step", ()), ("child", ()), ("child", ("thread",))])
+@pytest.mark.parametrize(
+    ("kind", "args"), [("step", ()), ("child", ()), pytest.param("child", ("thread",), marks=pytest.mark.slow)]
+)
 def test_where_the_script_has_no_more_steps_it_is_not_the_budget_that_was_short(
     lab: Any, kind: str, args: tuple[str, ...]
 ) -> None:

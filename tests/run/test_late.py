@@ -91,11 +91,11 @@ def test_the_agent_is_called_when_the_time_has_come() -> None:
 @pytest.mark.parametrize("fold", [1, 2])
 def test_a_start_takes_what_the_first_steps_take_longer(fold: int) -> None:
     walls = [0.1] * 10 + [2.1, 3.1, 0.1] + [0.1] * 8
-    rows = [(round(w * 1e9 / fold),) for w in walls]  # means of so many steps
-    watch: Any = SimpleNamespace(steps=10 * fold, fold=fold, records=lambda: rows[:-1])
+    means = [w / fold for w in walls]  # of so many steps
+    watch: Any = SimpleNamespace(steps=10 * fold, fold=fold, walls=lambda since: means[since:-1])
     beginning = Beginning(watch, 1.5)
     assert beginning.taken() is None
-    watch.records = lambda: rows
+    watch.walls = lambda since: means[since:]
     assert beginning.taken() == pytest.approx(1.5 + 2.0 + 3.0)
 
 
