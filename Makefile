@@ -67,7 +67,7 @@ check: $(VENV)/.installed-dev  ## style and types only
 test check-all: export PYTHONDONTWRITEBYTECODE =  # hundreds of scripts are started under hasten: it is compiled once
 
 test: check  ## style, types and all tests that take seconds (this is what CI runs)
-	$(BIN)/pytest -m "not slow" --durations=20
+	$(BIN)/python -m tests.halves
 
 check-all: check  ## the slow tests, too
 	$(BIN)/pytest
