@@ -123,4 +123,4 @@ def test_utf16_is_named_with_its_way_out(mark: str, tmp_path: Path, capsys: pyte
     (tmp_path / "sales.csv").write_bytes(("\ufeff" + sales().to_csv(index=False)).encode(mark))
     assert main(["fleet", str(tmp_path / "sales.csv"), *WORDS, *TABLE]) == 2
     told = capsys.readouterr().err
-    assert "text in UTF-16" in told and "iconv -f UTF-16 -t UTF-8 sales.csv" in told
+    assert "text in UTF-16" in told and f"iconv -f UTF-16 -t UTF-8 {tmp_path / 'sales.csv'} > rows.csv" in told

@@ -61,6 +61,9 @@ def test_what_evaluations_leave_of_it_is_told() -> None:
     (note,) = finding.notes
     low, high = (1 / (0.75 / ratio + 0.25) for ratio in (finding.predicted.low, finding.predicted.high))
     assert note == f"evaluations, 25 % of the time, stay as they are: with them it is {low:.1f}–{high:.1f}×"
+    in_each = dataclasses.replace(evaluating, vanished=Interval(1.33, 1.3, 1.36, "ratio", 0.9, 60))
+    (held,) = found("D102", dataclasses.replace(of, phases=(*of.phases, in_each)))
+    assert not held.notes  # usual steps hold them, and the prediction does
     (unmeasured,) = found("D102", dataclasses.replace(trace(probe), phases=(*trace(probe).phases, evaluating)))
     assert not unmeasured.notes  # what is told then is a mean step's, evaluations and all
 

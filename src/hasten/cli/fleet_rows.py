@@ -7,6 +7,7 @@ import codecs
 import csv
 import gzip
 import hashlib
+import shlex
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -121,7 +122,7 @@ def _check_kind(path: Path, by: str) -> None:
             why = "" if head.startswith(b"PAR1") else "it does not begin as Parquet does"
         elif head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
             why, cause = "it is text in UTF-16, and rows are read in UTF-8", "what a spreadsheet has written"
-            change = f"iconv -f UTF-16 -t UTF-8 {path.name} > rows.csv"
+            change = f"iconv -f UTF-16 -t UTF-8 {shlex.quote(str(path))} > rows.csv"
         elif b"\0" in head:
             why = "it is no text"
         elif by not in (columns := next(csv.reader([line], delimiter=mark_of(line)), [])) and line.count('"') % 2 == 0:

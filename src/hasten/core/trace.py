@@ -223,11 +223,14 @@ class Trace:
         return 1 / max(1 - low, LEAST_LEFT), 1 / max(1 - high, LEAST_LEFT)
 
     def evaluations_beside(self, name: str, predicted: tuple[float, float]) -> tuple[str, ...]:
-        """What a speed-up of :meth:`without` a phase comes to where evaluations, which usual steps have none of, take
-        their part of the time; empty where they take little, or are counted already."""
-        found = next((p for p in self.phases if p.name == name), None)
+        """What a speed-up of :meth:`without` a phase comes to where evaluations between usual steps take their part of
+        the time; empty where they take little, or are counted already, as where usual steps hold them."""
+        phases = {p.name: p for p in self.phases}
         part = self.phase("evaluation") / self.step_seconds
-        if found is None or found.vanished is None or not part >= LEAST_EVALUATION:
+        if name not in phases or phases[name].vanished is None or not part >= LEAST_EVALUATION:
+            return ()
+        held = phases["evaluation"].vanished
+        if held is not None and 1 - 1 / held.value > part / 2:
             return ()
         low, high = (1 / ((1 - part) / ratio + part) for ratio in predicted)
         return (
