@@ -52,6 +52,15 @@ def test_an_update_is_told_in_words() -> None:
         assert words in Reader(page(found)).text and words in text(found)
 
 
+def test_figures_older_than_an_update_are_told_so() -> None:
+    last = {"rows": 280, "seconds": 1.25, "visits": 30, "error": 0.31, "shares": {}, "predicted": {}, "failed": {}}
+    for updates, words in (([last], "before the update"), ([last, last], "before the updates")):
+        found = document(updates=updates)
+        assert f"the training {words}:" in text(found) and f"held-out loss {words}: median" in text(found)
+        assert f"on 1 worker {words}" in Reader(page(found)).text
+    assert "before the update" not in text(document()) + page(document())
+
+
 def test_a_fleet_that_took_longer_says_so() -> None:
     slow = document(loop_seconds=40.0)
     assert ": 0.44×" in text(slow) and "0.44×" in page(slow)

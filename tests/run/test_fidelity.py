@@ -21,16 +21,16 @@ EPS = 2.0**-23
 
 
 def case(seed: int) -> tuple[Numbers, Numbers, Numbers]:
-    """Start, plain run, yardstick of a run whose rounding does what rounding does: a few units in the last place."""
+    """Start, plain run, and a run whose weights were moved: its update differs by some units in the last place."""
     random = np.random.default_rng(seed)
     start = random.standard_normal(LAYOUT.total).astype(np.float32)
     base = (start + 0.1 * random.standard_normal(LAYOUT.total)).astype(np.float32)
     signs = random.choice([-1, 1], LAYOUT.total)
-    return start, base, (base * (1 + EPS * signs)).astype(np.float32)
+    return start, base, (base * (1 + 12 * EPS * signs)).astype(np.float32)
 
 
 def found(start: Numbers, base: Numbers, other: Numbers, yardstick: Numbers) -> Comparison:
-    return compare(start, base, other, yardstick, LAYOUT, 4)
+    return compare(start, base, other, [(start, yardstick)], LAYOUT, 4)
 
 
 @given(st.integers(0, 999), st.floats(0, 8))
@@ -79,6 +79,26 @@ def test_what_rounding_alone_moves_is_not_judged(seed: int) -> None:
         run[:300] = start[:300] + 0.1 * random.standard_normal(300).astype(np.float32)
     answer = found(start, base, other, yardstick)
     assert answer.kept and answer.judged == 0.4
+
+
+def test_what_the_weights_were_moved_by_is_no_update() -> None:
+    """With a small learning rate it would be as long as one."""
+    start, base, _ = case(0)
+    base = (start + 1e-4 * (base - start)).astype(np.float32)
+    moved = (start * (1 + 32 * EPS)).astype(np.float32)
+    after = (moved.astype(np.float64) + (base.astype(np.float64) - start)).astype(np.float32)
+    other = start + np.float32(1.2) * (base - start)
+    assert not compare(start, base, other, [(moved, after)], LAYOUT, 4).kept
+
+
+def test_the_largest_of_some_yardsticks_counts() -> None:
+    start, base, yardstick = case(0)
+    other = base.copy()
+    other[:300] = start[:300] + np.float32(1.001) * (base - start)[:300]
+    jumped = base.copy()
+    jumped[:300] = start[:300] + np.float32(1.0005) * (base - start)[:300]
+    assert not compare(start, base, other, [(start, yardstick)], LAYOUT, 4).kept
+    assert compare(start, base, other, [(start, yardstick), (start, jumped)], LAYOUT, 4).kept
 
 
 def test_buffers_may_lose_digits_but_not_count_twice() -> None:

@@ -130,7 +130,7 @@ def judge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Told:
 
 
 def outcome(steps: int = 40, **other: str) -> dict[str, Any]:
-    same = {"weights": "w", "optimizer": "o", "random": "r", "weights_file": "f"}
+    same = {"weights": "w", "optimizer": "o", "random": "r", "weights_file": "f", "moved_file": "m"}
     return {**same, "losses": [1.0] * steps, **other}
 
 
@@ -181,10 +181,34 @@ def test_few_steps_prove_nothing(judge: Told) -> None:
 def test_where_most_weights_cannot_be_judged_nothing_is_proved(
     judge: Told, monkeypatch: pytest.MonkeyPatch, judged: float, kept: bool | None
 ) -> None:
-    judge.outcomes = {"plain": outcome(), "ulp": outcome(), "with": outcome(weights="another")}
+    judge.outcomes = {"plain": outcome(), "with": outcome(weights="another")}
     monkeypatch.setattr(fidelity, "weights", lambda path, layout: [1.0])
     monkeypatch.setattr(fidelity, "compare", lambda *a: Comparison(True, judged, 1e-7, 1e-5, 4))
     assert judge.judge([hasten.FusedOptimizer()]).kept is kept
+
+
+@pytest.mark.parametrize(("within", "kept", "asked"), [(1, True, 1), (3, True, 3), (4, False, 3)])
+def test_a_promise_is_broken_by_the_largest_of_three_yardsticks(
+    judge: Told, monkeypatch: pytest.MonkeyPatch, within: int, kept: bool, asked: int
+) -> None:
+    """What jumps in the script with a remedy may not have jumped in the first run that it is measured by."""
+    draws: list[int] = []
+    run = judge._run
+
+    def told(name: str, remedies: list[Remedy], fresh: bool, **how: Any) -> dict[str, Any] | None:
+        draws.extend([how["moved_by"]] if "moved_by" in how else [])
+        return run(name, remedies, fresh, **how)
+
+    monkeypatch.setattr(judge, "_run", told)
+    judge.outcomes = {"plain": outcome(), "with": outcome(weights="another")}
+    monkeypatch.setattr(fidelity, "weights", lambda path, layout: [1.0])
+    monkeypatch.setattr(
+        fidelity,
+        "compare",
+        lambda a, b, c, yardsticks, *rest: Comparison(len(yardsticks) >= within, 1.0, 1e-5, 1e-5, 4),
+    )
+    assert judge.judge([hasten.FusedOptimizer()]).kept is kept
+    assert draws == list(range(asked))
 
 
 def test_losses_that_are_lost_are_not_within_the_noise_of_seeds_that_are() -> None:

@@ -39,9 +39,11 @@ def main() -> None:
         seconds *= WITH.get(name, 1.0)
     if "on" in order:
         by_turns(folder, order, "unsuited" in ways)
-    weights = np.ones(100, np.float32) + order["steps"] * random.random(100, np.float32)
-    if order["perturb"]:
-        weights *= 1 + 2.0**-23
+    ones, update = np.ones(100, np.float32), random.random(100, np.float32)
+    weights = ones + order["steps"] * update
+    if order["moved_by"] is not None:
+        (ones + update).tofile(folder / "moved")  # after the first step
+        weights *= 1 + 32 * 2.0**-23
     if "ChannelsLast" in names:
         weights *= 1 + 2.0**-22
     if names and "rounds" in ways:

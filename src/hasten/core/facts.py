@@ -247,6 +247,30 @@ class UnusedFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class FrozenFacts:
+    """Parts of models that nothing trains, and that answered to the bit alike when given one batch again and again.
+
+    Attributes:
+        place: the call that takes longest.
+        modules: as the script names them; ``elements`` numbers in their parameters.
+        seconds: of a step that these calls take.
+        row_bytes: of one sample's features, as the last of these calls gives them.
+        every_step: the script gives them the same in every step by itself, as where a step takes all rows.
+        evaluated: whether they are called as in an evaluation: in eval mode, without a graph.
+        steps: in which they were looked at.
+    """
+
+    place: Place
+    modules: tuple[str, ...]
+    elements: int
+    seconds: Interval
+    row_bytes: int = 0
+    every_step: bool = False
+    evaluated: bool = False
+    steps: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Usage:
     """Per-step use of the machine by this process over the window."""
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from hasten.core.facts import (
     Event,
+    FrozenFacts,
     Hot,
     LinearFacts,
     LoaderFacts,
@@ -150,6 +151,7 @@ class Trace:
     successions: tuple[SuccessionFacts, ...] = ()
     linear: LinearFacts | None = None
     unused: tuple[UnusedFacts, ...] = ()
+    frozen: FrozenFacts | None = None
     product_seconds: float = math.nan
     usage: Usage = field(default_factory=Usage)
     process: Process = field(default_factory=Process)

@@ -12,6 +12,7 @@ from hasten.core.trace import Ceilings, Trace
 from hasten.explain.asking import examined
 from hasten.explain.ceilings import NO_LOADER, aside, measure
 from hasten.explain.changing import Changing
+from hasten.explain.frozen import Frozen
 from hasten.explain.growth import GrowthWatch, growth
 from hasten.explain.linear import Linear, step_seconds
 from hasten.explain.loops import count_repeats, loop_events
@@ -43,6 +44,7 @@ class Explainer:
         session.finish = self._finish
         Changing(self.watch)
         self.linear: Any = None
+        self.frozen = Frozen(self.watch)
         self.unused: tuple[UnusedFacts, ...] = ()
         self.products = math.nan
         self._measured = False
@@ -96,6 +98,7 @@ class Explainer:
         self.repeats = count_repeats(self.watch)
         self.products = product_seconds(self.watch)
         self.unused = unused_gradients(self.watch)
+        self.frozen.measure()
         self.linear = Linear(self.watch)
         self.linear.measure(self.predicted[0])
 
@@ -132,6 +135,7 @@ class Explainer:
             ceilings=self.ceilings,
             linear=self.linear.judged() if self.linear is not None and ended else None,
             unused=self.unused,
+            frozen=self.frozen.still(),
             product_seconds=self.products,
             loaders=loaders,
             events=trace.events + loop_events(self.repeats, trace.hot),

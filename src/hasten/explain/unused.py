@@ -24,10 +24,10 @@ from hasten.measure.interleave import coin_flips
 from hasten.seams import fork
 from hasten.seams.batches import Batches
 from hasten.seams.child import exchange_folder
-from hasten.seams.locate import is_users, locals_of, shown, user_frame
+from hasten.seams.locate import shown, user_frame, variables
 from hasten.seams.record import record_batches
 from hasten.seams.source import calls
-from hasten.seams.state import Snapshot, digest
+from hasten.seams.state import Snapshot, digest, optimizers
 from hasten.seams.watch import Watch
 
 STEPS = 8  # that are followed, and taken without
@@ -138,7 +138,7 @@ class _Follower:
     def _unused(self) -> list[tuple[Site, list[int]]]:
         """By call: weights whose gradients were thrown away and never used. Those that still wait may be used yet,
         where any optimizer holds the weight, be it one that has not stepped so far."""
-        held = {id(p) for o in _optimizers() for g in o.param_groups for p in g["params"]}
+        held = {id(p) for o in optimizers() for g in o.param_groups for p in g["params"]}
         waiting = {(site, p) for p, sites in self.waits.items() if p not in held for site in sites}
         found: dict[Site, list[int]] = {}
         for site, p in (self.thrown | waiting) - self.used:
@@ -219,21 +219,13 @@ def leaves(tensors: Any) -> list[Any]:
     return [] if open_ else found
 
 
-def _optimizers() -> Iterator[Any]:
-    import gc
-
-    import torch
-
-    return (value for value in gc.get_objects() if issubclass(type(value), torch.optim.Optimizer))
-
-
 def _site(frame: FrameType) -> Site:
     at = user_frame(frame)
     return at.f_code.co_filename, at.f_lineno or at.f_code.co_firstlineno, at.f_lasti
 
 
 def _facts(watch: Watch, unused: dict[Any, set[int]], times: list[Any]) -> Iterator[UnusedFacts]:
-    held = {id(p) for o in _optimizers() for g in o.param_groups for p in g["params"]}
+    held = {id(p) for o in optimizers() for g in o.param_groups for p in g["params"]}
     for site, ids in unused.items():
         with_, without = (
             [{tuple(s): t for s, t in spent}.get(site, 0.0) for off, spent in times if off is kind]
@@ -269,7 +261,7 @@ def _place(site: Site) -> Place:
 
 def _owners(watch: Watch, ids: set[int]) -> Iterator[Owner]:
     """The largest modules none of whose gradients is used, under the names that the script has for them."""
-    names = _names(sys._getframe())
+    names = {id(value): name for name, value in reversed(list(variables(sys._getframe())))}  # an inner one's counts
     told: set[int] = set()
     for top in [m for r in watch.models.values() if (m := r.module()) is not None]:
         for path, module in top.named_modules():
@@ -278,16 +270,3 @@ def _owners(watch: Watch, ids: set[int]) -> Iterator[Owner]:
                 told |= set(own)
                 name = names.get(id(top), type(top).__name__)
                 yield Owner(f"{name}.{path}" if path else name, sum(own.values()))
-
-
-def _names(frame: FrameType | None) -> dict[int, str]:
-    """The user's variables by what they hold, those of outer frames only where no inner one holds it."""
-    found: dict[int, str] = {}
-    while frame is not None:
-        if is_users(frame.f_code.co_filename):
-            for scope in (locals_of(frame), frame.f_globals):
-                for name, value in list(scope.items()):
-                    if not name.startswith("__"):
-                        found.setdefault(id(value), name)
-        frame = frame.f_back
-    return found

@@ -87,9 +87,15 @@ def updated(d: Document) -> list[str]:
     return said
 
 
+def before_updates(d: Document) -> str:
+    """That the figures are older than the last update; "" where there was none."""
+    return "before the update" + "s" * (len(d["updates"]) > 1) if d["updates"] else ""
+
+
 def _facts(d: Document) -> list[Line]:
-    lines: list[Line] = [[(f"{d['trained']} of {d['models']} models trained", "head")]]
-    lines[0].append((f", {d['stopped_early']} stopped early, {d['failed']} failed", ""))
+    lines: list[Line] = [[(f"the training {older}:", "dim")]] if (older := before_updates(d)) else []
+    lines.append([(f"{d['trained']} of {d['models']} models trained", "head")])
+    lines[-1].append((f", {d['stopped_early']} stopped early, {d['failed']} failed", ""))
     lines.append([(f"{d['seconds']:.2f} s on {workers(d)}", ""), (against_bound(d), "")])
     if d["before"]:
         lines.append([(f"{d['before']} of them were trained by a run before this one; times do not count them", "")])
@@ -144,10 +150,15 @@ def losses(d: Document) -> tuple[str, list[Document]]:
     return what, sorted((r for r in trained if r[what] is not None), key=lambda r: -r[what])
 
 
+def measured(d: Document) -> str:
+    """What the losses are, and of when."""
+    return " ".join(filter(None, (LOSSES[losses(d)[0]], before_updates(d))))
+
+
 def median(d: Document) -> str:
     """A sentence on the losses; there must be one."""
     what, known = losses(d)
-    return f"{LOSSES[what]}: median {statistics.median(r[what] for r in known):.4g} of {len(known)} keys"
+    return f"{measured(d)}: median {statistics.median(r[what] for r in known):.4g} of {len(known)} keys"
 
 
 def cells(row: Document) -> list[str]:

@@ -25,14 +25,15 @@ def page(document: Document) -> str:
     title = f"{document['trained']} of {document['models']} models trained"
     head = el("header", el("p", "hasten fleet", class_="eyebrow"), el("h1", title))
     tiles = el("div", *_tiles(document), class_="tiles")
-    return whole(title, joined([head, tiles, *_sections(document), *_multiples(document["forecasts"])]))
+    return whole(title, joined([head, tiles, *_sections(document), *_multiples(document)]))
 
 
 def _tiles(d: Document) -> Iterator[Markup]:
     yield tile("trained", f"{d['trained']} of {d['models']}", f"{d['stopped_early']} stopped early")
     if d["failed"]:
         yield tile("failed", str(d["failed"]), "causes stand below", "bad")
-    yield tile("took", duration(d["seconds"]), f"on {fleet.workers(d)}")
+    older = fleet.before_updates(d)
+    yield tile("took", duration(d["seconds"]), " ".join(filter(None, (f"on {fleet.workers(d)}", older))))
     if d["loop_seconds"]:
         times, kind = (
             fleet.times(d["loop_seconds"], d["seconds"]),
@@ -42,7 +43,7 @@ def _tiles(d: Document) -> Iterator[Markup]:
     what, known = fleet.losses(d)
     if known:
         middle = statistics.median(row[what] for row in known)
-        yield tile(f"median {fleet.LOSSES[what]}", f"{middle:.4g}", f"of {len(known)} keys")
+        yield tile(f"median {fleet.measured(d)}", f"{middle:.4g}", f"of {len(known)} keys")
     if d["proof"]:
         holds = sum(found["holds"] for found in d["proof"])
         kind = "good" if holds == len(d["proof"]) else "bad"
@@ -57,7 +58,11 @@ def _sections(d: Document) -> Iterator[Markup]:
     if d["before"]:
         facts.append(f"{d['before']} of them were trained by a run before this one; times do not count them")
     if any(facts) or d["engines"]:
-        yield section("How it was trained", *_sentences(facts), pairs(fleet.engines(d)))
+        yield section(
+            " ".join(filter(None, ("How it was trained", fleet.before_updates(d)))),
+            *_sentences(facts),
+            pairs(fleet.engines(d)),
+        )
     if d["proof"]:
         yield section("Proof", table(fleet.PROOF, map(fleet.proved, d["proof"]), (1, 2), "plain"))
     failed = fleet.failed(d)
@@ -73,12 +78,13 @@ def _losses(d: Document) -> Iterator[Markup]:
     what, known = fleet.losses(d)
     if not known:
         return
+    named = fleet.measured(d)
     values = [float(row[what]) for row in reversed(known)]
-    drawn = list(_ascending(values, fleet.LOSSES[what])) if len(values) >= MANY and values[-1] > 0 else []
+    drawn = list(_ascending(values, named)) if len(values) >= MANY and values[-1] > 0 else []
     rows = [fleet.cells(row) for row in known[: fleet.WORST]]
-    yield section(f"The worst by {fleet.LOSSES[what]}", table(fleet.HEADS, rows, range(1, 6), "plain"))
+    yield section(f"The worst by {named}", table(fleet.HEADS, rows, range(1, 6), "plain"))
     if drawn:
-        yield section(f"{fleet.LOSSES[what].capitalize()} of all keys", *drawn)
+        yield section(f"{named.capitalize()} of all keys", *drawn)
 
 
 def _ascending(values: Sequence[float], what: str) -> Iterator[Markup]:
@@ -91,15 +97,18 @@ def _ascending(values: Sequence[float], what: str) -> Iterator[Markup]:
         yield el("p", f"{higher} of {len(values)} keys lie higher, the highest at {values[-1]:.4g}", class_="legend")
 
 
-def _multiples(forecasts: Sequence[Document]) -> Iterator[Markup]:
+def _multiples(d: Document) -> Iterator[Markup]:
+    forecasts, older = d["forecasts"], fleet.before_updates(d)
     keys = (key("whole", "seen"), " ", key("came", "came"), " ", key("p0", "forecast"))
     for group in dict.fromkeys(f["group"] for f in forecasts):
         mine = [f for f in forecasts if f["group"] == group]
         legend = el("p", *keys, class_="legend")
-        yield section(f"Forecasts: {group} keys", legend, el("div", *map(_multiple, mine), class_="tiles"))
+        yield section(
+            f"Forecasts: {group} keys", legend, el("div", *(_multiple(f, older) for f in mine), class_="tiles")
+        )
 
 
-def _multiple(f: Document) -> Markup:
+def _multiple(f: Document, older: str) -> Markup:
     values = [*f["seen"], *f["came"], *f["predicted"]]
     low, high = min(values), max(values)
     count = len(f["seen"]) + len(f["came"])
@@ -119,5 +128,5 @@ def _multiple(f: Document) -> Markup:
     loss = f"held-out loss {f['held']:.3g}" if "held" in f else f"training loss {f['loss']:.3g}"
     said = f"forecast for {f['key']} beside what came, from {low:.4g} to {high:.4g}"
     drawn = el("svg", *lines, viewBox=f"-2 -2 {WIDE + 4} {HIGH + 4}", role="img", aria_label=said, width="100%")
-    below = f"{loss}; drawn from {low:.4g} to {high:.4g}"
+    below = f"{' '.join(filter(None, (loss, older)))}; drawn from {low:.4g} to {high:.4g}"
     return el("div", el("span", str(f["key"]), class_="name"), drawn, el("span", below, class_="below"), class_="tile")

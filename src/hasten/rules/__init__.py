@@ -57,6 +57,7 @@ _MODULES = (
     "m311_unused_gradients",
     "m312_recomputed_activations",
     "m313_slow_autocast",
+    "m314_frozen_features",
     "s501_logging",
     "s502_host_wait",
     "s503_host_work",

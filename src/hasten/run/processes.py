@@ -15,7 +15,7 @@ import os
 import statistics
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from hasten.core.interval import Interval, student_t
@@ -23,7 +23,7 @@ from hasten.core.remedy import Fidelity, Grain, Remedy, Seam
 from hasten.core.trace import Trace
 from hasten.measure.interleave import LOOKS, REPORT_LEVEL, Outcome, Pairs, coin_flips
 from hasten.run import stepwise
-from hasten.run.fidelity import LEAST_JUDGED, SEEDS, Finding, compare, curves, weights
+from hasten.run.fidelity import DRAWS, LEAST_JUDGED, SEEDS, Finding, compare, curves, weights
 from hasten.run.room import Asked, Measured, Room
 from hasten.run.stepwise import SHORT, SILENT_AT_END, SILENT_SECONDS, TIME_UP
 from hasten.seams.child import warm_steps
@@ -186,7 +186,7 @@ class ProcessRoom(Room):
         remedies: list[Remedy],
         warm: int,
         steps: int,
-        perturb: bool = False,
+        moved_by: int | None = None,
         seed: int | None = None,
         until: float = math.inf,
     ) -> dict[str, Any] | None:
@@ -194,7 +194,7 @@ class ProcessRoom(Room):
 
         Args:
             warm: steps before those that are timed; without any, losses are noted and not only times.
-            perturb: move every weight by one unit in the last place after the first step.
+            moved_by: move every weight after the first step, by this draw of units in the last place.
             seed: draw other random numbers than the other processes, from the first step on, too, where the script sets
                 a seed itself.
             until: it is ended then (``time.monotonic``).
@@ -206,7 +206,7 @@ class ProcessRoom(Room):
             "remedies": _named(remedies),
             "warm": warm,
             "steps": steps,
-            "perturb": perturb,
+            "moved_by": moved_by,
             "seed": SEED if seed is None else seed,
             "expected": self.expected,
         }
@@ -219,7 +219,8 @@ class ProcessRoom(Room):
                     raise Over
                 return None
             result["layout"] = Layout(**result["layout"])
-            result["weights_array"] = weights(os.path.join(folder, "weights"), result["layout"])
+            for name in ("weights", "moved"):
+                result[name + "_array"] = weights(os.path.join(folder, name), result["layout"])
             return result
 
 
@@ -247,6 +248,8 @@ class ProcessJudge:
     steps: int = 20
     _base: dict[str, Any] | None = None
     _again: dict[str, Any] | None = None
+    _start: dict[str, Any] | None = None
+    _moved: list[dict[str, Any]] = field(default_factory=list)
     _until: float = math.inf
 
     def least_seconds(self, remedy: Remedy, base: Sequence[Remedy] = ()) -> float:
@@ -290,13 +293,26 @@ class ProcessJudge:
         return self._distance(base, other)
 
     def _distance(self, base: dict[str, Any], other: dict[str, Any]) -> Finding:
-        start, moved = self._once([], 1), self._once([], self.steps, perturb=True)
-        if start is None or moved is None:
-            return Finding(None, "a process ended before the comparison")
-        first, a, b, c = (x["weights_array"] for x in (start, base, other, moved))
-        if any(x is None or len(x) != len(a) for x in (first, a, b, c)):
+        self._start = self._start or self._once([], 1)
+        found = Finding(None, "a process ended before the comparison")
+        for draw in range(DRAWS) if self._start is not None else ():
+            if draw == len(self._moved):
+                moved = self._once([], self.steps, moved_by=draw)
+                if moved is None:
+                    return Finding(None, "a process ended before the comparison")
+                self._moved.append(moved)
+            found = self._close(base, other, self._moved[: draw + 1])
+            if found.kept is not False:
+                break
+        return found
+
+    def _close(self, base: dict[str, Any], other: dict[str, Any], yardsticks: list[dict[str, Any]]) -> Finding:
+        """Whether the updates are as close as rounding explains."""
+        runs = [(x["moved_array"], x["weights_array"]) for x in yardsticks]
+        first, a, b = (x["weights_array"] if x is not None else None for x in (self._start, base, other))
+        if a is None or any(x is None or len(x) != len(a) for x in (first, b, *(x for pair in runs for x in pair))):
             return Finding(None, "the processes have other weights or buffers, so nothing can be compared")
-        found = compare(first, a, b, c, base["layout"], self.steps)
+        found = compare(first, a, b, runs, base["layout"], self.steps)  # type: ignore[arg-type]
         if found.kept and found.judged < LEAST_JUDGED:
             return Finding(None, "rounding alone changes the updates of most weights: nothing can be compared")
         return Finding(found.kept, found.words(), found.distance)

@@ -16,6 +16,7 @@ from hasten.core.remedy import Remedy, Undo
 from hasten.measure.device import device_waiter
 from hasten.rules import remedy_types
 from hasten.run import stepwise
+from hasten.run.fidelity import UNITS
 from hasten.seams.batches import Ahead, Batches
 from hasten.seams.child import WITHOUT, loss_of
 from hasten.seams.fork import DONE, LAST
@@ -101,8 +102,10 @@ class Throwaway:
     def _first(self) -> None:
         self.session.forward.settle()
         lead_libraries()  # those that were imported after torch
-        if self.order.get("perturb"):
-            Snapshot.of(self.watch).perturb()
+        if self.order.get("moved_by") is not None:
+            snapshot = Snapshot.of(self.watch)
+            snapshot.perturb(UNITS, self.order["moved_by"])
+            snapshot.write(str(self.folder / "moved"))
         if self.order.get("seed", SEED) != SEED:  # the script may have set its own before
             reseed(self.order["seed"])
         if self.watch.keep_loss:

@@ -10,6 +10,7 @@ import os
 import site
 import sys
 import sysconfig
+from collections.abc import Iterator
 from types import CellType, CodeType, FrameType
 from typing import Any
 
@@ -129,6 +130,15 @@ def _read_in_place(frame: FrameType) -> dict[str, Any]:
                     continue
             found[name] = value
     return found
+
+
+def variables(frame: FrameType | None) -> Iterator[tuple[str, Any]]:
+    """The user's variables and what they hold, those of inner frames first."""
+    while frame is not None:
+        if is_users(frame.f_code.co_filename):
+            for scope in (locals_of(frame), frame.f_globals):
+                yield from ((name, value) for name, value in list(scope.items()) if not name.startswith("__"))
+        frame = frame.f_back
 
 
 def place_of(code: CodeType, lasti: int) -> Place:

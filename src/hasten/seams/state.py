@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
@@ -89,15 +90,25 @@ class Snapshot:
                     buffer = torch.full((size,), float("nan"))
                 _write(file, buffer.to("cpu", self._dtype))
 
-    def perturb(self) -> None:
-        """Change every floating parameter by one unit in the last place, up or down (own random source)."""
+    def perturb(self, units: int, draw: int = 0) -> None:
+        """Change every floating parameter by so many units in the last place, up or down, by a random source of its
+        own."""
         import torch
 
-        generator = torch.Generator().manual_seed(20_26)
+        generator = torch.Generator().manual_seed(20_26 + draw)
         with torch.no_grad():
             for p in self._floating():
                 sign = torch.randint(0, 2, p.shape, generator=generator).to(p.dtype).to(p.device) * 2 - 1
-                p.mul_(1 + sign * torch.finfo(p.dtype).eps)
+                p.mul_(1 + sign * (units * torch.finfo(p.dtype).eps))
+
+
+def optimizers() -> Iterator[Any]:
+    """Every optimizer that the script holds, those that have not stepped, too."""
+    import gc
+
+    import torch
+
+    return (value for value in gc.get_objects() if issubclass(type(value), torch.optim.Optimizer))
 
 
 def _dense(buffer: Any) -> bool:

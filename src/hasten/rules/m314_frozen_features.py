@@ -1,0 +1,87 @@
+"""A frozen part of the model computes the same features of the same samples in every epoch.
+
+Why it is slow
+    In transfer learning and distillation a large network is not trained, and a small one is. Where samples are the same
+    in every epoch, so is what the large one makes of them: it could be asked once, and every later epoch reads its
+    answers, which is often more than ten times faster.
+
+Remedy
+    None from outside. By hand: run the frozen part over all samples once, in order, in eval mode and under
+    ``torch.no_grad()``, keep what it gives, and train the rest on a ``TensorDataset`` of that and the targets. For a
+    single linear layer behind it ``hasten.solve.head(model, loader)`` does so, and needs no loop either.
+
+Fidelity
+    equivalent: another size of batch rounds another way; the same bits where it does not.
+
+When it does not help
+    Where samples are augmented at random, the features differ in every epoch; where the frozen part's normalisations
+    are left in train mode, they depend on the batch and move its statistics; where gradients pass through it to
+    trained layers before it, it has to run. Nothing is said in these cases, and nothing where its weights change after
+    all, by an average or when they are unfrozen later. What is told is seen in a forked child which was given one batch
+    again and again: the same bits in every step, and the same for half of the rows.
+
+References
+    https://docs.pytorch.org/tutorials/beginner/transfer_learning_tutorial.html
+    https://cs231n.github.io/transfer-learning/
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from hasten.core.facts import FrozenFacts, LoaderFacts
+from hasten.core.finding import Finding, Rule, ms
+from hasten.core.trace import LEAST_PASSES, Trace
+
+LEAST_SHARE = 0.1  # of the step
+LEFT = 0.1  # part of a call's time that reading its answer may take instead
+COOL = 0.6  # part of what is left of a step that stays where nothing large drives it from the caches (measured 0.7)
+_NAMED = 3  # modules that are named
+
+
+def detect(trace: Trace) -> Iterator[Finding]:
+    facts = trace.frozen
+    if facts is None or not facts.seconds.low >= LEAST_SHARE * trace.step_seconds:
+        return
+    loader = trace.loader
+    if not facts.every_step and (loader is None or not _same_samples(loader)):
+        return
+    again = facts.every_step or trace.passes >= LEAST_PASSES
+    most = trace.phase("forward") + trace.phase("evaluation")
+    least, most = (min(seconds, most) for seconds in ((1 - LEFT) * facts.seconds.low, facts.seconds.high))
+    most += 0.0 if facts.every_step else trace.phase("fetch")
+    most += (1 - COOL) * max(0.0, trace.step_seconds - most)
+    named, it = _names(facts), "it gives" if len(facts.modules) == 1 else "they give"
+    yield RULE.finding(
+        f"{ms(facts.seconds.value)} of a step of {ms(trace.step_seconds)} go into {named}, which nothing trains, "
+        f"for the same features in every {'step' if facts.every_step else 'epoch'}",
+        facts.place,
+        (trace.amdahl(least), trace.amdahl(most)) if again else (1.0, 1.0),
+        label="gives the same for the same samples every time",
+        advice=f"keep what {it} for all samples, asked once without shuffling, and train the rest on that",
+        notes=tuple(_notes(facts, loader, again)),
+    )
+
+
+def _same_samples(loader: LoaderFacts) -> bool:
+    probe = loader.probe
+    return probe is not None and probe.deterministic and loader.map_style and not loader.changing
+
+
+def _notes(facts: FrozenFacts, loader: LoaderFacts | None, again: bool) -> Iterator[str]:
+    yield f"given one batch {facts.steps} times in a forked child, the same bits each time, half of the rows as all"
+    if not facts.every_step and loader is not None and loader.length > 0:
+        size = facts.row_bytes * loader.length
+        kept = f"{size / 1e6:.0f} MB" if size >= 9.5e5 else f"{math.ceil(size / 1000)} kB"
+        when = "the gain starts with the second epoch" if again else "this job makes one epoch, a second one would gain"
+        yield f"the features of all {loader.length} samples take {kept}; {when}"
+
+
+def _names(facts: FrozenFacts) -> str:
+    rest = len(facts.modules) - _NAMED
+    named = ", ".join(facts.modules[:_NAMED]) + (f" and {rest} more" if rest > 0 else "")
+    return f"{named} ({facts.elements:,} parameters)"
+
+
+RULE = Rule("M314", "frozen-features", detect, __doc__)
