@@ -71,7 +71,7 @@ OPTIMIZERS: dict[str, Callable[[Any], torch.optim.Optimizer]] = {
 }
 
 
-class Rounded(torch.autograd.Function):
+class Rounded(torch.autograd.Function):  # type: ignore[misc]
     """Ten bits of mantissa are left, forward and backward."""
 
     @staticmethod

@@ -215,6 +215,6 @@ def test_messages_stand_in_one_order() -> None:
 
 def test_drawings_say_what_they_show_or_are_hidden() -> None:
     forecast = {"key": "a", "group": "best", "held": 0.5, "seen": [1.0, 2.0], "came": [3.0], "predicted": [2.5]}
-    found = [fleet_page._multiple(forecast), *PAGES.values()]
+    found = [fleet_page._multiple(forecast, ""), *PAGES.values()]
     drawings = [tag for text in found for tag in re.findall(r'<svg[^>]*>|<div class="stack"[^>]*>', text)]
     assert len(drawings) > 5 and all("aria-label=" in tag or "aria-hidden=" in tag for tag in drawings)
