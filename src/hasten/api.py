@@ -110,13 +110,14 @@ def run(
         "script": os.fspath(script),
         "script_sha256": identity,
         "folder": os.getcwd() if module else os.path.dirname(os.path.abspath(script)),
+        "machine": machine.machine(),
     }
     environment: dict[str, str] = {}
     if plan is not None:
         loaded = plan if isinstance(plan, Plan) else Plan.load(plan)
         if not identity and loaded.script != config["script"]:
             raise PlanRefused(f"the plan is one for {loaded.script}", "a typing error", "make a new one without --plan")
-        loaded.check(identity, machine.versions(), machine.machine(), config["folder"])
+        loaded.check(identity, machine.versions(), config["machine"], config["folder"])
         from hasten.core.codec import encode
 
         config["plan"] = encode(loaded)

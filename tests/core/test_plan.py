@@ -35,6 +35,7 @@ def test_a_plan_that_fits_is_not_refused() -> None:
         ("", {"torch": "2.14.0"}, {}, "the version of torch changed: 2.13.0 when planned, 2.14.0 now"),
         ("", {"numpy": "2.0"}, {}, "the version of numpy changed: None when planned, 2.0 now"),
         ("", {}, {"cores": 2}, "the machine's cores changed: 8 when planned, 2 now"),
+        ("", {}, {"OMP_NUM_THREADS": "1"}, "the machine's OMP_NUM_THREADS changed: None when planned, 1 now"),
     ],
 )
 def test_every_difference_is_a_reason(sha: str, versions: dict, machine: dict, reason: str) -> None:

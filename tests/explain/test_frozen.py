@@ -163,6 +163,11 @@ def test_in_one_epoch_nothing_is_gained() -> None:
     assert finding.predicted.high == 1 and "one epoch" in finding.notes[1]
 
 
+def test_features_that_no_memory_holds_are_not_told() -> None:
+    room = dataclasses.replace(a_trace().process, available_bytes=1e5)
+    assert not found("M314", dataclasses.replace(a_trace(), process=room))
+
+
 def test_little_is_not_told() -> None:
     facts = dataclasses.replace(FACTS, seconds=Interval(0.0009, 0.0008, 0.001))
     assert not found("M314", a_trace(facts))

@@ -39,3 +39,10 @@ def test_a_name_without_a_number_is_told_apart(name: str, told: str, monkeypatch
     text = f"processor\t: 0\ncpu family\t: 26\nmodel\t\t: 2\nmodel name\t: {name}\n\nprocessor\t: 1\nmodel\t\t: 3\n"
     monkeypatch.setattr(Path, "read_text", lambda *_, **__: text)
     assert machine.cpu_model() == told
+
+
+def test_threads_that_the_environment_asks_for_are_a_part_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert machine.machine()["OMP_NUM_THREADS"] == "3"
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    assert "OMP_NUM_THREADS" not in machine.machine()

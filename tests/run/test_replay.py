@@ -83,6 +83,17 @@ def test_a_remedy_that_nothing_takes_is_told(tmp_path: Path) -> None:
     assert said == "replayed a plan of 2 remedies; nothing in this run could take FusedOptimizer()"
 
 
+@pytest.mark.slow
+def test_a_plan_is_of_the_machine_before_the_script_changes_it(tmp_path: Path) -> None:
+    """A script may set its own number of threads, and cores; neither makes its plan another machine's."""
+    script, plan = tmp_path / "train.py", tmp_path / "plan.json"
+    change = 'import os\nos.environ["OMP_NUM_THREADS"] = "1"\nos.sched_setaffinity(0, [min(os.sched_getaffinity(0))])\n'
+    script.write_text(change + TAKES_NOTHING.replace("Rprop", "Adam").replace("40", "400"), encoding="utf-8")
+    ran("-m", "hasten", "run", "--budget", "5", "--save-plan", str(plan), str(script))
+    assert "OMP_NUM_THREADS" not in Plan.load(plan).machine
+    ran("-m", "hasten", "run", "--plan", str(plan), str(script))
+
+
 SHORT = """
 import torch
 model = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.Tanh(), torch.nn.Linear(8, 1))

@@ -247,6 +247,25 @@ class UnusedFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class EmbeddingFacts:
+    """A table of embeddings with a dense gradient, by an optimizer that could take a sparse one.
+
+    Attributes:
+        name: as the script names it; ``rows`` and ``columns`` of its weight.
+        used: rows with a gradient in the step that was looked at.
+        zero_seconds: to make the zeros of one dense gradient.
+        optimizer: its class.
+    """
+
+    name: str
+    rows: int
+    columns: int
+    used: int
+    zero_seconds: float
+    optimizer: str
+
+
+@dataclass(frozen=True, slots=True)
 class FrozenFacts:
     """Parts of models that nothing trains, and that answered to the bit alike when given one batch again and again.
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hasten.core.facts import (
+    EmbeddingFacts,
     Event,
     FrozenFacts,
     Hot,
@@ -152,6 +153,7 @@ class Trace:
     linear: LinearFacts | None = None
     unused: tuple[UnusedFacts, ...] = ()
     frozen: FrozenFacts | None = None
+    embeddings: tuple[EmbeddingFacts, ...] = ()
     product_seconds: float = math.nan
     usage: Usage = field(default_factory=Usage)
     process: Process = field(default_factory=Process)

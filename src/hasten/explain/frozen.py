@@ -20,12 +20,13 @@ from typing import Any, NamedTuple
 from hasten.core.codec import decode, encode
 from hasten.core.facts import FrozenFacts, Place
 from hasten.core.interval import Interval
+from hasten.explain.names import names_of
 from hasten.measure.clock import EVALUATION
 from hasten.seams import fork
 from hasten.seams.batches import Batches
 from hasten.seams.child import exchange_folder
 from hasten.seams.inputs import tensors
-from hasten.seams.locate import place_of, user_frame, variables
+from hasten.seams.locate import place_of, user_frame
 from hasten.seams.record import record_batches
 from hasten.seams.state import Snapshot, optimizers
 from hasten.seams.watch import Watch
@@ -73,10 +74,10 @@ class Frozen:
     def _tell(self, found: dict[str, Any], modules: dict[int, Any]) -> None:
         parts = [modules[key] for key in found["modules"]]
         weights = {id(p): p for m in parts for p in (*m.parameters(), *m.buffers())}
-        self._weights = [(weakref.ref(p), p._version) for p in weights.values()]
+        self._weights = [(weakref.ref(p), version(p)) for p in weights.values()]
         self.facts = FrozenFacts(
             decode(Place, found["place"]),
-            tuple(_names(self.watch, parts)),
+            tuple(names_of(self.watch, parts)),
             sum(p.numel() for p in {id(p): p for m in parts for p in m.parameters()}.values()),
             decode(Interval, found["seconds"]),
             found["row_bytes"],
@@ -87,8 +88,13 @@ class Frozen:
 
     def still(self) -> FrozenFacts | None:
         """The facts, as long as nothing has changed a weight or begun to train one since."""
-        alive = [(p, version) for ref, version in self._weights if (p := ref()) is not None]
-        return None if any(p._version != version or p.requires_grad for p, version in alive) else self.facts
+        alive = [(p, before) for ref, before in self._weights if (p := ref()) is not None]
+        return None if any(version(p) != before or p.requires_grad for p, before in alive) else self.facts
+
+
+def version(tensor: Any) -> int:
+    """How often it was changed in place; -1 of one made for inference, which does not count."""
+    return -1 if tensor.is_inference() else int(tensor._version)
 
 
 def frozen_modules(watch: Watch) -> dict[int, Any]:
@@ -220,7 +226,7 @@ class _Handed:
             self._write()
 
     def _buffers(self) -> dict[int, list[int]]:
-        return {key: [b._version for b in module.buffers()] for key, module in self.modules.items()}
+        return {key: [version(b) for b in module.buffers()] for key, module in self.modules.items()}
 
     def _write(self) -> None:
         import torch
@@ -276,16 +282,3 @@ def _close(a: Any, b: Any) -> bool:
         return False
     apart, whole = ((t.double().norm().item()) for t in (a.double() - b.double(), b))
     return bool(apart <= ALONE * whole)
-
-
-def _names(watch: Watch, parts: list[Any]) -> Iterator[str]:
-    """What the script calls them."""
-    import torch
-
-    held = [(n, value) for n, value in variables(sys._getframe()) if issubclass(type(value), torch.nn.Module)]
-    wanted = {id(m) for m in parts}
-    for name, top in (*held, *((type(m).__name__, m) for m in Snapshot.of(watch).models)):
-        for path, module in top.named_modules():
-            if id(module) in wanted:
-                wanted.discard(id(module))
-                yield f"{name}.{path}" if path else name

@@ -7,11 +7,12 @@ import math
 import time
 from typing import Any
 
-from hasten.core.facts import UnusedFacts
+from hasten.core.facts import EmbeddingFacts, UnusedFacts
 from hasten.core.trace import Ceilings, Trace
 from hasten.explain.asking import examined
 from hasten.explain.ceilings import NO_LOADER, aside, measure
 from hasten.explain.changing import Changing
+from hasten.explain.embeddings import dense_embeddings
 from hasten.explain.frozen import Frozen
 from hasten.explain.growth import GrowthWatch, growth
 from hasten.explain.linear import Linear, step_seconds
@@ -47,6 +48,7 @@ class Explainer:
         self.frozen = Frozen(self.watch)
         self.unused: tuple[UnusedFacts, ...] = ()
         self.products = math.nan
+        self.embeddings: tuple[EmbeddingFacts, ...] = ()
         self._measured = False
         self.predicted = (-1, "")
         self.held_up = 0.0
@@ -86,6 +88,7 @@ class Explainer:
     def _measure(self) -> None:
         self.growth = GrowthWatch(self.watch, self.window)
         self.predicted = schedule.expected(self.watch)
+        self.embeddings = dense_embeddings(self.watch)
         reason = fork.why_not()
         if not self.session.config.get("ceilings", True):
             self.ceilings = Ceilings(why_not=reason)
@@ -136,6 +139,7 @@ class Explainer:
             linear=self.linear.judged() if self.linear is not None and ended else None,
             unused=self.unused,
             frozen=self.frozen.still(),
+            embeddings=self.embeddings,
             product_seconds=self.products,
             loaders=loaders,
             events=trace.events + loop_events(self.repeats, trace.hot),

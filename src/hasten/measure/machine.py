@@ -124,8 +124,9 @@ def loaded(library: str) -> bool:
 
 
 def machine() -> dict[str, Any]:
-    """What a plan depends on."""
-    return {"cpu": cpu_model(), "cores": cores(), "system": f"{platform.system()} {platform.machine()}"}
+    """What a plan depends on; also how many threads were asked for, where the environment says it."""
+    asked = {name: os.environ[name] for name in ("OMP_NUM_THREADS",) if os.environ.get(name)}
+    return {"cpu": cpu_model(), "cores": cores(), "system": f"{platform.system()} {platform.machine()}", **asked}
 
 
 def versions() -> dict[str, str]:

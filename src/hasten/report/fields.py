@@ -109,6 +109,14 @@ FIELDS: dict[str, dict[str, str]] = {
         "share": "part of the call's time that they take, measured in a forked child",
         "steps": "steps after which all weights were the same bits without them",
     },
+    "EmbeddingFacts": {
+        "name": "as the script names the table",
+        "rows": "of the table",
+        "columns": "of the table",
+        "used": "rows with a gradient in the step that was looked at",
+        "zero_seconds": "to make the zeros of one dense gradient",
+        "optimizer": "class of the optimizer that holds it",
+    },
     "FrozenFacts": {
         "place": "the call that takes longest",
         "modules": "which they are, as the script names them",
@@ -189,6 +197,7 @@ FIELDS: dict[str, dict[str, str]] = {
         "product_seconds": "what a step's matrix products and convolutions would take at the rate of a large one",
         "unused": "gradients that calls of backward compute and no step uses",
         "frozen": "parts of models that nothing trains, and whose answer depends on the sample alone",
+        "embeddings": "large tables of embeddings whose gradients are dense and mostly zero",
         "successions": "models of one class and size that were trained one after the other",
         "usage": "use of the machine per step",
         "process": "switches and facts of the process",

@@ -58,6 +58,7 @@ _MODULES = (
     "m312_recomputed_activations",
     "m313_slow_autocast",
     "m314_frozen_features",
+    "o404_dense_embedding",
     "s501_logging",
     "s502_host_wait",
     "s503_host_work",

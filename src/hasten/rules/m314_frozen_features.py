@@ -16,9 +16,10 @@ Fidelity
 When it does not help
     Where samples are augmented at random, the features differ in every epoch; where the frozen part's normalisations
     are left in train mode, they depend on the batch and move its statistics; where gradients pass through it to
-    trained layers before it, it has to run. Nothing is said in these cases, and nothing where its weights change after
-    all, by an average or when they are unfrozen later. What is told is seen in a forked child which was given one batch
-    again and again: the same bits in every step, and the same for half of the rows.
+    trained layers before it, it has to run. Nothing is said in these cases, nor where all features would not fit into
+    memory, nor where its weights change after all, by an average or when they are unfrozen later. What is told is seen
+    in a forked child which was given one batch again and again: the same bits in every step, and the same for half of
+    the rows.
 
 References
     https://docs.pytorch.org/tutorials/beginner/transfer_learning_tutorial.html
@@ -47,6 +48,8 @@ def detect(trace: Trace) -> Iterator[Finding]:
     loader = trace.loader
     if not facts.every_step and (loader is None or not _same_samples(loader)):
         return
+    if facts.row_bytes * _samples(facts, loader) > trace.process.available_bytes:
+        return
     again = facts.every_step or trace.passes >= LEAST_PASSES
     most = trace.phase("forward") + trace.phase("evaluation")
     least, most = (min(seconds, most) for seconds in ((1 - LEFT) * facts.seconds.low, facts.seconds.high))
@@ -64,6 +67,11 @@ def detect(trace: Trace) -> Iterator[Finding]:
     )
 
 
+def _samples(facts: FrozenFacts, loader: LoaderFacts | None) -> int:
+    """Whose features would be kept; 0 where a step takes all."""
+    return 0 if facts.every_step or loader is None else max(0, loader.length)
+
+
 def _same_samples(loader: LoaderFacts) -> bool:
     probe = loader.probe
     return probe is not None and probe.deterministic and loader.map_style and not loader.changing
@@ -71,11 +79,11 @@ def _same_samples(loader: LoaderFacts) -> bool:
 
 def _notes(facts: FrozenFacts, loader: LoaderFacts | None, again: bool) -> Iterator[str]:
     yield f"given one batch {facts.steps} times in a forked child, the same bits each time, half of the rows as all"
-    if not facts.every_step and loader is not None and loader.length > 0:
-        size = facts.row_bytes * loader.length
+    if count := _samples(facts, loader):
+        size = facts.row_bytes * count
         kept = f"{size / 1e6:.0f} MB" if size >= 9.5e5 else f"{math.ceil(size / 1000)} kB"
         when = "the gain starts with the second epoch" if again else "this job makes one epoch, a second one would gain"
-        yield f"the features of all {loader.length} samples take {kept}; {when}"
+        yield f"the features of all {count} samples take {kept}; {when}"
 
 
 def _names(facts: FrozenFacts) -> str:

@@ -36,6 +36,7 @@ MARGIN = 3.0  # times what that changes, for what jumps is not the same in every
 DRAWS = 3  # yardsticks, the largest of which counts, before a promise is called broken
 BUSY = 6.0  # times what a child should take at most, as long as it goes on: where others take the cores, steps are long
 MARKS = (1, 4)  # steps after which weights are compared besides the last: chaos has not yet blown up rounding there
+AGAIN = "again"  # the unchanged script once more: does it differ from itself?
 SHARP = 1e-3  # a tolerance below this tells a wrong gradient from rounding; the longest such comparison is quoted
 BLUNT = 0.05  # a tensor whose tolerance is larger than this is not judged
 BUFFERS = 0.01  # tolerance of buffers: means over a batch lose more digits than weights do, a second forward gains 90 %
@@ -118,7 +119,7 @@ class Judge:
         same = [k for k in ("weights", "optimizer", "random") if base[k] == other[k]]
         if len(same) == 3:
             return Finding(True, f"identical after {steps} steps, to the bit", 0.0)
-        again = self._run("again" + "+fresh" * fresh, [], fresh)
+        again = self._run(AGAIN + "+fresh" * fresh, [], fresh)
         if again is None:
             return self._ended()
         if any(base[k] != again[k] for k in ("weights", "optimizer")):
@@ -211,7 +212,8 @@ class Judge:
                 warm=0,
                 snapshot=snapshot,
                 outcome=path,
-                marks=MARKS,
+                written=not name.startswith(AGAIN),  # whose digest is all that is asked for
+                marks=tuple(mark for mark in MARKS if mark < self.steps),
                 prepare=ahead if ahead.remedies else lambda: None,
             )
 

@@ -307,7 +307,7 @@ class Runner:
             script=self.config.get("script", ""),
             script_sha256=self.config.get("script_sha256", ""),
             versions=machine.versions(),
-            machine=machine.machine(),
+            machine=self.config.get("machine") or machine.machine(),  # as it was before the script changed anything
             steps=tuple(k.step() for k in kept),
             sources=self._sources(),
             created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

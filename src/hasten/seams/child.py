@@ -240,6 +240,7 @@ class Straight:
     Args:
         steps: steps to run after the warm-up.
         outcome: file that receives the digest (JSON) and, beside it, the weights (raw float32).
+        written: whether these are written; those of a large model take long, and much room.
         marks: steps after which the weights are written, too, as ``outcome + ".weights" + step``.
         snapshot: which objects make up the state.
         prepare: called before each step; what it takes is not counted.
@@ -254,6 +255,7 @@ class Straight:
         warm: int = WARM_STEPS,
         snapshot: Snapshot | None = None,
         outcome: str = "",
+        written: bool = True,
         marks: tuple[int, ...] = (),
         prepare: Callable[[], None] = lambda: None,
     ) -> None:
@@ -264,7 +266,8 @@ class Straight:
         self.left = steps + warm
         self.snapshot = snapshot
         self.outcome = outcome
-        self.marks = marks
+        self.written = written
+        self.marks = marks if written else ()
         self.losses: list[float] = []
         self.unusual = unusual_phases(watch)
         watch.keep_loss = bool(outcome)
@@ -298,7 +301,8 @@ class Straight:
         if self.outcome and self.snapshot is not None:
             result = digest(self.snapshot)
             result["losses"] = self.losses
-            self.snapshot.write(self.outcome + ".weights")
+            if self.written:
+                self.snapshot.write(self.outcome + ".weights")
             with open(self.outcome, "w", encoding="utf-8") as file:
                 json.dump(result, file)
         self.sender.row(DONE)

@@ -1,0 +1,35 @@
+"""A recommender whose tables have far more rows than a batch looks up, with gradients of those rows alone."""
+
+import torch
+from torch import nn
+
+torch.manual_seed(0)
+torch.set_num_threads(1)
+USERS, ITEMS, BATCH = 60_000, 20_000, 256
+
+
+class Factors(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.users = nn.Embedding(USERS, 32, sparse=True)
+        self.items = nn.Embedding(ITEMS, 32, sparse=True)
+        self.score = nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 1))
+
+    def forward(self, user, item):
+        return self.score(torch.cat([self.users(user), self.items(item)], 1)).squeeze(1)
+
+
+model = Factors()
+tables = torch.optim.SparseAdam([model.users.weight, model.items.weight], lr=1e-3)
+optimizer = torch.optim.Adam(model.score.parameters(), lr=1e-3)
+users, items, ratings = torch.randint(USERS, (50_000,)), torch.randint(ITEMS, (50_000,)), torch.rand(50_000)
+
+for step in range(120):
+    rows = torch.randint(50_000, (BATCH,))
+    loss = nn.functional.mse_loss(model(users[rows], items[rows]), ratings[rows])
+    optimizer.zero_grad()
+    tables.zero_grad()
+    loss.backward()
+    tables.step()
+    optimizer.step()
+print(f"loss {loss.item():.3f}")
