@@ -37,6 +37,7 @@ BEGIN = """
         return nn.Linear(16, 16).requires_grad_(False)
 
     net, first, target = Net(), nn.Linear(16, 16), nn.Linear(16, 1)
+    net.never = nn.Linear(4, 4)  # is in the optimizer, and has no gradient
     data = DataLoader(TensorDataset(torch.randn(256, 16), torch.randn(256, 1)), batch_size=16, shuffle=True)
     adam = torch.optim.Adam([p for m in (net, first, target) for p in m.parameters() if p.requires_grad], 1e-3)
     """
@@ -77,6 +78,17 @@ WITHOUT_GRAPH = """
             loss.backward()
             adam.step()
     """
+HELD = """
+    net.body.requires_grad_(True)
+    adam = torch.optim.Adam([*net.parameters(), *target.parameters()], 1e-3)
+""" + WITHOUT_GRAPH.removeprefix("\n")
+BY_DATA = (
+    WITHOUT_GRAPH
+    + """
+        if epoch == 4:
+            net.body[0].weight.data.mul_(1.01)
+    """
+)
 WHOLE = """
     x, y = data.dataset.tensors
     for step in range(96):
@@ -104,13 +116,16 @@ def test_what_depends_on_the_sample_alone_is_told_from_what_does_not(tmp_path: P
 
 
 @pytest.mark.slow
-def test_what_is_unfrozen_later_is_not_told(tmp_path: Path) -> None:
-    assert seen(UNFROZEN, tmp_path).frozen is None
+@pytest.mark.parametrize("script", [UNFROZEN, BY_DATA])
+def test_what_is_changed_later_is_not_told(script: str, tmp_path: Path) -> None:
+    assert seen(script, tmp_path).frozen is None
 
 
 @pytest.mark.slow
-def test_features_of_a_call_without_a_graph_are_found(tmp_path: Path) -> None:
-    facts = seen(WITHOUT_GRAPH, tmp_path).frozen
+@pytest.mark.parametrize("script", [WITHOUT_GRAPH, HELD])
+def test_features_of_a_call_without_a_graph_are_found(script: str, tmp_path: Path) -> None:
+    """Also where an optimizer holds the weights, which without a gradient it leaves alone."""
+    facts = seen(script, tmp_path).frozen
     assert facts is not None and facts.modules == ("net.body",) and "net.body(x)" in facts.place.text
 
 

@@ -28,7 +28,7 @@ from hasten.seams.child import exchange_folder
 from hasten.seams.inputs import tensors
 from hasten.seams.locate import place_of, user_frame
 from hasten.seams.record import record_batches
-from hasten.seams.state import Snapshot, optimizers
+from hasten.seams.state import Snapshot
 from hasten.seams.watch import Watch
 
 STEPS = 12  # that are timed
@@ -45,7 +45,7 @@ class Frozen:
     def __init__(self, watch: Watch) -> None:
         self.watch = watch
         self.facts: FrozenFacts | None = None
-        self._weights: list[tuple[Any, int]] = []
+        self._weights: list[tuple[Any, tuple[int, float]]] = []
 
     def measure(self) -> None:
         """Fork, if there are such parts. The caller has checked that forking is safe."""
@@ -74,7 +74,7 @@ class Frozen:
     def _tell(self, found: dict[str, Any], modules: dict[int, Any]) -> None:
         parts = [modules[key] for key in found["modules"]]
         weights = {id(p): p for m in parts for p in (*m.parameters(), *m.buffers())}
-        self._weights = [(weakref.ref(p), version(p)) for p in weights.values()]
+        self._weights = [(weakref.ref(p), (version(p), _sum(p))) for p in weights.values()]
         self.facts = FrozenFacts(
             decode(Place, found["place"]),
             tuple(names_of(self.watch, parts)),
@@ -86,10 +86,19 @@ class Frozen:
             found["steps"],
         )
 
-    def still(self) -> FrozenFacts | None:
-        """The facts, as long as nothing has changed a weight or begun to train one since."""
+    def still(self, ended: bool) -> FrozenFacts | None:
+        """The facts, as long as no weight was changed since.
+
+        Args:
+            ended: look at the numbers, too, which ``tensor.data`` changes unseen.
+        """
         alive = [(p, before) for ref, before in self._weights if (p := ref()) is not None]
-        return None if any(version(p) != before or p.requires_grad for p, before in alive) else self.facts
+        changed = any(version(p) != count or (ended and _sum(p) != total) for p, (count, total) in alive)
+        return None if changed else self.facts
+
+
+def _sum(tensor: Any) -> float:
+    return float(tensor.detach().double().sum())
 
 
 def version(tensor: Any) -> int:
@@ -98,25 +107,25 @@ def version(tensor: Any) -> int:
 
 
 def frozen_modules(watch: Watch) -> dict[int, Any]:
-    """Modules by id that have weights, none of which is differentiated or held by an optimizer."""
+    """Modules by id that have weights, none of which has a gradient where a step has ended."""
     import torch
-
-    models = Snapshot.of(watch).models
-    if all(p.requires_grad for m in models for p in m.parameters()):
-        return {}
-    held = {id(p) for o in optimizers() for g in o.param_groups for p in g["params"]}
 
     def looked_at(module: Any) -> Iterator[Any]:
         weights = list(module.parameters())
-        if isinstance(module, torch.jit.ScriptModule):
+        if isinstance(module, torch.jit.ScriptModule) or all(map(_trained, weights)):
             return
-        if weights and not any(p.requires_grad or id(p) in held for p in weights):
+        if not any(map(_trained, weights)):
             yield module
         if type(module).__name__ not in AT_ONCE:
             for part in module.children():
                 yield from looked_at(part)
 
-    return {id(m): m for top in models for m in looked_at(top)}
+    return {id(m): m for top in Snapshot.of(watch).models for m in looked_at(top)}
+
+
+def _trained(weight: Any) -> bool:
+    """Whether it has a gradient; what an optimizer holds and nothing differentiates is not trained."""
+    return bool(weight.requires_grad) and weight.grad is not None
 
 
 class Call(NamedTuple):

@@ -138,7 +138,7 @@ class Explainer:
             ceilings=self.ceilings,
             linear=self.linear.judged() if self.linear is not None and ended else None,
             unused=self.unused,
-            frozen=self.frozen.still(),
+            frozen=self.frozen.still(bool(ended)),
             embeddings=self.embeddings,
             product_seconds=self.products,
             loaders=loaders,
