@@ -10,8 +10,8 @@ Remedy
     ``Adagrad`` take such gradients, ``Adam`` has a twin, ``torch.optim.SparseAdam``, for these tables alone.
 
 Fidelity
-    SGD and Adagrad: equivalent. Adam: another optimizer, for ``SparseAdam`` moves a row, and lets its moments fade,
-    only in steps that use it; it mostly learns as well. Compare the losses.
+    approximate for Adam: ``SparseAdam`` moves a row, and lets its moments fade, only in steps that use it. It mostly
+    learns as well; compare the losses. With SGD and Adagrad it is equivalent.
 
 When it does not help
     Where a table's weight is also that of the last layer, all rows have a gradient; nothing is said there, nor with
