@@ -15,7 +15,7 @@ from hasten.seams.watch import Watch
 
 LEAST_ROWS = 10_000  # of a table that is looked at
 PART = 1 << 14  # rows that are looked at, or made, at once
-TIMES = 3  # that zeros are made; the shortest counts
+TIMES = 3  # that zeros are made; the longest counts: a step's may lie in memory that is taken anew
 SPARSE = ("SGD", "Adagrad", "Adam")  # of torch: take sparse gradients, or have a sparse twin
 
 
@@ -68,4 +68,4 @@ def _zero_seconds(weight: Any) -> float:
         start = time.perf_counter()
         torch.zeros_like(part)
         times.append(time.perf_counter() - start)
-    return min(times) * len(weight) / len(part)
+    return max(times) * len(weight) / len(part)
