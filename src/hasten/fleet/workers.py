@@ -27,6 +27,7 @@ from hasten.fleet.state import Layout, State
 from hasten.fleet.store import Store, failed_state
 from hasten.fleet.taken import refusal
 from hasten.fleet.tasks import Job
+from hasten.measure import machine
 
 
 class Interrupted(BaseException):
@@ -215,7 +216,6 @@ class Child:
     kind: Hashable = None
 
 
-_DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of mallopt
 LARGE = 32 << 20  # bytes of a piece that goes back to the system when it is freed; every glibc takes this much
 Work = Callable[[Run, "Asker"], None]
@@ -276,8 +276,7 @@ def _fork(run: Run, work: Work) -> Child:
 def _child(run: Run, work: Work, pipe: Connection, other: Connection) -> None:
     other.close()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its children
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
+    machine.die_with_parent()
     _keep_memory()
     torch.set_num_threads(1)
     try:

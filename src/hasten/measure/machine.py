@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import platform
 import resource
 import shutil
+import signal
 import sys
 from importlib import metadata
 from pathlib import Path
@@ -177,6 +179,17 @@ def allocated_bytes() -> int:
     ask.restype = _MallocInfo
     info = ask()
     return int(info.uordblks + info.hblkhd)
+
+
+_LIBC = ctypes.CDLL(None)
+_PR_SET_PDEATHSIG = 1
+
+
+def die_with_parent() -> None:
+    """Have this process killed as soon as its parent is gone, where the system can (Linux). The caller looks whether
+    the parent is still there."""
+    with contextlib.suppress(AttributeError):
+        _LIBC.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
 
 
 def process_started() -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import ctypes
 import math
 import os
 import random
@@ -20,6 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from hasten.measure import machine
 from hasten.seams.cores import by_work, placed, set_cores
 from hasten.seams.isolate import Stray, folder_in, isolate, why_not_private
 from hasten.seams.openmp import openmp_libraries, pause_openmp
@@ -349,6 +349,6 @@ def _note_error(folder: str, kind: Any, error: Any = None, *_: Any) -> None:
 
 def die_with(parent: int) -> None:
     """Have this process killed as soon as its parent is gone."""
-    ctypes.CDLL(None).prctl(1, int(signal.SIGKILL))  # PR_SET_PDEATHSIG
+    machine.die_with_parent()
     if os.getppid() != parent:
         os._exit(1)

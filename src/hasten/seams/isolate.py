@@ -28,6 +28,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
+from hasten.measure import machine
 from hasten.seams.files import MOST_COPIED, PrivateFiles
 from hasten.seams.seal import abi, seal
 
@@ -318,7 +319,7 @@ def _accelerators() -> list[str]:
 
 def isolate_process(folder: str) -> PrivateFiles:
     """Make a throw-away process harmless from its start: it writes to ``folder`` only and goes with its parent."""
-    _LIBC.prctl(1, int(signal.SIGKILL))  # PR_SET_PDEATHSIG
+    machine.die_with_parent()
     die_first()
     files = PrivateFiles(folder)
     seal((folder, "/dev/shm", *_accelerators()))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import json
 import os
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from hasten.core.errors import HastenError, UsageError
+from hasten.measure import machine
 from hasten.seams.isolate import folder_in, roomy_folder
 from hasten.seams.silent import silent_fork
 
@@ -164,10 +164,8 @@ def run(
 
 
 def _die_with(parent: int) -> Callable[[], None]:
-    library = ctypes.CDLL(None)
-
     def die_with() -> None:
-        library.prctl(1, int(signal.SIGKILL))  # PR_SET_PDEATHSIG
+        machine.die_with_parent()
         if os.getppid() != parent:
             os.kill(os.getpid(), signal.SIGKILL)
 
