@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from hasten.seams import child
+from hasten.seams.state import Snapshot
 from hasten.seams.watch import Watch
 
 
@@ -84,3 +88,24 @@ def test_a_device_s_random_numbers_are_part_of_the_state(monkeypatch: pytest.Mon
     assert wait is not None
     wait()
     assert called == [1]
+
+
+@pytest.mark.parametrize("written", [True, False])
+def test_weights_are_written_where_they_will_be_read(written: bool, tmp_path: Path) -> None:
+    class Leaves(Told):
+        at_end: Any = None
+
+        def leave(self) -> None:
+            self.at_end()
+            raise SystemExit
+
+    snapshot = Snapshot([torch.nn.Linear(2, 2)])
+    outcome = str(tmp_path / "plain.json")
+    told: Any = Leaves()
+    driver = child.Straight(told, Watch(), 3, warm=0, snapshot=snapshot, outcome=outcome, written=written, marks=(1,))
+    with contextlib.suppress(SystemExit):
+        for _ in range(4):
+            driver.beat()
+    found = {path.name for path in tmp_path.iterdir()}
+    assert found == {"plain.json", *(("plain.json.weights", "plain.json.weights1") if written else ())}
+    assert json.loads((tmp_path / "plain.json").read_text(encoding="utf-8"))["losses"] == [0.0] * 3
