@@ -28,6 +28,7 @@ _HOMES = {
     "PinMemory": "hasten.rules.c201_blocking_copy",
     "ChannelsLast": "hasten.rules.m301_channels_first",
     "Compile": "hasten.rules.m302_eager",
+    "CacheFeatures": "hasten.rules.m314_frozen_features",
     "Autocast": "hasten.rules.m303_full_precision",
     "TensorFloat32": "hasten.rules.m304_no_tf32",
     "FlushDenormals": "hasten.rules.m305_denormals",

@@ -277,6 +277,7 @@ class FrozenFacts:
         every_step: the script gives them the same in every step by itself, as where a step takes all rows.
         evaluated: whether they are called as in an evaluation: in eval mode, without a graph.
         steps: in which they were looked at.
+        path: where it is in the model that is trained, if it is one part alone, which takes one tensor and gives one.
     """
 
     place: Place
@@ -287,6 +288,7 @@ class FrozenFacts:
     every_step: bool = False
     evaluated: bool = False
     steps: int = 0
+    path: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import time
 from typing import Any
 
 from hasten.core.facts import EmbeddingFacts
-from hasten.explain.names import names_of
+from hasten.seams.names import names_of
 from hasten.seams.state import Snapshot
 from hasten.seams.watch import Watch
 

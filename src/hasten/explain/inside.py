@@ -13,7 +13,6 @@ from hasten.explain.asking import examined
 from hasten.explain.ceilings import NO_LOADER, aside, measure
 from hasten.explain.changing import Changing
 from hasten.explain.embeddings import dense_embeddings
-from hasten.explain.frozen import Frozen
 from hasten.explain.growth import GrowthWatch, growth
 from hasten.explain.linear import Linear, step_seconds
 from hasten.explain.loops import count_repeats, loop_events
@@ -22,6 +21,7 @@ from hasten.explain.unused import unused_gradients
 from hasten.seams import fork, schedule
 from hasten.seams.ask import probe_loaders
 from hasten.seams.collect import collect
+from hasten.seams.frozen import Frozen
 from hasten.seams.guard import guarded, tell
 from hasten.seams.thrown import Command
 from hasten.seams.window import Window, rest

@@ -32,6 +32,8 @@ _MODULES = (
     "d106_file_reopened",
     "d107_loop_in_collate",
     "c201_blocking_copy",
+    # What is frozen is most of a step where it is found at all, and what is tried later sees the step without it.
+    "m314_frozen_features",
     # Threads that wait for each other while others keep cores busy are most of a trial's noise; and a fused optimizer
     # opens a parallel region for each of its tensors, however small, so that it must be judged after these.
     "m306_threads",
@@ -57,7 +59,6 @@ _MODULES = (
     "m311_unused_gradients",
     "m312_recomputed_activations",
     "m313_slow_autocast",
-    "m314_frozen_features",
     "o404_dense_embedding",
     "s501_logging",
     "s502_host_wait",

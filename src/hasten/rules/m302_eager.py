@@ -45,7 +45,10 @@ class Compile(Remedy):
     fidelity: ClassVar[Fidelity] = Fidelity.EQUIVALENT
     seam: ClassVar[Seam] = Seam.MODEL
     grain: ClassVar[Grain] = Grain.CHILD
-    conflicts: ClassVar[tuple[str, ...]] = ("ChannelsLast",)  # what is compiled chooses layouts by itself
+    conflicts: ClassVar[tuple[str, ...]] = (
+        "ChannelsLast",
+        "CacheFeatures",
+    )  # what is compiled chooses layouts by itself
     settle: ClassVar[int] = 6
     one_off_seconds: ClassVar[float] = COMPILE_SECONDS
     start_seconds: ClassVar[float] = START_SECONDS

@@ -6,7 +6,9 @@ Why it is slow
     answers, which is often more than ten times faster.
 
 Remedy
-    None from outside. By hand: run the frozen part over all samples once, in order, in eval mode and under
+    ``CacheFeatures(module)`` keeps what the part gives for each sample, by the bytes of the sample: samples are still
+    loaded, and the loop goes on as it is. It takes a part that is called with one tensor inside of the model that is
+    trained. By hand, and for all others: run the frozen part over all samples once, in order, in eval mode and under
     ``torch.no_grad()``, keep what it gives, and train the rest on a ``TensorDataset`` of that and the targets. For a
     single linear layer behind it ``hasten.solve.head(model, loader)`` does so, and needs no loop either.
 
@@ -29,16 +31,80 @@ References
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+import weakref
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
+from hasten.core.errors import Unsuited
 from hasten.core.facts import FrozenFacts, LoaderFacts
 from hasten.core.finding import Finding, Rule, ms
+from hasten.core.remedy import Fidelity, Remedy, Seam, Undo
 from hasten.core.trace import LEAST_PASSES, Trace
+from hasten.data.features import FeatureCache, tensors_in
+from hasten.measure.digest import random_states, restore
 
 LEAST_SHARE = 0.1  # of the step
 LEFT = 0.1  # part of a call's time that reading its answer may take instead
 COOL = 0.6  # part of what is left of a step that stays where nothing large drives it from the caches (measured 0.7)
 _NAMED = 3  # modules that are named
+
+
+_caches: weakref.WeakKeyDictionary[Any, FeatureCache] = weakref.WeakKeyDictionary()
+
+
+@dataclass(frozen=True)
+class CacheFeatures(Remedy):
+    """Keeps what a frozen part of a model gives for each sample.
+
+    Args:
+        module: where it is in the model, as ``named_modules`` calls it.
+    """
+
+    module: str = ""
+    fidelity: ClassVar[Fidelity] = Fidelity.EQUIVALENT
+    seam: ClassVar[Seam] = Seam.MODEL
+    later_passes: ClassVar[bool] = True
+    conflicts: ClassVar[tuple[str, ...]] = ("Compile",)  # whose code calls what is inside of a module by itself
+
+    def on(self, target: Any = None) -> Undo:
+        part = dict(target.named_modules()).get(self.module)
+        if part is None or part is target:
+            raise Unsuited(f"the model has no part {self.module!r}")
+        if part._compiled_call_impl is not None:
+            raise Unsuited("it is compiled, or its features are kept already")
+        if any(m._forward_hooks or m._forward_pre_hooks or m._backward_hooks for m in part.modules()):
+            raise Unsuited("hooks of the script look into it")
+        if part not in _caches:
+            _caches[part] = FeatureCache(part)
+        cache = _caches[part]
+        part._compiled_call_impl = cache
+
+        def undo() -> None:
+            if part._compiled_call_impl is cache:
+                part._compiled_call_impl = None
+
+        return undo
+
+    def ahead(self, target: Any, indices: Sequence[Any]) -> None:
+        """In trials: keep the features of a later batch, so that its step is timed as in later epochs."""
+        states = random_states()
+        if hasattr(target, "fetch"):
+            batch = target.fetch(indices)
+        else:  # a loader whose workers have not been started
+            batch = target.collate_fn([target.dataset[i] for i in indices])
+        for x in tensors_in(batch):
+            for cache in _caches.values():
+                cache.fill(x)
+        restore(states)
+
+    def broken(self) -> bool:
+        """Whether kept features were found to differ from those computed anew."""
+        return any(cache.broken for cache in _caches.values())
+
+    def idle(self) -> str:
+        """Why features are computed as without it, where they are."""
+        return next((cache.why_idle for cache in _caches.values() if cache.why_idle), "")
 
 
 def detect(trace: Trace) -> Iterator[Finding]:
@@ -62,6 +128,7 @@ def detect(trace: Trace) -> Iterator[Finding]:
         facts.place,
         (trace.amdahl(least), trace.amdahl(most)) if again else (1.0, 1.0),
         label="gives the same for the same samples every time",
+        remedies=(CacheFeatures(facts.path),) if facts.path and not facts.every_step else (),
         advice=f"keep what {it} for all samples, asked once without shuffling, and train the rest on that",
         notes=tuple(_notes(facts, loader, again)),
     )
@@ -92,4 +159,4 @@ def _names(facts: FrozenFacts) -> str:
     return f"{named} ({facts.elements:,} parameters)"
 
 
-RULE = Rule("M314", "frozen-features", detect, __doc__)
+RULE = Rule("M314", "frozen-features", detect, __doc__, (CacheFeatures,))

@@ -35,6 +35,7 @@ from hasten.seams import fork, schedule, sources
 from hasten.seams.ask import probe_loaders
 from hasten.seams.child import exchange_folder
 from hasten.seams.collect import collect
+from hasten.seams.frozen import Frozen
 from hasten.seams.guard import guarded, say, tell
 from hasten.seams.look import look
 from hasten.seams.thrown import Command
@@ -230,6 +231,9 @@ class Runner:
     def _probe(self) -> None:
         assert self.trace is not None
         self._with(probe_loaders(self.watch, probe))
+        frozen = Frozen(self.watch)
+        frozen.measure()
+        self.trace = dataclasses.replace(self.trace, frozen=frozen.facts)
 
     def _with(self, probes: dict[int, Probe]) -> None:
         """Note what asking the datasets has revealed."""

@@ -262,7 +262,8 @@ class Search:
             return "another setting of it was kept"
         if (remedy.name, remedy.direction(self.trace)) in self._slower:
             return "another setting of it was clearly slower"
-        if remedy.later_passes and any(k.remedy.name == "BatchedFetch" for k in self.kept):
+        gathers = any(k.remedy.name == "BatchedFetch" for k in self.kept)
+        if remedy.later_passes and remedy.seam is Seam.FETCHER and gathers:
             return "whole batches are gathered already, from the first pass on"
         if remedy.later_passes and self.trace.passes < LEAST_PASSES:
             return "the job passes over its data once"

@@ -20,13 +20,13 @@ from typing import Any, NamedTuple
 from hasten.core.codec import decode, encode
 from hasten.core.facts import FrozenFacts, Place
 from hasten.core.interval import Interval
-from hasten.explain.names import names_of
 from hasten.measure.clock import EVALUATION
 from hasten.seams import fork
 from hasten.seams.batches import Batches
 from hasten.seams.child import exchange_folder
 from hasten.seams.inputs import tensors
 from hasten.seams.locate import place_of, user_frame
+from hasten.seams.names import names_of
 from hasten.seams.record import record_batches
 from hasten.seams.state import Snapshot
 from hasten.seams.watch import Watch
@@ -84,6 +84,7 @@ class Frozen:
             self.watch.trained_from is None,
             found["evaluated"],
             found["steps"],
+            _path(self.watch, parts[0]) if len(parts) == 1 and found["single"] else "",
         )
 
     def still(self, ended: bool) -> FrozenFacts | None:
@@ -258,6 +259,7 @@ class _Handed:
                 "seconds": encode(Interval.of_median(spent)),
                 "row_bytes": sum(t.numel() * t.element_size() for t in last) // max(1, len(last[0])),
                 "evaluated": longest.evaluated,
+                "single": all(_single(call) for _, call in told),
                 "steps": len(self.seconds),
             }
             with open(self.path, "w", encoding="utf-8") as file:
@@ -273,6 +275,20 @@ class _Handed:
         except Exception:
             return False
         return len(found) == len(call.answer) and all(map(_close, found, (t[: len(t) // 2] for t in call.answer)))
+
+
+def _single(call: Call) -> bool:
+    """Whether one tensor was given, by its place, and one was the answer."""
+    import torch
+
+    args, kwargs = call.half
+    return len(args) == 1 and not kwargs and isinstance(args[0], torch.Tensor) and len(call.answer) == 1
+
+
+def _path(watch: Watch, part: Any) -> str:
+    """Its place inside of a model that is trained; empty where it is in none."""
+    models = (m for r in watch.models.values() if r.trained and (m := r.module()) is not None)
+    return next((path for m in models for path, module in m.named_modules() if module is part), "")
 
 
 def _first(value: Any, rows: int) -> Any:

@@ -1,0 +1,181 @@
+"""What a frozen part of a network gives for a sample, kept by the bytes of the sample.
+
+The network must give the same for the same rows, whatever rows are beside them; that is seen in a forked child before
+(:mod:`hasten.seams.frozen`), and here again and again: rows that are served are computed anew now and then, and
+compared. Nothing is served while a weight, a buffer or a mode is another than when it was kept.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import weakref
+from collections.abc import Iterator
+from typing import Any
+
+from hasten.data.store import SHARE_OF_MEMORY
+from hasten.measure.digest import random_states, same_states
+from hasten.measure.machine import available_bytes
+
+AUDIT_EVERY = 64  # batches served between two of which some rows are computed anew, too; the first is one
+AUDITED = 8  # so manyth of their rows
+ALONE = 1e-3  # relative: what a row may differ by among other rows
+FIRST_ROWS = 1024  # that there is room for at first
+
+
+class FeatureCache:
+    """Stands in for the calls of a module with one tensor, whose rows are samples.
+
+    Args:
+        module: whose answers are kept; its calls come here as long as this is its ``_compiled_call_impl``, which is
+            left behind where it is copied or saved.
+
+    Attributes:
+        served: batches that were served.
+        broken: a row that was computed anew was another one.
+        why_idle: why nothing is kept any more; empty where it is.
+    """
+
+    def __init__(self, module: Any) -> None:
+        self._module = weakref.ref(module)  # which holds this as what it is called by
+        self.served = 0
+        self.broken = False
+        self.why_idle = ""
+        self._at: dict[bytes, int] = {}
+        self._rows: Any = None
+        self._count = 0
+        self._form: Any = None  # of a row that is given
+        self._state: Any = None
+        self._parts = [part for part in module.modules() if part is not module]
+        self._tensors = [*module.parameters(), *module.buffers()]
+
+    @property
+    def module(self) -> Any:
+        """Whose answers are kept."""
+        return self._module()
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """The module's answer, kept or computed."""
+        if len(args) != 1 or kwargs or not self._suits(args[0]):
+            return self.module._call_impl(*args, **kwargs)
+        (x,) = args
+        keys = self._known(x)
+        rows = [self._at.get(key, -1) for key in keys]
+        if min(rows) < 0:
+            return self._computed(x, keys)
+        found = self._rows[rows]
+        if self.served % AUDIT_EVERY == 0 and not self._as_kept(x, found):
+            self._give_up("")
+            self.broken = True
+            return self.module._call_impl(x)
+        self.served += 1
+        return found
+
+    def _as_kept(self, x: Any, found: Any) -> bool:
+        some = -(-len(x) // AUDITED)
+        return close(found[:some], self.module._call_impl(x[:some]))
+
+    def fill(self, x: Any) -> None:
+        """Keep the answers of rows that will come; nothing where they do not suit."""
+        import torch
+
+        with contextlib.suppress(Exception), torch.no_grad():
+            if self._suits(x):
+                keys = self._known(x)
+                if any(key not in self._at for key in keys):
+                    self._computed(x, keys)
+
+    def _suits(self, x: Any) -> bool:
+        """Whether an answer to it may be kept or served."""
+        import torch
+
+        if self.broken or self.why_idle or type(x) is not torch.Tensor or x.dim() < 2 or not len(x):
+            return False
+        if x.device.type != "cpu" or x.layout is not torch.strided or x.is_complex() or x.requires_grad:
+            return False
+        if torch.is_grad_enabled() and any(p.requires_grad for p in self._tensors):
+            self._state = None  # it may learn now, as fused optimizers have it do unseen
+            return False
+        if torch.is_inference_mode_enabled() or torch.is_autocast_enabled("cpu"):
+            return False
+        return self._form in (None, (x.dtype, x.shape[1:]))
+
+    def _known(self, x: Any) -> list[bytes]:
+        """A key for each row; what was kept is forgotten where the module is another since."""
+        import torch
+
+        state = self._now()
+        if state != self._state:
+            self._state = state
+            self._forget()
+        lying = x.detach().contiguous().reshape(len(x), -1).view(torch.uint8).numpy()
+        return [hashlib.blake2b(row, digest_size=16).digest() for row in lying]
+
+    def _now(self) -> Any:
+        """What the answers depend on besides the rows, as far as it can be seen in no time."""
+        return tuple(t._version for t in self._tensors), tuple(m.training for m in (self.module, *self._parts))
+
+    def _computed(self, x: Any, keys: list[bytes]) -> Any:
+        """The module's own answer, which is kept if it may be."""
+        import torch
+
+        before = random_states()
+        out = self.module._call_impl(x)
+        if type(out) is not torch.Tensor or out.requires_grad or out.dim() < 2 or len(out) != len(x):
+            self._give_up("it gives no rows without a graph")
+        elif not same_states(before, random_states()) or self._now() != self._state:
+            self._give_up("it draws random numbers, or changes a buffer")
+        elif self._rows is not None and (out.dtype, out.shape[1:]) != (self._rows.dtype, self._rows.shape[1:]):
+            self._give_up("it gives rows of another form")
+        else:
+            self._form = x.dtype, x.shape[1:]
+            self._keep(keys, out.detach())
+        return out
+
+    def _keep(self, keys: list[bytes], out: Any) -> None:
+        import torch
+
+        new = [i for i, key in enumerate(keys) if key not in self._at]
+        need = self._count + len(new)
+        if self._rows is None or need > len(self._rows):
+            room = max(FIRST_ROWS, 2 * need)
+            if room * out[:1].numel() * out.element_size() > SHARE_OF_MEMORY * available_bytes():
+                self._give_up("the features would take more than half of the memory that is free")
+                return
+            grown = torch.empty((room, *out.shape[1:]), dtype=out.dtype)
+            if self._count:
+                grown[: self._count] = self._rows[: self._count]
+            self._rows = grown
+        self._rows[self._count : need] = out[new]
+        self._at.update({keys[i]: self._count + j for j, i in enumerate(new)})
+        self._count += len(new)
+
+    def _forget(self) -> None:
+        self._at.clear()
+        self._count = 0
+
+    def _give_up(self, why: str) -> None:
+        self._forget()
+        self._rows = None
+        self.why_idle = why
+
+
+def close(a: Any, b: Any) -> bool:
+    """Whether two answers are the same but for rounding."""
+    if a.shape != b.shape or a.dtype != b.dtype:
+        return False
+    return bool((a.double() - b.double()).norm() <= ALONE * b.double().norm())
+
+
+def tensors_in(batch: Any) -> Iterator[Any]:
+    """The tensors of a batch."""
+    import torch
+
+    if isinstance(batch, torch.Tensor):
+        yield batch
+    elif isinstance(batch, dict):
+        for one in batch.values():
+            yield from tensors_in(one)
+    elif isinstance(batch, (list, tuple)):
+        for one in batch:
+            yield from tensors_in(one)
