@@ -17,6 +17,7 @@ import hasten
 from hasten.core.errors import Unsuited
 from hasten.data import features
 from hasten.data.features import AUDIT_EVERY, FeatureCache
+from hasten.measure.digest import signature
 
 
 class Net(nn.Module):
@@ -97,7 +98,11 @@ def by_training(net: Net) -> None:
     net.body.requires_grad_(False)
 
 
-@pytest.mark.parametrize("change", [by_weight, by_loading, by_training, lambda net: net.body.train()])
+def by_assigning(net: Net) -> None:
+    net.body.load_state_dict({k: 2 * v for k, v in net.body.state_dict().items()}, assign=True)
+
+
+@pytest.mark.parametrize("change", [by_weight, by_loading, by_assigning, by_training, lambda net: net.body.train()])
 def test_what_was_kept_is_forgotten_when_the_module_is_another(
     cached: tuple[Net, FeatureCache], change: Callable[[Net], None]
 ) -> None:
@@ -163,6 +168,29 @@ def test_what_does_not_suit_goes_by(cached: tuple[Net, FeatureCache], given: tor
     assert cache.served == 0
 
 
+def test_functional_calls_and_transforms_are_answered_as_without(cached: tuple[Net, FeatureCache]) -> None:
+    net, _ = cached
+    x = torch.randn(8, 4)
+    net(x), net(x)
+    doubled = {name: 2 * p for name, p in net.body.named_parameters()}
+    plain = copy.deepcopy(net.body)
+    for _ in range(2):
+        found = torch.func.functional_call(net.body, doubled, (x,))
+        torch.testing.assert_close(found, torch.func.functional_call(plain, doubled, (x,)))
+    torch.testing.assert_close(torch.vmap(net.body)(x[None])[0], plain(x))
+    torch.testing.assert_close(net.body(x), plain(x))
+
+
+def test_a_part_that_changes_what_it_is_given_is_left_alone() -> None:
+    net, x = Net(), torch.randn(8, 4)
+    net.body = nn.Sequential(nn.ReLU(inplace=True), nn.Linear(4, 3)).requires_grad_(False)
+    hasten.CacheFeatures("body")(net)
+    for _ in range(2):
+        given = x.clone()
+        net(given)
+        assert (given >= 0).all()
+
+
 def test_autocast_and_inference_mode_go_by(cached: tuple[Net, FeatureCache]) -> None:
     net, cache = cached
     x = torch.randn(8, 4)
@@ -199,9 +227,12 @@ def test_undo_brings_back_what_was_there() -> None:
         hasten.CacheFeatures("body").on(net)
     undo()
     assert net.body._compiled_call_impl is None
-    for name in ("nobody", ""):
+    for name in ("nobody", "", signature(net.body)):
         with pytest.raises(Unsuited, match="no part"):
             hasten.CacheFeatures(name).on(net)
+    hasten.CacheFeatures(signature(net.body))(net.body)
+    assert net.body._compiled_call_impl is not None
+    net = Net()
     net.body[0].register_forward_hook(lambda *_: None)
     with pytest.raises(Unsuited, match="hooks"):
         hasten.CacheFeatures("body").on(net)
@@ -216,6 +247,9 @@ def test_batches_to_come_are_filled_in_and_draw_nothing(cached: tuple[Net, Featu
     assert torch.equal(torch.get_rng_state(), state)
     net(x[[5, 0, 3]])
     assert cache.served == 1
+    assert hasten.CacheFeatures("body").fill([x, torch.zeros(16)])
+    net(x)
+    assert cache.served == 2
 
 
 def test_what_is_kept_goes_with_the_model() -> None:

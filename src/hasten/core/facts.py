@@ -277,7 +277,8 @@ class FrozenFacts:
         every_step: the script gives them the same in every step by itself, as where a step takes all rows.
         evaluated: whether they are called as in an evaluation: in eval mode, without a graph.
         steps: in which they were looked at.
-        path: where it is in the model that is trained, if it is one part alone, which takes one tensor and gives one.
+        path: where it is in the model that is trained, or the signature of a model that is called by itself; empty
+            unless it is one part alone, which takes one tensor and gives one.
     """
 
     place: Place

@@ -64,6 +64,7 @@ class Remedy(ABC):
     saves_faults: ClassVar[bool] = False  # gains only where the process has page faults
     upset_by: ClassVar[tuple[str, ...]] = ()  # remedies that may make a loss of its gain: then it is tried once more
     parallel: ClassVar[bool] = False  # may trade CPU time for wall time
+    of_frozen: ClassVar[bool] = False  # for models that are called and never trained, too
     later_passes: ClassVar[bool] = False  # gains only from the second pass over the data on
     one_off_seconds: ClassVar[float] = 0.0  # set-up cost of the first time, which a trial pays
     start_seconds: ClassVar[float] = 0.0  # set-up cost of every later start, which the remaining steps must pay back

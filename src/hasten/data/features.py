@@ -46,8 +46,6 @@ class FeatureCache:
         self._count = 0
         self._form: Any = None  # of a row that is given
         self._state: Any = None
-        self._parts = [part for part in module.modules() if part is not module]
-        self._tensors = [*module.parameters(), *module.buffers()]
 
     @property
     def module(self) -> Any:
@@ -56,10 +54,10 @@ class FeatureCache:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """The module's answer, kept or computed."""
-        if len(args) != 1 or kwargs or not self._suits(args[0]):
+        keys = self._asked(args, kwargs)
+        if not keys:
             return self.module._call_impl(*args, **kwargs)
         (x,) = args
-        keys = self._known(x)
         rows = [self._at.get(key, -1) for key in keys]
         if min(rows) < 0:
             return self._computed(x, keys)
@@ -71,6 +69,13 @@ class FeatureCache:
         self.served += 1
         return found
 
+    def _asked(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[bytes]:
+        """A key for each row; none where the call goes by."""
+        try:
+            return self._known(args[0]) if len(args) == 1 and not kwargs and self._suits(args[0]) else []
+        except Exception:  # a tensor of some transform's, which has no bytes
+            return []
+
     def _as_kept(self, x: Any, found: Any) -> bool:
         some = -(-len(x) // AUDITED)
         return close(found[:some], self.module._call_impl(x[:some]))
@@ -80,10 +85,9 @@ class FeatureCache:
         import torch
 
         with contextlib.suppress(Exception), torch.no_grad():
-            if self._suits(x):
-                keys = self._known(x)
-                if any(key not in self._at for key in keys):
-                    self._computed(x, keys)
+            keys = self._asked((x,), {})
+            if any(key not in self._at for key in keys):
+                self._computed(x, keys)
 
     def _suits(self, x: Any) -> bool:
         """Whether an answer to it may be kept or served."""
@@ -93,10 +97,10 @@ class FeatureCache:
             return False
         if x.device.type != "cpu" or x.layout is not torch.strided or x.is_complex() or x.requires_grad:
             return False
-        if torch.is_grad_enabled() and any(p.requires_grad for p in self._tensors):
+        if torch.is_grad_enabled() and any(p.requires_grad for p in self.module.parameters()):
             self._state = None  # it may learn now, as fused optimizers have it do unseen
             return False
-        if torch.is_inference_mode_enabled() or torch.is_autocast_enabled("cpu"):
+        if torch.is_inference_mode_enabled() or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling():
             return False
         return self._form in (None, (x.dtype, x.shape[1:]))
 
@@ -113,18 +117,19 @@ class FeatureCache:
 
     def _now(self) -> Any:
         """What the answers depend on besides the rows, as far as it can be seen in no time."""
-        return tuple(t._version for t in self._tensors), tuple(m.training for m in (self.module, *self._parts))
+        tensors = (*self.module.parameters(), *self.module.buffers())
+        return [(id(t), t._version) for t in tensors], [m.training for m in self.module.modules()]
 
     def _computed(self, x: Any, keys: list[bytes]) -> Any:
         """The module's own answer, which is kept if it may be."""
         import torch
 
-        before = random_states()
+        before, given = random_states(), x._version
         out = self.module._call_impl(x)
         if type(out) is not torch.Tensor or out.requires_grad or out.dim() < 2 or len(out) != len(x):
             self._give_up("it gives no rows without a graph")
-        elif not same_states(before, random_states()) or self._now() != self._state:
-            self._give_up("it draws random numbers, or changes a buffer")
+        elif not same_states(before, random_states()) or self._now() != self._state or x._version != given:
+            self._give_up("it draws random numbers, or changes a buffer or what it is given")
         elif self._rows is not None and (out.dtype, out.shape[1:]) != (self._rows.dtype, self._rows.shape[1:]):
             self._give_up("it gives rows of another form")
         else:

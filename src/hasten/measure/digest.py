@@ -90,3 +90,8 @@ def same_states(a: dict[str, Any], b: dict[str, Any]) -> bool:
         return True
     old, new = a["numpy"], b["numpy"]
     return bool(old[2:] == new[2:] and (old[1] == new[1]).all())
+
+
+def signature(model: Any) -> str:
+    """What a model is known by from one run to the next: its class, and how many numbers its parameters have."""
+    return f"{type(model).__name__}[{sum(p.numel() for p in model.parameters())}]"

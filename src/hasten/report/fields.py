@@ -126,7 +126,7 @@ FIELDS: dict[str, dict[str, str]] = {
         "every_step": "whether the script gives them the same in every step, and not in every epoch only",
         "evaluated": "whether they are called as in an evaluation: in eval mode, without a graph",
         "steps": "steps in which their answers to one batch were the same bits",
-        "path": "where it is in the model, if it is one part alone, of one tensor; else empty",
+        "path": "where it is in the model, or what a model called by itself is known by; empty where there are several",
     },
     "Usage": {
         "cpu_seconds": "processor time of this process per step, all threads",

@@ -7,10 +7,10 @@ Why it is slow
 
 Remedy
     ``CacheFeatures(module)`` keeps what the part gives for each sample, by the bytes of the sample: samples are still
-    loaded, and the loop goes on as it is. It takes a part that is called with one tensor inside of the model that is
-    trained. By hand, and for all others: run the frozen part over all samples once, in order, in eval mode and under
-    ``torch.no_grad()``, keep what it gives, and train the rest on a ``TensorDataset`` of that and the targets. For a
-    single linear layer behind it ``hasten.solve.head(model, loader)`` does so, and needs no loop either.
+    loaded, and the loop goes on as it is. It takes a part that is called with one tensor, in the model that is trained
+    or beside it. By hand, and for all others: run the frozen part over all samples once, in order, in eval mode and
+    under ``torch.no_grad()``, keep what it gives, and train the rest on a ``TensorDataset`` of that and the targets.
+    For a single linear layer behind it ``hasten.solve.head(model, loader)`` does so, and needs no loop either.
 
 Fidelity
     equivalent: another size of batch rounds another way; the same bits where it does not.
@@ -42,7 +42,7 @@ from hasten.core.finding import Finding, Rule, ms
 from hasten.core.remedy import Fidelity, Remedy, Seam, Undo
 from hasten.core.trace import LEAST_PASSES, Trace
 from hasten.data.features import FeatureCache, tensors_in
-from hasten.measure.digest import random_states, restore
+from hasten.measure.digest import random_states, restore, signature
 
 LEAST_SHARE = 0.1  # of the step
 LEFT = 0.1  # part of a call's time that reading its answer may take instead
@@ -58,18 +58,20 @@ class CacheFeatures(Remedy):
     """Keeps what a frozen part of a model gives for each sample.
 
     Args:
-        module: where it is in the model, as ``named_modules`` calls it.
+        module: where it is in the model, as ``named_modules`` calls it; or, of a model that is called by itself, what
+            :func:`hasten.measure.digest.signature` gives.
     """
 
     module: str = ""
     fidelity: ClassVar[Fidelity] = Fidelity.EQUIVALENT
     seam: ClassVar[Seam] = Seam.MODEL
+    of_frozen: ClassVar[bool] = True
     later_passes: ClassVar[bool] = True
     conflicts: ClassVar[tuple[str, ...]] = ("Compile",)  # whose code calls what is inside of a module by itself
 
     def on(self, target: Any = None) -> Undo:
-        part = dict(target.named_modules()).get(self.module)
-        if part is None or part is target:
+        part = target if signature(target) == self.module else dict(target.named_modules()).get(self.module or " ")
+        if part is None:
             raise Unsuited(f"the model has no part {self.module!r}")
         if part._compiled_call_impl is not None:
             raise Unsuited("it is compiled, or its features are kept already")
@@ -93,10 +95,15 @@ class CacheFeatures(Remedy):
             batch = target.fetch(indices)
         else:  # a loader whose workers have not been started
             batch = target.collate_fn([target.dataset[i] for i in indices])
+        self.fill(batch)
+        restore(states)
+
+    def fill(self, batch: Any) -> bool:
+        """The same of a batch that is there; False where the remedy has not been on yet."""
         for x in tensors_in(batch):
             for cache in _caches.values():
                 cache.fill(x)
-        restore(states)
+        return bool(_caches)
 
     def broken(self) -> bool:
         """Whether kept features were found to differ from those computed anew."""

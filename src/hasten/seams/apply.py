@@ -35,7 +35,7 @@ class Switchboard:
         """
         undos: list[Undo] = []
         reason = "nothing here that it could be applied to"
-        for target in self.targets(remedy.seam):
+        for target in self.targets(remedy.seam, remedy.of_frozen):
             try:
                 self._switch(remedy, target, undos)
             except Unsuited as error:
@@ -70,15 +70,19 @@ class Switchboard:
             return inside(self.forward, target)  # type: ignore[no-any-return]
         return remedy.on(target)
 
-    def targets(self, seam: Seam) -> list[Any]:
-        """The objects of a seam that exist now."""
+    def targets(self, seam: Seam, frozen: bool = False) -> list[Any]:
+        """The objects of a seam that exist now.
+
+        Args:
+            frozen: also models that are called and never trained.
+        """
         watch = self.watch
         if seam in (Seam.PROCESS, Seam.LAUNCH):
             return [None]
         if seam is Seam.OPTIMIZER:
             return [o for r in watch.optimizers.values() if (o := r.optimizer) is not None]
         if seam is Seam.MODEL:
-            return [m for r in watch.models.values() if (m := r.module()) is not None and r.trained]
+            return [m for r in watch.models.values() if (m := r.module()) is not None and (r.trained or frozen)]
         loaders = [x for r in watch.loaders.values() if (x := r.loader()) is not None]
         if seam is Seam.LOADER:
             return loaders

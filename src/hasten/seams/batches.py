@@ -172,9 +172,13 @@ class Ahead:
         self.depth = depth or max(2, math.ceil(watch.batches))
         self._iterator: Any = None
         self._queue: deque[Any] = deque()
+        self._given = list(batches.recorded or ())  # will come, and were made by workers already
 
     def __call__(self) -> None:
         self.batches.mend()
+        fillers = [r for r in self.remedies if hasattr(r, "fill")]
+        while fillers and self._given and all(r.fill(self._given[-1]) for r in fillers):
+            self._given.pop()
         record = self.watch.trained_from
         if not self.remedies or record is None:
             return

@@ -21,6 +21,7 @@ from hasten.core.codec import decode, encode
 from hasten.core.facts import FrozenFacts, Place
 from hasten.core.interval import Interval
 from hasten.measure.clock import EVALUATION
+from hasten.measure.digest import signature
 from hasten.seams import fork
 from hasten.seams.batches import Batches
 from hasten.seams.child import exchange_folder
@@ -286,9 +287,10 @@ def _single(call: Call) -> bool:
 
 
 def _path(watch: Watch, part: Any) -> str:
-    """Its place inside of a model that is trained; empty where it is in none."""
-    models = (m for r in watch.models.values() if r.trained and (m := r.module()) is not None)
-    return next((path for m in models for path, module in m.named_modules() if module is part), "")
+    """Its place inside of a model that is trained; of a model that is called by itself its signature."""
+    models = [(r, m) for r in watch.models.values() if (m := r.module()) is not None]
+    inside = (path for r, m in models if r.trained for path, module in m.named_modules() if module is part and path)
+    return next(inside, "") or next((signature(m) for _, m in models if m is part), "")
 
 
 def _first(value: Any, rows: int) -> Any:
