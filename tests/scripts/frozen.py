@@ -14,10 +14,10 @@ beside, unfreezes, workers = (word in sys.argv[1:] for word in ("beside", "unfre
 class Net(nn.Module):
     def __init__(self):
         super().__init__()
-        convolutions = [nn.Conv2d(3, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 16, 3, padding=1)]
+        convolutions = [nn.Conv2d(3, 32, 3, padding=1), nn.BatchNorm2d(32), nn.ReLU(), nn.Conv2d(32, 32, 3, padding=1)]
         self.body = nn.Sequential(*convolutions, nn.AdaptiveAvgPool2d(1), nn.Flatten())
         self.body.requires_grad_(False)
-        self.head = nn.Linear(16, 1)
+        self.head = nn.Linear(32, 1)
 
     def forward(self, x):
         self.body.eval()
