@@ -61,7 +61,8 @@ def test_a_plan_is_refused_where_a_helper_changed(folder: Path) -> None:
 def test_a_setting_of_another_type_is_refused(folder: Path, workers: object) -> None:
     steps = (Step("LoaderWorkers", {"workers": workers}, "identical"),)
     script = str(folder / "train.py")
-    plan = Plan("train.py", sha256_of_file(script), machine.versions(), machine.machine(), steps)
+    here = {**machine.machine(), "OMP_NUM_THREADS": "1"}
+    plan = Plan("train.py", sha256_of_file(script), machine.versions(), here, steps)
     plan.save(folder / "p.json")
     refused = ran(folder, "run", "--plan", "p.json", "train.py")
     assert refused.returncode == 2

@@ -14,12 +14,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from hasten.data.store import SHARE_OF_MEMORY
-from hasten.measure.digest import random_states, same_states
+from hasten.measure.digest import as_close_as_rounding, random_states, same_states
 from hasten.measure.machine import available_bytes
 
 AUDIT_EVERY = 64  # batches served between two of which some rows are computed anew, too; the first is one
 AUDITED = 8  # so manyth of their rows
-ALONE = 1e-3  # relative: what a row may differ by among other rows
 FIRST_ROWS = 1024  # that there is room for at first
 
 
@@ -78,7 +77,7 @@ class FeatureCache:
 
     def _as_kept(self, x: Any, found: Any) -> bool:
         some = -(-len(x) // AUDITED)
-        return close(found[:some], self.module._call_impl(x[:some]))
+        return as_close_as_rounding(found[:some], self.module._call_impl(x[:some]))
 
     def fill(self, x: Any) -> None:
         """Keep the answers of rows that will come; nothing where they do not suit."""
@@ -163,13 +162,6 @@ class FeatureCache:
         self._forget()
         self._rows = None
         self.why_idle = why
-
-
-def close(a: Any, b: Any) -> bool:
-    """Whether two answers are the same but for rounding."""
-    if a.shape != b.shape or a.dtype != b.dtype:
-        return False
-    return bool((a.double() - b.double()).norm() <= ALONE * b.double().norm())
 
 
 def tensors_in(batch: Any) -> Iterator[Any]:

@@ -95,3 +95,20 @@ def same_states(a: dict[str, Any], b: dict[str, Any]) -> bool:
 def signature(model: Any) -> str:
     """What a model is known by from one run to the next: its class, and how many numbers its parameters have."""
     return f"{type(model).__name__}[{sum(p.numel() for p in model.parameters())}]"
+
+
+ALONE = 1e-3  # relative: what rows may differ by that were computed among others, in float32
+
+
+def as_close_as_rounding(a: Any, b: Any) -> bool:
+    """Whether two tensors are the same numbers but for rounding; NaN is as NaN, and infinity as infinity."""
+    import torch
+
+    if a.shape != b.shape or a.dtype != b.dtype:
+        return False
+    if not a.is_floating_point():
+        return bool(torch.equal(a, b))
+    x, y = a.double(), b.double()
+    apart = torch.where((x == y) | (x.isnan() & y.isnan()), 0.0, x - y).norm()
+    tolerance = max(ALONE, 4 * torch.finfo(a.dtype).eps)
+    return bool(apart <= tolerance * y.nan_to_num(0.0, 0.0, 0.0).norm())

@@ -21,7 +21,7 @@ from hasten.core.codec import decode, encode
 from hasten.core.facts import FrozenFacts, Place
 from hasten.core.interval import Interval
 from hasten.measure.clock import EVALUATION
-from hasten.measure.digest import signature
+from hasten.measure.digest import as_close_as_rounding, signature
 from hasten.seams import fork
 from hasten.seams.batches import Batches
 from hasten.seams.child import exchange_folder
@@ -36,7 +36,6 @@ STEPS = 12  # that are timed
 LEAST = 3  # of them
 MOST_SECONDS = 6.0  # for them, where a step is long
 LIMIT_SECONDS = 30.0  # a child is given up after this: large networks are what is frozen, and their steps are long
-ALONE = 1e-3  # relative: what half of the rows may differ by from the same rows among all
 AT_ONCE = ("TransformerEncoder", "TransformerEncoderLayer", "MultiheadAttention")  # are faster without hooks inside
 
 
@@ -275,7 +274,9 @@ class _Handed:
             found = list(tensors(self.modules[call.module](*args, **kwargs)))
         except Exception:
             return False
-        return len(found) == len(call.answer) and all(map(_close, found, (t[: len(t) // 2] for t in call.answer)))
+        return len(found) == len(call.answer) and all(
+            map(as_close_as_rounding, found, (t[: len(t) // 2] for t in call.answer))
+        )
 
 
 def _single(call: Call) -> bool:
@@ -302,10 +303,3 @@ def _first(value: Any, rows: int) -> Any:
     if type(value) in (list, tuple):
         return type(value)(_first(one, rows) for one in value)
     return value[:rows].clone() if isinstance(value, torch.Tensor) and value.dim() else value
-
-
-def _close(a: Any, b: Any) -> bool:
-    if a.shape != b.shape:
-        return False
-    apart, whole = ((t.double().norm().item()) for t in (a.double() - b.double(), b))
-    return bool(apart <= ALONE * whole)
