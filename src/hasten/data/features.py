@@ -112,7 +112,7 @@ class FeatureCache:
             self._state = state
             self._forget()
         lying = x.detach().contiguous().reshape(len(x), -1).view(torch.uint8).numpy()
-        return [hashlib.blake2b(row, digest_size=16).digest() for row in lying]
+        return [hashlib.sha1(row, usedforsecurity=False).digest() for row in lying]  # the fastest of hashlib
 
     def _now(self) -> Any:
         """What the answers depend on besides the rows, as far as it can be seen in no time."""
