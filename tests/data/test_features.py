@@ -85,6 +85,16 @@ def by_weight(net: Net) -> None:
         net.body[0].weight.mul_(2)
 
 
+def by_data(net: Net) -> None:
+    """As averages of weights are often written, and targets are brought up to date."""
+    for p in net.body.parameters():
+        p.data.mul_(2)
+
+
+def by_new_data(net: Net) -> None:
+    net.body[0].weight.data = 2 * net.body[0].weight.data
+
+
 def by_loading(net: Net) -> None:
     net.body.load_state_dict({k: 2 * v for k, v in net.body.state_dict().items()})
 
@@ -102,7 +112,10 @@ def by_assigning(net: Net) -> None:
     net.body.load_state_dict({k: 2 * v for k, v in net.body.state_dict().items()}, assign=True)
 
 
-@pytest.mark.parametrize("change", [by_weight, by_loading, by_assigning, by_training, lambda net: net.body.train()])
+CHANGES = [by_weight, by_data, by_new_data, by_loading, by_assigning, by_training, lambda net: net.body.train()]
+
+
+@pytest.mark.parametrize("change", CHANGES)
 def test_what_was_kept_is_forgotten_when_the_module_is_another(
     cached: tuple[Net, FeatureCache], change: Callable[[Net], None]
 ) -> None:
@@ -121,7 +134,7 @@ def test_changes_that_cannot_be_seen_are_found_by_computing_anew(cached: tuple[N
     net, cache = cached
     x = torch.randn(16, 4)
     net(x), net(x)
-    net.body[0].weight.data.mul_(2)
+    net.body[0].weight.data[1].mul_(2)  # neither a version nor the first number is another
     for _ in range(AUDIT_EVERY):
         net(x)
     assert cache.broken and hasten.CacheFeatures("body").broken()
@@ -232,10 +245,24 @@ def test_undo_brings_back_what_was_there() -> None:
             hasten.CacheFeatures(name).on(net)
     hasten.CacheFeatures(signature(net.body))(net.body)
     assert net.body._compiled_call_impl is not None
+    trained = Net()
+    trained.body.requires_grad_(True)
+    trained(torch.ones(2, 4)).sum().backward()
+    with pytest.raises(Unsuited, match="trained"):
+        hasten.CacheFeatures("body").on(trained)
     net = Net()
     net.body[0].register_forward_hook(lambda *_: None)
     with pytest.raises(Unsuited, match="hooks"):
         hasten.CacheFeatures("body").on(net)
+
+
+def test_filling_in_moves_no_running_mean(cached: tuple[Net, FeatureCache]) -> None:
+    """Of a model in train mode, which a plan took for the frozen one of the same class and size."""
+    net, cache = cached
+    net.train()
+    before = net.body[1].running_mean.clone()
+    cache.fill(torch.randn(8, 4))
+    assert torch.equal(net.body[1].running_mean, before)
 
 
 def test_batches_to_come_are_filled_in_and_draw_nothing(cached: tuple[Net, FeatureCache]) -> None:

@@ -8,6 +8,7 @@ compared. Nothing is served while a weight, a buffer or a mode is another than w
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import hashlib
 import weakref
 from collections.abc import Iterator
@@ -80,9 +81,11 @@ class FeatureCache:
         return as_close_as_rounding(found[:some], self.module._call_impl(x[:some]))
 
     def fill(self, x: Any) -> None:
-        """Keep the answers of rows that will come; nothing where they do not suit."""
+        """Keep the answers of rows that will come; nothing where they do not suit, or a call might move a buffer."""
         import torch
 
+        if any(m.training and m._buffers for m in self.module.modules()):
+            return
         with contextlib.suppress(Exception), torch.no_grad():
             keys = self._asked((x,), {})
             if any(key not in self._at for key in keys):
@@ -117,7 +120,7 @@ class FeatureCache:
     def _now(self) -> Any:
         """What the answers depend on besides the rows, as far as it can be seen in no time."""
         tensors = (*self.module.parameters(), *self.module.buffers())
-        return [(id(t), t._version) for t in tensors], [m.training for m in self.module.modules()]
+        return [(id(t), t._version, first(t)) for t in tensors], [m.training for m in self.module.modules()]
 
     def _computed(self, x: Any, keys: list[bytes]) -> Any:
         """The module's own answer, which is kept if it may be."""
@@ -162,6 +165,12 @@ class FeatureCache:
         self._forget()
         self._rows = None
         self.why_idle = why
+
+
+def first(tensor: Any) -> tuple[int, bytes]:
+    """Where a tensor lies, and the bytes of its first element: what ``tensor.data`` changes counts as no version."""
+    at = tensor.data_ptr()
+    return at, ctypes.string_at(at, tensor.element_size()) if at and tensor.device.type == "cpu" else b""
 
 
 def tensors_in(batch: Any) -> Iterator[Any]:

@@ -73,6 +73,8 @@ class CacheFeatures(Remedy):
         part = target if signature(target) == self.module else dict(target.named_modules()).get(self.module or " ")
         if part is None:
             raise Unsuited(f"the model has no part {self.module!r}")
+        if any(p.grad is not None for p in part.parameters()):
+            raise Unsuited("it is trained")
         if part._compiled_call_impl is not None:
             raise Unsuited("it is compiled, or its features are kept already")
         if any(m._forward_hooks or m._forward_pre_hooks or m._backward_hooks for m in part.modules()):
