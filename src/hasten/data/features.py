@@ -11,7 +11,7 @@ import contextlib
 import ctypes
 import hashlib
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from hasten.data.store import SHARE_OF_MEMORY
@@ -21,6 +21,7 @@ from hasten.measure.machine import available_bytes
 AUDIT_EVERY = 64  # batches served between two of which some rows are computed anew, too; the first is one
 AUDITED = 8  # so manyth of their rows
 FIRST_ROWS = 1024  # that there is room for at first
+MOST_FORMS = 8  # of rows; more are those of batches that are padded to their longest
 
 
 class FeatureCache:
@@ -41,10 +42,7 @@ class FeatureCache:
         self.served = 0
         self.broken = False
         self.why_idle = ""
-        self._at: dict[bytes, int] = {}
-        self._rows: Any = None
-        self._count = 0
-        self._form: Any = None  # of a row that is given
+        self._kept: dict[Any, Rows] = {}  # by the form of a row that is given
         self._state: Any = None
 
     @property
@@ -58,10 +56,9 @@ class FeatureCache:
         if not keys:
             return self.module._call_impl(*args, **kwargs)
         (x,) = args
-        rows = [self._at.get(key, -1) for key in keys]
-        if min(rows) < 0:
+        found = self._kept[form(x)].of(keys) if form(x) in self._kept else None
+        if found is None:
             return self._computed(x, keys)
-        found = self._rows[rows]
         if self.served % AUDIT_EVERY == 0 and not self._as_kept(x, found):
             self._give_up("")
             self.broken = True
@@ -88,7 +85,7 @@ class FeatureCache:
             return
         with contextlib.suppress(Exception), torch.no_grad():
             keys = self._asked((x,), {})
-            if any(key not in self._at for key in keys):
+            if keys and (form(x) not in self._kept or self._kept[form(x)].of(keys) is None):
                 self._computed(x, keys)
 
     def _suits(self, x: Any) -> bool:
@@ -102,9 +99,9 @@ class FeatureCache:
         if torch.is_grad_enabled() and any(p.requires_grad for p in self.module.parameters()):
             self._state = None  # it may learn now, as fused optimizers have it do unseen
             return False
-        if torch.is_inference_mode_enabled() or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling():
-            return False
-        return self._form in (None, (x.dtype, x.shape[1:]))
+        return not (
+            torch.is_inference_mode_enabled() or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling()
+        )
 
     def _known(self, x: Any) -> list[bytes]:
         """A key for each row; what was kept is forgotten where the module is another since."""
@@ -113,7 +110,7 @@ class FeatureCache:
         state = self._now()
         if state != self._state:
             self._state = state
-            self._forget()
+            self._kept.clear()
         lying = x.detach().contiguous().reshape(len(x), -1).view(torch.uint8).numpy()
         return [hashlib.sha1(row, usedforsecurity=False).digest() for row in lying]  # the fastest of hashlib
 
@@ -132,39 +129,55 @@ class FeatureCache:
             self._give_up("it gives no rows without a graph")
         elif not same_states(before, random_states()) or self._now() != self._state or x._version != given:
             self._give_up("it draws random numbers, or changes a buffer or what it is given")
-        elif self._rows is not None and (out.dtype, out.shape[1:]) != (self._rows.dtype, self._rows.shape[1:]):
-            self._give_up("it gives rows of another form")
-        else:
-            self._form = x.dtype, x.shape[1:]
-            self._keep(keys, out.detach())
+        elif form(x) not in self._kept and len(self._kept) == MOST_FORMS:
+            self._give_up("it is given rows of ever another form")
+        elif why := self._kept.setdefault(form(x), Rows()).keep(keys, out.detach()):
+            self._give_up(why)
         return out
 
-    def _keep(self, keys: list[bytes], out: Any) -> None:
+    def _give_up(self, why: str) -> None:
+        self._kept.clear()
+        self.why_idle = why
+
+
+class Rows:
+    """Answers by the keys of the rows that they are for."""
+
+    def __init__(self) -> None:
+        self.at: dict[bytes, int] = {}
+        self.rows: Any = None
+        self.count = 0
+
+    def of(self, keys: Sequence[bytes]) -> Any:
+        """The answers, (len(keys), …); None where one is missing."""
+        places = [self.at.get(key, -1) for key in keys]
+        return self.rows[places] if min(places) >= 0 else None
+
+    def keep(self, keys: Sequence[bytes], out: Any) -> str:
+        """Add those that are new; why that is not possible, else empty."""
         import torch
 
-        new = [i for i, key in enumerate(keys) if key not in self._at]
-        need = self._count + len(new)
-        if self._rows is None or need > len(self._rows):
+        new = [i for i, key in enumerate(keys) if key not in self.at]
+        need = self.count + len(new)
+        if self.rows is not None and (out.dtype, out.shape[1:]) != (self.rows.dtype, self.rows.shape[1:]):
+            return "it gives rows of another form"
+        if self.rows is None or need > len(self.rows):
             room = max(FIRST_ROWS, 2 * need)
             if room * out[:1].numel() * out.element_size() > SHARE_OF_MEMORY * available_bytes():
-                self._give_up("the features would take more than half of the memory that is free")
-                return
+                return "the features would take more than half of the memory that is free"
             grown = torch.empty((room, *out.shape[1:]), dtype=out.dtype)
-            if self._count:
-                grown[: self._count] = self._rows[: self._count]
-            self._rows = grown
-        self._rows[self._count : need] = out[new]
-        self._at.update({keys[i]: self._count + j for j, i in enumerate(new)})
-        self._count += len(new)
+            if self.count:
+                grown[: self.count] = self.rows[: self.count]
+            self.rows = grown
+        self.rows[self.count : need] = out[new]
+        self.at.update({keys[i]: self.count + j for j, i in enumerate(new)})
+        self.count = need
+        return ""
 
-    def _forget(self) -> None:
-        self._at.clear()
-        self._count = 0
 
-    def _give_up(self, why: str) -> None:
-        self._forget()
-        self._rows = None
-        self.why_idle = why
+def form(x: Any) -> Any:
+    """What a row of it is like."""
+    return x.dtype, x.shape[1:]
 
 
 def first(tensor: Any) -> tuple[int, bytes]:
