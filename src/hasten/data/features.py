@@ -2,7 +2,8 @@
 
 The network must give the same for the same rows, whatever rows are beside them; that is seen in a forked child before
 (:mod:`hasten.seams.frozen`), and here again and again: rows that are served are computed anew now and then, and
-compared. Nothing is served while a weight, a buffer or a mode is another than when it was kept.
+compared. Nothing is served while a mode, or a weight or a buffer by its version, place or first number, is another than
+when it was kept; a change that none of these tells is found by comparing.
 """
 
 from __future__ import annotations

@@ -56,7 +56,7 @@ def _large(weight: Any) -> bool:
 
 
 def _dense_by_rule(group: dict[str, Any]) -> bool:
-    """Whether rows without a gradient are moved, too, so that a sparse gradient would learn something else."""
+    """Whether it has a setting that moves rows without a gradient by rule, or that SparseAdam does not have."""
     return any(group.get(name) for name in ("weight_decay", "momentum", "amsgrad", "maximize"))
 
 
