@@ -243,6 +243,8 @@ def test_undo_brings_back_what_was_there() -> None:
     for name in ("nobody", "", signature(net.body)):
         with pytest.raises(Unsuited, match="no part"):
             hasten.CacheFeatures(name).on(net)
+    with pytest.raises(Unsuited, match="no part 'bodi', but one named 'body'"):
+        hasten.CacheFeatures("bodi").on(net)
     hasten.CacheFeatures(signature(net.body))(net.body)
     assert net.body._compiled_call_impl is not None
     trained = Net()

@@ -36,7 +36,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from hasten.core.errors import Unsuited
+from hasten.core.errors import Unsuited, nearest
 from hasten.core.facts import FrozenFacts, LoaderFacts
 from hasten.core.finding import Finding, Rule, ms
 from hasten.core.remedy import Fidelity, Remedy, Seam, Undo
@@ -70,9 +70,11 @@ class CacheFeatures(Remedy):
     conflicts: ClassVar[tuple[str, ...]] = ("Compile",)  # whose code calls what is inside of a module by itself
 
     def on(self, target: Any = None) -> Undo:
-        part = target if signature(target) == self.module else dict(target.named_modules()).get(self.module or " ")
+        parts = {path: part for path, part in target.named_modules() if path} | {signature(target): target}
+        part = parts.get(self.module)
         if part is None:
-            raise Unsuited(f"the model has no part {self.module!r}")
+            near = nearest(self.module, parts)
+            raise Unsuited(f"the model has no part {self.module!r}" + (f", but one named {near}" if near else ""))
         if any(p.grad is not None for p in part.parameters()):
             raise Unsuited("it is trained")
         if part._compiled_call_impl is not None:
